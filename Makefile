@@ -1,0 +1,56 @@
+# make run: set up and run the main job.  make test: check everything.  make ui: open Dagster and MLflow.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --require-virtualenv
+export PYTHONDONTWRITEBYTECODE :=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run test lint ui soak bench lock clean
+
+help:  ## show the commands
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: $(VENV)/.run  ## install what the pipeline needs, from the lock file
+	@$(BIN)/bikes setup
+
+run: setup  ## materialize every asset for every month of the source
+	@$(BIN)/bikes run
+
+ui: setup  ## open Dagster and MLflow on 127.0.0.1
+	@$(BIN)/bikes ui
+
+test: $(VENV)/.dev  ## lint, types, import contracts and all tests
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(BIN)/basedpyright
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m pytest
+
+soak: $(VENV)/.dev  ## run the long campaigns whole and write a dated report under docs/
+	@BIKES_SOAK=1 $(BIN)/python -m pytest -m soak
+
+lock:  ## resolve the dependencies anew; needs uv
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-strip-extras --no-annotate --no-header \
+	  --quiet --group build pyproject.toml -o requirements.lock
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-strip-extras --no-annotate --no-header \
+	  --quiet --group build --group dev --constraint requirements.lock pyproject.toml -o requirements-dev.lock
+
+clean:  ## remove what was produced: environment, tables, models, runs
+	rm -rf $(VENV) .env && git clean -fdxq data
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+	  || { echo "Python 3.11, 3.12 or 3.13 is needed; $(PYTHON) is $$($(PYTHON) -V). Name another: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null \
+	  || { echo "Python's venv module is missing. On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: requirements.lock pyproject.toml | $(VENV)/bin/python
+	@echo "Installing the locked dependencies into $(VENV)"
+	@$(PIP) --require-hashes --compile -r requirements.lock
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.lock $(VENV)/.run
+	@$(PIP) --require-hashes --compile -r requirements-dev.lock
+	@touch $@
