@@ -1,0 +1,218 @@
+"""Code versions: a digest of a function and of the project's own code that it reaches.
+
+It is taken from the normalised syntax tree, so comments, docstrings, formatting and moves within a file do not count, and
+it is found by reading source files only: nothing is imported, so asking for it costs no heavy imports. What a function
+calls on an object that it was handed (`reader.read()`) cannot be seen this way.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TypeAlias
+
+_Place: TypeAlias = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class _Module:
+    """The top-level names of one source file: what is defined there, and what is imported from where."""
+
+    package: str
+    definitions: dict[str, list[ast.stmt]]
+    imports: dict[str, list[str]]
+
+
+def code_version(module: str, name: str) -> str:
+    """Return the code version of the function or class `name` in `module`: 32 hexadecimal digits.
+
+    Args:
+        module: dotted name of a module; the code that counts is that of the same top-level package.
+        name: a name defined at the top of that module. Its decorators do not count.
+
+    Raises:
+        LookupError: the module has no such definition.
+    """
+    reached = reached_code(module, name)
+    lines = sorted(f"{place} {tree}" for place, tree in reached.items())
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
+
+
+def reached_code(module: str, name: str) -> dict[str, str]:
+    """Return the normalised syntax tree of every definition that `name` in `module` reaches, by its dotted name."""
+    package = module.partition(".")[0]
+    if name not in _module(module).definitions:
+        raise LookupError(f"{module} defines no {name}")
+    waiting: list[_Place] = [(module, name)]
+    reached: dict[str, str] = {}
+    while waiting:
+        place = waiting.pop()
+        if ".".join(place) in reached:
+            continue
+        found = _module(place[0]).definitions[place[1]]
+        if place == (module, name):
+            found = [_without_decorators(node) for node in found]
+        places, outside = _references(place[0], found, package)
+        reached[".".join(place)] = " ".join([_normal(found), *sorted(outside)])
+        waiting.extend(places)
+    return reached
+
+
+@cache
+def _source(module: str) -> Path | None:
+    """Return the source file of a module, None when there is no such module; only its top-level package is looked up."""
+    package, *rest = module.split(".")
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        return Path(spec.origin) if spec and spec.origin and not rest else None
+    place = Path(spec.submodule_search_locations[0], *rest)
+    return next((file for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file()), None)
+
+
+@cache
+def _module(name: str) -> _Module:
+    source = _source(name)
+    if source is None:
+        return _Module("", {}, {})
+    package = name if source.name == "__init__.py" else name.rpartition(".")[0]
+    definitions: dict[str, list[ast.stmt]] = {}
+    imports: dict[str, list[str]] = {}
+    for node in ast.parse(source.read_text(encoding="utf-8")).body:
+        for defined in dict.fromkeys(_defined(node)):
+            definitions.setdefault(defined, []).append(node)
+        if not isinstance(
+            node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+        ):  # those are read where they are reached
+            for imported, targets in _imports(node, package).items():
+                imports.setdefault(imported, []).extend(targets)
+    return _Module(package, definitions, imports)
+
+
+def _defined(node: ast.AST) -> list[str]:
+    """Return the names that a statement at the top of a module defines or changes; those of `if` or `try` included."""
+    match node:
+        case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+            return [node.name]
+        case ast.Name():
+            return [node.id]
+        case ast.Assign(targets=parts) | ast.Tuple(elts=parts) | ast.List(elts=parts):
+            return [name for part in parts for name in _defined(part)]
+        case ast.AnnAssign(target=part) | ast.AugAssign(target=part):
+            return _defined(part)
+        case ast.Attribute(value=part) | ast.Subscript(value=part) | ast.Starred(value=part):
+            return _defined(part)
+        case ast.If() | ast.Try() | ast.With() | ast.For() | ast.While() | ast.ExceptHandler():
+            inside = [part for part in ast.iter_child_nodes(node) if isinstance(part, ast.stmt | ast.ExceptHandler)]
+            return [name for part in inside for name in _defined(part)]
+        case _:
+            return []
+
+
+def _imports(tree: ast.AST, package: str) -> dict[str, list[str]]:
+    """Return what each imported name can stand for, wherever below `tree` it is imported; `package` is that of the module."""
+    names: dict[str, list[str]] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for item in node.names:
+                top = item.name.partition(".")[0]
+                names.setdefault(item.asname or top, []).append(item.name if item.asname else top)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.rsplit(".", node.level - 1)[0] if node.level else ""
+            origin = ".".join(part for part in (above, node.module) if part)
+            for item in node.names:
+                names.setdefault(item.asname or item.name, []).append(f"{origin}.{item.name}")
+    return names
+
+
+def _references(module: str, definition: list[ast.stmt], package: str) -> tuple[list[_Place], set[str]]:
+    """Return the project's definitions that `definition` names, and what its other imported names stand for."""
+    known, here = _module(module), ast.Module(definition, [])
+    imports = (known.imports, _imports(here, known.package))
+    found: list[_Place] = []
+    outside: set[str] = set()
+    parameters = {id(node) for function in definition for node in _parameter_reads(function)}
+    for node in ast.walk(here):
+        if isinstance(node, ast.Name) and id(node) not in parameters:
+            if node.id in known.definitions:
+                found.append((module, node.id))
+            for target in (target for names in imports for target in names.get(node.id, ())):
+                places = _place(target, package)
+                found += places
+                outside |= set() if places else {f"{node.id}={target}"}
+        elif isinstance(node, ast.Attribute):
+            head, _, rest = _dotted(node).partition(".")
+            if rest:
+                for target in (target for names in imports for target in names.get(head, ())):
+                    found += _place(f"{target}.{rest}", package)
+    return found, outside
+
+
+def _parameter_reads(node: ast.stmt) -> list[ast.Name]:
+    """Return the places in a function's body that name its own parameters: a definition of that name is not meant."""
+    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return []
+    own = {item.arg for item in ast.walk(node.args) if isinstance(item, ast.arg)}
+    inside = (item for line in node.body for item in ast.walk(line))
+    return [item for item in inside if isinstance(item, ast.Name) and item.id in own]
+
+
+def _place(dotted: str, package: str) -> list[_Place]:
+    """Return the definition that a dotted name of the project stands for; [] for a module or another package."""
+    if dotted.partition(".")[0] != package:
+        return []
+    parts = dotted.split(".")
+    for end in range(len(parts) - 1, 0, -1):
+        module = ".".join(parts[:end])
+        if _source(module):
+            known = _module(module)
+            if parts[end] in known.definitions:
+                return [(module, parts[end])]
+            if parts[end] in known.imports:
+                rest = parts[end + 1 :]
+                return [
+                    place
+                    for target in known.imports[parts[end]]
+                    for place in _place(".".join([target, *rest]), package)
+                ]
+            return []
+    return []
+
+
+def _dotted(node: ast.expr) -> str:
+    if isinstance(node, ast.Name):
+        return node.id
+    if isinstance(node, ast.Attribute):
+        head = _dotted(node.value)
+        return f"{head}.{node.attr}" if head else ""
+    return ""
+
+
+def _without_decorators(node: ast.stmt) -> ast.stmt:
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        fields = {name: value for name, value in ast.iter_fields(node) if name != "decorator_list"}
+        return type(node)(**fields, decorator_list=[])
+    return node
+
+
+def _normal(node: object) -> str:
+    """Return a syntax tree as text that is the same for every Python version: no positions, docstrings or empty fields."""
+    if isinstance(node, list):
+        return "[" + ",".join(_normal(item) for item in node) + "]"
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields: list[str] = []
+    for name, value in ast.iter_fields(node):
+        if name == "body" and isinstance(value, list):
+            value = [item for item in value if not _is_docstring(item)]
+        if value is None or value == [] or name in {"ctx", "type_comment", "kind"}:
+            continue
+        fields.append(f"{name}={_normal(value)}")
+    return f"{type(node).__name__}({','.join(fields)})"
+
+
+def _is_docstring(node: object) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)

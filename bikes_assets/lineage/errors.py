@@ -1,0 +1,55 @@
+"""The error family: every message names the culprit, what was expected and what to do."""
+
+from __future__ import annotations
+
+
+class LineageError(Exception):
+    """Base of every error that this project raises on purpose."""
+
+
+class DataError(LineageError):
+    """Input data is not what its layout declares; nothing was published.
+
+    Args:
+        file: name of the file, URL or query that holds the value.
+        row: line in a text file, or 1-based row elsewhere; None when the whole file is at fault.
+        column: name of the column; None when the row or file is at fault.
+        found: what stands there.
+        expected: what should stand there.
+    """
+
+    def __init__(
+        self, file: str, *, found: object, expected: str, row: int | None = None, column: str | None = None
+    ) -> None:
+        self.file, self.row, self.column = file, row, column
+        self.found, self.expected = found, expected
+        place = "".join([f", row {row}" if row is not None else "", f", column {column}" if column else ""])
+        super().__init__(f"{file}{place}: found {found}, expected {expected}")
+
+
+class SchemaError(LineageError):
+    """A table is not of its declared schema; it is refused rather than cast."""
+
+
+class FeatureError(LineageError):
+    """A column function reads what it does not declare, or cannot be computed."""
+
+
+class DigestError(LineageError):
+    """Stored content is not what its recorded digest says."""
+
+
+class NothingToDo(LineageError):  # noqa: N818 - a reason to skip a partition, not a fault
+    """A partition has no rows to work on: it is skipped, and the message says why."""
+
+
+class ConflictError(LineageError):
+    """Another writer has published this partition since this one started."""
+
+
+class ModelError(LineageError):
+    """A model cannot be built, stored or trusted."""
+
+
+class SettingsError(LineageError):
+    """A setting is missing or makes no sense."""

@@ -1,0 +1,91 @@
+"""The vocabulary of lineage: versions of things, and the record of how one was made from others."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from bikes_assets.lineage.errors import LineageError
+
+_ADDRESS = re.compile(r"(?P<asset>\w+)(\[(?P<partition>[^\]]+)\])?(@(?P<version>\w+))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One version of one partition of an asset: a table's rows, a fitted model, or a source file.
+
+    Attributes:
+        asset: name of the asset.
+        partition: partition key, None where the asset has no partitions.
+        version: Delta table version that published it; for a source, the SHA-256 of its bytes.
+        digest: content digest, 32 hexadecimal digits.
+    """
+
+    asset: str
+    partition: str | None
+    version: int | str
+    digest: str
+
+    @property
+    def address(self) -> str:
+        """The address, such as `demand_features[2012-08]@17`."""
+        return f"{partition_address(self.asset, self.partition)}@{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """How one version was made: everything that is needed to trace, compare or reproduce it.
+
+    Attributes:
+        output: what was made.
+        columns: digest of each column of a table; empty for a model.
+        inputs: what was read, exactly.
+        code_version: digest of the function that made it and of the project's functions that it reaches.
+        config: settings of the run that made it.
+        environment: git commit, lock-file digest, Python and library versions.
+        made_by: ids of the runs that made it, by system (`dagster_run_id`, `mlflow_run_id`, ...).
+        models: the fitted models that were made or read: origin, digest, SHA-256 of the file, MLflow ids.
+    """
+
+    output: Version
+    columns: dict[str, str]
+    inputs: tuple[Version, ...]
+    code_version: str
+    config: dict[str, Any]
+    environment: dict[str, Any]
+    made_by: dict[str, str]
+    models: tuple[dict[str, Any], ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record as JSON-ready values."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Record:
+        """Return the record that `to_dict` wrote."""
+        parts: dict[str, Any] = {
+            "output": Version(**values["output"]),
+            "inputs": tuple(Version(**item) for item in values["inputs"]),
+            "models": tuple(values["models"]),
+        }
+        return cls(**(values | parts))
+
+
+def partition_address(asset: str, partition: str | None) -> str:
+    """Return the address of a partition, `demand_features[2012-08]`, or of an asset without partitions."""
+    return asset if partition is None else f"{asset}[{partition}]"
+
+
+def parse_address(text: str) -> tuple[str, str | None, str | None]:
+    """Return asset, partition and version of an address; what it does not name is None.
+
+    Raises:
+        LineageError: `text` is not an address.
+    """
+    match = _ADDRESS.fullmatch(text)
+    if match is None:
+        raise LineageError(
+            f"found address {text!r}, expected one like demand_features[2012-08] or demand_features[2012-08]@17"
+        )
+    return match["asset"], match["partition"], match["version"]
