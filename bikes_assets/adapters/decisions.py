@@ -1,0 +1,99 @@
+"""Recorded decisions: which model serves a partition, whatever the rule says. A decision is data, with a reason and an author."""
+
+from __future__ import annotations
+
+import getpass
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from bikes_assets.adapters import metadata
+from bikes_assets.adapters.environment import environment
+from bikes_assets.adapters.lake import MODEL_ROWS
+from bikes_assets.lineage.digest import table_digest
+from bikes_assets.lineage.errors import LineageError
+from bikes_assets.lineage.graph import Record, Version, partition_address
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from bikes_assets.adapters.lake import Lake
+
+
+def pin(
+    lake: Lake, instance: dg.DagsterInstance, *, pins: str, partition: str, model: str, fitted_for: str, reason: str
+) -> Version:
+    """Put a stored model in charge of a partition, and return the version of the decision.
+
+    Args:
+        lake: where models and decisions lie.
+        instance: Dagster's instance, which is told of it.
+        pins: asset that holds decisions.
+        partition: partition that the model is to serve.
+        model: asset that the model is of.
+        fitted_for: partition of that asset; not later than `partition`, for its model has seen what lies before.
+        reason: why.
+
+    Raises:
+        LineageError: there is no such model, or it is later than the partition that it is to serve.
+    """
+    if fitted_for > partition:
+        raise LineageError(
+            f"{model}[{fitted_for}] has seen months that {partition} may not know; pin one not later than it"
+        )
+    parts = lake.table(model).read([fitted_for])
+    if fitted_for not in parts:
+        raise LineageError(f"{model}[{fitted_for}]: there is no such model; materialize it, or name another month")
+    found, rows = parts[fitted_for]
+    (row,) = rows.to_pylist()
+    card = json.loads(row["card"]) | {"decision": f"{reason} ({getpass.getuser()})"}
+    decided = row | {"origin": found.address, "card": json.dumps(card, sort_keys=True)}
+    return _publish(lake, instance, pins, partition, [decided], (found,), {"pinned": found.address, "reason": reason})
+
+
+def unpin(lake: Lake, instance: dg.DagsterInstance, *, pins: str, partition: str, reason: str) -> Version:
+    """Lift the pin of a partition, so that the rule decides again, and return the version of that decision.
+
+    Raises:
+        LineageError: nothing is pinned there.
+    """
+    parts = lake.table(pins).read([partition])
+    if not parts or not len(parts[partition][1]):
+        raise LineageError(f"{partition_address(pins, partition)}: nothing is pinned there")
+    return _publish(lake, instance, pins, partition, [], (parts[partition][0],), {"lifted": True, "reason": reason})
+
+
+def _publish(
+    lake: Lake,
+    instance: dg.DagsterInstance,
+    asset: str,
+    partition: str,
+    models: list[dict[str, str]],
+    inputs: tuple[Version, ...],
+    decision: dict[str, str | bool],
+) -> Version:
+    """Commit a decision to the lake and report it to Dagster as a materialization."""
+    import pyarrow as pa
+
+    table = lake.table(asset)
+    rows: pa.Table = MODEL_ROWS.conform(pa.Table.from_pylist(models, schema=MODEL_ROWS.arrow()))
+    made = Version(asset, partition, -1, table_digest(rows, MODEL_ROWS).table)
+    author = {"who": getpass.getuser()}
+    record = Record(made, {}, inputs, "", {**decision, **author}, environment(lake.root), author)
+    made = replace(made, version=table.write(partition, rows, record.to_dict(), since=table.version()))
+    instance.report_runless_asset_event(
+        dg.AssetMaterialization(
+            asset,
+            partition=partition,
+            metadata={
+                metadata.RECORD: dg.MetadataValue.json(replace(record, output=made).to_dict()),
+                "address": made.address,
+                **decision,
+                **author,
+            },
+            tags={"dagster/data_version": made.digest},
+        )
+    )
+    return made

@@ -1,0 +1,205 @@
+"""One declared table in Delta Lake: pinned, verified reads and atomic, guarded writes of one partition at a time.
+
+Every commit's metadata carries the content digest of the partition that it publishes and the record of how it was made, so
+the table alone tells, for any version, which commit published each partition.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bikes_assets.lineage.digest import table_digest
+from bikes_assets.lineage.errors import ConflictError, DigestError, LineageError
+from bikes_assets.lineage.graph import Version, partition_address
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import pyarrow as pa
+    from deltalake import DeltaTable
+
+    from bikes_assets.lineage.schema import Schema
+
+PARTITION = "partition"
+"""Name of the partition column: it is not part of the content."""
+
+_CONFIGURATION = {
+    "delta.logRetentionDuration": "interval 36500 days",  # every version stays readable
+    "delta.enableExpiredLogCleanup": "false",
+}
+_ATTEMPTS = 40
+_commits: dict[tuple[str, str], dict[int, Commit]] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What one Delta commit published: a partition and the record of its making.
+
+    `partition` is None for a commit that published none, such as the table's creation. `digest` is that of what the rows
+    stand for (for a model, its fitted state); `content` is that of the rows themselves.
+    """
+
+    version: int
+    partition: str | None
+    digest: str
+    content: str
+    record: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class LakeTable:
+    """A table of the lake.
+
+    Attributes:
+        name: asset that owns it.
+        uri: folder or URL of the Delta table.
+        schema: declared columns; each partition holds rows of it.
+    """
+
+    name: str
+    uri: str
+    schema: Schema
+
+    def version(self) -> int:
+        """Return the table's present version; the table is created when there is none."""
+        return self._open().version()
+
+    def published(self, version: int | None = None) -> dict[str, Commit]:
+        """Return the commit that published each partition, as of a table version (default: the present)."""
+        table = self._open(version)
+        commits = self._history(table)
+        return {
+            str(commit.partition): commit
+            for number, commit in sorted(commits.items())
+            if number <= table.version() and commit.partition is not None
+        }
+
+    def read(self, partitions: Iterable[str], version: int | None = None) -> dict[str, tuple[Version, pa.Table]]:
+        """Return each partition's version and rows (in key order) as of one table version, digests checked.
+
+        Args:
+            partitions: partition keys; those that are not in the table are left out of the result.
+            version: table version to read; default is the present one, the same for all partitions.
+
+        Raises:
+            DigestError: rows are not what their commit says was published.
+        """
+        import pyarrow.compute as pc
+
+        table = self._open(version)
+        published = self.published(table.version())
+        wanted = {key: published[key] for key in partitions if key in published}
+        if not wanted:
+            return {}
+        columns = [PARTITION, *self.schema.names]
+        rows = table.to_pyarrow_dataset().to_table(columns, filter=pc.field(PARTITION).isin(list(wanted)))
+        parts: dict[str, tuple[Version, pa.Table]] = {}
+        for key, commit in wanted.items():
+            part = self.schema.conform(rows.filter(pc.equal(rows[PARTITION], key)).drop_columns(PARTITION))
+            found = Version(self.name, key, commit.version, commit.digest)
+            content = table_digest(part, self.schema).table
+            if content != commit.content:
+                raise DigestError(
+                    f"{found.address}: found content {content}, expected {commit.content}; restore {self.uri}"
+                )
+            parts[key] = (found, part)
+        return parts
+
+    def write(self, partition: str, rows: pa.Table, record: dict[str, Any], *, since: int) -> int:
+        """Replace one partition in one atomic commit and return the table version that publishes it.
+
+        Args:
+            partition: partition key.
+            rows: the partition's rows, as `schema.conform` returns them.
+            record: JSON-ready values for the commit's metadata; `record["output"]["digest"]` is the data version.
+            since: table version when the work began.
+
+        Raises:
+            ConflictError: this partition was published by another writer after `since`, or the table stayed too busy.
+            LineageError: the partition key is empty, which Delta would store as null.
+        """
+        from deltalake import CommitProperties, Transaction, write_deltalake
+        from deltalake.exceptions import CommitFailedError
+
+        address = partition_address(self.name, partition)
+        if not partition:
+            raise LineageError(f"{address}: found an empty partition key, expected one of at least one character")
+        content = table_digest(rows, self.schema).table
+        metadata = {PARTITION: partition, "content": content, "record": json.dumps(record)}
+        data = rows.append_column(PARTITION, [[partition] * len(rows)]).select([PARTITION, *self.schema.names])
+        quoted = partition.replace("'", "''")
+        for attempt in range(_ATTEMPTS):
+            table = self._open()
+            newer = self.published(table.version()).get(partition)
+            if newer and newer.version > since:
+                run = newer.record.get("made_by", {}).get("dagster_run_id", "unknown")
+                raise ConflictError(
+                    f"{address}: run {run} published version {newer.version} while this one was at work from version "
+                    f"{since}; its result stays, run again to replace it"
+                )
+            try:
+                write_deltalake(
+                    table,
+                    data,
+                    mode="overwrite",
+                    predicate=f"{PARTITION} = '{quoted}'",
+                    commit_properties=CommitProperties(
+                        custom_metadata=metadata,
+                        # without it, a commit of no rows is no conflict for one that comes at the same time
+                        app_transactions=[Transaction(partition, table.version() + 1)],
+                    ),
+                )
+            except CommitFailedError:  # another commit came first: look again whether it touched this partition
+                time.sleep(random.uniform(0, 0.02 * min(attempt + 1, 10)))
+            else:
+                return table.version()
+        raise ConflictError(f"{address}: {_ATTEMPTS} attempts met other writers' commits; run again")
+
+    def _open(self, version: int | None = None) -> DeltaTable:
+        from deltalake import DeltaTable
+        from deltalake.exceptions import TableNotFoundError
+
+        try:
+            return DeltaTable(self.uri, version=version)
+        except TableNotFoundError:
+            if version is not None:
+                raise LineageError(f"{self.name}: there is no table at {self.uri}") from None
+        self._create()
+        return DeltaTable(self.uri)
+
+    def _create(self) -> None:
+        """Create the table; when many do so at once, one wins and the others find it there."""
+        import pyarrow as pa
+        from deltalake import DeltaTable
+        from deltalake.exceptions import DeltaError
+
+        schema = pa.schema([(PARTITION, pa.string()), *self.schema.arrow()])
+        try:
+            DeltaTable.create(
+                self.uri, schema, mode="ignore", partition_by=[PARTITION], configuration=_CONFIGURATION, name=self.name
+            )
+        except DeltaError:
+            if not DeltaTable.is_deltatable(self.uri):
+                raise
+
+    def _history(self, table: DeltaTable) -> dict[int, Commit]:
+        """Return the commits up to the table's version at least; commits never change, so each is read once a process.
+
+        The log's files are read by their names, for `DeltaTable.history` numbers commits wrongly when the log holds newer
+        ones than the version that was opened.
+        """
+        import fsspec
+
+        known = _commits.setdefault((self.uri, str(table.metadata().id)), {})
+        filesystem, path = fsspec.core.url_to_fs(self.uri)
+        for version in range(max(known, default=-1) + 1, table.version() + 1):
+            with filesystem.open(f"{path}/_delta_log/{version:020}.json", "rb") as lines:
+                info = next((entry["commitInfo"] for entry in map(json.loads, lines) if "commitInfo" in entry), {})
+            record = json.loads(info.get("record", "{}"))
+            digest = record.get("output", {}).get("digest", "")
+            known[version] = Commit(version, info.get(PARTITION), digest, info.get("content", ""), record)
+        return known

@@ -1,0 +1,475 @@
+"""Dagster IO managers over the lake: what is read is pinned and remembered, what is written carries the record of it.
+
+Inputs are loaded when a step starts; what was read is kept until its output is written, and becomes the output's record:
+on Delta's commit, on Dagster's materialization event and in MLflow's run.
+"""
+
+from __future__ import annotations
+
+import json
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import dagster as dg
+
+from bikes_assets.adapters import metadata
+from bikes_assets.adapters.delta import LakeTable
+from bikes_assets.adapters.environment import environment
+from bikes_assets.adapters.readers import Origin, Raw, Reader
+from bikes_assets.lineage.digest import file_digest, object_digest, table_digest
+from bikes_assets.lineage.errors import DigestError, LineageError
+from bikes_assets.lineage.graph import Record, Version, partition_address
+from bikes_assets.lineage.schema import Column, Schema
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+    from matplotlib.figure import Figure
+    from mlflow.data.dataset import Dataset
+
+    from bikes_assets.adapters.tracking import Materialization, Tracking
+
+Parts: TypeAlias = "dict[str, tuple[Version, pa.Table]]"
+
+MODEL_ROWS = Schema(
+    "models",
+    key=("digest",),
+    columns=(
+        Column("digest", "string", "Digest of the fitted state."),
+        Column("sha256", "string", "SHA-256 of the model's file, which is its name in the lake."),
+        Column("origin", "string", "Address of the model version that was fitted, empty in that version itself."),
+        Column("card", "string", "How it was fitted, as JSON."),
+        Column("mlflow_model_id", "string", "Id of its copy in MLflow, empty where MLflow could not be reached."),
+        Column("mlflow_model_version", "string", "Its version in MLflow's registry."),
+    ),
+)
+"""Rows of a model asset's table: one for each fitted model of a partition, none where a decision was lifted."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an asset returns: its value and what people want to know of it.
+
+    Attributes:
+        value: a table (any frame that Narwhals reads) or a model.
+        datasets: what was read in which role: context (`raw`, `training`, ...) to input asset and its partitions, None for all.
+        role: context of the value as a dataset, None when it is not one.
+        metrics: figures, in float.
+        params: settings and transformations.
+        figures: plots, by title.
+        example: a handful of a model's input rows.
+    """
+
+    value: Any
+    datasets: Mapping[str, tuple[str, Sequence[str] | None]] = field(default_factory=dict)
+    role: str | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict)
+    figures: Mapping[str, Figure] = field(default_factory=dict)
+    example: Any = None
+
+
+@dataclass(frozen=True)
+class ModelFormat:
+    """How the domain writes its models down; the lake knows nothing else of them.
+
+    Attributes:
+        dump: model to the bytes of its file.
+        load: bytes of a file that was checked, and its card, to a model.
+        card: model to JSON-ready values: how it was fitted.
+        state: all fitted parts, which are digested.
+        estimator: the fitted scikit-learn estimator, of which MLflow gets a copy.
+        trusted: the types that a file may hold.
+    """
+
+    dump: Callable[[Any], bytes]
+    load: Callable[[bytes, dict[str, Any]], Any]
+    card: Callable[[Any], dict[str, Any]]
+    state: Callable[[Any], Any]
+    estimator: Callable[[Any], Any]
+    trusted: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Lake:
+    """Where tables and model files lie.
+
+    Attributes:
+        location: folder or URL.
+        schemas: declared schema of each table asset; any other asset's table holds models.
+        root: the project's root, for the environment's record.
+    """
+
+    location: str
+    schemas: Mapping[str, Schema]
+    root: Path
+
+    def table(self, asset: str) -> LakeTable:
+        """Return the table of an asset."""
+        return LakeTable(asset, f"{self.location}/{asset}", self.schemas.get(asset, MODEL_ROWS))
+
+    def save_file(self, content: bytes) -> str:
+        """Store a model's file under its SHA-256, whole or not at all, and return that."""
+        import fsspec
+
+        sha256 = file_digest(content)
+        filesystem, path = fsspec.core.url_to_fs(self._file(sha256))
+        if not filesystem.exists(path):
+            filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
+            with filesystem.transaction, filesystem.open(path, "wb") as file:
+                file.write(content)
+        return sha256
+
+    def load_file(self, sha256: str) -> bytes:
+        """Return a model's file after checking it.
+
+        Raises:
+            DigestError: the file is not what it was when it was stored.
+        """
+        import fsspec
+
+        with fsspec.open(self._file(sha256), "rb") as file:
+            content: bytes = file.read()  # pyright: ignore[reportAttributeAccessIssue]
+        if file_digest(content) != sha256:
+            raise DigestError(f"{self._file(sha256)}: found SHA-256 {file_digest(content)}; restore the file")
+        return content
+
+    def _file(self, sha256: str) -> str:
+        return f"{self.location}/model_files/{sha256}.skops"
+
+
+class DeltaReader(Reader):
+    """Reads partitions of a lake table at one table version.
+
+    Args:
+        table: the table.
+        version: table version that is read, whatever is published later.
+        partitions: partition keys; those that the table lacks are left out.
+    """
+
+    def __init__(self, table: LakeTable, version: int, partitions: Sequence[str]) -> None:
+        self.table, self.version, self.partitions = table, version, partitions
+
+    def origin(self) -> Origin:
+        """Return the table's address and pinned version."""
+        return Origin(self.table.name, self.table.uri, "delta", str(self.version), 0)
+
+    def read(self) -> Raw:
+        """Return the partitions' rows in key order."""
+        frame = to_pandas([rows for _, rows in self.parts().values()], self.table.schema)
+        return Raw(frame, self.origin(), lambda position: (self.table.uri, position + 1))
+
+    def parts(self) -> Parts:
+        """Return each partition's version and rows, digests checked."""
+        return self.table.read(self.partitions, self.version)
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What a step read of one asset."""
+
+    reader: Reader
+    schema: Schema
+    parts: Parts
+
+
+@dataclass
+class _Step:
+    """What a running step has read so far, and its output's table version when it began."""
+
+    since: int
+    reads: dict[str, _Read] = field(default_factory=dict)
+    models: list[dict[str, Any]] = field(default_factory=list)
+
+
+_steps: dict[tuple[str, str, int], _Step] = {}
+
+
+def to_pandas(tables: Sequence[pa.Table], schema: Schema) -> pd.DataFrame:
+    """Return Arrow tables of one schema as one pandas frame; integers are `Int64`, so that a missing one stays an integer."""
+    import pandas as pd
+    import pyarrow as pa
+
+    table = pa.concat_tables(tables) if tables else schema.arrow().empty_table()
+    return table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
+
+
+class LakeIOManager(dg.IOManager):
+    """Loads with pinned versions, remembers what was loaded, and publishes outputs with their record."""
+
+    def __init__(self, lake: Lake) -> None:
+        self.lake = lake
+
+    def load_input(self, context: dg.InputContext) -> Any:
+        """Load the mapped partitions of an upstream asset, all as of one table version.
+
+        Raises:
+            LineageError: a partition of a table has not been materialized.
+        """
+        asset, partitions = context.asset_key.to_user_string(), list(context.asset_partition_keys)
+        table = self.lake.table(asset)
+        reader = DeltaReader(table, table.version(), partitions)
+        read = _Read(reader, table.schema, reader.parts())
+        step = _running_step(context, self.lake)
+        step.reads[asset] = read
+        return self.value(step, partitions, read)
+
+    def handle_output(self, context: dg.OutputContext, obj: Outcome) -> None:
+        """Publish an outcome: Delta commit first, then Dagster's event and MLflow's run, each with the record."""
+        step = _steps.pop(_step_key(context))
+        asset, partition = context.asset_key.to_user_string(), context.partition_key
+        tracking: Tracking | None = context.resources.mlflow
+        address = partition_address(asset, partition)
+        made = _quietly(context, lambda: tracking.start(address)) if tracking else None
+        try:
+            rows, digest, columns, models = self.prepare(context, obj, step, made)
+            record = Record(
+                output=Version(asset, partition, -1, digest),
+                columns=columns,
+                inputs=tuple(version for read in step.reads.values() for version, _ in read.parts.values()),
+                code_version=context.asset_spec.code_version or "",
+                config=dict(context.step_context.op_config or {}),
+                environment=environment(self.lake.root),
+                made_by={
+                    "dagster_run_id": context.run_id,
+                    "step_key": context.step_key,
+                    "attempt": str(context.step_context.previous_attempt_count + 1),
+                    "mlflow_run_id": made.run_id if made else "",
+                },
+                models=tuple(models),
+            ).to_dict()
+            table = self.lake.table(asset)
+            version = table.write(partition, rows, record, since=step.since)
+        except BaseException:
+            if tracking and made:
+                _quietly(context, lambda: tracking.fail(made))
+            raise
+        record["output"]["version"] = version
+        context.step_context.set_data_version(context.asset_key, dg.DataVersion(digest))
+        if tracking and made:
+            _describe(made, context, obj, step, DeltaReader(table, version, [partition]), rows, record)
+            _quietly(context, lambda: tracking.finish(made))
+        context.add_output_metadata(
+            {
+                **metadata.of_materialization(rows, record, table.uri, context.definition_metadata),
+                **metadata.of_outcome(obj.metrics, obj.figures),
+                **({"mlflow_run": dg.MetadataValue.url(tracking.run_url(made.run_id))} if tracking and made else {}),
+            }
+        )
+
+    @abstractmethod
+    def value(self, step: _Step, partitions: Sequence[str], read: _Read) -> Any:
+        """Return what the asset function is handed for what was read."""
+
+    @abstractmethod
+    def prepare(
+        self, context: dg.OutputContext, outcome: Outcome, step: _Step, made: Materialization | None
+    ) -> tuple[pa.Table, str, dict[str, str], list[dict[str, Any]]]:
+        """Return an outcome's rows, content digest, columns' digests and the models that it names."""
+
+
+class TableIOManager(LakeIOManager):
+    """Tables: pandas frames in assets, Delta partitions in the lake."""
+
+    def value(self, step: _Step, partitions: Sequence[str], read: _Read) -> pd.DataFrame:  # noqa: ARG002
+        """Return the rows of all partitions in key order."""
+        missing = [key for key in partitions if key not in read.parts]
+        if missing:
+            asset = read.reader.origin().name
+            raise LineageError(f"{asset}: not materialized yet for {', '.join(missing)}; materialize that first")
+        return to_pandas([rows for _, rows in read.parts.values()], read.schema)
+
+    def prepare(
+        self,
+        context: dg.OutputContext,
+        outcome: Outcome,
+        step: _Step,
+        made: Materialization | None,  # noqa: ARG002
+    ) -> tuple[pa.Table, str, dict[str, str], list[dict[str, Any]]]:
+        """Return the rows as declared; the models are those that were read."""
+        schema = self.lake.table(context.asset_key.to_user_string()).schema
+        rows = schema.conform(outcome.value)
+        digest = table_digest(rows, schema)
+        return rows, digest.table, digest.columns, step.models
+
+
+class ModelIOManager(LakeIOManager):
+    """Models: a file named by its SHA-256, and a row of the asset's table that points to it."""
+
+    def __init__(self, lake: Lake, model_format: ModelFormat) -> None:
+        super().__init__(lake)
+        self.format = model_format
+
+    def value(self, step: _Step, partitions: Sequence[str], read: _Read) -> dict[str, Any]:  # noqa: ARG002
+        """Return the model of each partition that has one."""
+        models: dict[str, Any] = {}
+        for partition, (version, rows) in read.parts.items():
+            for row in rows.to_pylist():
+                row["origin"] = row["origin"] or version.address
+                step.models.append({key: value for key, value in row.items() if key != "card"})
+                card = json.loads(row["card"]) | {"origin": row["origin"]}
+                models[partition] = self.format.load(self.lake.load_file(row["sha256"]), card)
+        return models
+
+    def prepare(
+        self, context: dg.OutputContext, outcome: Outcome, step: _Step, made: Materialization | None
+    ) -> tuple[pa.Table, str, dict[str, str], list[dict[str, Any]]]:
+        """Store the model's file and return its row; a model that was only chosen keeps its origin and MLflow ids."""
+        card = self.format.card(outcome.value)
+        digest = object_digest(self.format.state(outcome.value))
+        origin = card.pop("origin")
+        known = next((item for item in step.models if item["digest"] == digest and item["origin"] == origin), None)
+        row = {
+            "digest": digest,
+            "sha256": known["sha256"] if known else self.lake.save_file(self.format.dump(outcome.value)),
+            "origin": origin,
+            "card": json.dumps(card, sort_keys=True),
+            "mlflow_model_id": known["mlflow_model_id"] if known else "",
+            "mlflow_model_version": known["mlflow_model_version"] if known else "",
+        }
+        if made and not origin:
+            self._log_copy(context, outcome, row, made)
+        import pyarrow as pa
+
+        rows = MODEL_ROWS.conform(pa.Table.from_pylist([row], schema=MODEL_ROWS.arrow()))
+        return rows, digest, {}, [{key: value for key, value in row.items() if key != "card"}]
+
+    def _log_copy(
+        self, context: dg.OutputContext, outcome: Outcome, row: dict[str, str], made: Materialization
+    ) -> None:
+        tracking: Tracking = context.resources.mlflow
+        asset = context.asset_key.to_user_string()
+        tags = {
+            "digest": row["digest"],
+            "sha256": row["sha256"],
+            "asset": asset,
+            "partition": context.partition_key,
+            "dagster_run_id": context.run_id,
+        }
+        logged = _quietly(
+            context,
+            lambda: tracking.log_model(
+                made,
+                self.format.estimator(outcome.value),
+                name=asset,
+                example=outcome.example,
+                trusted=self.format.trusted,
+                tags=tags,
+            ),
+        )
+        if logged:
+            row |= {"mlflow_model_id": logged.model_id, "mlflow_model_version": str(logged.version)}
+
+
+class SourceInputManager(dg.InputManager):
+    """Reads an external source: its rows are observed, hashed and remembered like any other input.
+
+    Args:
+        lake: the lake, where the outputs of the reading steps lie.
+        reader: makes a reader of the source.
+        parse: validates what it read and returns the rows of all partitions.
+        select: rows of one partition.
+        schema: declared columns of those rows.
+    """
+
+    def __init__(
+        self,
+        lake: Lake,
+        reader: Callable[[], Reader],
+        parse: Callable[[Raw], Any],
+        select: Callable[[Any, str], Any],
+        schema: Schema,
+    ) -> None:
+        self.lake, self.reader, self.parse, self.select, self.schema = lake, reader, parse, select, schema
+        self._parsed: tuple[str, Any] = ("", None)
+
+    def load_input(self, context: dg.InputContext) -> Any:
+        """Read and validate the source and return one partition's rows; report it to Dagster when it is new.
+
+        Raises:
+            DataError: the source is not of its layout.
+        """
+        asset, partition, reader = context.asset_key.to_user_string(), context.asset_partition_key, self.reader()
+        version = reader.origin().version
+        if version != self._parsed[0]:
+            raw = reader.read()
+            self._parsed = (raw.origin.version, self.parse(raw))
+        rows = self.schema.conform(self.select(self._parsed[1], partition))
+        found = Version(asset, partition, self._parsed[0], table_digest(rows, self.schema).table)
+        _running_step(context, self.lake).reads[asset] = _Read(reader, self.schema, {partition: (found, rows)})
+        metadata.observe(context.instance, found, reader.origin(), len(rows))
+        return to_pandas([rows], self.schema)
+
+
+def _running_step(context: dg.InputContext, lake: Lake) -> _Step:
+    """Return what is known of the running step; its output's table is pinned when its first input is loaded."""
+    key = _step_key(context)
+    if key not in _steps:
+        for other in [other for other in _steps if other[0] == key[0]]:
+            del _steps[other]  # a step of this run that failed or skipped: steps of a process run one by one
+        (output,) = (item.properties.asset_key for item in context.step_context.step.step_outputs)
+        _steps[key] = _Step(lake.table(output.to_user_string()).version() if output else 0)
+    return _steps[key]
+
+
+def _step_key(context: dg.InputContext | dg.OutputContext) -> tuple[str, str, int]:
+    step = context.step_context
+    return step.run_id, step.step.key, step.previous_attempt_count
+
+
+def _quietly(context: dg.OutputContext, call: Callable[[], Any]) -> Any:
+    """Call MLflow; what goes wrong there is a warning, for the data does not depend on it."""
+    try:
+        return call()
+    except Exception as error:  # noqa: BLE001 - whatever MLflow raises
+        context.log.warning(
+            f"MLflow did not take {context.asset_key.to_user_string()}[{context.partition_key}]: {error}"
+        )
+        return None
+
+
+def _describe(
+    made: Materialization,
+    context: dg.OutputContext,
+    outcome: Outcome,
+    step: _Step,
+    output: DeltaReader,
+    rows: pa.Table,
+    record: dict[str, Any],
+) -> None:
+    """Fill in what MLflow's run is told."""
+    made.tags = {
+        "dagster_run_id": context.run_id,
+        "asset": output.table.name,
+        "partition": context.partition_key,
+        "table_version": str(output.version),
+        "digest": record["output"]["digest"],
+        "code_version": record["code_version"],
+        "git_commit": record["environment"]["git_commit"],
+        "mlflow.note.content": metadata.note(record),
+    }
+    made.params = {**{f"config.{key}": value for key, value in record["config"].items()}, **outcome.params}
+    made.metrics = dict(outcome.metrics)
+    made.datasets = [
+        (_dataset(step.reads[asset], partitions), context_name)
+        for context_name, (asset, partitions) in outcome.datasets.items()
+    ]
+    if outcome.role:
+        published = _Read(output, output.table.schema, {context.partition_key: (Version(**record["output"]), rows)})
+        made.datasets.append((_dataset(published, None), outcome.role))
+    made.models = [item["mlflow_model_id"] for item in step.models if item["mlflow_model_id"]]
+
+
+def _dataset(read: _Read, partitions: Sequence[str] | None) -> Dataset:
+    """Return the MLflow dataset of the partitions that were read together, with the content digest of their rows."""
+    import pyarrow as pa
+
+    parts = {key: part for key, part in read.parts.items() if partitions is None or key in partitions}
+    keys = sorted(parts)
+    (asset,) = {version.asset for version, _ in read.parts.values()}
+    table = pa.concat_tables([rows for _, rows in parts.values()]).combine_chunks()
+    name = partition_address(asset, keys[0] if len(keys) == 1 else f"{keys[0]}..{keys[-1]}")
+    return read.reader.lineage(name, to_pandas([table], read.schema), digest=table_digest(table, read.schema).table)

@@ -1,0 +1,131 @@
+"""Lineage as Dagster metadata: schemas with meanings, column lineage, previews, plots, links and observations."""
+
+from __future__ import annotations
+
+import base64
+import io
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from bikes_assets.lineage.graph import Version, partition_address
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    import pyarrow as pa
+    from matplotlib.figure import Figure
+
+    from bikes_assets.adapters.readers import Origin
+    from bikes_assets.lineage.schema import Schema
+
+COLUMN_LINEAGE = "dagster/column_lineage"
+RECORD = "lineage"
+"""Metadata key of a materialization's record (see `lineage.graph.Record`)."""
+
+_PREVIEW_ROWS = 5
+
+
+def table_schema(schema: Schema) -> dg.TableSchema:
+    """Return a declared schema as Dagster shows it: each column's meaning, unit and range."""
+    columns = []
+    for column in schema.columns:
+        unit = f" Unit: {column.unit}." if column.unit else ""
+        lawful = [column.constraint] if column.constraint else []
+        constraints = dg.TableColumnConstraints(
+            nullable=column.nullable, unique=schema.key == (column.name,), other=lawful
+        )
+        columns.append(dg.TableColumn(column.name, column.type, column.meaning + unit, constraints))
+    return dg.TableSchema(columns)
+
+
+def column_lineage(upstream: Mapping[str, Mapping[str, Sequence[str]]]) -> dg.TableColumnLineage:
+    """Return column lineage: output column to input asset to the columns of it that were read."""
+    return dg.TableColumnLineage(
+        {
+            column: [dg.TableColumnDep(asset, name) for asset, names in inputs.items() for name in names]
+            for column, inputs in upstream.items()
+        }
+    )
+
+
+def code_reference(function: Callable[..., Any]) -> dg.CodeReferencesMetadataValue:
+    """Return where a function's code is, for Dagster's link to it."""
+    code = function.__code__
+    place = dg.LocalFileCodeReference(file_path=code.co_filename, line_number=code.co_firstlineno)
+    return dg.CodeReferencesMetadataValue(code_references=[place])
+
+
+def of_materialization(
+    rows: pa.Table, record: dict[str, Any], uri: str, definition: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return a materialization's metadata: the record, row count, address, column lineage and a preview."""
+    shown = rows.drop_columns([name for name in ("card",) if name in rows.column_names])
+    values: dict[str, Any] = {
+        RECORD: dg.MetadataValue.json(record),
+        "dagster/row_count": len(rows),
+        "address": Version(**record["output"]).address,
+        "uri": uri,
+        "preview": dg.MetadataValue.md(_markdown(shown)),
+    }
+    if COLUMN_LINEAGE in definition:
+        values[COLUMN_LINEAGE] = definition[COLUMN_LINEAGE]
+    return values
+
+
+def of_outcome(metrics: Mapping[str, float], figures: Mapping[str, Figure]) -> dict[str, Any]:
+    """Return metrics as numbers and plots as images."""
+    numbers = {name: dg.MetadataValue.float(float(value)) for name, value in metrics.items()}
+    return numbers | {title: dg.MetadataValue.md(_image(title, figure)) for title, figure in figures.items()}
+
+
+def observe(instance: dg.DagsterInstance, found: Version, origin: Origin, rows: int) -> None:
+    """Report a partition of an external source to Dagster, unless its latest report says the same."""
+    key = dg.AssetKey(found.asset)
+    latest = instance.fetch_observations(dg.AssetRecordsFilter(key, asset_partitions=[str(found.partition)]), limit=1)
+    known = latest.records[0].asset_observation if latest.records else None
+    if known and (known.tags.get("dagster/data_version"), known.metadata["version"].value) == (
+        found.digest,
+        found.version,
+    ):
+        return
+    instance.report_runless_asset_event(
+        dg.AssetObservation(
+            key,
+            partition=found.partition,
+            metadata={
+                "uri": origin.uri,
+                "kind": origin.kind,
+                "version": str(found.version),
+                "bytes": origin.size,
+                "files": dg.MetadataValue.json([list(file) for file in origin.files]),
+                "dagster/row_count": rows,
+            },
+            tags={"dagster/data_version": found.digest},
+        )
+    )
+
+
+def note(record: dict[str, Any]) -> str:
+    """Return what MLflow shows on a run's page: what was made, and from what."""
+    output = Version(**record["output"])
+    inputs = "\n".join(f"- {Version(**item).address}" for item in record["inputs"][-30:])
+    older = len(record["inputs"]) - 30
+    more = f"\n- and {older} earlier" if older > 0 else ""
+    title = partition_address(output.asset, output.partition)
+    return f"**{title}** at table version {output.version}\n\nMade from:\n{inputs}{more}"
+
+
+def _markdown(rows: pa.Table) -> str:
+    names = rows.column_names
+    lines = ["| " + " | ".join(names) + " |", "|" + " --- |" * len(names)]
+    for row in rows.slice(0, _PREVIEW_ROWS).to_pylist():
+        cells = (str(row[name] if row[name] is not None else "").replace("|", "\\|") for name in names)
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _image(title: str, figure: Figure) -> str:
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=70)
+    return f"![{title}](data:image/png;base64,{base64.b64encode(content.getvalue()).decode()})"

@@ -1,0 +1,97 @@
+"""MLflow's view of a source: where rows came from, at which version. Imported only where MLflow is used."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from mlflow.data.dataset_source import DatasetSource
+
+from bikes_assets.adapters.readers import Origin, reader_for
+from bikes_assets.lineage.digest import table_digest
+from bikes_assets.lineage.errors import DigestError, SchemaError, SettingsError
+from bikes_assets.lineage.schema import Column, ColumnType, Schema
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+_MOST_FILES = 300
+"""MLflow stores at most 65,535 characters of source; the version covers the files that are not listed."""
+
+
+class VersionedSource(DatasetSource):
+    """A source with the version that was read."""
+
+    def __init__(self, origin: Origin) -> None:
+        """Describe what a reader says of its source."""
+        self.origin = origin
+
+    @staticmethod
+    def _get_source_type() -> str:
+        return "bikes_versioned"
+
+    @staticmethod
+    def _can_resolve(raw_source: object) -> bool:
+        return isinstance(raw_source, Origin)
+
+    @classmethod
+    def _resolve(cls, raw_source: Origin) -> VersionedSource:
+        return cls(raw_source)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return name, uri, kind, version, size in bytes and files (name, SHA-256, size in bytes)."""
+        return asdict(self.origin) | {"files": [list(file) for file in self.origin.files[:_MOST_FILES]]}
+
+    @classmethod
+    def from_dict(cls, source_dict: dict[Any, Any]) -> VersionedSource:
+        """Return the source that `to_dict` described."""
+        files = tuple((name, digest, size) for name, digest, size in source_dict["files"])
+        values: dict[str, Any] = {**source_dict, "files": files}
+        return cls(Origin(**values))
+
+    def load(self) -> str:
+        """Return the local path, or the URL of a remote source, after checking that it still holds this version.
+
+        Raises:
+            DataError: the source cannot be read.
+            DigestError: it holds another version by now.
+            SettingsError: the source is no file.
+        """
+        if self.origin.kind not in ("csv", "parquet"):
+            raise SettingsError(f"{self.origin.uri}: found {self.origin.kind}, expected a file; use its reader")
+        found = reader_for(self.origin.uri, columns=(), date_column="").origin().version
+        if found != self.origin.version:
+            raise DigestError(f"{self.origin.uri}: found version {found}, expected {self.origin.version}")
+        return self.origin.uri.removeprefix("file://")
+
+
+def frame_digest(data: pd.DataFrame) -> str:
+    """Return a content digest of all rows as they stand, for a table without a declared schema.
+
+    Raises:
+        SchemaError: a column is of no type that tables have here.
+    """
+    import pyarrow as pa
+
+    table = pa.Table.from_pandas(data, preserve_index=False)
+    schema = Schema("data", (), tuple(Column(field.name, _column_type(field), "") for field in table.schema))
+    return table_digest(table.cast(schema.arrow()).combine_chunks(), schema).table
+
+
+def _column_type(field: pa.Field) -> ColumnType:
+    from pyarrow import types
+
+    kinds: tuple[tuple[Any, ColumnType], ...] = (
+        (types.is_integer, "int64"),
+        (types.is_floating, "float64"),
+        (types.is_boolean, "bool"),
+        (types.is_timestamp, "timestamp"),
+        (types.is_date, "timestamp"),
+    )
+    for is_of, name in kinds:
+        if is_of(field.type):
+            return name
+    if types.is_string(field.type) or types.is_large_string(field.type) or types.is_null(field.type):
+        return "string"
+    raise SchemaError(f"{field.name}: found type {field.type}, expected a number, truth value, text or time")

@@ -1,0 +1,623 @@
+"""Readers: the rows of a source just as it holds them, and the exact version that was read.
+
+A source is one setting: a path or URL of a CSV or Parquet file or of a folder of them, or a database URL with a query.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import io
+import json
+import re
+import warnings
+import zlib
+from abc import ABC, abstractmethod
+from bisect import bisect_right
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, unquote
+
+from bikes_assets.lineage.digest import file_digest
+from bikes_assets.lineage.errors import DataError, LineageError, SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.csv as pa_csv
+    import pyarrow.parquet as pq
+    from fsspec import AbstractFileSystem
+    from mlflow.data.dataset import Dataset
+    from sqlalchemy import Connection
+
+_SUFFIXES = {".csv": "csv", ".csv.gz": "csv", ".parquet": "parquet"}
+_CHANGES = ("size", "mtime", "created", "LastModified", "last_modified", "Last-Modified", "ETag", "etag", "Content-MD5")
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The most that one source may hold, stored as well as unpacked: a larger one is refused before it fills memory."""
+
+    max_bytes: int = 2 << 30
+    max_rows: int = 50_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where rows came from, without secrets.
+
+    Attributes:
+        name: name of the file or folder, or the query.
+        uri: address; passwords and query strings are replaced by `***`.
+        kind: `csv`, `parquet` or `sql`.
+        version: SHA-256 of the file; of the sorted names and SHA-256 of a folder's files; of a query and its result.
+        size: bytes as stored; for a query, bytes of its result as JSON lines.
+        files: name, SHA-256 and size in bytes of each file.
+    """
+
+    name: str
+    uri: str
+    kind: str
+    version: str
+    size: int
+    files: tuple[tuple[str, str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """Rows as read.
+
+    Attributes:
+        frame: all rows in source order, of Arrow types. From CSV every column is text, blanks are empty text.
+        origin: the version that `frame` holds.
+        locate: gives the file of a row and its line in a text file (the header is line 1) or its 1-based row elsewhere,
+            for the row's position in `frame`.
+    """
+
+    frame: pd.DataFrame
+    origin: Origin
+    locate: Callable[[int], tuple[str, int]]
+
+
+class Reader(ABC):
+    """Reads a source, and has to say which version it read."""
+
+    date_column: str
+
+    @abstractmethod
+    def origin(self) -> Origin:
+        """Return the origin of this reader's latest `read`; before any, of the source as it stands now."""
+
+    @abstractmethod
+    def read(self) -> Raw:
+        """Return all rows as the source holds them.
+
+        Raises:
+            DataError: the source is missing, damaged, beyond the limits or not of the declared columns.
+        """
+
+    def span(self) -> tuple[str, str]:
+        """Return the first and last month, such as `2011-01`, in the date column."""
+        dates = self.read().frame[self.date_column]
+        return _first_and_last(self.origin().name, self.date_column, {str(dates.min())[:7], str(dates.max())[:7]})
+
+    def fingerprint(self) -> str:
+        """Return a cheap token that changes when the source does, empty when there is none."""
+        return ""
+
+    def lineage(
+        self,
+        name: str,
+        data: pd.DataFrame,
+        targets: str | None = None,
+        predictions: str | None = None,
+        *,
+        digest: str | None = None,
+    ) -> Dataset:
+        """Return an MLflow dataset of `data` whose source is this reader's origin.
+
+        Args:
+            name: name of the dataset.
+            data: the rows, or what was made of them.
+            targets: column with the target.
+            predictions: column with predictions.
+            digest: the table's digest; by default one over all rows of `data` as they stand.
+        """
+        from mlflow.data.pandas_dataset import from_pandas
+
+        from bikes_assets.adapters.mlflow_source import VersionedSource, frame_digest
+
+        source = VersionedSource(self.origin())
+        digest = digest or frame_digest(data)
+        dataset = from_pandas(data, source=source, targets=targets, name=name, digest=digest, predictions=predictions)
+        with warnings.catch_warnings():  # a hint for models' inputs, once per dataset
+            warnings.filterwarnings("ignore", message="Hint: Inferred schema contains integer column")
+            dataset.schema  # noqa: B018 - inferred here, and kept
+        return dataset
+
+
+def reader_for(
+    source: str, *, columns: tuple[str, ...], date_column: str, query: str | None = None, limits: Limits = Limits()
+) -> Reader:
+    """Return the reader of a source; nothing is opened yet.
+
+    Args:
+        source: database URL when there is a query; else path or URL of a `.csv`, `.csv.gz` or `.parquet` file, or of a
+            folder of CSV or of Parquet files.
+        columns: the columns that the source must have, in order.
+        date_column: the column whose values begin with YYYY-MM.
+        query: a SELECT.
+        limits: the most that is read.
+
+    Raises:
+        SettingsError: `source` is empty.
+    """
+    if not source.strip():
+        raise SettingsError("source: found nothing, expected a path, a URL, or a database URL with a query")
+    if query is not None:
+        return SqlReader(source, columns, date_column, query, limits)
+    return FileReader(source, columns, date_column, limits)
+
+
+class FileReader(Reader):
+    """Reads a file or a folder of files, local or remote: each file once, and what is hashed is what is parsed."""
+
+    def __init__(self, source: str, columns: tuple[str, ...], date_column: str, limits: Limits) -> None:
+        """Keep the settings; nothing is opened yet."""
+        self.source, self.columns, self.date_column, self.limits = source, columns, date_column, limits
+        self._name = _base_name(_shown(source))
+        self._read: Origin | None = None
+
+    def origin(self) -> Origin:
+        """Return the origin of this reader's latest `read`; before any, of the source as it stands now."""
+        return self._read or self._origin([_hashed(*file) for file in self._contents(self._files())])
+
+    def read(self) -> Raw:
+        """Return all rows as the files hold them, files in order of their names.
+
+        Raises:
+            DataError: the source is missing, damaged, beyond the limits or not of the declared columns.
+            SettingsError: there is no such kind of URL, or its package is not installed.
+        """
+        listed = self._files()
+        parse = {"csv": _parse_csv, "parquet": _parse_parquet}[_kind(listed[0][0])]
+        files, tables, limits = [], [], self.limits
+        for name, content in self._contents(listed):
+            table, unpacked = parse(name, content, self.columns, limits)
+            limits = Limits(limits.max_bytes - unpacked, limits.max_rows - len(table))
+            files.append(_hashed(name, content))
+            tables.append(table)
+        self._read = self._origin(files)
+        names = [name for name, _, _ in files]
+        locate = _locator(names, [len(table) for table in tables], first=2 if parse is _parse_csv else 1)
+        return Raw(_to_pandas(_concatenated(names, tables)), self._read, locate)
+
+    def span(self) -> tuple[str, str]:
+        """Return the first and last month, such as `2011-01`; looks at the date column only, without pandas.
+
+        Raises:
+            DataError: a file cannot be read, or its dates do not begin with YYYY-MM.
+        """
+        listed = self._files()
+        months_in = {"csv": _csv_months, "parquet": _parquet_months}[_kind(listed[0][0])]
+        months = [months_in(*file, self.date_column, self.limits) for file in self._contents(listed)]
+        return _first_and_last(self._name, self.date_column, set[str]().union(*months))
+
+    def fingerprint(self) -> str:
+        """Return a token of each file's name, size, and time or ETag; empty where a server tells nothing but a size."""
+        marks = [(name, {key: str(info[key]) for key in _CHANGES if info.get(key)}) for name, _, info in self._files()]
+        if any(mark.keys() <= {"size"} for _, mark in marks):
+            return ""
+        return file_digest(repr(marks).encode())
+
+    def _filesystem(self) -> tuple[AbstractFileSystem, str]:
+        from fsspec.core import url_to_fs
+
+        try:
+            fs, path = url_to_fs(self.source)
+        except (ImportError, ValueError) as error:
+            expected = "a path, a URL that fsspec reads with the packages installed, or a database URL with a query"
+            raise _unusable(self.source, error, expected) from None
+        fs.invalidate_cache()  # a listing kept from earlier would hide that a file has changed
+        return fs, path
+
+    def _files(self) -> list[tuple[str, str, dict[str, Any]]]:
+        """Return each file's name, path, and what its file system tells of it, in order of the names."""
+        fs, path = self._filesystem()
+        with _reporting(self.source, self._name, "a file or folder that can be read"):
+            info = fs.info(path)
+            listed = [(self._name, path, info)]
+            if info["type"] == "directory":
+                listed = [(_base_name(each["name"]), each["name"], each) for each in fs.ls(path, detail=True)]
+        files = [file for file in listed if file[2]["type"] == "file" and _kind(file[0])]
+        files = sorted((file for file in files if not file[0].startswith(".")), key=lambda file: file[0])
+        if len({_kind(name) for name, _, _ in files}) != 1:
+            found = "CSV and Parquet together" if files else "no such file"
+            expected = "a .csv, .csv.gz or .parquet file, or a folder of one kind"
+            raise DataError(self._name, found=found, expected=expected)
+        return files
+
+    def _contents(self, listed: list[tuple[str, str, dict[str, Any]]]) -> Iterator[tuple[str, bytes]]:
+        fs, _ = self._filesystem()
+        room = self.limits.max_bytes
+        for name, path, info in listed:
+            if (info.get("size") or 0) > room:
+                raise _too_large(name, f"{info['size']} bytes", room)
+            with _reporting(self.source, name, "a file that can be read"), fs.open(path, "rb") as handle:
+                content = _bounded(handle, name, room)
+            room -= len(content)
+            yield name, content
+
+    def _origin(self, files: list[tuple[str, str, int]]) -> Origin:
+        fs, path = self._filesystem()
+        lines = "".join(f"{name} {digest}\n" for name, digest, _ in files)
+        one_file = len(files) == 1 and files[0][0] == self._name
+        version = files[0][1] if one_file else file_digest(lines.encode())
+        uri, size = _shown(str(fs.unstrip_protocol(path))), sum(size for _, _, size in files)
+        return Origin(self._name, uri, _kind(files[0][0]), version, size, tuple(files))
+
+
+class SqlReader(Reader):
+    """Reads the result of one SELECT; the order of its rows does not change the version, for databases promise none."""
+
+    def __init__(self, source: str, columns: tuple[str, ...], date_column: str, query: str, limits: Limits) -> None:
+        """Keep the settings; nothing is opened yet."""
+        self.source, self.columns, self.date_column, self.limits = source, columns, date_column, limits
+        self.query = query.strip().removesuffix(";")
+        self._name = " ".join(query.split())
+        self._read: Origin | None = None
+
+    def origin(self) -> Origin:
+        """Return the origin of this reader's latest `read`; before any, of the result as it is now."""
+        return self._read or self.read().origin
+
+    def read(self) -> Raw:
+        """Return all rows of the result.
+
+        Raises:
+            DataError: the query fails, or its result is empty, beyond the limits or not of the declared columns.
+            SettingsError: the database URL cannot be used.
+        """
+        encode = json.JSONEncoder(ensure_ascii=False, default=str, separators=(",", ":")).encode
+        rows: list[Sequence[Any]] = []
+        lines: list[bytes] = []
+        size = 0
+        with self._connection() as connection:
+            result = connection.exec_driver_sql(self.query)
+            _check_columns(self._name, list(result.keys()), self.columns)
+            for row in result:
+                rows.append(row)
+                lines.append(encode(list(row)).encode() + b"\n")
+                size += len(lines[-1])
+                if size > self.limits.max_bytes:
+                    raise _too_large(self._name, f"more than {self.limits.max_bytes} bytes", self.limits.max_bytes)
+                _check_rows(self._name, len(rows), self.limits)
+        _check_rows(self._name, len(rows), self.limits)
+        version = hashlib.sha256(self.query.encode() + b"\n" + b"".join(sorted(lines))).hexdigest()
+        self._read = Origin(self._name, _shown(self.source), "sql", version, size)
+        table = _table_of(self._name, rows, self.columns)
+        return Raw(_to_pandas(table), self._read, _locator([self._name], [len(rows)], first=1))
+
+    def span(self) -> tuple[str, str]:
+        """Return the first and last month, such as `2011-01`; the database finds them."""
+        with self._connection() as connection:
+            column = connection.dialect.identifier_preparer.quote(self.date_column)
+            first_and_last = f"select min({column}), max({column}) from (\n{self.query}\n) q"  # noqa: S608 - the query is the setting
+            months = {str(value)[:7] for value in connection.exec_driver_sql(first_and_last).one()}
+        return _first_and_last(self._name, self.date_column, months)
+
+    @contextmanager
+    def _connection(self) -> Iterator[Connection]:
+        import sqlalchemy as sa
+        from sqlalchemy.exc import ArgumentError
+
+        try:
+            url = sa.make_url(self.source)
+            engine = sa.create_engine(url, poolclass=sa.NullPool)
+        except (ImportError, ArgumentError) as error:
+            raise _unusable(self.source, error, "a SQLAlchemy URL whose driver is installed, for a query") from None
+        if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists() and "uri" not in url.query:
+            raise DataError(_shown(self.source), found="no such file", expected="a database")  # SQLite would create it
+        with _reporting(self.source, self._name, "a SELECT that the database answers"), engine.connect() as connection:
+            # text is sent as it is: a colon or percent sign in the query is no parameter
+            yield connection.execution_options(stream_results=True, no_parameters=True)
+
+
+def _kind(name: str) -> str:
+    return next((kind for suffix, kind in _SUFFIXES.items() if name.lower().endswith(suffix)), "")
+
+
+def _base_name(path: str) -> str:
+    """Return the last part of a path or URL; what follows a URL's `?` is no part of it."""
+    return (path.partition("?")[0] if "://" in path else path).rstrip("/").rpartition("/")[2]
+
+
+def _hashed(name: str, content: bytes) -> tuple[str, str, int]:
+    return name, file_digest(content), len(content)
+
+
+def _shown(url: str) -> str:
+    """Return a URL without user, password and query string; a password may hold `@`, `/` or `?` by mistake."""
+    if "://" not in url or url.startswith("file://"):
+        return url
+    return re.sub(r"\?.*", "?***", re.sub(r"(?<=://)(?:[^/?#@:]*:.*|[^/?#]*)@", "***@", url, flags=re.DOTALL))
+
+
+def _scrubbed(text: str, source: str) -> str:
+    """Return another library's message without the secrets of `source`."""
+    users = re.findall(r"://([^/?#@:]*:.*|[^/?#]*)@", source)
+    query = source.partition("?")[2] if _shown(source) != source else ""
+    secrets = {*users, *(user.partition(":")[2] for user in users), query, *(value for _, value in parse_qsl(query))}
+    secrets |= {unquote(secret) for secret in secrets}
+    text = text.replace(source, _shown(source))
+    for secret in sorted(secrets - {""}, key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return text
+
+
+def _unusable(source: str, error: Exception, expected: str) -> SettingsError:
+    return SettingsError(f"source {_shown(source)}: {_scrubbed(str(error), source)}; expected {expected}")
+
+
+@contextmanager
+def _reporting(source: str, name: str, expected: str) -> Iterator[None]:
+    """Turn whatever a file system or database raises into a DataError without secrets."""
+    try:
+        yield
+    except LineageError:
+        raise
+    except FileNotFoundError:
+        raise DataError(_shown(source), found="nothing there", expected=expected) from None
+    except Exception as error:  # noqa: BLE001 - drivers and file systems raise what they like
+        plain = getattr(error, "orig", None) or error  # what the driver said, without SQLAlchemy's additions
+        found = f"{type(plain).__name__}: {_scrubbed(str(plain), source)}"
+        raise DataError(name, found=found, expected=expected) from None  # the cause may hold a password
+
+
+def _too_large(name: str, found: str, room: int) -> DataError:
+    return DataError(name, found=found, expected=f"at most {room} bytes, the limit of one source less its files before")
+
+
+def _check_rows(name: str, rows: int, limits: Limits) -> None:
+    if rows == 0:
+        raise DataError(name, found="no rows", expected="at least one")
+    if rows > limits.max_rows:
+        expected = f"at most {limits.max_rows} rows, the limit of one source less its files before"
+        raise DataError(name, found=f"{rows} rows", expected=expected)
+
+
+def _check_columns(name: str, found: list[str], expected: tuple[str, ...], row: int | None = None) -> None:
+    wanted = "the columns " + ", ".join(expected)
+    for column in expected:
+        if column not in found:
+            raise DataError(name, row=row, column=column, found="no such column", expected=wanted)
+    for column in found:
+        if column not in expected:
+            raise DataError(name, row=row, column=column, found="an extra column", expected=wanted)
+        if found.count(column) > 1:
+            raise DataError(name, row=row, column=column, found="the column twice", expected=wanted)
+    for column, place in zip(found, expected, strict=True):
+        if column != place:
+            raise DataError(name, row=row, column=column, found="the column out of order", expected=f"{place} here")
+
+
+def _bounded(handle: Any, name: str, room: int) -> bytes:
+    """Return all bytes of `handle`, or stop as soon as there are more than `room`."""
+    chunks, size = [], 0
+    while chunk := handle.read(_CHUNK):
+        size += len(chunk)
+        if size > room:
+            raise _too_large(name, f"more than {room} bytes", room)
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _unpacked(name: str, content: bytes, limits: Limits) -> bytes:
+    if not name.lower().endswith(".gz"):
+        return content
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as handle:
+            return _bounded(handle, name, limits.max_bytes)
+    except (EOFError, OSError, zlib.error) as error:
+        raise DataError(name, found=f"damaged gzip ({error})", expected="a whole gzip file") from error
+
+
+def _parse_csv(name: str, content: bytes, columns: tuple[str, ...], limits: Limits) -> tuple[pa.Table, int]:
+    """Return the rows as text, and the size in bytes of the unpacked file."""
+    import pyarrow as pa
+    import pyarrow.csv as pa_csv
+
+    text = _unpacked(name, content, limits)
+    _check_text(name, text, columns)
+    _check_rows(name, text.count(b"\n") - text.endswith(b"\n"), limits)
+    odd: list[pa_csv.InvalidRow] = []
+
+    def refuse(row: pa_csv.InvalidRow) -> str:
+        odd.append(row)
+        return "error"
+
+    try:
+        table = pa_csv.read_csv(
+            pa.BufferReader(text),
+            # named columns make the header row 1, and one thread keeps the rows numbered
+            read_options=pa_csv.ReadOptions(use_threads=False, column_names=list(columns)),
+            parse_options=pa_csv.ParseOptions(ignore_empty_lines=False, invalid_row_handler=refuse),
+            convert_options=pa_csv.ConvertOptions(
+                column_types=dict.fromkeys(columns, pa.string()), strings_can_be_null=False
+            ),
+        )
+    except pa.ArrowException as error:
+        if not odd:
+            raise DataError(name, found=f"damaged CSV ({error})", expected="comma-separated values") from error
+        row, fields = odd[0].number, odd[0].actual_columns
+        raise DataError(name, row=row, found=f"{fields} fields", expected=f"{len(columns)} fields") from None
+    return table.slice(1), len(text)
+
+
+def _check_text(name: str, text: bytes, columns: tuple[str, ...]) -> None:
+    """Refuse what a CSV parser would skip, repair or join in silence: every row has to be one line of UTF-8."""
+    if not text:
+        raise DataError(name, found="an empty file", expected="a header and rows")
+    if text.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise DataError(name, row=1, found="UTF-16", expected="UTF-8")
+    header = text[: end if (end := text.find(b"\n")) >= 0 else None]
+    for found, expected, place in (
+        ("a NUL byte", "text", text.find(b"\0")),
+        ("a byte that is not UTF-8", "UTF-8", _first_not_utf8(text)),
+    ):
+        if place >= 0:
+            row = text.count(b"\n", 0, place) + 1
+            line = text[text.rfind(b"\n", 0, place) + 1 : place]
+            field = re.sub(rb'"[^"]*"?', b"", line).count(b",")
+            column = columns[field] if field < len(columns) and row > 1 else None
+            raise DataError(name, row=row, column=column, found=found, expected=expected)
+    _check_columns(name, next(csv.reader([header.decode("utf-8-sig").rstrip("\r")]), []), columns, row=1)
+    for found, expected, pattern in (
+        ("a carriage return within the line", "lines that end in LF or CRLF", rb"\r(?!\n)"),
+        ("a blank line", f"{len(columns)} fields", rb"(?<=\n)\r?\n"),
+    ):
+        if match := re.search(pattern, text):
+            raise DataError(name, row=text.count(b"\n", 0, match.start()) + 1, found=found, expected=expected)
+    if b'"' in text:
+        for row, line in enumerate(io.BytesIO(text), start=1):
+            if line.count(b'"') % 2:
+                raise DataError(name, row=row, found="a quotation mark without its other", expected="both on one line")
+
+
+def _first_not_utf8(text: bytes) -> int:
+    try:
+        if not text.isascii():
+            text.decode()
+    except UnicodeDecodeError as error:
+        return error.start
+    return -1
+
+
+def _csv_months(name: str, content: bytes, column: str, limits: Limits) -> set[str]:
+    text = io.BytesIO(_unpacked(name, content, limits))
+    rows = csv.reader(io.TextIOWrapper(text, encoding="utf-8-sig", newline=""))
+    try:
+        place = next(rows, []).index(column)
+        return {row[place][:7] for row in rows}
+    except (ValueError, IndexError, csv.Error):
+        found, row = "no date", max(rows.line_num, 1)
+        raise DataError(name, row=row, column=column, found=found, expected="YYYY-MM-DD in every row") from None
+
+
+def _open_parquet(name: str, content: bytes, limits: Limits) -> pq.ParquetFile:
+    """Return the opened file once its footer stays within the limits; nothing is decoded before."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with _decoding(name):
+        file = pq.ParquetFile(pa.BufferReader(content))
+        metadata = file.metadata
+        size = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
+    _check_rows(name, metadata.num_rows, limits)
+    if not 0 <= size <= limits.max_bytes:
+        raise _too_large(name, f"{size} bytes when unpacked", limits.max_bytes)
+    return file
+
+
+def _parse_parquet(name: str, content: bytes, columns: tuple[str, ...], limits: Limits) -> tuple[pa.Table, int]:
+    """Return the rows in their stored types, and their size in bytes in memory."""
+    import pyarrow as pa
+
+    file = _open_parquet(name, content, limits)
+    _check_columns(name, file.schema_arrow.names, columns)
+    batches, size = [], 0
+    with _decoding(name):
+        for batch in file.iter_batches(batch_size=1024):  # small: a few stored bytes can stand for very long rows
+            size += batch.nbytes
+            if size > limits.max_bytes:
+                raise _too_large(name, f"more than {limits.max_bytes} bytes when unpacked", limits.max_bytes)
+            batches.append(batch)
+        table = pa.Table.from_batches(batches, schema=file.schema_arrow).combine_chunks()
+    if len(table) != file.metadata.num_rows:
+        expected = f"the {file.metadata.num_rows} that its footer declares"
+        raise DataError(name, found=f"{len(table)} rows", expected=expected)
+    return table, size
+
+
+def _parquet_months(name: str, content: bytes, column: str, limits: Limits) -> set[str]:
+    import pyarrow.compute as pc
+
+    file = _open_parquet(name, content, limits)
+    if column not in file.schema_arrow.names:
+        raise DataError(name, column=column, found="no such column", expected="a date in every row")
+    with _decoding(name):
+        return {str(value)[:7] for value in pc.min_max(file.read(columns=[column])[column]).as_py().values()}
+
+
+@contextmanager
+def _decoding(name: str) -> Iterator[None]:
+    import pyarrow as pa
+
+    try:
+        yield
+    except (pa.ArrowException, OSError, MemoryError, OverflowError) as error:
+        raise DataError(name, found=f"damaged Parquet ({error})", expected="a whole Parquet file") from error
+
+
+def _concatenated(names: list[str], tables: list[pa.Table]) -> pa.Table:
+    """Return all files' rows; a column without any value in one file takes the type it has in the others."""
+    import pyarrow as pa
+
+    first: dict[str, pa.DataType] = {}
+    for name, table in zip(names, tables, strict=True):
+        for field in table.schema:
+            expected = field.type if pa.types.is_null(field.type) else first.setdefault(field.name, field.type)
+            if field.type != expected:
+                raise DataError(name, column=field.name, found=field.type, expected=f"{expected} as in {names[0]}")
+    return pa.concat_tables(tables, promote_options="default")
+
+
+def _table_of(name: str, rows: list[Sequence[Any]], columns: tuple[str, ...]) -> pa.Table:
+    import pyarrow as pa
+
+    arrays = []
+    for column, values in zip(columns, zip(*rows, strict=True), strict=True):
+        try:
+            arrays.append(pa.array(values))
+        except (pa.ArrowException, OverflowError):
+            kinds = [type(value) for value in values]
+            kind = next(kind for kind in kinds if kind is not type(None))
+            place = next((place for place, other in enumerate(kinds) if other not in (kind, type(None))), 0)
+            expected = f"{kind.__name__} of 64 bits, as in the rows before"
+            raise DataError(name, row=place + 1, column=column, found=repr(values[place]), expected=expected) from None
+    return pa.Table.from_arrays(arrays, names=list(columns))
+
+
+def _to_pandas(table: pa.Table) -> pd.DataFrame:
+    """Return the table in its Arrow types, categories as values: integers with nulls stay integers."""
+    import pandas as pd
+    import pyarrow as pa
+
+    for place, field in enumerate(table.schema):
+        if pa.types.is_dictionary(field.type):
+            table = table.set_column(place, field.name, table[place].cast(field.type.value_type))
+    return table.to_pandas(types_mapper=pd.ArrowDtype, ignore_metadata=True)
+
+
+def _locator(names: list[str], rows: list[int], first: int) -> Callable[[int], tuple[str, int]]:
+    ends = list(accumulate(rows))
+
+    def locate(position: int) -> tuple[str, int]:
+        file = bisect_right(ends, position)
+        return names[file], position - (ends[file] - rows[file]) + first
+
+    return locate
+
+
+def _first_and_last(name: str, column: str, months: set[str]) -> tuple[str, str]:
+    for month in months or {"no date"}:
+        if not re.fullmatch(r"[0-9]{4}-(0[1-9]|1[0-2])", month):
+            raise DataError(name, column=column, found=repr(month), expected="YYYY-MM-DD in every row")
+    return min(months), max(months)
