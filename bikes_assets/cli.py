@@ -1,0 +1,116 @@
+"""`bikes`: the project's commands. Heavy libraries are imported by the commands that need them."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from bikes_assets.lineage.errors import LineageError
+from bikes_assets.lineage.graph import parse_address
+from bikes_assets.settings import settings
+
+
+class _Group(click.Group):
+    """Shows the project's own errors as one line, for their message says what to do."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except LineageError as error:
+            click.secho(f"error: {error}", fg="red", err=True)
+            sys.exit(1)
+
+
+@click.group(cls=_Group)
+def main() -> None:
+    """Hourly bike-sharing demand, with the lineage of every number."""
+
+
+@main.command()
+def setup() -> None:
+    """Make DAGSTER_HOME ready and write .env."""
+    from bikes_assets import runs
+
+    click.echo(f"DAGSTER_HOME={runs.setup()}")
+
+
+@main.command()
+@click.option("--month", "months", multiple=True, help="Only this month, such as 2012-08; may be repeated.")
+def run(months: tuple[str, ...]) -> None:
+    """Materialize every asset for each month, in order, and say what was made."""
+    from bikes_assets import report, runs
+
+    runs.setup()
+    with report.progress_bar() as show:
+        summary = runs.run_history(months or None, show)
+    report.print_summary(summary)
+    if summary.failed:
+        sys.exit(1)
+
+
+@main.command()
+@click.argument("model")
+@click.option("--month", required=True, help="Month that the model is to serve.")
+@click.option("--reason", required=True, help="Why; it is recorded.")
+def pin(model: str, month: str, reason: str) -> None:
+    """Put MODEL, such as demand_model[2012-06], in charge of a month; materialize champion_model for it to take effect."""
+    from bikes_assets import runs
+    from bikes_assets.adapters import decisions
+    from bikes_assets.defs.resources import lake
+
+    asset, fitted_for, _ = parse_address(model)
+    if asset != "demand_model" or fitted_for is None:
+        raise LineageError(f"found model {model!r}, expected one like demand_model[2012-06]")
+    with _instance(runs.setup()) as instance:
+        made = decisions.pin(
+            lake(), instance, pins="champion_pins", partition=month, model=asset, fitted_for=fitted_for, reason=reason
+        )
+    click.echo(f"{made.address}: {asset}[{fitted_for}] serves {month} from its next champion_model on")
+
+
+@main.command()
+@click.option("--month", required=True, help="Month whose pin is lifted.")
+@click.option("--reason", required=True, help="Why; it is recorded.")
+def unpin(month: str, reason: str) -> None:
+    """Lift a month's pin, so that the best model serves it again."""
+    from bikes_assets import runs
+    from bikes_assets.adapters import decisions
+    from bikes_assets.defs.resources import lake
+
+    with _instance(runs.setup()) as instance:
+        made = decisions.unpin(lake(), instance, pins="champion_pins", partition=month, reason=reason)
+    click.echo(f"{made.address}: the best model serves {month} from its next champion_model on")
+
+
+@main.command()
+@click.option("--since", required=True, help="First hour that is judged, such as 2012-08-07T12:00.")
+def evaluate(since: str) -> None:
+    """Print the accuracy on the rows from an hour on: of the published predictions, and of one fit on the rows before it."""
+    from bikes_assets import report
+
+    report.print_evaluation(since)
+
+
+@main.command()
+@click.option("--dagster-port", default=3000, show_default=True)
+@click.option("--mlflow-port", default=5000, show_default=True)
+def ui(dagster_port: int, mlflow_port: int) -> None:
+    """Open Dagster's webserver and daemon, and MLflow, on 127.0.0.1; Ctrl-C stops all."""
+    from bikes_assets import runs, servers
+
+    runs.setup()
+    known = settings()
+    servers.serve_until_interrupted(
+        {
+            f"Dagster  http://127.0.0.1:{dagster_port}": servers.dagster_command(dagster_port),
+            f"MLflow   http://127.0.0.1:{mlflow_port}": servers.mlflow_command(known.tracking_uri, mlflow_port),
+        },
+        ports=(dagster_port, mlflow_port),
+    )
+
+
+def _instance(home: object):  # noqa: ANN202
+    import dagster as dg
+
+    return dg.DagsterInstance.from_config(str(home))

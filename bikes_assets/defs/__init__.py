@@ -1,0 +1,1 @@
+"""What Dagster sees: thin assets, their partitions and resources. One file per group."""

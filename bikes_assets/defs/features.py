@@ -1,0 +1,30 @@
+"""Features: computed one by one, each from the columns that it declares."""
+
+import dagster as dg
+
+from bikes_assets.adapters.lake import Outcome
+from bikes_assets.defs.asset import lineage_asset
+from bikes_assets.defs.partitions import MONTHS, earlier
+from bikes_assets.demand.features import COLUMN_LINEAGE, DEMAND_FEATURES
+
+
+@lineage_asset(
+    partitions=MONTHS,
+    ins={"hourly_rentals": dg.AssetIn(partition_mapping=earlier(-1, 0))},
+    group="features",
+    kinds={"narwhals", "deltalake"},
+    schema=DEMAND_FEATURES,
+    lineage={column: {"hourly_rentals": names} for column, names in COLUMN_LINEAGE.items()},
+)
+def demand_features(context: dg.AssetExecutionContext, hourly_rentals) -> Outcome:
+    """Calendar, weather and past demand of each hour, and the demand to predict; lags reach into the month before."""
+    from bikes_assets.demand import features
+
+    table = features.demand_features(hourly_rentals, context.partition_key)
+    return Outcome(
+        table,
+        datasets={"raw": ("hourly_rentals", None)},
+        role="features",
+        metrics={"rows": len(table)},
+        params=features.transformations(),
+    )

@@ -1,0 +1,92 @@
+"""Models: one fitted for each month, and the one that serves it."""
+
+from typing import Any
+
+import dagster as dg
+
+from bikes_assets.adapters.lake import Outcome
+from bikes_assets.defs.asset import OWNERS, lineage_asset
+from bikes_assets.defs.partitions import MODEL_MONTHS, all_earlier, earlier
+from bikes_assets.demand.model import Recipe
+
+DEFAULT = Recipe()
+
+
+class DemandModelConfig(dg.Config):
+    """Which model to fit (see `demand.model.Recipe`). Seed and threads are part of the record: a fit can be repeated."""
+
+    estimator: str = DEFAULT.estimator
+    parameters: dict[str, Any] = dict(DEFAULT.parameters)  # noqa: RUF012 - Dagster shows it as the default
+    level: str = DEFAULT.level
+    without: list[str] = list(DEFAULT.without)  # noqa: RUF012
+    seed: int = DEFAULT.seed
+    threads: int = DEFAULT.threads
+    min_training_months: int = 3
+
+
+@lineage_asset(
+    partitions=MODEL_MONTHS,
+    ins={"demand_features": dg.AssetIn(partition_mapping=all_earlier())},
+    group="model",
+    kinds={"scikitlearn", "mlflow"},
+    io_manager="models",
+)
+def demand_model(context: dg.AssetExecutionContext, config: DemandModelConfig, demand_features) -> Outcome:
+    """Model for a month, fitted on the months before the previous one and judged on the previous one; never fitted again."""
+    from bikes_assets.demand import features, model, plots
+
+    recipe = model.Recipe(**config.model_dump(exclude={"min_training_months"}))
+    fitted = model.fit(
+        demand_features,
+        context.partition_key,
+        features.FEATURE_NAMES,
+        recipe,
+        min_training_months=config.min_training_months,
+    )
+    return Outcome(
+        fitted,
+        datasets={
+            "training": ("demand_features", fitted.training_months),
+            "validation": ("demand_features", [fitted.validation_month]),
+        },
+        metrics=fitted.metrics,
+        params={"model": fitted.name, **features.transformations(fitted.features)},
+        figures={"importance": plots.importance(fitted, demand_features)},
+        example=model.inputs(demand_features.tail(5), fitted.features),
+    )
+
+
+champion_pins = dg.AssetSpec(
+    "champion_pins",
+    description="Recorded decisions that put a model in charge of a month whatever its scores, each with reason and author "
+    "(`bikes pin`, `bikes unpin`).",
+    partitions_def=MODEL_MONTHS,
+    group_name="model",
+    owners=OWNERS,
+)
+
+
+@lineage_asset(
+    partitions=MODEL_MONTHS,
+    ins={
+        "demand_model": dg.AssetIn(partition_mapping=earlier(-2, 0)),
+        "demand_features": dg.AssetIn(partition_mapping=earlier(-1, -1)),
+        "champion_pins": dg.AssetIn(input_manager_key="models"),
+    },
+    group="model",
+    kinds={"scikitlearn", "mlflow"},
+    io_manager="models",
+)
+def champion_model(context: dg.AssetExecutionContext, demand_model, demand_features, champion_pins) -> Outcome:
+    """Model that serves a month: the best of the last three on the month before, which none was fitted on, or the pinned one."""
+    from bikes_assets.demand import evaluation, plots
+
+    pinned = champion_pins.get(context.partition_key)
+    choice = evaluation.choose(demand_model, pinned, demand_features, context.partition_key)
+    return Outcome(
+        choice.model,
+        datasets={"validation": ("demand_features", None)},
+        metrics=choice.metrics,
+        params={"champion": choice.model.origin, "reason": choice.reason},
+        figures={"candidates": plots.candidates(choice)},
+    )

@@ -1,0 +1,42 @@
+"""Raw data: the external source, and its validated rows."""
+
+import dagster as dg
+
+from bikes_assets.adapters import metadata
+from bikes_assets.adapters.lake import Outcome
+from bikes_assets.defs.asset import OWNERS, lineage_asset
+from bikes_assets.defs.partitions import MONTHS
+from bikes_assets.demand.tables import HOURLY_FROM_RECORDS, HOURLY_RENTALS, RENTAL_RECORDS
+
+rental_records = dg.AssetSpec(
+    "rental_records",
+    description="The source as it came: one row an hour with its weather and rentals. Observed, never written: each month's "
+    "observation names the files' SHA-256 and the content digest of the month's rows.",
+    partitions_def=MONTHS,
+    group_name="raw",
+    kinds={"file"},
+    owners=OWNERS,
+    metadata={"dagster/column_schema": metadata.table_schema(RENTAL_RECORDS)},
+)
+
+
+@lineage_asset(
+    partitions=MONTHS,
+    ins={"rental_records": dg.AssetIn(input_manager_key="source")},
+    group="raw",
+    kinds={"pandas", "deltalake"},
+    schema=HOURLY_RENTALS,
+    lineage={column: {"rental_records": names} for column, names in HOURLY_FROM_RECORDS.items()},
+)
+def hourly_rentals(context: dg.AssetExecutionContext, rental_records) -> Outcome:
+    """Rentals of each hour, parsed, typed and validated; missing weather stays missing, absent hours stay absent."""
+    from bikes_assets.demand import plots, source
+
+    rentals = source.hourly_rentals(rental_records)
+    return Outcome(
+        rentals,
+        datasets={"raw": ("rental_records", None)},
+        role="rentals",
+        metrics={"rows": len(rentals), "rentals": rentals["cnt"].sum()},
+        figures={"demand": plots.demand_over_time(rentals)},
+    )

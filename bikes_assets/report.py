@@ -1,0 +1,83 @@
+"""What commands print: progress, summary and accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bikes_assets.runs import Summary
+
+
+@contextmanager
+def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
+    """Show a progress bar; the function that it gives takes what is being made, how much is done, and of how much."""
+    columns = (TextColumn("{task.description:8}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("starting", total=None)
+        yield lambda name, done, total: bar.update(task, description=name, completed=done, total=total)
+
+
+def print_summary(summary: Summary) -> None:
+    """Print what a run of the history made, how good it is, and where to look."""
+    console = Console()
+    table = Table(title="Materialized")
+    table.add_column("asset")
+    table.add_column("partitions", justify="right")
+    table.add_column("rows", justify="right")
+    for asset, count in summary.partitions.items():
+        table.add_row(asset, str(count), f"{summary.rows[asset]:,}")
+    console.print(table)
+    for month, message in summary.failed.items():
+        console.print(f"[red]{month} failed:[/] {message}", highlight=False)
+    if summary.champion:
+        console.print(f"Champion of the newest month: {summary.champion}", highlight=False)
+        scores = published_scores()
+        console.print(
+            f"Walk-forward R2 {scores['r2']:.4f}, RMSE {scores['rmse']:.1f} rentals/hour, {scores['rows']:,.0f} hours"
+        )
+    console.print(f"Took {summary.seconds:.0f} s. Look around: make ui")
+
+
+def print_evaluation(since: str) -> None:
+    """Print the accuracy of the published predictions and of one fit, on the rows from `since` on."""
+    from bikes_assets.demand import evaluation, features
+    from bikes_assets.demand.model import Recipe
+
+    fixed = evaluation.fixed_cut(lake_table("demand_features"), since, features.FEATURE_NAMES, Recipe())
+    shown = Table(title=f"Accuracy on the rows from {since} on")
+    for name in ("", "rows", "R2", "RMSE", "MAE", "bias"):
+        shown.add_column(name, justify="left" if not name else "right")
+    for name, scores in {
+        "walk-forward: each month by its champion": published_scores(since),
+        "one fit on the rows before": fixed,
+    }.items():
+        cells = (f"{scores[key]:.{digits}f}" for key, digits in (("r2", 4), ("rmse", 2), ("mae", 2), ("bias", 2)))
+        shown.add_row(name, f"{scores['rows']:,.0f}", *cells)
+    Console().print(shown)
+
+
+def published_scores(since: str | None = None) -> dict[str, float]:
+    """Return the scores of all published predictions, or of those from an hour on."""
+    from bikes_assets.demand.evaluation import scores
+
+    errors = lake_table("prediction_quality")
+    judged = errors if since is None else errors[errors["ts"] >= since]
+    return scores(judged["actual"], judged["prediction"])
+
+
+def lake_table(asset: str) -> pd.DataFrame:
+    """Return all partitions of a table of the lake, in key order."""
+    from bikes_assets.adapters.lake import DeltaReader
+    from bikes_assets.defs.resources import lake
+
+    table = lake().table(asset)
+    version = table.version()
+    return DeltaReader(table, version, sorted(table.published(version))).read().frame

@@ -1,0 +1,113 @@
+"""Runs of the whole history in one process, months in order."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bikes_assets.settings import ROOT, settings
+
+
+@dataclass
+class Summary:
+    """What a run of the history did.
+
+    Attributes:
+        partitions: number of partitions materialized, by asset.
+        rows: rows of the partitions materialized, by asset.
+        champion: address of the newest month's champion.
+        seconds: wall time.
+        failed: what failed, by partition, with its message.
+    """
+
+    partitions: Counter[str] = field(default_factory=Counter)
+    rows: Counter[str] = field(default_factory=Counter)
+    champion: str = ""
+    seconds: float = 0.0
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+def setup() -> Path:
+    """Make DAGSTER_HOME ready, write .env where there is none, and return DAGSTER_HOME."""
+    home = settings().dagster_home
+    home.mkdir(parents=True, exist_ok=True)
+    if not (home / "dagster.yaml").exists():
+        shutil.copy(Path(__file__).with_name("dagster.yaml"), home)
+    if not (ROOT / ".env").exists():
+        (ROOT / ".env").write_text(f"DAGSTER_HOME={home}\n")
+    os.environ["DAGSTER_HOME"] = str(home)
+    return home
+
+
+def run_history(months: Sequence[str] | None, progress: Callable[[str, int, int], None]) -> Summary:
+    """Materialize every asset for each month, in order, in this process.
+
+    Args:
+        months: partition keys; None for all that the source has.
+        progress: called with the month, the number of runs that are done and of all, before each run.
+
+    Returns:
+        What was done; it stops at the first month that fails.
+    """
+    import dagster as dg
+
+    from bikes_assets.definitions import defs
+    from bikes_assets.defs.partitions import MODEL_MONTHS, MONTHS
+
+    definitions = defs()
+    job = definitions.resolve_implicit_global_asset_job_def()
+    groups = [
+        (
+            partitions.get_partition_keys(),
+            [key for key in job.asset_layer.executable_asset_keys if _is_of(job, key, partitions)],
+        )
+        for partitions in (MONTHS, MODEL_MONTHS)
+    ]
+    runs = [
+        (month, keys) for month in (months or MONTHS.get_partition_keys()) for known, keys in groups if month in known
+    ]
+    summary, start = Summary(), time.monotonic()
+    with dg.DagsterInstance.get() as instance:
+        for done, (month, keys) in enumerate(runs):
+            progress(month, done, len(runs))
+            result = job.execute_in_process(
+                instance=instance, partition_key=month, asset_selection=keys, raise_on_error=False
+            )
+            for event in result.get_asset_materialization_events():
+                _count(summary, event.materialization)
+            if not result.success:
+                summary.failed = {month: _reason(result)}
+                break
+    progress("done", len(runs), len(runs))
+    summary.seconds = time.monotonic() - start
+    return summary
+
+
+def _is_of(job: Any, key: Any, partitions: Any) -> bool:
+    return job.asset_layer.get(key).partitions_def == partitions
+
+
+def _count(summary: Summary, made: Any) -> None:
+    asset = made.asset_key.to_user_string()
+    summary.partitions[asset] += 1
+    summary.rows[asset] += made.metadata["dagster/row_count"].value
+    if asset == "champion_model":
+        (model,) = made.metadata["lineage"].value["models"]
+        summary.champion = model["origin"]
+
+
+def _reason(result: Any) -> str:
+    """Return the innermost message of the first step that failed."""
+    for event in result.all_events:
+        if event.is_step_failure:
+            error = event.step_failure_data.error
+            while error.cause:
+                error = error.cause
+            return f"{event.step_key}: {error.message.strip()}"
+    return "the run failed before its first step; `make ui` shows its events"

@@ -1,0 +1,73 @@
+"""The servers behind `bikes ui`, all on 127.0.0.1: started together, stopped together."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+
+import click
+
+from bikes_assets.adapters.tracking import client_of
+from bikes_assets.lineage.errors import SettingsError
+from bikes_assets.settings import ROOT
+
+_STOP_SECONDS = 15
+
+
+def dagster_command(port: int) -> list[str]:
+    """Return the command that serves Dagster's webserver and daemon."""
+    return [sys.executable, "-m", "dagster", "dev", "-h", "127.0.0.1", "-p", str(port)]
+
+
+def mlflow_command(uri: str, port: int) -> list[str]:
+    """Return the command that serves MLflow's page over the tracking store."""
+    client_of(uri)  # creates the store's tables, before several workers would at once
+    serve = ["server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--backend-store-uri", uri]
+    return [sys.executable, "-m", "mlflow", *serve]
+
+
+def serve_until_interrupted(commands: Mapping[str, Sequence[str]], ports: Sequence[int]) -> None:
+    """Run the commands until Ctrl-C or SIGTERM, or until one of them ends, and then stop them all.
+
+    Args:
+        commands: what people are told, and the command behind it.
+        ports: ports of 127.0.0.1 that must be free.
+
+    Raises:
+        SettingsError: a port is taken.
+    """
+    for port in ports:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                raise SettingsError(f"port {port} of 127.0.0.1 is taken; choose another (see bikes ui --help)")
+    # a background shell hands down ignored signals, which the servers would inherit
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    servers = [subprocess.Popen(command, cwd=ROOT, start_new_session=True) for command in commands.values()]
+    for line in commands:
+        click.secho(line, bold=True)
+    click.echo("Ctrl-C stops all.")
+    try:
+        while all(server.poll() is None for server in servers):
+            time.sleep(0.5)
+        click.echo("A server has ended; stopping the others.", err=True)
+    except KeyboardInterrupt:
+        click.echo("Stopping.")
+    finally:
+        _stop(servers)
+
+
+def _stop(servers: Sequence[subprocess.Popen[bytes]]) -> None:
+    for server in servers:
+        if server.poll() is None:
+            server.send_signal(signal.SIGINT)
+    deadline = time.monotonic() + _STOP_SECONDS
+    for server in servers:
+        try:
+            server.wait(max(deadline - time.monotonic(), 0.1))
+        except subprocess.TimeoutExpired:
+            server.kill()

@@ -1,0 +1,78 @@
+"""Settings: read from the environment (`BIKES_...`) and from .env in the project's root; each has a default."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+
+from pydantic import AliasChoices, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+ROOT = Path(__file__).resolve().parents[1]
+"""The project's root, which relative paths in settings are relative to."""
+
+
+class Settings(BaseSettings):
+    """Where things are. Secrets (a database password in `source`) belong in the environment; they are stored nowhere.
+
+    Attributes:
+        source: rental records: a CSV or Parquet file, a folder of them, a URL that fsspec reads, or a database URL.
+        source_query: SQL query, when `source` is a database URL.
+        first_month: first partition, such as 2011-01; default is the source's first month.
+        last_month: last partition; default is the source's last month.
+        data: folder of everything that is produced.
+        lake: folder or URL of tables and model files; default is `lake` under `data`.
+        mlflow_tracking_uri: MLflow's store or server; default is a SQLite file under `data`.
+        experiment: MLflow experiment.
+        dagster_url: where people open Dagster; links in MLflow lead there.
+        mlflow_url: where people open MLflow; links in Dagster lead there.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix="BIKES_", env_file=ROOT / ".env", extra="ignore", frozen=True, populate_by_name=True
+    )
+
+    source: str = "data/raw/hour.csv"
+    source_query: str | None = None
+    first_month: str | None = Field(None, pattern=r"^\d{4}-(0[1-9]|1[0-2])$")
+    last_month: str | None = Field(None, pattern=r"^\d{4}-(0[1-9]|1[0-2])$")
+    data: Path = Path("data")
+    lake: str = ""
+    mlflow_tracking_uri: str = Field(
+        "", validation_alias=AliasChoices("BIKES_MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_URI")
+    )
+    experiment: str = "bike-demand"
+    dagster_url: str = "http://127.0.0.1:3000"
+    mlflow_url: str = "http://127.0.0.1:5000"
+
+    @property
+    def source_location(self) -> str:
+        """The source with a relative path made absolute; URLs stay as they are."""
+        return self.source if "://" in self.source else str(ROOT / self.source)
+
+    @property
+    def data_folder(self) -> Path:
+        """Absolute path of the folder of everything that is produced."""
+        return ROOT / self.data
+
+    @property
+    def lake_location(self) -> str:
+        """Folder or URL of tables and model files."""
+        return self.lake if "://" in self.lake else str(ROOT / (self.lake or self.data / "lake"))
+
+    @property
+    def tracking_uri(self) -> str:
+        """MLflow's store or server."""
+        return self.mlflow_tracking_uri or f"sqlite:///{self.data_folder / 'mlflow' / 'mlflow.db'}"
+
+    @property
+    def dagster_home(self) -> Path:
+        """Dagster's instance folder: `DAGSTER_HOME`, else `dagster` under `data`."""
+        return Path(os.environ.get("DAGSTER_HOME") or self.data_folder / "dagster")
+
+
+@cache
+def settings() -> Settings:
+    """Return this process's settings; they are read once."""
+    return Settings.model_validate({})
