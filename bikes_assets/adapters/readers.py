@@ -5,14 +5,10 @@ A source is one setting: a path or URL of a CSV or Parquet file or of a folder o
 
 from __future__ import annotations
 
-import csv
-import gzip
 import hashlib
-import io
 import json
 import re
 import warnings
-import zlib
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from contextlib import contextmanager
@@ -22,6 +18,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote
 
+from bikes_assets.adapters.formats import (
+    Limits,
+    bounded,
+    check_columns,
+    check_rows,
+    concatenated,
+    csv_months,
+    parquet_months,
+    parse_csv,
+    parse_parquet,
+    table_of,
+    to_arrow_backed,
+    too_large,
+)
 from bikes_assets.lineage.digest import file_digest
 from bikes_assets.lineage.errors import DataError, LineageError, SettingsError
 
@@ -29,24 +39,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     import pandas as pd
-    import pyarrow as pa
-    import pyarrow.csv as pa_csv
-    import pyarrow.parquet as pq
     from fsspec import AbstractFileSystem
     from mlflow.data.dataset import Dataset
     from sqlalchemy import Connection
 
 _SUFFIXES = {".csv": "csv", ".csv.gz": "csv", ".parquet": "parquet"}
 _CHANGES = ("size", "mtime", "created", "LastModified", "last_modified", "Last-Modified", "ETag", "etag", "Content-MD5")
-_CHUNK = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """The most that one source may hold, stored as well as unpacked: a larger one is refused before it fills memory."""
-
-    max_bytes: int = 2 << 30
-    max_rows: int = 50_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +185,7 @@ class FileReader(Reader):
             SettingsError: there is no such kind of URL, or its package is not installed.
         """
         listed = self._files()
-        parse = {"csv": _parse_csv, "parquet": _parse_parquet}[_kind(listed[0][0])]
+        parse = {"csv": parse_csv, "parquet": parse_parquet}[_kind(listed[0][0])]
         files, tables, limits = [], [], self.limits
         for name, content in self._contents(listed):
             table, unpacked = parse(name, content, self.columns, limits)
@@ -196,8 +194,8 @@ class FileReader(Reader):
             tables.append(table)
         self._read = self._origin(files)
         names = [name for name, _, _ in files]
-        locate = _locator(names, [len(table) for table in tables], first=2 if parse is _parse_csv else 1)
-        return Raw(_to_pandas(_concatenated(names, tables)), self._read, locate)
+        locate = _locator(names, [len(table) for table in tables], first=2 if parse is parse_csv else 1)
+        return Raw(to_arrow_backed(concatenated(names, tables)), self._read, locate)
 
     def span(self) -> tuple[str, str]:
         """Return the first and last month, such as `2011-01`; looks at the date column only, without pandas.
@@ -206,7 +204,7 @@ class FileReader(Reader):
             DataError: a file cannot be read, or its dates do not begin with YYYY-MM.
         """
         listed = self._files()
-        months_in = {"csv": _csv_months, "parquet": _parquet_months}[_kind(listed[0][0])]
+        months_in = {"csv": csv_months, "parquet": parquet_months}[_kind(listed[0][0])]
         months = [months_in(*file, self.date_column, self.limits) for file in self._contents(listed)]
         return _first_and_last(self._name, self.date_column, set[str]().union(*months))
 
@@ -249,9 +247,9 @@ class FileReader(Reader):
         room = self.limits.max_bytes
         for name, path, info in listed:
             if (info.get("size") or 0) > room:
-                raise _too_large(name, f"{info['size']} bytes", room)
+                raise too_large(name, f"{info['size']} bytes", room)
             with _reporting(self.source, name, "a file that can be read"), fs.open(path, "rb") as handle:
-                content = _bounded(handle, name, room)
+                content = bounded(handle, name, room)
             room -= len(content)
             yield name, content
 
@@ -291,19 +289,19 @@ class SqlReader(Reader):
         size = 0
         with self._connection() as connection:
             result = connection.exec_driver_sql(self.query)
-            _check_columns(self._name, list(result.keys()), self.columns)
+            check_columns(self._name, list(result.keys()), self.columns)
             for row in result:
                 rows.append(row)
                 lines.append(encode(list(row)).encode() + b"\n")
                 size += len(lines[-1])
                 if size > self.limits.max_bytes:
-                    raise _too_large(self._name, f"more than {self.limits.max_bytes} bytes", self.limits.max_bytes)
-                _check_rows(self._name, len(rows), self.limits)
-        _check_rows(self._name, len(rows), self.limits)
+                    raise too_large(self._name, f"more than {self.limits.max_bytes} bytes", self.limits.max_bytes)
+                check_rows(self._name, len(rows), self.limits)
+        check_rows(self._name, len(rows), self.limits)
         version = hashlib.sha256(self.query.encode() + b"\n" + b"".join(sorted(lines))).hexdigest()
         self._read = Origin(self._name, _shown(self.source), "sql", version, size)
-        table = _table_of(self._name, rows, self.columns)
-        return Raw(_to_pandas(table), self._read, _locator([self._name], [len(rows)], first=1))
+        table = table_of(self._name, rows, self.columns)
+        return Raw(to_arrow_backed(table), self._read, _locator([self._name], [len(rows)], first=1))
 
     def span(self) -> tuple[str, str]:
         """Return the first and last month, such as `2011-01`; the database finds them."""
@@ -379,231 +377,6 @@ def _reporting(source: str, name: str, expected: str) -> Iterator[None]:
         plain = getattr(error, "orig", None) or error  # what the driver said, without SQLAlchemy's additions
         found = f"{type(plain).__name__}: {_scrubbed(str(plain), source)}"
         raise DataError(name, found=found, expected=expected) from None  # the cause may hold a password
-
-
-def _too_large(name: str, found: str, room: int) -> DataError:
-    return DataError(name, found=found, expected=f"at most {room} bytes, the limit of one source less its files before")
-
-
-def _check_rows(name: str, rows: int, limits: Limits) -> None:
-    if rows == 0:
-        raise DataError(name, found="no rows", expected="at least one")
-    if rows > limits.max_rows:
-        expected = f"at most {limits.max_rows} rows, the limit of one source less its files before"
-        raise DataError(name, found=f"{rows} rows", expected=expected)
-
-
-def _check_columns(name: str, found: list[str], expected: tuple[str, ...], row: int | None = None) -> None:
-    wanted = "the columns " + ", ".join(expected)
-    for column in expected:
-        if column not in found:
-            raise DataError(name, row=row, column=column, found="no such column", expected=wanted)
-    for column in found:
-        if column not in expected:
-            raise DataError(name, row=row, column=column, found="an extra column", expected=wanted)
-        if found.count(column) > 1:
-            raise DataError(name, row=row, column=column, found="the column twice", expected=wanted)
-    for column, place in zip(found, expected, strict=True):
-        if column != place:
-            raise DataError(name, row=row, column=column, found="the column out of order", expected=f"{place} here")
-
-
-def _bounded(handle: Any, name: str, room: int) -> bytes:
-    """Return all bytes of `handle`, or stop as soon as there are more than `room`."""
-    chunks, size = [], 0
-    while chunk := handle.read(_CHUNK):
-        size += len(chunk)
-        if size > room:
-            raise _too_large(name, f"more than {room} bytes", room)
-        chunks.append(chunk)
-    return b"".join(chunks)
-
-
-def _unpacked(name: str, content: bytes, limits: Limits) -> bytes:
-    if not name.lower().endswith(".gz"):
-        return content
-    try:
-        with gzip.GzipFile(fileobj=io.BytesIO(content)) as handle:
-            return _bounded(handle, name, limits.max_bytes)
-    except (EOFError, OSError, zlib.error) as error:
-        raise DataError(name, found=f"damaged gzip ({error})", expected="a whole gzip file") from error
-
-
-def _parse_csv(name: str, content: bytes, columns: tuple[str, ...], limits: Limits) -> tuple[pa.Table, int]:
-    """Return the rows as text, and the size in bytes of the unpacked file."""
-    import pyarrow as pa
-    import pyarrow.csv as pa_csv
-
-    text = _unpacked(name, content, limits)
-    _check_text(name, text, columns)
-    _check_rows(name, text.count(b"\n") - text.endswith(b"\n"), limits)
-    odd: list[pa_csv.InvalidRow] = []
-
-    def refuse(row: pa_csv.InvalidRow) -> str:
-        odd.append(row)
-        return "error"
-
-    try:
-        table = pa_csv.read_csv(
-            pa.BufferReader(text),
-            # named columns make the header row 1, and one thread keeps the rows numbered
-            read_options=pa_csv.ReadOptions(use_threads=False, column_names=list(columns)),
-            parse_options=pa_csv.ParseOptions(ignore_empty_lines=False, invalid_row_handler=refuse),
-            convert_options=pa_csv.ConvertOptions(
-                column_types=dict.fromkeys(columns, pa.string()), strings_can_be_null=False
-            ),
-        )
-    except pa.ArrowException as error:
-        if not odd:
-            raise DataError(name, found=f"damaged CSV ({error})", expected="comma-separated values") from error
-        row, fields = odd[0].number, odd[0].actual_columns
-        raise DataError(name, row=row, found=f"{fields} fields", expected=f"{len(columns)} fields") from None
-    return table.slice(1), len(text)
-
-
-def _check_text(name: str, text: bytes, columns: tuple[str, ...]) -> None:
-    """Refuse what a CSV parser would skip, repair or join in silence: every row has to be one line of UTF-8."""
-    if not text:
-        raise DataError(name, found="an empty file", expected="a header and rows")
-    if text.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise DataError(name, row=1, found="UTF-16", expected="UTF-8")
-    header = text[: end if (end := text.find(b"\n")) >= 0 else None]
-    for found, expected, place in (
-        ("a NUL byte", "text", text.find(b"\0")),
-        ("a byte that is not UTF-8", "UTF-8", _first_not_utf8(text)),
-    ):
-        if place >= 0:
-            row = text.count(b"\n", 0, place) + 1
-            line = text[text.rfind(b"\n", 0, place) + 1 : place]
-            field = re.sub(rb'"[^"]*"?', b"", line).count(b",")
-            column = columns[field] if field < len(columns) and row > 1 else None
-            raise DataError(name, row=row, column=column, found=found, expected=expected)
-    _check_columns(name, next(csv.reader([header.decode("utf-8-sig").rstrip("\r")]), []), columns, row=1)
-    for found, expected, pattern in (
-        ("a carriage return within the line", "lines that end in LF or CRLF", rb"\r(?!\n)"),
-        ("a blank line", f"{len(columns)} fields", rb"(?<=\n)\r?\n"),
-    ):
-        if match := re.search(pattern, text):
-            raise DataError(name, row=text.count(b"\n", 0, match.start()) + 1, found=found, expected=expected)
-    if b'"' in text:
-        for row, line in enumerate(io.BytesIO(text), start=1):
-            if line.count(b'"') % 2:
-                raise DataError(name, row=row, found="a quotation mark without its other", expected="both on one line")
-
-
-def _first_not_utf8(text: bytes) -> int:
-    try:
-        if not text.isascii():
-            text.decode()
-    except UnicodeDecodeError as error:
-        return error.start
-    return -1
-
-
-def _csv_months(name: str, content: bytes, column: str, limits: Limits) -> set[str]:
-    text = io.BytesIO(_unpacked(name, content, limits))
-    rows = csv.reader(io.TextIOWrapper(text, encoding="utf-8-sig", newline=""))
-    try:
-        place = next(rows, []).index(column)
-        return {row[place][:7] for row in rows}
-    except (ValueError, IndexError, csv.Error):
-        found, row = "no date", max(rows.line_num, 1)
-        raise DataError(name, row=row, column=column, found=found, expected="YYYY-MM-DD in every row") from None
-
-
-def _open_parquet(name: str, content: bytes, limits: Limits) -> pq.ParquetFile:
-    """Return the opened file once its footer stays within the limits; nothing is decoded before."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    with _decoding(name):
-        file = pq.ParquetFile(pa.BufferReader(content))
-        metadata = file.metadata
-        size = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
-    _check_rows(name, metadata.num_rows, limits)
-    if not 0 <= size <= limits.max_bytes:
-        raise _too_large(name, f"{size} bytes when unpacked", limits.max_bytes)
-    return file
-
-
-def _parse_parquet(name: str, content: bytes, columns: tuple[str, ...], limits: Limits) -> tuple[pa.Table, int]:
-    """Return the rows in their stored types, and their size in bytes in memory."""
-    import pyarrow as pa
-
-    file = _open_parquet(name, content, limits)
-    _check_columns(name, file.schema_arrow.names, columns)
-    batches, size = [], 0
-    with _decoding(name):
-        for batch in file.iter_batches(batch_size=1024):  # small: a few stored bytes can stand for very long rows
-            size += batch.nbytes
-            if size > limits.max_bytes:
-                raise _too_large(name, f"more than {limits.max_bytes} bytes when unpacked", limits.max_bytes)
-            batches.append(batch)
-        table = pa.Table.from_batches(batches, schema=file.schema_arrow).combine_chunks()
-    if len(table) != file.metadata.num_rows:
-        expected = f"the {file.metadata.num_rows} that its footer declares"
-        raise DataError(name, found=f"{len(table)} rows", expected=expected)
-    return table, size
-
-
-def _parquet_months(name: str, content: bytes, column: str, limits: Limits) -> set[str]:
-    import pyarrow.compute as pc
-
-    file = _open_parquet(name, content, limits)
-    if column not in file.schema_arrow.names:
-        raise DataError(name, column=column, found="no such column", expected="a date in every row")
-    with _decoding(name):
-        return {str(value)[:7] for value in pc.min_max(file.read(columns=[column])[column]).as_py().values()}
-
-
-@contextmanager
-def _decoding(name: str) -> Iterator[None]:
-    import pyarrow as pa
-
-    try:
-        yield
-    except (pa.ArrowException, OSError, MemoryError, OverflowError) as error:
-        raise DataError(name, found=f"damaged Parquet ({error})", expected="a whole Parquet file") from error
-
-
-def _concatenated(names: list[str], tables: list[pa.Table]) -> pa.Table:
-    """Return all files' rows; a column without any value in one file takes the type it has in the others."""
-    import pyarrow as pa
-
-    first: dict[str, pa.DataType] = {}
-    for name, table in zip(names, tables, strict=True):
-        for field in table.schema:
-            expected = field.type if pa.types.is_null(field.type) else first.setdefault(field.name, field.type)
-            if field.type != expected:
-                raise DataError(name, column=field.name, found=field.type, expected=f"{expected} as in {names[0]}")
-    return pa.concat_tables(tables, promote_options="default")
-
-
-def _table_of(name: str, rows: list[Sequence[Any]], columns: tuple[str, ...]) -> pa.Table:
-    import pyarrow as pa
-
-    arrays = []
-    for column, values in zip(columns, zip(*rows, strict=True), strict=True):
-        try:
-            arrays.append(pa.array(values))
-        except (pa.ArrowException, OverflowError):
-            kinds = [type(value) for value in values]
-            kind = next(kind for kind in kinds if kind is not type(None))
-            place = next((place for place, other in enumerate(kinds) if other not in (kind, type(None))), 0)
-            expected = f"{kind.__name__} of 64 bits, as in the rows before"
-            raise DataError(name, row=place + 1, column=column, found=repr(values[place]), expected=expected) from None
-    return pa.Table.from_arrays(arrays, names=list(columns))
-
-
-def _to_pandas(table: pa.Table) -> pd.DataFrame:
-    """Return the table in its Arrow types, categories as values: integers with nulls stay integers."""
-    import pandas as pd
-    import pyarrow as pa
-
-    for place, field in enumerate(table.schema):
-        if pa.types.is_dictionary(field.type):
-            table = table.set_column(place, field.name, table[place].cast(field.type.value_type))
-    return table.to_pandas(types_mapper=pd.ArrowDtype, ignore_metadata=True)
 
 
 def _locator(names: list[str], rows: list[int], first: int) -> Callable[[int], tuple[str, int]]:
