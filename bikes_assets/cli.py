@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import click
@@ -41,6 +42,7 @@ def run(months: tuple[str, ...]) -> None:
     """Materialize every asset for each month, in order, and say what was made."""
     from bikes_assets import report, runs
 
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # it would tell of each table that it creates
     runs.setup()
     with report.progress_bar() as show:
         summary = runs.run_history(months or None, show)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.table import Column, Table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,21 +27,23 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
 
 def print_summary(summary: Summary) -> None:
     """Print what a run of the history made, how good it is, and where to look."""
-    console = Console()
-    table = Table(title="Materialized")
-    table.add_column("asset")
-    table.add_column("partitions", justify="right")
-    table.add_column("rows", justify="right")
+    console = Console(soft_wrap=True, highlight=False)
+    table = Table("asset", Column("partitions", justify="right"), Column("rows", justify="right"))
     for asset, count in summary.partitions.items():
         table.add_row(asset, str(count), f"{summary.rows[asset]:,}")
-    console.print(table)
+    if summary.partitions:
+        console.print(table)
+    if summary.skipped:
+        console.print(f"Skipped, for there was nothing to work on: {', '.join(summary.skipped)}", markup=False)
+    if summary.unlogged:
+        console.print(f"[yellow]MLflow did not take {summary.unlogged} of them; the data and its record are whole.[/]")
     for month, message in summary.failed.items():
-        console.print(f"[red]{month} failed:[/] {message}", highlight=False)
+        console.print(f"{month} failed: {message}", style="red", markup=False)
     if summary.champion:
-        console.print(f"Champion of the newest month: {summary.champion}", highlight=False)
         scores = published_scores()
+        console.print(f"Champion of the newest month: {summary.champion}", markup=False)
         console.print(
-            f"Walk-forward R2 {scores['r2']:.4f}, RMSE {scores['rmse']:.1f} rentals/hour, {scores['rows']:,.0f} hours"
+            f"Walk-forward R2 {scores['r2']:.4f}, RMSE {scores['rmse']:.1f} rentals/hour, over {scores['rows']:,.0f} hours"
         )
     console.print(f"Took {summary.seconds:.0f} s. Look around: make ui")
 

@@ -13,6 +13,9 @@ from typing import Any
 
 from bikes_assets.settings import ROOT, settings
 
+# what goes wrong is told once, in the summary; Dagster's page has every event
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
 
 @dataclass
 class Summary:
@@ -23,6 +26,8 @@ class Summary:
         rows: rows of the partitions materialized, by asset.
         champion: address of the newest month's champion.
         seconds: wall time.
+        skipped: addresses of partitions that had nothing to work on.
+        unlogged: number of materializations that MLflow did not take.
         failed: what failed, by partition, with its message.
     """
 
@@ -30,18 +35,21 @@ class Summary:
     rows: Counter[str] = field(default_factory=Counter)
     champion: str = ""
     seconds: float = 0.0
+    skipped: list[str] = field(default_factory=list)
+    unlogged: int = 0
     failed: dict[str, str] = field(default_factory=dict)
 
 
 def setup() -> Path:
-    """Make DAGSTER_HOME ready, write .env where there is none, and return DAGSTER_HOME."""
+    """Make DAGSTER_HOME ready and return it; where the environment does not name it, .env will from now on."""
     home = settings().dagster_home
     home.mkdir(parents=True, exist_ok=True)
     if not (home / "dagster.yaml").exists():
         shutil.copy(Path(__file__).with_name("dagster.yaml"), home)
-    if not (ROOT / ".env").exists():
-        (ROOT / ".env").write_text(f"DAGSTER_HOME={home}\n")
-    os.environ["DAGSTER_HOME"] = str(home)
+    if not os.environ.get("DAGSTER_HOME"):
+        if not (ROOT / ".env").exists():
+            (ROOT / ".env").write_text(f"DAGSTER_HOME={home}\n")
+        os.environ["DAGSTER_HOME"] = str(home)
     return home
 
 
@@ -77,11 +85,19 @@ def run_history(months: Sequence[str] | None, progress: Callable[[str, int, int]
         for done, (month, keys) in enumerate(runs):
             progress(month, done, len(runs))
             result = job.execute_in_process(
-                instance=instance, partition_key=month, asset_selection=keys, raise_on_error=False
+                instance=instance,
+                partition_key=month,
+                asset_selection=keys,
+                run_config=_QUIET,
+                raise_on_error=False,
             )
-            for event in result.get_asset_materialization_events():
-                _count(summary, event.materialization)
-            if not result.success:
+            made = [event.materialization for event in result.get_asset_materialization_events()]
+            for materialization in made:
+                _count(summary, materialization)
+            if result.success:
+                done_keys = {materialization.asset_key for materialization in made}
+                summary.skipped += [f"{key.to_user_string()}[{month}]" for key in keys if key not in done_keys]
+            else:
                 summary.failed = {month: _reason(result)}
                 break
     progress("done", len(runs), len(runs))
@@ -97,6 +113,7 @@ def _count(summary: Summary, made: Any) -> None:
     asset = made.asset_key.to_user_string()
     summary.partitions[asset] += 1
     summary.rows[asset] += made.metadata["dagster/row_count"].value
+    summary.unlogged += "mlflow_run" not in made.metadata
     if asset == "champion_model":
         (model,) = made.metadata["lineage"].value["models"]
         summary.champion = model["origin"]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from functools import cache
 from pathlib import Path
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from bikes_assets.lineage.errors import SettingsError
 
 ROOT = Path(__file__).resolve().parents[1]
 """The project's root, which relative paths in settings are relative to."""
@@ -24,13 +25,19 @@ class Settings(BaseSettings):
         data: folder of everything that is produced.
         lake: folder or URL of tables and model files; default is `lake` under `data`.
         mlflow_tracking_uri: MLflow's store or server; default is a SQLite file under `data`.
+        home: Dagster's instance folder, from `DAGSTER_HOME`; default is `dagster` under `data`.
         experiment: MLflow experiment.
         dagster_url: where people open Dagster; links in MLflow lead there.
         mlflow_url: where people open MLflow; links in Dagster lead there.
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="BIKES_", env_file=ROOT / ".env", extra="ignore", frozen=True, populate_by_name=True
+        env_prefix="BIKES_",
+        env_file=ROOT / ".env",
+        extra="ignore",
+        env_ignore_empty=True,
+        frozen=True,
+        populate_by_name=True,
     )
 
     source: str = "data/raw/hour.csv"
@@ -42,6 +49,7 @@ class Settings(BaseSettings):
     mlflow_tracking_uri: str = Field(
         "", validation_alias=AliasChoices("BIKES_MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_URI")
     )
+    home: str = Field("", validation_alias="DAGSTER_HOME")
     experiment: str = "bike-demand"
     dagster_url: str = "http://127.0.0.1:3000"
     mlflow_url: str = "http://127.0.0.1:5000"
@@ -69,10 +77,19 @@ class Settings(BaseSettings):
     @property
     def dagster_home(self) -> Path:
         """Dagster's instance folder: `DAGSTER_HOME`, else `dagster` under `data`."""
-        return Path(os.environ.get("DAGSTER_HOME") or self.data_folder / "dagster")
+        return Path(self.home or self.data_folder / "dagster")
 
 
 @cache
 def settings() -> Settings:
-    """Return this process's settings; they are read once."""
-    return Settings.model_validate({})
+    """Return this process's settings; they are read once.
+
+    Raises:
+        SettingsError: a setting makes no sense.
+    """
+    try:
+        return Settings.model_validate({})
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        name = f"BIKES_{wrong['loc'][0]}".upper()
+        raise SettingsError(f"{name}: found {wrong['input']!r}, expected another: {wrong['msg']}") from None

@@ -86,8 +86,9 @@ class LakeTable:
             version: table version to read; default is the present one, the same for all partitions.
 
         Raises:
-            DigestError: rows are not what their commit says was published.
+            DigestError: rows are not what their commit says was published, or cannot be read.
         """
+        import pyarrow as pa
         import pyarrow.compute as pc
 
         table = self._open(version)
@@ -96,7 +97,13 @@ class LakeTable:
         if not wanted:
             return {}
         columns = [PARTITION, *self.schema.names]
-        rows = table.to_pyarrow_dataset().to_table(columns, filter=pc.field(PARTITION).isin(list(wanted)))
+        try:
+            rows = table.to_pyarrow_dataset().to_table(columns, filter=pc.field(PARTITION).isin(list(wanted)))
+        except (pa.ArrowException, OSError) as error:
+            where = ", ".join(partition_address(self.name, key) for key in wanted)
+            raise DigestError(
+                f"{where}: cannot be read at version {table.version()}: {error}; restore {self.uri}"
+            ) from error
         parts: dict[str, tuple[Version, pa.Table]] = {}
         for key, commit in wanted.items():
             part = self.schema.conform(rows.filter(pc.equal(rows[PARTITION], key)).drop_columns(PARTITION))

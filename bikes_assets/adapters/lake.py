@@ -10,6 +10,7 @@ import json
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -302,6 +303,9 @@ class ModelIOManager(LakeIOManager):
     def __init__(self, lake: Lake, model_format: ModelFormat) -> None:
         super().__init__(lake)
         self.format = model_format
+        self._loaded = lru_cache(maxsize=4)(
+            self._load
+        )  # three candidates a month, two of them known from the month before
 
     def value(self, step: _Step, partitions: Sequence[str], read: _Read) -> dict[str, Any]:  # noqa: ARG002
         """Return the model of each partition that has one."""
@@ -310,9 +314,11 @@ class ModelIOManager(LakeIOManager):
             for row in rows.to_pylist():
                 row["origin"] = row["origin"] or version.address
                 step.models.append({key: value for key, value in row.items() if key != "card"})
-                card = json.loads(row["card"]) | {"origin": row["origin"]}
-                models[partition] = self.format.load(self.lake.load_file(row["sha256"]), card)
+                models[partition] = self._loaded(row["sha256"], row["card"], row["origin"])
         return models
+
+    def _load(self, sha256: str, card: str, origin: str) -> Any:
+        return self.format.load(self.lake.load_file(sha256), {**json.loads(card), "origin": origin})
 
     def prepare(
         self, context: dg.OutputContext, outcome: Outcome, step: _Step, made: Materialization | None

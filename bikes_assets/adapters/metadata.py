@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
@@ -52,8 +53,10 @@ def column_lineage(upstream: Mapping[str, Mapping[str, Sequence[str]]]) -> dg.Ta
 def code_reference(function: Callable[..., Any]) -> dg.CodeReferencesMetadataValue:
     """Return where a function's code is, for Dagster's link to it."""
     code = function.__code__
-    place = dg.LocalFileCodeReference(file_path=code.co_filename, line_number=code.co_firstlineno)
-    return dg.CodeReferencesMetadataValue(code_references=[place])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        place = dg.LocalFileCodeReference(file_path=code.co_filename, line_number=code.co_firstlineno)
+        return dg.CodeReferencesMetadataValue(code_references=[place])
 
 
 def of_materialization(

@@ -7,9 +7,10 @@ create, which makes several under parallel steps, and would reuse another Dagste
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
 import warnings
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -182,6 +183,9 @@ def client_of(uri: str) -> MlflowClient:
     # a dataset's integers without missing values stay integers: that is meant
     warnings.filterwarnings("ignore", message=".*integer column", category=UserWarning, module="mlflow")
     with _lock(uri):
+        if uri.startswith("sqlite:///"):  # MLflow would try a file that cannot be opened for minutes
+            with closing(sqlite3.connect(uri.removeprefix("sqlite:///"))) as store:
+                store.execute("pragma schema_version")
         client = MlflowClient(uri)
         client.search_experiments(max_results=1)
     return client

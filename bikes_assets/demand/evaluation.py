@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -85,7 +86,7 @@ def choose(candidates: Mapping[str, Model], pinned: Model | None, judged_on: pd.
                 f"{model.origin} was fitted on {max(model.training_months)}, it cannot be judged on {judging}"
             )
     results = [scores(judged_on["cnt"], model.predict(judged_on)) for model in field]
-    best = min(range(len(field)), key=lambda index: results[index]["rmse"])
+    best = min(range(len(field)), key=lambda index: (math.isnan(results[index]["rmse"]), results[index]["rmse"]))
     rmse = {model.origin: result["rmse"] for model, result in zip(field, results, strict=True)}
     if pinned is None:
         return Choice(field[best], f"lowest error of {len(field)} on {judging}", rmse, results[best])

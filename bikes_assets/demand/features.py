@@ -268,9 +268,15 @@ def demand_features(rentals: pd.DataFrame, month: str) -> pd.DataFrame:
 
 
 def on_hourly_grid(rentals: pd.DataFrame) -> pd.DataFrame:
-    """Return rentals with a row for every hour from the first to the last; an absent hour has missing values."""
+    """Return rentals with a row for every hour from the first to the last; an absent hour has missing values.
+
+    Integers are `Int64`, so that a missing one stays an integer.
+    """
     import pandas as pd
 
+    rentals = rentals.astype({name: "Int64" for name, dtype in rentals.dtypes.items() if dtype.kind == "i"})
+    if rentals.empty:
+        return rentals
     hours = pd.date_range(rentals["ts"].min(), rentals["ts"].max(), freq="h", unit="us", name="ts")
     return rentals.set_index("ts").reindex(hours).reset_index()
 

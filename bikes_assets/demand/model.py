@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import math
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -170,7 +171,7 @@ def build(recipe: Recipe) -> Any:
 
 
 def _regressor_class(dotted: str) -> Any:
-    from sklearn.base import RegressorMixin
+    from sklearn.base import BaseEstimator, RegressorMixin
 
     module, _, name = dotted.rpartition(".")
     example = "expected a dotted name such as sklearn.ensemble.RandomForestRegressor"
@@ -182,7 +183,7 @@ def _regressor_class(dotted: str) -> Any:
         near = difflib.get_close_matches(name, dir(importlib.import_module("sklearn.ensemble")), n=3)
         hint = f"; did you mean {', '.join(near)}?" if near else ""
         raise ModelError(f"scikit-learn has no {dotted}{hint}") from None
-    if not (isinstance(kind, type) and issubclass(kind, RegressorMixin)):
+    if not (isinstance(kind, type) and issubclass(kind, RegressorMixin) and issubclass(kind, BaseEstimator)):
         raise ModelError(f"{dotted} is not a regressor, {example}")
     return kind
 
@@ -208,7 +209,10 @@ def _fitted(model: Model, training: pd.DataFrame, validation: pd.DataFrame, thre
             model.estimator.fit(inputs(training, model.features), training[TARGET].astype("float64"))
         except ValueError as error:
             raise ModelError(f"{model.name} cannot be fitted: {error}") from error
-    return replace(model, metrics=scores(validation[TARGET], model.predict(validation)))
+    metrics = scores(validation[TARGET], model.predict(validation))
+    if not math.isfinite(metrics["rmse"]):
+        raise ModelError(f"{model.name} predicts no finite number for an hour of {model.validation_month}")
+    return replace(model, metrics=metrics)
 
 
 def dump(model: Model) -> bytes:
@@ -233,7 +237,7 @@ def load(content: bytes, card: dict[str, Any]) -> Model:
     """Return the model of a skops file whose digest was checked, and of its card.
 
     Raises:
-        ModelError: the file holds a type that the project does not trust; nothing of it was run.
+        ModelError: the file holds a type that the project does not trust, or is no skops file; nothing of it was run.
     """
     import skops.io
     from skops.io.exceptions import UntrustedTypesFoundException
@@ -242,6 +246,8 @@ def load(content: bytes, card: dict[str, Any]) -> Model:
         parts = skops.io.loads(content, trusted=list(TRUSTED_TYPES))
     except UntrustedTypesFoundException as error:
         raise ModelError(f"{card['name']}: {error}") from error
+    except Exception as error:  # a damaged file raises what it likes
+        raise ModelError(f"{card['name']}: found no skops file that can be read: {error!r}") from error
     baseline = _from_card(card["baseline"], parts["baseline"], card["origin"]) if card["baseline"] else None
     return replace(_from_card(card, parts["estimator"], card["origin"]), baseline=baseline)
 
@@ -290,10 +296,10 @@ def permutation_importance(model: Model, features: pd.DataFrame) -> dict[str, fl
     import numpy as np
 
     validation = features[features["ts"].dt.strftime("%Y-%m") == model.validation_month]
-    known = inputs(validation, model.features)
+    known = inputs(validation, model.features)  # predicted as the metrics are: a negative estimate counts as zero
     order = np.random.default_rng(0).permutation(len(known))
     growth: dict[str, float] = {}
     for name in model.features:
         shuffled = known.assign(**{name: known[name].to_numpy()[order]})
-        growth[name] = scores(validation[TARGET], model.estimator.predict(shuffled))["rmse"] - model.metrics["rmse"]
+        growth[name] = scores(validation[TARGET], model.predict(shuffled))["rmse"] - model.metrics["rmse"]
     return growth

@@ -27,7 +27,14 @@ class RelativeRegressor(RegressorMixin, BaseEstimator):
         self.level = level
 
     def fit(self, X: pd.DataFrame, y: pd.Series) -> RelativeRegressor:  # noqa: N803 - scikit-learn's names
-        """Fit on a frame of shape (n, features) with the level among its columns, and n targets."""
+        """Fit on a frame of shape (n, features) with the level among its columns, and n targets.
+
+        Raises:
+            ValueError: the level is not among the columns.
+        """
+        if self.level not in X.columns:
+            raise ValueError(f"found no level {self.level!r}, expected one of {', '.join(X.columns)}")
+        self.feature_names_in_ = np.asarray(X.columns, dtype=object)
         self.usual_level_ = float(np.nanmedian(X[self.level]))
         copy: Any = clone(self.regressor)
         self.regressor_ = copy.fit(X.drop(columns=self.level), y / self._scale(X))

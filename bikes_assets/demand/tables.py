@@ -25,12 +25,10 @@ _WEATHER = (
         allowed=(1, 2, 3, 4),
         nullable=True,
     ),
-    Column("temp", "float64", "Air temperature, scaled: (T + 8) / 47 for T in degrees Celsius.", minimum=0, maximum=1),
-    Column(
-        "atemp", "float64", "Felt temperature, scaled: (T + 16) / 66 for T in degrees Celsius.", minimum=0, maximum=1
-    ),
-    Column("hum", "float64", "Relative humidity, scaled: percent / 100.", minimum=0, maximum=1),
-    Column("windspeed", "float64", "Wind speed, scaled: original value / 67.", minimum=0, maximum=1),
+    Column("temp", "float64", "Air temperature, scaled.", "(degrees Celsius + 8) / 47", minimum=0, maximum=1),
+    Column("atemp", "float64", "Felt temperature, scaled.", "(degrees Celsius + 16) / 66", minimum=0, maximum=1),
+    Column("hum", "float64", "Relative humidity.", "fraction", minimum=0, maximum=1),
+    Column("windspeed", "float64", "Wind speed, scaled.", "original value / 67", minimum=0, maximum=1),
 )
 _COUNTS = (
     Column("casual", "int64", "Rentals by users without registration.", unit="rentals/hour", minimum=0),

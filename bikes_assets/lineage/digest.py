@@ -64,7 +64,7 @@ def _column_digest(array: pa.ChunkedArray, type_name: str) -> bytes:
     if type_name == "string":
         filled = array.fill_null("")
         state.update(pc.binary_length(filled).to_numpy().astype("<u8").tobytes())
-        state.update("".join(filled.to_pylist()).encode())
+        state.update(b"".join(filled.cast(pa.binary()).to_pylist()))
     else:
         plain = array.cast(pa.int64()) if type_name == "timestamp" else array
         values = plain.fill_null(False if type_name == "bool" else 0).to_numpy()
@@ -130,6 +130,10 @@ def _walk(value: Any, above: tuple[int, ...]) -> bytes:
             if "<" in value.__qualname__:
                 raise TypeError(f"{value.__qualname__} has no name by which it could be found again")
             return _node("name", f"{value.__module__}.{value.__qualname__}".encode())
+        case np.random.RandomState():  # what is drawn next; the seed that it came from is not kept in a file
+            return _node("random", _walk(value.get_state(legacy=False), inside))
+        case np.random.Generator():
+            return _node("random", _walk(value.bit_generator.state, inside))
         case np.ufunc():
             return _node("name", f"numpy.{value.__name__}".encode())
         case _:

@@ -29,7 +29,7 @@ GOOD = HEADER + ROWS
 SHIPPED = Path(__file__).parents[2] / "data" / "raw" / "hour.csv"
 
 
-def reader(source: object, **settings: Any) -> Reader:  # noqa: ANN401
+def reader(source: object, **settings: Any) -> Reader:
     return reader_for(str(source), columns=COLUMNS, date_column="day", **settings)
 
 
@@ -39,7 +39,7 @@ def written(folder: Path, content: bytes, name: str = "rentals.csv") -> Path:
     return path
 
 
-def refusal(source: object, **settings: Any) -> DataError:  # noqa: ANN401
+def refusal(source: object, **settings: Any) -> DataError:
     with pytest.raises(DataError) as caught:
         reader(source, **settings).read()
     return caught.value
@@ -129,7 +129,7 @@ def test_the_row_is_right_far_down_a_large_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [lambda held: held[:-12], lambda held: held[:20] + b"\0\xff\0" + held[23:]])
-def test_a_damaged_gzip_is_refused(tmp_path: Path, damage: Any) -> None:  # noqa: ANN401
+def test_a_damaged_gzip_is_refused(tmp_path: Path, damage: Any) -> None:
     error = refusal(written(tmp_path, damage(gzip.compress(GOOD)), "rentals.csv.gz"))
     assert str(error).startswith("rentals.csv.gz: found damaged gzip (")
     assert str(error).endswith("), expected a whole gzip file")
@@ -219,7 +219,7 @@ def test_parquet_whose_footer_declares_more_than_it_holds_is_refused(tmp_path: P
     ],
     ids=["text", "empty", "truncated", "footer overwritten", "pages overwritten"],
 )
-def test_what_is_not_a_whole_parquet_file_is_refused(tmp_path: Path, damage: Any) -> None:  # noqa: ANN401
+def test_what_is_not_a_whole_parquet_file_is_refused(tmp_path: Path, damage: Any) -> None:
     held = parquet(tmp_path, typed_table([1, 2, 3])).read_bytes()
     error = refusal(written(tmp_path, damage(held), "rentals.parquet"))
     assert str(error).startswith("rentals.parquet: found damaged Parquet (")

@@ -143,7 +143,7 @@ def as_database(folder: Path) -> str:
 @pytest.mark.parametrize(
     "kind", [as_gzip, as_parquet, as_dated_parquet, as_timed_parquet, as_folder, as_memory, as_database]
 )
-def test_every_kind_of_source_gives_the_same_records(tmp_path: Path, shipped: pd.DataFrame, kind: Any) -> None:  # noqa: ANN401
+def test_every_kind_of_source_gives_the_same_records(tmp_path: Path, shipped: pd.DataFrame, kind: Any) -> None:
     # Given the shipped rows in another kind of source
     records = parsed(kind(tmp_path), "select * from hour" if kind is as_database else None)
     # When they are parsed, then frame and digest are equal to those of the file

@@ -1,0 +1,75 @@
+"""Pins: a recorded decision overrides the rule, and lifting it brings the rule back."""
+
+import pytest
+
+from bikes_assets.adapters import decisions
+from bikes_assets.lineage.errors import LineageError
+
+MONTH = "2011-07"
+
+
+def choose_again(history):
+    """Materialize the champion of the month and return the address of the model that serves."""
+    import dagster as dg
+
+    from bikes_assets.definitions import defs
+
+    job = defs().resolve_implicit_global_asset_job_def()
+    result = job.execute_in_process(
+        instance=history.instance, partition_key=MONTH, asset_selection=[dg.AssetKey("champion_model")]
+    )
+    assert result.success
+    return history.record("champion_model", MONTH).models[0]["origin"]
+
+
+def pin(history, fitted_for, partition=MONTH):
+    return decisions.pin(
+        history.lake,
+        history.instance,
+        pins="champion_pins",
+        partition=partition,
+        model="demand_model",
+        fitted_for=fitted_for,
+        reason="the newest one is odd",
+    )
+
+
+def test_a_pin_puts_a_model_in_charge_and_lifting_it_brings_the_rule_back(history):
+    before = history.record("champion_model", MONTH).models[0]["origin"]
+
+    decided = pin(history, "2011-04")
+    pinned = choose_again(history)
+    inputs = history.record("champion_model", MONTH).inputs
+    decisions.unpin(history.lake, history.instance, pins="champion_pins", partition=MONTH, reason="it was not")
+    after = choose_again(history)
+
+    assert before == "demand_model[2011-07]@5"
+    assert pinned == "demand_model[2011-04]@2"
+    assert decided in inputs
+    assert after == before
+
+
+def test_a_decision_is_an_event_with_reason_and_author(history):
+    pin(history, "2011-05")
+    event = history.event("champion_pins", MONTH)
+    decisions.unpin(history.lake, history.instance, pins="champion_pins", partition=MONTH, reason="done")
+
+    assert event.metadata["reason"].value == "the newest one is odd"
+    assert event.metadata["pinned"].value.startswith("demand_model[2011-05]@")
+    assert event.metadata["who"].value
+    assert history.event("champion_pins", MONTH).metadata["lifted"].value is True
+
+
+def test_a_model_that_has_seen_the_month_cannot_be_pinned_to_it(history):
+    with pytest.raises(LineageError, match=r"demand_model\[2011-07\] has seen months that 2011-05 may not know"):
+        pin(history, "2011-07", partition="2011-05")
+
+
+def test_a_model_that_does_not_exist_cannot_be_pinned(history):
+    with pytest.raises(LineageError, match=r"demand_model\[2011-02\]: there is no such model"):
+        pin(history, "2011-02")
+
+
+def test_only_a_pin_can_be_lifted(history):
+    with pytest.raises(LineageError, match=r"champion_pins\[2011-06\]: nothing is pinned there"):
+        decisions.unpin(history.lake, history.instance, pins="champion_pins", partition="2011-06", reason="none")

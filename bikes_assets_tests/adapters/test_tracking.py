@@ -1,0 +1,195 @@
+"""MLflow: one parent run per Dagster run, one nested run per materialization, datasets with our digests, links both ways."""
+
+import multiprocessing
+
+import dagster as dg
+import pytest
+
+from bikes_assets.settings import settings
+
+
+@pytest.fixture(scope="module")
+def runs(history):
+    experiment = history.client.get_experiment_by_name("bike-demand")
+    return history.client.search_runs([experiment.experiment_id], max_results=1000)
+
+
+def nested(runs, asset, partition):
+    (run,) = [
+        run for run in runs if run.data.tags.get("asset") == asset and run.data.tags.get("partition") == partition
+    ]
+    return run
+
+
+def test_each_materialization_is_one_nested_run_of_its_dagster_runs_parent(history, runs):
+    parents = {run.info.run_id: run for run in runs if "mlflow.parentRunId" not in run.data.tags}
+    children = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
+
+    made = {
+        (record.run_id, record.asset_key.to_user_string(), record.partition_key)
+        for asset in history.summary.partitions
+        for record in history.instance.fetch_materializations(dg.AssetKey(asset), limit=100).records
+    }
+    tags = [tuple(child.data.tags[key] for key in ("dagster_run_id", "asset", "partition")) for child in children]
+
+    assert sorted(tags) == sorted(made)
+    assert len({run.data.tags["dagster_run_id"] for run in parents.values()}) == len(parents)
+    for child in children:
+        parent = parents[child.data.tags["mlflow.parentRunId"]]
+        assert child.data.tags["dagster_run_id"] == parent.data.tags["dagster_run_id"]
+    assert {run.info.status for run in runs} == {"FINISHED"}
+
+
+def test_a_run_names_dagster_asset_partition_and_table_version(history, runs):
+    run = nested(runs, "demand_features", "2011-05")
+    record = history.record("demand_features", "2011-05")
+
+    assert run.data.tags["dagster_run_id"] == record.made_by["dagster_run_id"]
+    assert run.data.tags["table_version"] == str(record.output.version)
+    assert run.data.tags["digest"] == record.output.digest
+    assert run.data.params["feature.demand_trend_7d"]
+    assert run.data.params["imputation"] == "last known weather, at most 24 h old"
+
+
+@pytest.mark.parametrize(
+    ("asset", "contexts"),
+    [
+        ("hourly_rentals", {"raw": "rental_records[2011-06]", "rentals": "hourly_rentals[2011-06]"}),
+        ("demand_features", {"raw": "hourly_rentals[2011-05..2011-06]", "features": "demand_features[2011-06]"}),
+        ("demand_model", {"training": "demand_features[2011-01..2011-04]", "validation": "demand_features[2011-05]"}),
+        ("champion_model", {"validation": "demand_features[2011-05]"}),
+        ("demand_predictions", {"inference": "demand_features[2011-06]", "predictions": "demand_predictions[2011-06]"}),
+    ],
+)
+def test_datasets_are_logged_with_their_context(runs, asset, contexts):
+    inputs = nested(runs, asset, "2011-06").inputs.dataset_inputs
+
+    assert {tag.value: item.dataset.name for item in inputs for tag in item.tags} == contexts
+
+
+def test_a_datasets_digest_is_the_data_version_in_dagster(history, runs):
+    (found,) = [
+        item.dataset
+        for item in nested(runs, "demand_predictions", "2011-06").inputs.dataset_inputs
+        if item.dataset.name == "demand_predictions[2011-06]"
+    ]
+
+    assert found.digest == history.event("demand_predictions", "2011-06").tags["dagster/data_version"]
+
+
+def test_the_source_of_a_dataset_names_its_version(history, runs):
+    import json
+
+    sources = {
+        item.dataset.name: json.loads(item.dataset.source)
+        for item in nested(runs, "hourly_rentals", "2011-06").inputs.dataset_inputs
+    }
+
+    assert (
+        sources["rental_records[2011-06]"]["version"]
+        == "35f54957b7ccea2a33464ad2115d14b73540cf8ac57763717b171e95fbb0394f"
+    )
+    assert sources["hourly_rentals[2011-06]"]["version"] == str(
+        history.record("hourly_rentals", "2011-06").output.version
+    )
+
+
+def test_metrics_of_a_model_are_linked_to_the_model_and_its_validation_rows(history, runs):
+    run = nested(runs, "demand_model", "2011-07")
+    (output,) = run.outputs.model_outputs
+    model = history.client.get_logged_model(output.model_id)
+    metrics = {metric.key: metric for metric in model.metrics}
+
+    assert metrics["r2"].value == pytest.approx(history.event("demand_model", "2011-07").metadata["r2"].value)
+    assert metrics["r2"].dataset_name == "demand_features[2011-06]"
+
+
+def test_each_model_is_a_version_of_the_registered_model_with_its_digest(history):
+    versions = history.client.search_model_versions("name = 'demand_model'")
+    by_partition = {version.tags["partition"]: version for version in versions}
+
+    assert sorted(by_partition) == ["2011-03", "2011-04", "2011-05", "2011-06", "2011-07"]
+    assert by_partition["2011-07"].tags["digest"] == history.record("demand_model", "2011-07").output.digest
+
+
+def test_the_copy_in_mlflow_predicts_what_the_pipeline_predicts(history):
+    import mlflow.sklearn
+
+    from bikes_assets.demand.model import inputs
+    from bikes_assets.report import lake_table
+
+    champion = history.record("demand_predictions", "2011-07").models[0]
+    assert champion["origin"] == "demand_model[2011-07]@5"
+    mlflow.set_tracking_uri(settings().tracking_uri)
+    copy = mlflow.sklearn.load_model(f"models:/{champion['mlflow_model_id']}")
+    features = lake_table("demand_features").query("ts >= '2011-07-01'")
+    predicted = lake_table("demand_predictions").query("ts >= '2011-07-01'")
+
+    assert copy.predict(inputs(features, copy.feature_names_in_)).clip(min=0) == pytest.approx(predicted["prediction"])
+
+
+def test_predictions_have_the_model_as_input(history, runs):
+    run = history.client.get_run(nested(runs, "demand_predictions", "2011-07").info.run_id)
+    model = history.record("demand_predictions", "2011-07").models[0]
+
+    assert [item.model_id for item in run.inputs.model_inputs] == [model["mlflow_model_id"]]
+
+
+def test_either_page_leads_to_the_other(history, runs):
+    run = nested(runs, "demand_features", "2011-06")
+    url = history.event("demand_features", "2011-06").metadata["mlflow_run"].value
+    parent = history.client.get_run(run.data.tags["mlflow.parentRunId"])
+
+    assert url.endswith(f"/runs/{run.info.run_id}")
+    assert parent.data.tags["dagster.url"] == f"{settings().dagster_url}/runs/{parent.data.tags['dagster_run_id']}"
+
+
+def test_no_run_is_left_active_in_this_process(history):
+    import mlflow
+
+    assert mlflow.active_run() is None
+
+
+def test_an_empty_store_is_made_once_by_many_processes(tmp_path):
+    uri = f"sqlite:///{tmp_path}/store/mlflow.db"
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(4) as pool:
+        ids = pool.starmap(_experiment, [(uri,)] * 4)
+
+    assert len(set(ids)) == 1
+
+
+def _experiment(uri):
+    from bikes_assets.adapters.tracking import client_of, experiment_of
+
+    return experiment_of(client_of(uri), uri, "one")
+
+
+def test_a_dagster_run_has_one_parent_however_often_it_is_asked_for(tmp_path):
+    from bikes_assets.adapters.tracking import client_of, experiment_of, parent_run
+
+    uri = f"sqlite:///{tmp_path}/store/mlflow.db"
+    client = client_of(uri)
+    experiment = experiment_of(client, uri, "one")
+    run = dg.DagsterRun(job_name="job")
+
+    first, second = (parent_run(client, uri, experiment, run, "http://127.0.0.1:3000") for _ in range(2))
+
+    assert first == second
+    assert parent_run(client, uri, experiment, dg.DagsterRun(job_name="job"), "") != first
+
+
+@pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "sqlite:///{folder}"])
+def test_without_mlflow_the_data_goes_its_way(tmp_path, uri):
+    from bikes_assets.adapters.tracking import tracking_resource
+
+    @dg.asset(required_resource_keys={"mlflow"})
+    def thing(context: dg.AssetExecutionContext):
+        return context.resources.mlflow is None
+
+    # a folder is no SQLite file, and nothing listens on port 9
+    resource = tracking_resource(uri.format(folder=tmp_path), "one", "http://m", "http://d")
+    result = dg.materialize([thing], resources={"mlflow": resource})
+
+    assert result.success
+    assert result.output_for_node("thing") is True

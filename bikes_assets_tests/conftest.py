@@ -1,0 +1,66 @@
+"""One small history, made once for all tests that look at it: real Delta tables, a real Dagster instance, a real MLflow store."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+# Settings are read when definitions are loaded, so they are set before anything is imported.
+WORK = Path(tempfile.mkdtemp(prefix="bikes-tests-"))
+atexit.register(shutil.rmtree, WORK, ignore_errors=True)
+os.environ |= {
+    "BIKES_DATA": str(WORK),
+    "DAGSTER_HOME": str(WORK / "dagster"),
+    "BIKES_FIRST_MONTH": "2011-01",
+    "BIKES_LAST_MONTH": "2011-07",
+    "BIKES_MLFLOW_TRACKING_URI": f"sqlite:///{WORK}/mlflow/mlflow.db",
+    "OMP_NUM_THREADS": "1",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+
+
+@dataclass(frozen=True)
+class History:
+    """A run of all assets over seven months, and where to look at it."""
+
+    instance: Any
+    lake: Any
+    client: Any
+    summary: Any
+
+    def record(self, asset: str, partition: str) -> Any:
+        """Return the record on the latest materialization event of a partition."""
+        from bikes_assets.lineage.graph import Record
+
+        return Record.from_dict(self.event(asset, partition).metadata["lineage"].value)
+
+    def event(self, asset: str, partition: str) -> Any:
+        """Return the latest materialization event of a partition."""
+        import dagster as dg
+
+        wanted = dg.AssetRecordsFilter(dg.AssetKey(asset), asset_partitions=[partition])
+        return self.instance.fetch_materializations(wanted, limit=1).records[0].asset_materialization
+
+
+@pytest.fixture(scope="session")
+def history() -> Any:
+    """Return the history of all assets from 2011-01 to 2011-07."""
+    import dagster as dg
+
+    from bikes_assets import runs
+    from bikes_assets.adapters.tracking import client_of
+    from bikes_assets.defs.resources import lake
+    from bikes_assets.settings import settings
+
+    runs.setup()
+    summary = runs.run_history(None, lambda *_: None)
+    assert not summary.failed, summary.failed
+    with dg.DagsterInstance.get() as instance:
+        yield History(instance, lake(), client_of(settings().tracking_uri), summary)

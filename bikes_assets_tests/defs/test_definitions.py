@@ -1,0 +1,114 @@
+"""What Dagster sees: names, graph, partitions, metadata; and what loading it costs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import dagster as dg
+import pytest
+
+from bikes_assets.definitions import defs
+from bikes_assets.demand.features import COLUMN_LINEAGE, FEATURE_NAMES
+
+GRAPH = {
+    "rental_records": set(),
+    "hourly_rentals": {"rental_records"},
+    "demand_features": {"hourly_rentals"},
+    "demand_model": {"demand_features"},
+    "champion_pins": set(),
+    "champion_model": {"demand_model", "demand_features", "champion_pins"},
+    "demand_predictions": {"demand_features", "champion_model"},
+    "prediction_quality": {"demand_predictions", "hourly_rentals"},
+}
+
+
+@pytest.fixture(scope="module")
+def specs() -> dict[str, dg.AssetSpec]:
+    return {spec.key.to_user_string(): spec for spec in defs().resolve_all_asset_specs()}
+
+
+def test_the_graph_is_the_lineage(specs):
+    assert {name: {dep.asset_key.to_user_string() for dep in spec.deps} for name, spec in specs.items()} == GRAPH
+
+
+def test_each_asset_says_who_owns_it_what_it_is_and_which_code_makes_it(specs):
+    for name, spec in specs.items():
+        assert spec.owners == ["team:demand"], name
+        assert spec.description, name
+        assert spec.group_name in {"raw", "features", "model", "predictions"}, name
+        if name not in ("rental_records", "champion_pins"):
+            assert len(spec.code_version) == 32, name
+            assert "dagster/code_references" in spec.metadata, name
+
+
+def test_tables_show_the_meaning_of_each_column(specs):
+    for name in ("rental_records", "hourly_rentals", "demand_features", "demand_predictions", "prediction_quality"):
+        columns = specs[name].metadata["dagster/column_schema"].columns
+        assert all(column.description for column in columns), name
+
+
+def test_column_lineage_of_features_is_that_of_their_signatures(specs):
+    shown = specs["demand_features"].metadata["dagster/column_lineage"].deps_by_column
+
+    assert {column: tuple(dep.column_name for dep in deps) for column, deps in shown.items()} == COLUMN_LINEAGE
+    assert shown["demand_trend_7d"] == [dg.TableColumnDep("hourly_rentals", "cnt")]
+
+
+def test_months_are_named_by_year_and_month_and_models_begin_two_months_later(specs):
+    assert specs["hourly_rentals"].partitions_def.get_partition_keys() == [f"2011-0{month}" for month in range(1, 8)]
+    assert specs["demand_model"].partitions_def.get_first_partition_key() == "2011-03"
+
+
+@pytest.mark.parametrize(
+    ("asset", "upstream", "month", "expected"),
+    [
+        ("demand_features", "hourly_rentals", "2011-04", ["2011-03", "2011-04"]),
+        ("demand_features", "hourly_rentals", "2011-01", ["2011-01"]),
+        ("demand_model", "demand_features", "2011-04", ["2011-01", "2011-02", "2011-03"]),
+        ("champion_model", "demand_model", "2011-07", ["2011-05", "2011-06", "2011-07"]),
+        ("champion_model", "demand_model", "2011-03", ["2011-03"]),
+        ("champion_model", "demand_features", "2011-07", ["2011-06"]),
+    ],
+)
+def test_which_months_a_month_is_made_from(specs, asset, upstream, month, expected):
+    (dep,) = [dep for dep in specs[asset].deps if dep.asset_key == dg.AssetKey(upstream)]
+    downstream = specs[asset].partitions_def
+    subset = downstream.empty_subset().with_partition_keys([month])
+    mapped = dep.partition_mapping.get_upstream_mapped_partitions_result_for_partitions(
+        subset, downstream, specs[upstream].partitions_def
+    )
+
+    assert sorted(mapped.partitions_subset.get_partition_keys()) == expected
+
+
+def test_loading_the_definitions_imports_nothing_heavy():
+    program = (
+        "import sys, bikes_assets.definitions as d; d.defs(); "
+        "print([name for name in ('mlflow', 'sklearn', 'pandas', 'pyspark', 'matplotlib') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "[]"
+
+
+def test_definitions_are_valid():
+    dg.Definitions.validate_loadable(defs())
+
+
+def test_an_asset_function_fits_on_a_screen():
+    import inspect
+
+    from bikes_assets.defs import features, model, predictions, raw
+
+    for module in (raw, features, model, predictions):
+        source = inspect.getsource(module).split("@lineage_asset(")[1:]
+        for text in source:
+            lines = [line for line in text.split("\n\n\n")[0].splitlines() if line.strip()]
+            assert len(lines) <= 40, lines[0]
+
+
+def test_every_feature_is_a_column_of_the_predictions_lineage(specs):
+    shown = specs["demand_predictions"].metadata["dagster/column_lineage"].deps_by_column["prediction"]
+
+    assert {dep.column_name for dep in shown} == set(FEATURE_NAMES)

@@ -1,0 +1,554 @@
+"""The model: what it is fitted on, that a fit can be repeated, which estimators there are, and what a file may hold."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import skops.io
+from sklearn.linear_model import LinearRegression
+
+from bikes_assets.demand.evaluation import scores
+from bikes_assets.demand.features import FEATURE_NAMES
+from bikes_assets.demand.model import (
+    TRUSTED_TYPES,
+    Model,
+    Recipe,
+    build,
+    card,
+    dump,
+    estimator,
+    fit,
+    inputs,
+    load,
+    permutation_importance,
+    previous_month,
+    state,
+)
+from bikes_assets.lineage.digest import object_digest
+from bikes_assets.lineage.errors import ModelError, NothingToDo
+
+DEFAULT = Recipe()
+QUICK = Recipe(parameters={**DEFAULT.parameters, "max_iter": 10})
+RIDGE = Recipe("sklearn.linear_model.Ridge", {"alpha": 1.0})
+LAGS = ("demand_lag_24h", "demand_lag_168h")
+
+ESTIMATORS: dict[str, dict[str, Any]] = {
+    "sklearn.ensemble.HistGradientBoostingRegressor": {"max_iter": 5},
+    "sklearn.ensemble.RandomForestRegressor": {"n_estimators": 3},
+    "sklearn.linear_model.Ridge": {},
+    "sklearn.ensemble.GradientBoostingRegressor": {"n_estimators": 5},
+    "sklearn.ensemble.ExtraTreesRegressor": {"n_estimators": 3},
+    "sklearn.neighbors.KNeighborsRegressor": {},
+    "sklearn.linear_model.PoissonRegressor": {},
+}
+
+
+def fitted(
+    features: pd.DataFrame, month: str = "2011-05", recipe: Recipe = QUICK, min_training_months: int = 3
+) -> Model:
+    return fit(features, month, FEATURE_NAMES, recipe, min_training_months=min_training_months)
+
+
+def month_of(features: pd.DataFrame) -> pd.Series:
+    return features["ts"].dt.strftime("%Y-%m")
+
+
+def digest(model: Model) -> str:
+    return object_digest(state(model))
+
+
+def poisoned(features: pd.DataFrame, chosen: pd.Series) -> pd.DataFrame:
+    """Return features whose chosen rows hold absurd values in all columns that a model may read."""
+    numbers = [name for name in features.columns if name != "ts"]
+    return features.assign(**{name: features[name].mask(chosen, 77_777) for name in numbers})
+
+
+class Canary:
+    """Leaves a file where it was told to when it is made, by whatever way."""
+
+    def __init__(self, path: str) -> None:
+        Path(path).write_text("made")
+
+    def __setstate__(self, state: dict[str, str]) -> None:
+        Path(state["path"]).write_text("made")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.write_text, (Path(self.path), "made")
+
+
+def forged(content: bytes, node: dict[str, Any]) -> bytes:
+    """Return a model's file whose schema asks for another estimator."""
+    target = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as source, zipfile.ZipFile(target, "w") as copy:
+        for name in source.namelist():
+            written = source.read(name)
+            if name == "schema.json":
+                schema = json.loads(written)
+                schema["content"]["estimator"] = node
+                written = json.dumps(schema).encode()
+            copy.writestr(name, written)
+    return target.getvalue()
+
+
+def node(kind: str, loader: str, **more: Any) -> dict[str, Any]:
+    module, _, name = kind.rpartition(".")
+    return {"__module__": module, "__class__": name, "__loader__": loader, **more}
+
+
+def text(value: str) -> dict[str, Any]:
+    return node("builtins.str", "JsonNode", content=json.dumps(value), is_json=True)
+
+
+def several(kind: str, *parts: dict[str, Any]) -> dict[str, Any]:
+    return node(f"builtins.{kind}", f"{kind.title()}Node", content=list(parts))
+
+
+def mapping(**parts: dict[str, Any]) -> dict[str, Any]:
+    keys = several("list", *(node("builtins.str", "TypeNode") for _ in parts))
+    return node("builtins.dict", "DictNode", content=parts, key_types=keys)
+
+
+@pytest.fixture(scope="module")
+def quick(half_year: pd.DataFrame) -> Model:
+    """Return the model of 2011-05: fitted on January to March, judged on April."""
+    return fitted(half_year)
+
+
+# What it is fitted on, and judged on
+
+
+def test_it_is_fitted_before_the_previous_month_and_judged_on_that(quick: Model, half_year: pd.DataFrame) -> None:
+    april = half_year[month_of(half_year) == "2011-04"]
+    assert quick.name == "HistGradientBoostingRegressor"
+    assert quick.training_months == ("2011-01", "2011-02", "2011-03")
+    assert quick.validation_month == "2011-04"
+    assert quick.metrics == scores(april["cnt"], quick.predict(april))
+    assert quick.metrics["rows"] == 719.0
+    assert quick.baseline is not None
+    assert quick.baseline.training_months == quick.training_months
+    assert quick.baseline.validation_month == "2011-04"
+    assert quick.baseline.metrics == scores(april["cnt"], quick.baseline.predict(april))
+
+
+@pytest.mark.parametrize(
+    ("poison", "same_model", "same_metrics"),
+    [("2011-06", True, True), ("2011-05", True, True), ("2011-04", True, False), ("2011-03", False, False)],
+)
+def test_later_rows_do_not_reach_the_model(
+    quick: Model, half_year: pd.DataFrame, poison: str, same_model: bool, same_metrics: bool
+) -> None:
+    # Given absurd rows in the month itself, after it, in the month that it is judged on, or in one that it is fitted on
+    model = fitted(poisoned(half_year, month_of(half_year) == poison))
+    assert (digest(model) == digest(quick)) is same_model
+    assert (model.metrics == quick.metrics) is same_metrics
+
+
+def test_rows_of_the_month_itself_need_not_be_there(quick: Model, half_year: pd.DataFrame) -> None:
+    assert digest(fitted(half_year[month_of(half_year) < "2011-05"])) == digest(quick)
+
+
+@pytest.mark.parametrize(("month", "before"), [("2012-01", "2011-12"), ("2012-10", "2012-09"), ("2012-12", "2012-11")])
+def test_the_month_before(month: str, before: str) -> None:
+    assert previous_month(month) == before
+
+
+def test_it_reads_the_features_of_the_recipe(quick: Model) -> None:
+    assert quick.features == tuple(name for name in FEATURE_NAMES if name not in LAGS)
+    assert quick.config == {
+        "estimator": "sklearn.ensemble.HistGradientBoostingRegressor",
+        "parameters": {
+            "learning_rate": 0.05,
+            "max_iter": 10,
+            "max_features": 0.5,
+            "categorical_features": ["hour_of_week"],
+            "early_stopping": False,
+        },
+        "level": "demand_level_7d",
+        "without": ["demand_lag_24h", "demand_lag_168h"],
+        "seed": 0,
+        "threads": 1,
+    }
+
+
+@pytest.mark.parametrize("without", LAGS)
+def test_features_that_it_does_not_read_do_not_count(quick: Model, half_year: pd.DataFrame, without: str) -> None:
+    assert digest(fitted(half_year.assign(**{without: half_year["cnt"]}))) == digest(quick)
+
+
+def test_it_is_better_than_the_baseline(half_year: pd.DataFrame) -> None:
+    model = fitted(half_year, "2011-06", DEFAULT)
+    assert model.baseline is not None
+    assert model.metrics["rmse"] < 0.6 * model.baseline.metrics["rmse"]
+    assert model.metrics["r2"] > 0.8
+
+
+# The baseline
+
+
+def test_with_few_months_there_is_just_the_baseline(half_year: pd.DataFrame) -> None:
+    # Given two months to fit on
+    model = fitted(half_year, "2011-04")
+    assert model.name == "hour_of_week_mean"
+    assert model.features == ("hour_of_week",)
+    assert model.training_months == ("2011-01", "2011-02")
+    assert model.validation_month == "2011-03"
+    assert model.config == {"estimator": "hour_of_week_mean"}
+    assert model.baseline is None
+    assert fitted(half_year, "2011-04", min_training_months=2).name == "HistGradientBoostingRegressor"
+
+
+def test_the_baseline_is_the_mean_by_hour_of_the_week(half_year: pd.DataFrame) -> None:
+    model = fitted(half_year, "2011-04")
+    rented: dict[tuple[str, int], list[int]] = {}
+    for ts, cnt in zip(half_year["ts"], half_year["cnt"], strict=True):
+        if ts < pd.Timestamp("2011-03-01"):
+            rented.setdefault((ts.day_name(), ts.hour), []).append(cnt)
+    march = half_year[month_of(half_year) == "2011-03"]
+    expected = [sum(rented[ts.day_name(), ts.hour]) / len(rented[ts.day_name(), ts.hour]) for ts in march["ts"]]
+    assert len(rented) == 168
+    assert model.predict(march) == pytest.approx(expected, rel=1e-9)
+
+
+# Nothing to do
+
+
+@pytest.mark.parametrize(
+    ("month", "reason"),
+    [
+        ("2011-01", "demand_model[2011-01] is skipped: there are no rows before 2010-12 to fit on"),
+        ("2011-02", "demand_model[2011-02] is skipped: there are no rows before 2011-01 to fit on"),
+        ("2011-08", "demand_model[2011-08] is skipped: there are no rows of 2011-07 to judge on"),
+    ],
+)
+def test_without_rows_there_is_nothing_to_do(half_year: pd.DataFrame, month: str, reason: str) -> None:
+    with pytest.raises(NothingToDo) as error:
+        fitted(half_year, month)
+    assert str(error.value) == reason
+
+
+def test_an_empty_table_is_nothing_to_do(half_year: pd.DataFrame) -> None:
+    with pytest.raises(NothingToDo, match="no rows before 2011-04 to fit on"):
+        fitted(half_year.iloc[:0])
+
+
+# A fit can be repeated
+
+
+def test_the_same_seed_makes_the_same_model(quick: Model, half_year: pd.DataFrame) -> None:
+    assert digest(fitted(half_year)) == digest(quick)
+
+
+@pytest.mark.parametrize(
+    "recipe", [QUICK, Recipe("sklearn.ensemble.ExtraTreesRegressor", {"n_estimators": 3})], ids=["boosting", "trees"]
+)
+def test_another_seed_makes_another_model(half_year: pd.DataFrame, recipe: Recipe) -> None:
+    one, other = (fitted(half_year, recipe=replace(recipe, seed=seed)) for seed in (0, 1))
+    assert digest(one) != digest(other)
+    assert (one.predict(half_year) != other.predict(half_year)).any()
+    assert digest(fitted(half_year, recipe=replace(recipe, seed=1))) == digest(other)
+
+
+def test_a_seed_among_the_parameters_goes_before_the_recipes() -> None:
+    assert build(replace(QUICK, level="")).random_state == 0
+    assert build(replace(QUICK, level="", parameters={"random_state": 7})).random_state == 7
+
+
+def test_threads_make_the_same_trees(half_year: pd.DataFrame) -> None:
+    # Given a fit with one thread and one with two, which scikit-learn keeps note of in the bin mapper alone
+    one, two = (fitted(half_year, recipe=replace(QUICK, threads=threads)) for threads in (1, 2))
+    assert (one.predict(half_year) == two.predict(half_year)).all()
+    assert object_digest(one.estimator.regressor_._predictors) == object_digest(two.estimator.regressor_._predictors)
+    assert one.metrics == two.metrics
+    two.estimator.regressor_._bin_mapper.n_threads = one.estimator.regressor_._bin_mapper.n_threads
+    assert digest(one) == digest(two)
+
+
+# Estimators
+
+
+@pytest.mark.parametrize("level", ["demand_level_7d", ""])
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_any_regressor_comes_back_from_its_file(half_year: pd.DataFrame, name: str, level: str) -> None:
+    rows = half_year[half_year["ts"] < "2011-05"]
+    model = fitted(rows, recipe=Recipe(name, ESTIMATORS[name], level))
+    loaded = load(dump(model), json.loads(json.dumps(card(model))))
+    assert loaded.name == name.rpartition(".")[2]
+    assert loaded == replace(model, estimator=loaded.estimator, baseline=loaded.baseline)
+    assert loaded.baseline is not None
+    assert model.baseline is not None
+    assert loaded.baseline == replace(model.baseline, estimator=loaded.baseline.estimator)
+    assert digest(loaded) == digest(model)
+    assert (loaded.predict(half_year) == model.predict(half_year)).all()
+    assert (loaded.baseline.predict(half_year) == model.baseline.predict(half_year)).all()
+    assert np.isfinite(model.predict(half_year)).all()
+
+
+def test_a_baseline_comes_back_from_its_file(half_year: pd.DataFrame) -> None:
+    model = replace(fitted(half_year, "2011-04"), origin="demand_model[2011-04]@3", decision="calm week (ann)")
+    loaded = load(dump(model), card(model))
+    assert loaded == replace(model, estimator=loaded.estimator)
+    assert digest(loaded) == digest(model)
+
+
+def test_the_estimator_of_a_model_is_at_hand(quick: Model) -> None:
+    assert estimator(quick) is quick.estimator
+
+
+def test_missing_values_are_given_to_those_that_take_them_and_filled_for_the_others() -> None:
+    assert type(build(replace(QUICK, level=""))).__name__ == "HistGradientBoostingRegressor"
+    steps = [type(step).__name__ for _, step in build(replace(RIDGE, level="")).steps]
+    assert steps == ["SimpleImputer", "StandardScaler", "Ridge"]
+
+
+def test_inputs_are_floats_in_the_models_order(half_year: pd.DataFrame) -> None:
+    frame = inputs(half_year.head(30), ("demand_lag_24h", "hour_of_day"))
+    assert frame.columns.tolist() == ["demand_lag_24h", "hour_of_day"]
+    assert [str(kind) for kind in frame.dtypes] == ["float64", "float64"]
+    assert np.isnan(frame["demand_lag_24h"].iloc[0])
+    assert frame["demand_lag_24h"].iloc[-1] == 3.0
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        (
+            Recipe("sklearn.ensemble.RandomForestRegresor"),
+            "scikit-learn has no sklearn.ensemble.RandomForestRegresor; did you mean RandomForestRegressor",
+        ),
+        (Recipe("sklearn.nowhere.Ridge"), "scikit-learn has no sklearn.nowhere.Ridge"),
+        (
+            Recipe("sklearn.ensemble.RandomForestClassifier"),
+            "sklearn.ensemble.RandomForestClassifier is not a regressor, "
+            "expected a dotted name such as sklearn.ensemble.RandomForestRegressor",
+        ),
+        (Recipe("sklearn.base.RegressorMixin", {}), "sklearn.base.RegressorMixin is not a regressor, "),
+        (Recipe("sklearn.base.clone"), "sklearn.base.clone is not a regressor, "),
+        (Recipe("os.system"), "found estimator 'os.system', expected a dotted name such as sklearn.ensemble."),
+        (Recipe("Ridge"), "found estimator 'Ridge', expected a dotted name such as sklearn.ensemble."),
+        (Recipe("sklearnish.linear_model.Ridge"), "found estimator 'sklearnish.linear_model.Ridge', expected"),
+        (
+            Recipe("sklearn.linear_model.Ridge", {"depth": 3}),
+            "sklearn.linear_model.Ridge does not take these parameters: ",
+        ),
+        (Recipe("sklearn.ensemble.VotingRegressor", {}), "sklearn.ensemble.VotingRegressor does not take these "),
+        (Recipe("sklearn.linear_model.Ridge", {"alpha": -1.0}), "Ridge cannot be fitted: The 'alpha' parameter"),
+        (
+            replace(QUICK, level="demand_level_9d"),
+            "HistGradientBoostingRegressor cannot be fitted: found no level 'demand_level_9d', expected one of hour_of_day",
+        ),
+        (
+            replace(QUICK, without=("demand_level_7d",)),
+            "HistGradientBoostingRegressor cannot be fitted: found no level ",
+        ),
+        (
+            Recipe("sklearn.neighbors.RadiusNeighborsRegressor", {"radius": 1e-9}),
+            "RadiusNeighborsRegressor predicts no finite number for an hour of 2011-04",
+        ),
+    ],
+    ids=lambda value: value.estimator if isinstance(value, Recipe) else "",
+)
+@pytest.mark.filterwarnings("ignore:One or more samples have no neighbors")
+def test_a_wrong_recipe_is_named(half_year: pd.DataFrame, recipe: Recipe, message: str) -> None:
+    with pytest.raises(ModelError) as error:
+        fitted(half_year, recipe=recipe)
+    assert str(error.value).startswith(message)
+
+
+# What a file may hold
+
+
+def test_an_estimator_that_could_not_be_loaded_is_not_stored(half_year: pd.DataFrame) -> None:
+    model = fitted(half_year, recipe=Recipe("sklearn.linear_model.TweedieRegressor", {}))
+    with pytest.raises(ModelError) as error:
+        dump(model)
+    assert str(error.value) == (
+        "TweedieRegressor holds sklearn._loss.loss.HalfTweedieLossIdentity, which is not trusted; choose another estimator, "
+        "or add it to demand.model.TRUSTED_TYPES after reading what its code does on load"
+    )
+
+
+def canary_by_constructor(path: str) -> dict[str, Any]:
+    return node(f"{__name__}.Canary", "ConstructorFromReduceNode", content=several("tuple", text(path)))
+
+
+def canary_by_state(path: str) -> dict[str, Any]:
+    return node(f"{__name__}.Canary", "ObjectNode", content=mapping(path=text(path)))
+
+
+FORGERIES: dict[str, tuple[Callable[[str], dict[str, Any]], str]] = {
+    "constructor": (canary_by_constructor, "Canary"),
+    "state": (canary_by_state, "Canary"),
+    "inside a list": (lambda path: several("list", canary_by_constructor(path)), "Canary"),
+    "inside a trusted type": (
+        lambda path: node(
+            "bikes_assets.demand.relative.RelativeRegressor",
+            "ObjectNode",
+            content=mapping(regressor=canary_by_state(path)),
+        ),
+        "Canary",
+    ),
+    "shell": (lambda _: node("os.system", "FunctionNode"), "os.system"),
+    "shell, as a call": (
+        lambda path: node("os.system", "ConstructorFromReduceNode", content=several("tuple", text(f"touch {path}"))),
+        "os.system",
+    ),
+    "shell, by a trusted partial": (
+        lambda path: node(
+            "functools.partial",
+            "PartialNode",
+            content={
+                "func": node("os.system", "FunctionNode"),
+                "args": several("tuple", text(f"touch {path}")),
+                "kwds": mapping(),
+                "namespace": text(""),
+            },
+        ),
+        "os.system",
+    ),
+    "trusted type under another loader": (
+        lambda path: node(
+            "sklearn.utils._bunch.Bunch",
+            "DefaultDictNode",
+            content={"main": mapping(path=text(path)), "default_factory": node("os.system", "FunctionNode")},
+        ),
+        "os.system",
+    ),
+    "operator": (
+        lambda path: node("operator.methodcaller", "OperatorFuncNode", attrs=several("tuple", text("write_text"))),
+        "operator.methodcaller",
+    ),
+}
+
+
+@pytest.mark.parametrize("way", [canary_by_constructor, canary_by_state])
+def test_the_canary_sings_where_it_is_trusted(quick: Model, tmp_path: Path, way: Callable[[str], Any]) -> None:
+    # Given a forged file, and a reader that trusts what it asks for: the tests below can fail
+    content = forged(dump(quick), way(str(tmp_path / "canary")))
+    skops.io.loads(content, trusted=[*TRUSTED_TYPES, f"{__name__}.Canary"])
+    assert (tmp_path / "canary").read_text() == "made"
+
+
+@pytest.mark.parametrize("forgery", FORGERIES)
+def test_a_forged_file_is_refused_and_nothing_of_it_runs(quick: Model, tmp_path: Path, forgery: str) -> None:
+    make, culprit = FORGERIES[forgery]
+    with pytest.raises(ModelError, match="HistGradientBoostingRegressor: .*ntrusted.*") as error:
+        load(forged(dump(quick), make(str(tmp_path / "canary"))), card(quick))
+    assert culprit in str(error.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_module_is_not_imported_for_a_forged_file(
+    quick: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a module that leaves a file when it is imported
+    (tmp_path / "singing.py").write_text(f"open({str(tmp_path / 'canary')!r}, 'w')\nclass Bird: ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModelError, match=r"singing\.Bird"):
+        load(forged(dump(quick), node("singing.Bird", "ObjectNode")), card(quick))
+    assert not (tmp_path / "canary").exists()
+
+
+def pickled(path: Path) -> bytes:
+    canary = Canary.__new__(Canary)
+    canary.path = str(path)
+    return pickle.dumps(canary)
+
+
+def test_a_pickle_is_refused_and_not_run(quick: Model, tmp_path: Path) -> None:
+    content = pickled(tmp_path / "canary")
+    pickle.loads(content)
+    (tmp_path / "canary").unlink()
+    with pytest.raises(ModelError, match="HistGradientBoostingRegressor: found no skops file that can be read"):
+        load(content, card(quick))
+    assert not (tmp_path / "canary").exists()
+
+
+def test_a_pickle_in_the_place_of_an_array_is_not_run(quick: Model, tmp_path: Path) -> None:
+    # Given a file whose arrays are objects, which NumPy would read by pickle
+    canary = Canary.__new__(Canary)
+    canary.path = str(tmp_path / "canary")
+    array, target = io.BytesIO(), io.BytesIO()
+    np.save(array, np.array([canary], dtype=object), allow_pickle=True)
+    with zipfile.ZipFile(io.BytesIO(dump(quick))) as source, zipfile.ZipFile(target, "w") as copy:
+        for name in source.namelist():
+            copy.writestr(name, array.getvalue() if name.endswith(".npy") else source.read(name))
+    with pytest.raises(ModelError, match="found no skops file that can be read: .*allow_pickle=False"):
+        load(target.getvalue(), card(quick))
+    assert not (tmp_path / "canary").exists()
+
+
+def empty_zip() -> bytes:
+    target = io.BytesIO()
+    zipfile.ZipFile(target, "w").close()
+    return target.getvalue()
+
+
+@pytest.mark.parametrize("damage", ["nothing", "first half", "no schema", "another zip", "no fitted state"])
+def test_a_damaged_file_is_named(quick: Model, damage: str) -> None:
+    content = dump(quick)
+    broken = {
+        "nothing": b"",
+        "first half": content[: len(content) // 2],
+        "no schema": empty_zip(),
+        "another zip": forged(content, {"content": "no node"}),
+        "no fitted state": forged(content, node("sklearn.linear_model.Nowhere", "ObjectNode")),
+    }
+    with pytest.raises(ModelError, match="^HistGradientBoostingRegressor: "):
+        load(broken[damage], card(quick))
+
+
+def test_the_trusted_types_are_a_list_of_their_own() -> None:
+    assert isinstance(TRUSTED_TYPES, tuple)
+    assert not [
+        name for name in TRUSTED_TYPES if name.startswith(("os", "posix", "subprocess", "builtins", "operator"))
+    ]
+
+
+# Predictions
+
+
+def test_a_negative_estimate_counts_as_zero() -> None:
+    line = LinearRegression().fit(pd.DataFrame({"x": [0.0, 1.0]}), [1.0, 3.0])
+    model = Model("line", line, ("x",), ("2011-01",), "2011-02")
+    rows = pd.DataFrame({"x": [-2, -1, 0, 2], "other": [1, 1, 1, 1]})
+    assert model.predict(rows) == pytest.approx([0.0, 0.0, 1.0, 5.0])
+    assert line.predict(rows[["x"]].astype("float64"))[0] == pytest.approx(-3.0)
+    assert model.predict(rows).dtype == np.float64
+
+
+# Importance
+
+
+def test_each_feature_has_an_importance(quick: Model, half_year: pd.DataFrame) -> None:
+    growth = permutation_importance(quick, half_year)
+    assert tuple(growth) == quick.features
+    assert max(growth, key=lambda name: growth[name]) == "hour_of_week"
+    assert permutation_importance(quick, half_year) == growth
+
+
+def test_importance_is_the_growth_of_the_error_and_none_for_a_feature_that_is_not_used() -> None:
+    # Given y = max(0, 2 x - 40), whatever z is: the line falls below zero for half of the rows
+    hours = pd.date_range("2011-02-01", periods=40, freq="h", unit="us")
+    rows = pd.DataFrame(
+        {"ts": hours, "x": range(40), "z": [7, -3] * 20, "cnt": [max(0, 2 * x - 40) for x in range(40)]}
+    )
+    line = LinearRegression().fit(pd.DataFrame({"x": [0.0, 1.0], "z": [0.0, 0.0]}), [-40.0, -38.0])
+    model = Model("line", line, ("x", "z"), ("2011-01",), "2011-02")
+    judged = replace(model, metrics=scores(rows["cnt"], model.predict(rows)))
+    assert judged.metrics["rmse"] == pytest.approx(0.0, abs=1e-9)
+    growth = permutation_importance(judged, rows)
+    order = np.random.default_rng(0).permutation(40)
+    error = rows["cnt"].to_numpy()[order] - rows["cnt"].to_numpy()
+    assert growth["x"] == pytest.approx(float(np.sqrt((error**2).mean())))
+    assert growth["x"] > 10
+    assert growth["z"] == pytest.approx(0.0, abs=1e-9)
