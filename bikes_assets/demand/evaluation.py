@@ -127,9 +127,7 @@ def fixed_cut(features: pd.DataFrame, since: str, names: Sequence[str], recipe: 
         names: the features that there are.
         recipe: which regressor to fit, and on which of them.
     """
-    from bikes_assets.demand.model import TARGET, build, inputs
+    from bikes_assets.demand.model import TARGET, fit_estimator, unfitted
 
     before, after = features[features["ts"] < since], features[features["ts"] >= since]
-    read = [name for name in names if name not in recipe.without]
-    regressor = build(recipe).fit(inputs(before, read), before[TARGET].astype("float64"))
-    return scores(after[TARGET], regressor.predict(inputs(after, read)).clip(min=0.0))
+    return scores(after[TARGET], fit_estimator(unfitted(recipe, names), before).predict(after))

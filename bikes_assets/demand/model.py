@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import math
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -100,7 +99,14 @@ class Model:
 
     def predict(self, features: pd.DataFrame) -> np.ndarray:
         """Return the demand of each row, float64, rentals/hour; a negative estimate counts as zero."""
-        return self.estimator.predict(inputs(features, self.features)).clip(min=0.0)
+        return self.estimate(inputs(features, self.features)).clip(min=0.0)
+
+    def estimate(self, values: pd.DataFrame) -> np.ndarray:
+        """Return what the estimator says of the input columns, with the threads that it was fitted with."""
+        from threadpoolctl import threadpool_limits
+
+        with threadpool_limits(limits=self.config.get("threads", 1)):
+            return self.estimator.predict(values)
 
 
 def inputs(features: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
@@ -130,13 +136,17 @@ def fit(features: pd.DataFrame, month: str, names: Sequence[str], recipe: Recipe
         raise NothingToDo(f"demand_model[{month}] is skipped: there are no rows {without}")
     known = tuple(sorted(set(months[training.index])))
     baseline = Model(BASELINE, _baseline(), BASELINE_FEATURES, known, held_out, {"estimator": BASELINE})
-    baseline = _fitted(baseline, training, validation, 1)
+    baseline = _fitted(baseline, training, validation)
     if len(known) < min_training_months:
         return baseline
+    model = replace(unfitted(recipe, names), training_months=known, validation_month=held_out, baseline=baseline)
+    return _fitted(model, training, validation)
+
+
+def unfitted(recipe: Recipe, names: Sequence[str]) -> Model:
+    """Return the model of a recipe before it is fitted; it reads those of `names` that the recipe does not leave out."""
     read = tuple(name for name in names if name not in recipe.without)
-    name = recipe.estimator.rpartition(".")[2]
-    model = Model(name, build(recipe), read, known, held_out, recipe.to_dict(), baseline=baseline)
-    return _fitted(model, training, validation, recipe.threads)
+    return Model(recipe.estimator.rpartition(".")[2], build(recipe), read, (), "", recipe.to_dict())
 
 
 def build(recipe: Recipe) -> Any:
@@ -201,18 +211,24 @@ def _baseline() -> Any:
     return DecisionTreeRegressor(random_state=0)
 
 
-def _fitted(model: Model, training: pd.DataFrame, validation: pd.DataFrame, threads: int) -> Model:
+def fit_estimator(model: Model, training: pd.DataFrame) -> Model:
+    """Fit a model's estimator, in place, on rows of features and target; return the model.
+
+    Raises:
+        ModelError: the estimator refuses the rows.
+    """
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(limits=threads):
+    with threadpool_limits(limits=model.config.get("threads", 1)):
         try:
             model.estimator.fit(inputs(training, model.features), training[TARGET].astype("float64"))
         except ValueError as error:
             raise ModelError(f"{model.name} cannot be fitted: {error}") from error
-    metrics = scores(validation[TARGET], model.predict(validation))
-    if not math.isfinite(metrics["rmse"]):
-        raise ModelError(f"{model.name} predicts no finite number for an hour of {model.validation_month}")
-    return replace(model, metrics=metrics)
+    return model
+
+
+def _fitted(model: Model, training: pd.DataFrame, validation: pd.DataFrame) -> Model:
+    return replace(model, metrics=scores(validation[TARGET], fit_estimator(model, training).predict(validation)))
 
 
 def dump(model: Model) -> bytes:
