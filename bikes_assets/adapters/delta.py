@@ -70,13 +70,7 @@ class LakeTable:
 
     def published(self, version: int | None = None) -> dict[str, Commit]:
         """Return the commit that published each partition, as of a table version (default: the present)."""
-        table = self._open(version)
-        commits = self._history(table)
-        return {
-            str(commit.partition): commit
-            for number, commit in sorted(commits.items())
-            if number <= table.version() and commit.partition is not None
-        }
+        return self._published(self._open(version))
 
     def read(self, partitions: Iterable[str], version: int | None = None) -> dict[str, tuple[Version, pa.Table]]:
         """Return each partition's version and rows (in key order) as of one table version, digests checked.
@@ -92,7 +86,7 @@ class LakeTable:
         import pyarrow.compute as pc
 
         table = self._open(version)
-        published = self.published(table.version())
+        published = self._published(table)
         wanted = {key: published[key] for key in partitions if key in published}
         if not wanted:
             return {}
@@ -141,7 +135,7 @@ class LakeTable:
         quoted = partition.replace("'", "''")
         for attempt in range(_ATTEMPTS):
             table = self._open()
-            newer = self.published(table.version()).get(partition)
+            newer = self._published(table).get(partition)
             if newer and newer.version > since:
                 run = newer.record.get("made_by", {}).get("dagster_run_id", "unknown")
                 raise ConflictError(
@@ -192,6 +186,14 @@ class LakeTable:
         except DeltaError:
             if not DeltaTable.is_deltatable(self.uri):
                 raise
+
+    def _published(self, table: DeltaTable) -> dict[str, Commit]:
+        last = table.version()
+        return {
+            commit.partition: commit
+            for number, commit in sorted(self._history(table).items())
+            if number <= last and commit.partition is not None
+        }
 
     def _history(self, table: DeltaTable) -> dict[int, Commit]:
         """Return the commits up to the table's version at least; commits never change, so each is read once a process.

@@ -48,7 +48,7 @@ def environment(root: Path) -> dict[str, Any]:
 
 
 def _difference(root: Path) -> str:
-    """Return the digest of the working tree's difference from its commit; "" when there is none."""
+    """Return the digest of the working tree's difference from its commit; "" when there is none, or no commit."""
     changes = _git(root, "diff", "HEAD", "--binary", "--no-ext-diff", "--no-textconv")
     state = hashlib.sha256(changes)
     untracked = _git(root, "ls-files", "--others", "--exclude-standard", "-z").split(b"\0")

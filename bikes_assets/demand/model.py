@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import math
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -228,7 +229,10 @@ def fit_estimator(model: Model, training: pd.DataFrame) -> Model:
 
 
 def _fitted(model: Model, training: pd.DataFrame, validation: pd.DataFrame) -> Model:
-    return replace(model, metrics=scores(validation[TARGET], fit_estimator(model, training).predict(validation)))
+    metrics = scores(validation[TARGET], fit_estimator(model, training).predict(validation))
+    if not math.isfinite(metrics["rmse"]):
+        raise ModelError(f"{model.name} predicts no finite number for an hour of {model.validation_month}")
+    return replace(model, metrics=metrics)
 
 
 def dump(model: Model) -> bytes:
