@@ -3,12 +3,12 @@
 import dagster as dg
 
 from bikes_assets.adapters.lake import Outcome
-from bikes_assets.defs.asset import lineage_asset
+from bikes_assets.defs.asset import demand_asset
 from bikes_assets.defs.partitions import MONTHS, earlier
 from bikes_assets.demand.features import COLUMN_LINEAGE, DEMAND_FEATURES
 
 
-@lineage_asset(
+@demand_asset(
     partitions=MONTHS,
     ins={"hourly_rentals": dg.AssetIn(partition_mapping=earlier(-1, 0))},
     group="features",

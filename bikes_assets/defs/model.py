@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 
 from bikes_assets.adapters.lake import Outcome
-from bikes_assets.defs.asset import OWNERS, lineage_asset
+from bikes_assets.defs.asset import OWNERS, demand_asset
 from bikes_assets.defs.partitions import MODEL_MONTHS, all_earlier, earlier
 from bikes_assets.demand.model import Recipe
 
@@ -24,7 +24,7 @@ class DemandModelConfig(dg.Config):
     min_training_months: int = 3
 
 
-@lineage_asset(
+@demand_asset(
     partitions=MODEL_MONTHS,
     ins={"demand_features": dg.AssetIn(partition_mapping=all_earlier())},
     group="model",
@@ -66,7 +66,7 @@ champion_pins = dg.AssetSpec(
 )
 
 
-@lineage_asset(
+@demand_asset(
     partitions=MODEL_MONTHS,
     ins={
         "demand_model": dg.AssetIn(partition_mapping=earlier(-2, 0)),

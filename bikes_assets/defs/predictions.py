@@ -3,13 +3,13 @@
 import dagster as dg
 
 from bikes_assets.adapters.lake import Outcome
-from bikes_assets.defs.asset import lineage_asset
+from bikes_assets.defs.asset import demand_asset
 from bikes_assets.defs.partitions import MODEL_MONTHS
 from bikes_assets.demand.features import FEATURE_NAMES
 from bikes_assets.demand.tables import DEMAND_PREDICTIONS, PREDICTION_QUALITY
 
 
-@lineage_asset(
+@demand_asset(
     partitions=MODEL_MONTHS,
     ins={"demand_features": dg.AssetIn(), "champion_model": dg.AssetIn()},
     group="predictions",
@@ -32,7 +32,7 @@ def demand_predictions(context: dg.AssetExecutionContext, demand_features, champ
     )
 
 
-@lineage_asset(
+@demand_asset(
     partitions=MODEL_MONTHS,
     ins={"demand_predictions": dg.AssetIn(), "hourly_rentals": dg.AssetIn()},
     group="predictions",

@@ -4,7 +4,7 @@ import dagster as dg
 
 from bikes_assets.adapters import metadata
 from bikes_assets.adapters.lake import Outcome
-from bikes_assets.defs.asset import OWNERS, lineage_asset
+from bikes_assets.defs.asset import OWNERS, demand_asset
 from bikes_assets.defs.partitions import MONTHS
 from bikes_assets.demand.tables import HOURLY_FROM_RECORDS, HOURLY_RENTALS, RENTAL_RECORDS
 
@@ -20,7 +20,7 @@ rental_records = dg.AssetSpec(
 )
 
 
-@lineage_asset(
+@demand_asset(
     partitions=MONTHS,
     ins={"rental_records": dg.AssetIn(input_manager_key="source")},
     group="raw",

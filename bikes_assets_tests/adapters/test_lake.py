@@ -155,7 +155,7 @@ def test_storing_a_model_file_twice_leaves_one_file_and_no_rest(lake):
 
 
 def test_nothing_to_do_skips_a_partition_and_says_why():
-    from bikes_assets.defs.asset import lineage_asset
+    from bikes_assets.adapters.asset import lineage_asset
 
     @lineage_asset(partitions=MONTHS, ins={}, group="raw", kinds=set())
     def hourly_rentals(context: dg.AssetExecutionContext) -> Outcome:

@@ -102,7 +102,7 @@ def test_an_asset_function_fits_on_a_screen():
     from bikes_assets.defs import features, model, predictions, raw
 
     for module in (raw, features, model, predictions):
-        source = inspect.getsource(module).split("@lineage_asset(")[1:]
+        source = inspect.getsource(module).split("@demand_asset(")[1:]
         for text in source:
             lines = [line for line in text.split("\n\n\n")[0].splitlines() if line.strip()]
             assert len(lines) <= 40, lines[0]

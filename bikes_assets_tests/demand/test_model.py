@@ -268,7 +268,10 @@ def test_threads_make_the_same_trees(half_year: pd.DataFrame) -> None:
     assert (one.predict(half_year) == two.predict(half_year)).all()
     assert object_digest(one.estimator.regressor_._predictors) == object_digest(two.estimator.regressor_._predictors)
     assert one.metrics == two.metrics
-    two.estimator.regressor_._bin_mapper.n_threads = one.estimator.regressor_._bin_mapper.n_threads
+    mappers = [model.estimator.regressor_._bin_mapper for model in (one, two)]
+    assert [mapper.n_threads for mapper in mappers] == [1, 2]
+    assert digest(one) != digest(two)
+    mappers[1].n_threads = 1
     assert digest(one) == digest(two)
 
 

@@ -1,0 +1,164 @@
+"""A second project on the same library: parcels a day, one feature, one model. It uses nothing of the bikes."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import narwhals as nw
+
+from bikes_assets.adapters.asset import lineage_asset
+from bikes_assets.adapters.lake import (
+    Lake,
+    ModelFormat,
+    ModelIOManager,
+    Outcome,
+    SourceInputManager,
+    TableIOManager,
+)
+from bikes_assets.adapters.readers import reader_for
+from bikes_assets.lineage.columns import column_function, column_lineage, compute, schema_of
+from bikes_assets.lineage.schema import Column, Schema
+
+if TYPE_CHECKING:
+    from bikes_assets.lineage.columns import Float64
+
+HERE = Path(__file__).parent
+MONTHS = dg.MonthlyPartitionsDefinition("2024-01", end_date="2024-04", fmt="%Y-%m")
+
+# 1. Your own table
+DAY = Column("day", "timestamp", "Day of delivery.")
+PARCELS = Schema(
+    "parcels",
+    key=("day",),
+    columns=(DAY, Column("delivered", "int64", "Parcels delivered.", unit="parcels/day", minimum=0)),
+)
+
+
+def parse(raw: Any) -> Any:
+    """Return the rows as declared; `conform` refuses what is not."""
+    import pandas as pd
+
+    return pd.DataFrame(
+        {
+            "day": pd.to_datetime(raw.frame["day"]).astype("datetime64[us]"),
+            "delivered": raw.frame["delivered"].astype("int64"),
+        }
+    )
+
+
+def month_of(rows: Any, month: str) -> Any:
+    """Return the rows of one partition."""
+    return rows[rows["day"].dt.strftime("%Y-%m") == month]
+
+
+@lineage_asset(
+    partitions=MONTHS,
+    ins={"parcel_file": dg.AssetIn(input_manager_key="source")},
+    group="parcels",
+    kinds={"csv"},
+    schema=PARCELS,
+)
+def parcels(context, parcel_file) -> Outcome:
+    """Parcels of each day, as the file has them."""
+    return Outcome(parcel_file, datasets={"raw": ("parcel_file", None)}, role="parcels")
+
+
+# 2. Your own features: the name is the column, the parameters are what it reads
+def delivered_week_before(delivered: nw.Expr) -> Float64:
+    """Parcels delivered on the same day of the week before.
+
+    Unit: parcels/day.
+    Why: shops send by the week.
+    """
+    return delivered.shift(7).over(order_by="day")
+
+
+FEATURES = [column_function(delivered_week_before)]
+PARCEL_FEATURES = schema_of("parcel_features", [DAY], [PARCELS["delivered"]], FEATURES)
+
+
+@lineage_asset(
+    partitions=MONTHS,
+    ins={"parcels": dg.AssetIn(partition_mapping=dg.TimeWindowPartitionMapping(start_offset=-1, end_offset=0))},
+    group="parcels",
+    kinds={"narwhals"},
+    schema=PARCEL_FEATURES,
+    lineage={column: {"parcels": names} for column, names in column_lineage(FEATURES).items()},
+)
+def parcel_features(context, parcels) -> Outcome:
+    """Features of each day; the week before may lie in the month before."""
+    table = compute(parcels, FEATURES, key="day").merge(parcels, on="day")
+    table = month_of(table, context.partition_key)
+    return Outcome(table[list(PARCEL_FEATURES.names)], datasets={"raw": ("parcels", None)}, role="features")
+
+
+# 3. Your own model: how it is written, read and described
+def _dump(model: dict[str, Any]) -> bytes:
+    import skops.io
+
+    return skops.io.dumps(model["estimator"])
+
+
+def _load(content: bytes, card: dict[str, Any]) -> dict[str, Any]:
+    import skops.io
+
+    return {"estimator": skops.io.loads(content, trusted=[]), **card}
+
+
+def _card(model: dict[str, Any]) -> dict[str, Any]:
+    return {"name": "Ridge", "origin": model.get("origin", "")}
+
+
+def _estimator(model: dict[str, Any]) -> Any:
+    return model["estimator"]
+
+
+RIDGE = ModelFormat(dump=_dump, load=_load, card=_card, state=_estimator, estimator=_estimator, trusted=())
+
+
+@lineage_asset(
+    partitions=MONTHS,
+    ins={"parcel_features": dg.AssetIn()},
+    group="parcels",
+    kinds={"scikitlearn"},
+    io_manager="models",
+)
+def parcel_model(context, parcel_features) -> Outcome:
+    """Ridge regression of a month's parcels on those of the week before."""
+    from sklearn.linear_model import Ridge
+
+    known = parcel_features.dropna().astype({"delivered": "float64"})
+    inputs = known[["delivered_week_before"]]
+    fitted = {"estimator": Ridge().fit(inputs, known["delivered"])}
+    return Outcome(fitted, datasets={"training": ("parcel_features", None)}, example=inputs.head(3))
+
+
+# 4. Where things lie
+LAKE = Lake(
+    os.environ.get("PARCELS_LAKE", str(HERE / "lake")),
+    {"parcels": PARCELS, "parcel_features": PARCEL_FEATURES},
+    root=HERE,
+)
+
+
+def _reader() -> Any:
+    return reader_for(str(HERE / "parcels.csv"), columns=PARCELS.names, date_column="day")
+
+
+def _io_manager(manager: dg.IOManager) -> dg.IOManagerDefinition:
+    return dg.IOManagerDefinition(lambda _: manager, required_resource_keys={"mlflow"})
+
+
+defs = dg.Definitions(
+    assets=[dg.AssetSpec("parcel_file", partitions_def=MONTHS), parcels, parcel_features, parcel_model],
+    resources={
+        "source": dg.InputManagerDefinition(lambda _: SourceInputManager(LAKE, _reader, parse, month_of, PARCELS)),
+        "tables": _io_manager(TableIOManager(LAKE)),
+        "models": _io_manager(ModelIOManager(LAKE, RIDGE)),
+        "mlflow": dg.ResourceDefinition.none_resource(),  # or adapters.tracking.tracking_resource(...)
+    },
+    executor=dg.in_process_executor,
+)
