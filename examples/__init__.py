@@ -1,0 +1,1 @@
+"""Projects that use the library and nothing of the bikes."""

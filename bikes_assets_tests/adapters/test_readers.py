@@ -211,8 +211,8 @@ def test_parquet_whose_footer_declares_more_than_it_holds_is_refused(tmp_path: P
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda held: b"day,hour,rentals\n",
-        lambda held: b"",
+        lambda _held: b"day,hour,rentals\n",
+        lambda _held: b"",
         lambda held: held[:-20],
         lambda held: held[:-40] + b"\xff" * 30 + held[-10:],
         lambda held: held[:4] + b"\xff" * 40 + held[44:],
