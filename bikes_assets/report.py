@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
+from bikes_assets.lineage.errors import NothingToDo
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -72,6 +74,8 @@ def published_scores(since: str | None = None) -> dict[str, float]:
 
     errors = lake_table("prediction_quality")
     judged = errors if since is None else errors[errors["ts"] >= since]
+    if judged.empty:
+        raise NothingToDo("there are no predictions to judge; run bikes run first")
     return scores(judged["actual"], judged["prediction"])
 
 

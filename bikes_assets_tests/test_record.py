@@ -143,3 +143,17 @@ def test_what_was_read_stays_named_when_something_newer_is_published(history):
     ]
     published = history.lake.table("hourly_rentals").published()
     assert [version.version for version in record.inputs] == [published[key].version for key in ("2011-02", "2011-03")]
+
+
+def test_the_source_is_observed_with_its_sha256_and_each_months_digest(history):
+    import dagster as dg
+
+    wanted = dg.AssetRecordsFilter(dg.AssetKey("rental_records"), asset_partitions=["2011-02"])
+    (seen,) = history.instance.fetch_observations(wanted, limit=10).records
+    observation = seen.asset_observation
+    (read,) = history.record("hourly_rentals", "2011-02").inputs
+
+    assert observation.metadata["version"].value == SOURCE_SHA256
+    assert observation.metadata["bytes"].value == 1_138_747
+    assert observation.metadata["dagster/row_count"].value == 649
+    assert observation.tags["dagster/data_version"] == read.digest

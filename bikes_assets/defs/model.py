@@ -23,6 +23,10 @@ class DemandModelConfig(dg.Config):
     threads: int = DEFAULT.threads
     min_training_months: int = 3
 
+    def recipe(self) -> Recipe:
+        """Return the recipe that these settings are."""
+        return Recipe(**self.model_dump(exclude={"min_training_months"}))
+
 
 @demand_asset(
     partitions=MODEL_MONTHS,
@@ -35,14 +39,8 @@ def demand_model(context: dg.AssetExecutionContext, config: DemandModelConfig, d
     """Model for a month, fitted on the months before the previous one and judged on the previous one; never fitted again."""
     from bikes_assets.demand import features, model, plots
 
-    recipe = model.Recipe(**config.model_dump(exclude={"min_training_months"}))
-    fitted = model.fit(
-        demand_features,
-        context.partition_key,
-        features.FEATURE_NAMES,
-        recipe,
-        min_training_months=config.min_training_months,
-    )
+    month, names = context.partition_key, features.FEATURE_NAMES
+    fitted = model.fit(demand_features, month, names, config.recipe(), min_training_months=config.min_training_months)
     return Outcome(
         fitted,
         datasets={

@@ -126,8 +126,15 @@ def fixed_cut(features: pd.DataFrame, since: str, names: Sequence[str], recipe: 
         since: first hour that is judged, such as 2012-08-07T12:00.
         names: the features that there are.
         recipe: which regressor to fit, and on which of them.
+
+    Raises:
+        NothingToDo: there are no rows before `since`, or none from it on.
     """
     from bikes_assets.demand.model import TARGET, fit_estimator, unfitted
 
     before, after = features[features["ts"] < since], features[features["ts"] >= since]
+    if before.empty or after.empty:
+        raise NothingToDo(
+            f"there are no rows {'before' if before.empty else 'from'} {since}{'' if before.empty else ' on'}"
+        )
     return scores(after[TARGET], fit_estimator(unfitted(recipe, names), before).predict(after))

@@ -145,7 +145,14 @@ def fit(features: pd.DataFrame, month: str, names: Sequence[str], recipe: Recipe
 
 
 def unfitted(recipe: Recipe, names: Sequence[str]) -> Model:
-    """Return the model of a recipe before it is fitted; it reads those of `names` that the recipe does not leave out."""
+    """Return the model of a recipe before it is fitted; it reads those of `names` that the recipe does not leave out.
+
+    Raises:
+        ModelError: there is no such estimator or feature.
+    """
+    unknown = [name for name in recipe.without if name not in names]
+    if unknown:
+        raise ModelError(f"the recipe leaves out {', '.join(unknown)}, but the features are {', '.join(names)}")
     read = tuple(name for name in names if name not in recipe.without)
     return Model(recipe.estimator.rpartition(".")[2], build(recipe), read, (), "", recipe.to_dict())
 
