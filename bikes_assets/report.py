@@ -52,10 +52,10 @@ def print_summary(summary: Summary) -> None:
 
 def print_evaluation(since: str) -> None:
     """Print the accuracy of the published predictions and of one fit, on the rows from `since` on."""
-    from bikes_assets.demand import evaluation, features
+    from bikes_assets.demand import champion, features
     from bikes_assets.demand.model import Recipe
 
-    fixed = evaluation.fixed_cut(lake_table("demand_features"), since, features.FEATURE_NAMES, Recipe())
+    fixed = champion.fixed_cut(lake_table("demand_features"), since, features.FEATURE_NAMES, Recipe())
     shown = Table(title=f"Accuracy on the rows from {since} on")
     for name in ("", "rows", "R2", "RMSE", "MAE", "bias"):
         shown.add_column(name, justify="left" if not name else "right")

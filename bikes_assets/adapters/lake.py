@@ -19,10 +19,10 @@ import dagster as dg
 from bikes_assets.adapters import metadata
 from bikes_assets.adapters.delta import LakeTable
 from bikes_assets.adapters.environment import environment
-from bikes_assets.adapters.readers import Origin, Raw, Reader
+from bikes_assets.adapters.readers import Raw, Reader
 from bikes_assets.lineage.digest import file_digest, object_digest, table_digest
 from bikes_assets.lineage.errors import DigestError, LineageError
-from bikes_assets.lineage.graph import Record, Version, partition_address
+from bikes_assets.lineage.graph import Origin, Record, Version, partition_address
 from bikes_assets.lineage.schema import Column, Schema
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from bikes_assets.lineage.graph import Version, partition_address
+from bikes_assets.lineage.graph import Origin, Version, partition_address
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from matplotlib.figure import Figure
 
-    from bikes_assets.adapters.readers import Origin
     from bikes_assets.lineage.schema import Schema
 
 COLUMN_LINEAGE = "dagster/column_lineage"

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from mlflow.data.dataset_source import DatasetSource
 
-from bikes_assets.adapters.readers import Origin, reader_for
-from bikes_assets.lineage.digest import table_digest
+from bikes_assets.lineage.digest import file_digest, table_digest
 from bikes_assets.lineage.errors import DigestError, SchemaError, SettingsError
+from bikes_assets.lineage.graph import Origin
 from bikes_assets.lineage.schema import Column, ColumnType, Schema
 
 if TYPE_CHECKING:
@@ -58,11 +58,17 @@ class VersionedSource(DatasetSource):
             DigestError: it holds another version by now.
             SettingsError: the source is no file.
         """
-        if self.origin.kind not in ("csv", "parquet"):
+        if not self.origin.files:
             raise SettingsError(f"{self.origin.uri}: found {self.origin.kind}, expected a file; use its reader")
-        found = reader_for(self.origin.uri, columns=(), date_column="").origin().version
-        if found != self.origin.version:
-            raise DigestError(f"{self.origin.uri}: found version {found}, expected {self.origin.version}")
+        import fsspec
+
+        folder = "" if self.origin.uri.endswith(self.origin.name) and len(self.origin.files) == 1 else "/"
+        for name, expected, _ in self.origin.files:
+            uri = f"{self.origin.uri}/{name}" if folder else self.origin.uri
+            with fsspec.open(uri, "rb") as file:
+                found = file_digest(file.read())  # pyright: ignore[reportAttributeAccessIssue]
+            if found != expected:
+                raise DigestError(f"{uri}: found SHA-256 {found}, expected {expected}")
         return self.origin.uri.removeprefix("file://")
 
 

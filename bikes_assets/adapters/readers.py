@@ -34,6 +34,7 @@ from bikes_assets.adapters.formats import (
 )
 from bikes_assets.lineage.digest import file_digest
 from bikes_assets.lineage.errors import DataError, LineageError, SettingsError
+from bikes_assets.lineage.graph import Origin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -45,27 +46,6 @@ if TYPE_CHECKING:
 
 _SUFFIXES = {".csv": "csv", ".csv.gz": "csv", ".parquet": "parquet"}
 _CHANGES = ("size", "mtime", "created", "LastModified", "last_modified", "Last-Modified", "ETag", "etag", "Content-MD5")
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where rows came from, without secrets.
-
-    Attributes:
-        name: name of the file or folder, or the query.
-        uri: address; passwords and query strings are replaced by `***`.
-        kind: `csv`, `parquet` or `sql`.
-        version: SHA-256 of the file; of the sorted names and SHA-256 of a folder's files; of a query and its result.
-        size: bytes as stored; for a query, bytes of its result as JSON lines.
-        files: name, SHA-256 and size in bytes of each file.
-    """
-
-    name: str
-    uri: str
-    kind: str
-    version: str
-    size: int
-    files: tuple[tuple[str, str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,16 +19,16 @@ from bikes_assets.demand.tables import DEMAND_PREDICTIONS, PREDICTION_QUALITY
 )
 def demand_predictions(context: dg.AssetExecutionContext, demand_features, champion_model) -> Outcome:
     """Demand of each hour of a month as its champion predicts it; no model has seen the month or the one before."""
-    from bikes_assets.demand import evaluation
+    from bikes_assets.demand import champion
 
-    champion = champion_model[context.partition_key]
-    predicted = evaluation.predictions(champion, demand_features)
+    model = champion_model[context.partition_key]
+    predicted = champion.predictions(model, demand_features)
     return Outcome(
         predicted,
         datasets={"inference": ("demand_features", None)},
         role="predictions",
         metrics={"rows": len(predicted)},
-        params={"model": champion.name, "model_address": champion.origin},
+        params={"model": model.name, "model_address": model.origin},
     )
 
 

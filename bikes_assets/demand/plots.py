@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from bikes_assets.demand.evaluation import Choice
+    from bikes_assets.demand.champion import Choice
     from bikes_assets.demand.model import Model
 
 _BLUE, _GREY = "#2f6fab", "#b8bec6"

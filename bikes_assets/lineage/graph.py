@@ -34,6 +34,27 @@ class Version:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Where rows came from, without secrets.
+
+    Attributes:
+        name: name of the file or folder, or the query.
+        uri: address; passwords and query strings are replaced by `***`.
+        kind: `csv`, `parquet`, `sql` or `delta`.
+        version: SHA-256 of the file; of the sorted names and SHA-256 of a folder's files; of a query and its result.
+        size: bytes as stored; for a query, bytes of its result as JSON lines.
+        files: name, SHA-256 and size in bytes of each file.
+    """
+
+    name: str
+    uri: str
+    kind: str
+    version: str
+    size: int
+    files: tuple[tuple[str, str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """How one version was made: everything that is needed to trace, compare or reproduce it.
 

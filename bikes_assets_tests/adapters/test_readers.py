@@ -470,7 +470,7 @@ def test_a_versioned_source_is_loaded_only_in_its_version(tmp_path: Path) -> Non
     assert source.load() == str(path)
     # And when the file has changed, then it is refused
     written(tmp_path, ROWS)
-    with pytest.raises(DigestError, match="found version"):
+    with pytest.raises(DigestError, match="found SHA-256"):
         source.load()
     sql = VersionedSource(reader(database(tmp_path), query="select * from rentals").origin())
     with pytest.raises(SettingsError, match="expected a file"):

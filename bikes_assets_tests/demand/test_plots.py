@@ -10,7 +10,8 @@ import pytest
 from matplotlib.figure import Figure
 
 from bikes_assets.demand import plots
-from bikes_assets.demand.evaluation import Choice, predictions, quality
+from bikes_assets.demand.champion import Choice, predictions
+from bikes_assets.demand.evaluation import quality
 from bikes_assets.demand.features import FEATURE_NAMES
 from bikes_assets.demand.model import Model, Recipe, fit, permutation_importance
 

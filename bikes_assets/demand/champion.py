@@ -1,0 +1,97 @@
+"""Which model serves a month, what it predicts, and how one fit does on the rows after it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from bikes_assets.demand.evaluation import scores
+from bikes_assets.demand.model import TARGET, Model, Recipe, fit_estimator, unfitted
+from bikes_assets.lineage.errors import ModelError, NothingToDo
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which model serves a month, and why.
+
+    Attributes:
+        model: the champion.
+        reason: why it is.
+        rmse: root mean squared error of each candidate on the month that none was fitted on, by address.
+        metrics: scores of the champion there.
+    """
+
+    model: Model
+    reason: str
+    rmse: Mapping[str, float]
+    metrics: Mapping[str, float]
+
+
+def choose(candidates: Mapping[str, Model], pinned: Model | None, judged_on: pd.DataFrame, month: str) -> Choice:
+    """Return the champion of a month: the candidate with the lowest error on rows that none was fitted on.
+
+    The newest candidate's baseline takes part. On a tie the older model stays.
+
+    Args:
+        candidates: the latest models, by month.
+        pinned: the model that a recorded decision puts in charge, None where the rule holds.
+        judged_on: features and target of the month before.
+        month: the month that is to be served.
+
+    Raises:
+        NothingToDo: there is no candidate, or no row to judge on.
+        ModelError: a candidate was fitted on rows that it would be judged on.
+    """
+    if not candidates or judged_on.empty:
+        without = "model" if not candidates else "row to judge on"
+        raise NothingToDo(f"champion_model[{month}] is skipped: there is no {without}")
+    judging = judged_on["ts"].iloc[0].strftime("%Y-%m")
+    field = [candidates[key] for key in sorted(candidates)]
+    newest = field[-1]
+    if newest.baseline:
+        field.append(replace(newest.baseline, origin=f"{newest.origin} baseline"))
+    for model in field:
+        if max(model.training_months) >= judging:
+            raise ModelError(
+                f"{model.origin} was fitted on {max(model.training_months)}, it cannot be judged on {judging}"
+            )
+    results = [scores(judged_on["cnt"], model.predict(judged_on)) for model in field]
+    best = min(range(len(field)), key=lambda index: (math.isnan(results[index]["rmse"]), results[index]["rmse"]))
+    rmse = {model.origin: result["rmse"] for model, result in zip(field, results, strict=True)}
+    if pinned is None:
+        return Choice(field[best], f"lowest error of {len(field)} on {judging}", rmse, results[best])
+    return Choice(pinned, f"pinned: {pinned.decision}", rmse, scores(judged_on["cnt"], pinned.predict(judged_on)))
+
+
+def predictions(model: Model, features: pd.DataFrame) -> pd.DataFrame:
+    """Return `ts` and `prediction` (float64, rentals/hour) for each row of features."""
+    import pandas as pd
+
+    values = model.predict(features) if len(features) else []
+    return pd.DataFrame({"ts": features["ts"], "prediction": pd.Series(values, index=features.index, dtype="float64")})
+
+
+def fixed_cut(features: pd.DataFrame, since: str, names: Sequence[str], recipe: Recipe) -> dict[str, float]:
+    """Return the scores on the rows from `since` on of one fit on the rows before it.
+
+    Args:
+        features: DEMAND_FEATURES of all months.
+        since: first hour that is judged, such as 2012-08-07T12:00.
+        names: the features that there are.
+        recipe: which regressor to fit, and on which of them.
+
+    Raises:
+        NothingToDo: there are no rows before `since`, or none from it on.
+    """
+    before, after = features[features["ts"] < since], features[features["ts"] >= since]
+    if before.empty or after.empty:
+        raise NothingToDo(
+            f"there are no rows {'before' if before.empty else 'from'} {since}{'' if before.empty else ' on'}"
+        )
+    return scores(after[TARGET], fit_estimator(unfitted(recipe, names), before).predict(after))
