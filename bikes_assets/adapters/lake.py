@@ -186,6 +186,16 @@ class _Step:
     models: list[dict[str, Any]] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class _Prepared:
+    """An outcome as it is published: its rows, their digests, and the models that it is or was made with."""
+
+    rows: pa.Table
+    digest: str
+    columns: dict[str, str]
+    models: list[dict[str, Any]]
+
+
 _steps: dict[tuple[str, str, int], _Step] = {}
 
 
@@ -210,54 +220,44 @@ class LakeIOManager(dg.IOManager):
         Raises:
             LineageError: a partition of a table has not been materialized.
         """
+        step = _running_step(context, self.lake)
         asset, partitions = context.asset_key.to_user_string(), list(context.asset_partition_keys)
         table = self.lake.table(asset)
         reader = DeltaReader(table, table.version(), partitions)
-        read = _Read(reader, table.schema, reader.parts())
-        step = _running_step(context, self.lake)
-        step.reads[asset] = read
-        return self.value(step, partitions, read)
+        step.reads[asset] = _Read(reader, table.schema, reader.parts())
+        return self.value(step, partitions, step.reads[asset])
 
     def handle_output(self, context: dg.OutputContext, obj: Outcome) -> None:
         """Publish an outcome: Delta commit first, then Dagster's event and MLflow's run, each with the record."""
-        step = _steps.pop(_step_key(context))
         asset, partition = context.asset_key.to_user_string(), context.partition_key
+        table = self.lake.table(asset)
+        step = _steps.pop(_step_key(context), None) or _Step(table.version())
         tracking: Tracking | None = context.resources.mlflow
-        address = partition_address(asset, partition)
-        made = _quietly(context, lambda: tracking.start(address)) if tracking else None
+        made = _quietly(context, lambda: tracking.start(partition_address(asset, partition))) if tracking else None
         try:
-            rows, digest, columns, models = self.prepare(context, obj, step, made)
-            record = Record(
-                output=Version(asset, partition, -1, digest),
-                columns=columns,
-                inputs=tuple(version for read in step.reads.values() for version, _ in read.parts.values()),
-                code_version=context.asset_spec.code_version or "",
-                config=dict(context.step_context.op_config or {}),
-                environment=environment(self.lake.root),
-                made_by={
-                    "dagster_run_id": context.run_id,
-                    "step_key": context.step_key,
-                    "attempt": str(context.step_context.previous_attempt_count + 1),
-                    "mlflow_run_id": made.run_id if made else "",
-                },
-                models=tuple(models),
-            ).to_dict()
-            table = self.lake.table(asset)
-            version = table.write(partition, rows, record, since=step.since)
+            prepared = self.prepare(context, obj, step, made)
+            record = _record(context, prepared, step, made, self.lake.root)
+            version = table.write(partition, prepared.rows, record, since=step.since)
         except BaseException:
             if tracking and made:
                 _quietly(context, lambda: tracking.fail(made))
             raise
         record["output"]["version"] = version
-        context.step_context.set_data_version(context.asset_key, dg.DataVersion(digest))
+        context.step_context.set_data_version(context.asset_key, dg.DataVersion(prepared.digest))
+        page = {}
         if tracking and made:
-            _describe(made, context, obj, step, DeltaReader(table, version, [partition]), rows, record)
-            _quietly(context, lambda: tracking.finish(made))
+            published = _Read(
+                DeltaReader(table, version, [partition]),
+                table.schema,
+                {partition: (Version(**record["output"]), prepared.rows)},
+            )
+            _quietly(context, lambda: tracking.finish(_described(made, obj, step, published, record)))
+            page = {"mlflow_run": dg.MetadataValue.url(tracking.run_url(made.run_id))}
         context.add_output_metadata(
             {
-                **metadata.of_materialization(rows, record, table.uri, context.definition_metadata),
+                **metadata.of_materialization(prepared.rows, record, table.uri, context.definition_metadata),
                 **metadata.of_outcome(obj.metrics, obj.figures),
-                **({"mlflow_run": dg.MetadataValue.url(tracking.run_url(made.run_id))} if tracking and made else {}),
+                **page,
             }
         )
 
@@ -268,8 +268,8 @@ class LakeIOManager(dg.IOManager):
     @abstractmethod
     def prepare(
         self, context: dg.OutputContext, outcome: Outcome, step: _Step, made: Materialization | None
-    ) -> tuple[pa.Table, str, dict[str, str], list[dict[str, Any]]]:
-        """Return an outcome's rows, content digest, columns' digests and the models that it names."""
+    ) -> _Prepared:
+        """Return an outcome as it is to be published."""
 
 
 class TableIOManager(LakeIOManager):
@@ -289,12 +289,12 @@ class TableIOManager(LakeIOManager):
         outcome: Outcome,
         step: _Step,
         made: Materialization | None,  # noqa: ARG002
-    ) -> tuple[pa.Table, str, dict[str, str], list[dict[str, Any]]]:
+    ) -> _Prepared:
         """Return the rows as declared; the models are those that were read."""
         schema = self.lake.table(context.asset_key.to_user_string()).schema
         rows = schema.conform(outcome.value)
         digest = table_digest(rows, schema)
-        return rows, digest.table, digest.columns, step.models
+        return _Prepared(rows, digest.table, digest.columns, step.models)
 
 
 class ModelIOManager(LakeIOManager):
@@ -303,9 +303,7 @@ class ModelIOManager(LakeIOManager):
     def __init__(self, lake: Lake, model_format: ModelFormat) -> None:
         super().__init__(lake)
         self.format = model_format
-        self._loaded = lru_cache(maxsize=4)(
-            self._load
-        )  # three candidates a month, two of them known from the month before
+        self._loaded = lru_cache(maxsize=4)(self._load)  # of a month's three candidates, two were the month before's
 
     def value(self, step: _Step, partitions: Sequence[str], read: _Read) -> dict[str, Any]:  # noqa: ARG002
         """Return the model of each partition that has one."""
@@ -313,7 +311,7 @@ class ModelIOManager(LakeIOManager):
         for partition, (version, rows) in read.parts.items():
             for row in rows.to_pylist():
                 row["origin"] = row["origin"] or version.address
-                step.models.append({key: value for key, value in row.items() if key != "card"})
+                step.models.append(_named(row))
                 models[partition] = self._loaded(row["sha256"], row["card"], row["origin"])
         return models
 
@@ -322,7 +320,7 @@ class ModelIOManager(LakeIOManager):
 
     def prepare(
         self, context: dg.OutputContext, outcome: Outcome, step: _Step, made: Materialization | None
-    ) -> tuple[pa.Table, str, dict[str, str], list[dict[str, Any]]]:
+    ) -> _Prepared:
         """Store the model's file and return its row; a model that was only chosen keeps its origin and MLflow ids."""
         card = self.format.card(outcome.value)
         digest = object_digest(self.format.state(outcome.value))
@@ -341,7 +339,7 @@ class ModelIOManager(LakeIOManager):
         import pyarrow as pa
 
         rows = MODEL_ROWS.conform(pa.Table.from_pylist([row], schema=MODEL_ROWS.arrow()))
-        return rows, digest, {}, [{key: value for key, value in row.items() if key != "card"}]
+        return _Prepared(rows, digest, {}, [_named(row)])
 
     def _log_copy(
         self, context: dg.OutputContext, outcome: Outcome, row: dict[str, str], made: Materialization
@@ -398,6 +396,7 @@ class SourceInputManager(dg.InputManager):
         Raises:
             DataError: the source is not of its layout.
         """
+        step = _running_step(context, self.lake)
         asset, partition, reader = context.asset_key.to_user_string(), context.asset_partition_key, self.reader()
         version = reader.origin().version
         if version != self._parsed[0]:
@@ -405,7 +404,7 @@ class SourceInputManager(dg.InputManager):
             self._parsed = (raw.origin.version, self.parse(raw))
         rows = self.schema.conform(self.select(self._parsed[1], partition))
         found = Version(asset, partition, self._parsed[0], table_digest(rows, self.schema).table)
-        _running_step(context, self.lake).reads[asset] = _Read(reader, self.schema, {partition: (found, rows)})
+        step.reads[asset] = _Read(reader, self.schema, {partition: (found, rows)})
         metadata.observe(context.instance, found, reader.origin(), len(rows))
         return to_pandas([rows], self.schema)
 
@@ -437,22 +436,43 @@ def _quietly(context: dg.OutputContext, call: Callable[[], Any]) -> Any:
         return None
 
 
-def _describe(
-    made: Materialization,
-    context: dg.OutputContext,
-    outcome: Outcome,
-    step: _Step,
-    output: DeltaReader,
-    rows: pa.Table,
-    record: dict[str, Any],
-) -> None:
-    """Fill in what MLflow's run is told."""
+def _record(
+    context: dg.OutputContext, prepared: _Prepared, step: _Step, made: Materialization | None, root: Path
+) -> dict[str, Any]:
+    """Return the record of a materialization; its table version is not known before the commit."""
+    return Record(
+        output=Version(context.asset_key.to_user_string(), context.partition_key, -1, prepared.digest),
+        columns=prepared.columns,
+        inputs=tuple(version for read in step.reads.values() for version, _ in read.parts.values()),
+        code_version=context.asset_spec.code_version or "",
+        config=dict(context.step_context.op_config or {}),
+        environment=environment(root),
+        made_by={
+            "dagster_run_id": context.run_id,
+            "step_key": context.step_key,
+            "attempt": str(context.step_context.previous_attempt_count + 1),
+            "mlflow_run_id": made.run_id if made else "",
+        },
+        models=tuple(prepared.models),
+    ).to_dict()
+
+
+def _named(row: dict[str, Any]) -> dict[str, Any]:
+    """Return what a record says of a model."""
+    return {key: value for key, value in row.items() if key != "card"}
+
+
+def _described(
+    made: Materialization, outcome: Outcome, step: _Step, published: _Read, record: dict[str, Any]
+) -> Materialization:
+    """Return what MLflow's run is told of a materialization."""
+    output = Version(**record["output"])
     made.tags = {
-        "dagster_run_id": context.run_id,
-        "asset": output.table.name,
-        "partition": context.partition_key,
+        "dagster_run_id": record["made_by"]["dagster_run_id"],
+        "asset": output.asset,
+        "partition": str(output.partition),
         "table_version": str(output.version),
-        "digest": record["output"]["digest"],
+        "digest": output.digest,
         "code_version": record["code_version"],
         "git_commit": record["environment"]["git_commit"],
         "mlflow.note.content": metadata.note(record),
@@ -460,13 +480,12 @@ def _describe(
     made.params = {**{f"config.{key}": value for key, value in record["config"].items()}, **outcome.params}
     made.metrics = dict(outcome.metrics)
     made.datasets = [
-        (_dataset(step.reads[asset], partitions), context_name)
-        for context_name, (asset, partitions) in outcome.datasets.items()
+        (_dataset(step.reads[asset], partitions), role) for role, (asset, partitions) in outcome.datasets.items()
     ]
     if outcome.role:
-        published = _Read(output, output.table.schema, {context.partition_key: (Version(**record["output"]), rows)})
         made.datasets.append((_dataset(published, None), outcome.role))
     made.models = [item["mlflow_model_id"] for item in step.models if item["mlflow_model_id"]]
+    return made
 
 
 def _dataset(read: _Read, partitions: Sequence[str] | None) -> Dataset:
