@@ -99,14 +99,19 @@ def evaluate(since: str) -> None:
 @click.option("--mlflow-port", default=5000, show_default=True)
 def ui(dagster_port: int, mlflow_port: int) -> None:
     """Open Dagster's webserver and daemon, and MLflow, on 127.0.0.1; Ctrl-C stops all."""
+    pages = {
+        "BIKES_DAGSTER_URL": f"http://127.0.0.1:{dagster_port}",
+        "BIKES_MLFLOW_URL": f"http://127.0.0.1:{mlflow_port}",
+    }
+    for name, url in pages.items():
+        os.environ.setdefault(name, url)  # links from one page to the other lead to where it is
     from bikes_assets import runs, servers
 
     runs.setup()
-    known = settings()
     servers.serve_until_interrupted(
         {
-            f"Dagster  http://127.0.0.1:{dagster_port}": servers.dagster_command(dagster_port),
-            f"MLflow   http://127.0.0.1:{mlflow_port}": servers.mlflow_command(known.tracking_uri, mlflow_port),
+            f"Dagster  {pages['BIKES_DAGSTER_URL']}": servers.dagster_command(dagster_port),
+            f"MLflow   {pages['BIKES_MLFLOW_URL']}": servers.mlflow_command(settings().tracking_uri, mlflow_port),
         },
         ports=(dagster_port, mlflow_port),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -13,14 +14,19 @@ import click
 
 from bikes_assets.adapters.tracking import client_of
 from bikes_assets.lineage.errors import SettingsError
-from bikes_assets.settings import ROOT
+from bikes_assets.settings import ROOT, settings
 
 _STOP_SECONDS = 15
+_DEFAULTS = {
+    "DAGSTER_GRPC_TIMEOUT_SECONDS": "300",  # a busy machine may take more than Dagster's minute to start a run
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # it would keep eight processes for jobs that there are not
+}
 
 
 def dagster_command(port: int) -> list[str]:
     """Return the command that serves Dagster's webserver and daemon."""
-    return [sys.executable, "-m", "dagster", "dev", "-h", "127.0.0.1", "-p", str(port)]
+    workspace = ["--workspace", str(ROOT / "workspace.yaml")]
+    return [sys.executable, "-m", "dagster", "dev", "-h", "127.0.0.1", "-p", str(port), *workspace]
 
 
 def mlflow_command(uri: str, port: int) -> list[str]:
@@ -47,7 +53,12 @@ def serve_until_interrupted(commands: Mapping[str, Sequence[str]], ports: Sequen
     # a background shell hands down ignored signals, which the servers would inherit
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    servers = [subprocess.Popen(command, cwd=ROOT, start_new_session=True) for command in commands.values()]
+    environment = _DEFAULTS | os.environ
+    # not in the project's root: Dagster would take DAGSTER_HOME from .env there, over the environment's
+    folder = settings().dagster_home
+    servers = [
+        subprocess.Popen(command, cwd=folder, env=environment, start_new_session=True) for command in commands.values()
+    ]
     for line in commands:
         click.secho(line, bold=True)
     click.echo("Ctrl-C stops all.")

@@ -64,3 +64,33 @@ def history() -> Any:
     assert not summary.failed, summary.failed
     with dg.DagsterInstance.get() as instance:
         yield History(instance, lake(), client_of(settings().tracking_uri), summary)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Write what a soak showed to docs/soak/, so that it can be committed."""
+    if os.environ.get("BIKES_SOAK") != "1":
+        return
+    import platform
+    import subprocess
+    from datetime import UTC, datetime
+
+    root = Path(__file__).parents[1]
+    now = datetime.now(UTC)
+    commit = subprocess.run(["git", "-C", str(root), "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    lines = [
+        f"# Soak of {now:%Y-%m-%d}",
+        "",
+        f"`make soak` at commit {commit.stdout.strip()}, Python {platform.python_version()}, {os.cpu_count()} cores.",
+        "",
+        "| campaign | outcome | seconds |",
+        "|---|---|---|",
+    ]
+    for outcome in ("passed", "failed", "skipped"):
+        for report in terminalreporter.stats.get(outcome, []):
+            if report.when == "call" or outcome == "skipped":
+                lines.append(
+                    f"| `{report.nodeid.removeprefix('bikes_assets_tests/')}` | {outcome} | {report.duration:.0f} |"
+                )
+    folder = root / "docs" / "soak"
+    folder.mkdir(exist_ok=True)
+    (folder / f"{now:%Y-%m-%d}.md").write_text("\n".join(lines) + "\n")

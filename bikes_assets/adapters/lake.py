@@ -255,7 +255,7 @@ class LakeIOManager(dg.IOManager):
             page = {"mlflow_run": dg.MetadataValue.url(tracking.run_url(made.run_id))}
         context.add_output_metadata(
             {
-                **metadata.of_materialization(prepared.rows, record, table.uri, context.definition_metadata),
+                **metadata.of_materialization(prepared.rows, record, context.definition_metadata),
                 **metadata.of_outcome(obj.metrics, obj.figures),
                 **page,
             }

@@ -58,16 +58,13 @@ def code_reference(function: Callable[..., Any]) -> dg.CodeReferencesMetadataVal
         return dg.CodeReferencesMetadataValue(code_references=[place])
 
 
-def of_materialization(
-    rows: pa.Table, record: dict[str, Any], uri: str, definition: Mapping[str, Any]
-) -> dict[str, Any]:
+def of_materialization(rows: pa.Table, record: dict[str, Any], definition: Mapping[str, Any]) -> dict[str, Any]:
     """Return a materialization's metadata: the record, row count, address, column lineage and a preview."""
     shown = rows.drop_columns([name for name in ("card",) if name in rows.column_names])
     values: dict[str, Any] = {
         RECORD: dg.MetadataValue.json(record),
         "dagster/row_count": len(rows),
         "address": Version(**record["output"]).address,
-        "uri": uri,
         "preview": dg.MetadataValue.md(_markdown(shown)),
     }
     if COLUMN_LINEAGE in definition:

@@ -226,16 +226,16 @@ def tracking_resource(uri: str, experiment: str, mlflow_url: str, dagster_url: s
             context.log.warning(f"MLflow at {uri} cannot be reached, nothing is logged there: {error}")
             yield None
             return
-        with _attached(context, uri, experiment, parent):
+        with _attached(context, client, uri, experiment, parent):
             yield Tracking(client, experiment_id, parent, mlflow_url)
-            failed = context.instance.get_run_stats(context.run.run_id).steps_failed
-            client.set_terminated(parent, "FAILED" if failed else "FINISHED")
+        failed = context.instance.get_run_stats(context.run.run_id).steps_failed
+        client.set_terminated(parent, "FAILED" if failed else "FINISHED")  # ending the active run says FINISHED
 
     return mlflow
 
 
 @contextmanager
-def _attached(context: Any, uri: str, experiment: str, parent: str) -> Iterator[None]:
+def _attached(context: Any, client: MlflowClient, uri: str, experiment: str, parent: str) -> Iterator[None]:
     """Have dagster-mlflow attach to the parent run, so that MLflow's fluent calls in an asset go to it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -245,7 +245,9 @@ def _attached(context: Any, uri: str, experiment: str, parent: str) -> Iterator[
         config = {"experiment_name": experiment, "mlflow_tracking_uri": uri, "mlflow_run_id": parent, "env": {}}
         attach: Any = mlflow_tracking.resource_fn
         attached = attach(context.replace_config(config))
+        name = client.get_run(parent).info.run_name
         next(attached)
+        client.update_run(parent, name=name)  # it calls each run by the name of Dagster's job
     try:
         yield
     finally:

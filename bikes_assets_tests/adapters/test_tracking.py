@@ -193,3 +193,23 @@ def test_without_mlflow_the_data_goes_its_way(tmp_path, uri):
 
     assert result.success
     assert result.output_for_node("thing") is True
+
+
+def test_the_parent_of_a_failed_dagster_run_is_failed_and_keeps_its_name(tmp_path):
+    """dagster-mlflow would call it __ASSET_JOB, and ending MLflow's active run would call it FINISHED."""
+    from bikes_assets.adapters.tracking import client_of, experiment_of, tracking_resource
+
+    uri = f"sqlite:///{tmp_path}/store/mlflow.db"
+
+    @dg.asset(required_resource_keys={"mlflow"})
+    def thing(context: dg.AssetExecutionContext):
+        raise ValueError("no")
+
+    result = dg.materialize(
+        [thing], resources={"mlflow": tracking_resource(uri, "one", "http://m", "http://d")}, raise_on_error=False
+    )
+    client = client_of(uri)
+    (parent,) = client.search_runs([experiment_of(client, uri, "one")])
+
+    assert parent.info.status == "FAILED"
+    assert parent.info.run_name == f"dagster {result.run_id[:8]}"
