@@ -19,6 +19,7 @@ from bikes_assets.settings import ROOT, settings
 _STOP_SECONDS = 15
 _DEFAULTS = {
     "DAGSTER_GRPC_TIMEOUT_SECONDS": "300",  # a busy machine may take more than Dagster's minute to start a run
+    "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # it would keep eight processes for jobs that there are not
 }
 

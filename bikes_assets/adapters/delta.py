@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import random
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bikes_assets.lineage.digest import table_digest
@@ -17,7 +19,7 @@ from bikes_assets.lineage.errors import ConflictError, DigestError, LineageError
 from bikes_assets.lineage.graph import Version, partition_address
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     import pyarrow as pa
     from deltalake import DeltaTable
@@ -30,6 +32,7 @@ PARTITION = "partition"
 _CONFIGURATION = {
     "delta.logRetentionDuration": "interval 36500 days",  # every version stays readable
     "delta.enableExpiredLogCleanup": "false",
+    "delta.checkpointInterval": "10",  # opening a table reads the commits since the last checkpoint
 }
 _ATTEMPTS = 40
 _commits: dict[tuple[str, str], dict[int, Commit]] = {}
@@ -82,10 +85,17 @@ class LakeTable:
         Raises:
             DigestError: rows are not what their commit says was published, or cannot be read.
         """
+        return self._read(self._open(version), partitions)
+
+    def read_present(self, partitions: Iterable[str]) -> tuple[int, dict[str, tuple[Version, pa.Table]]]:
+        """Return the present table version, and what `read` returns of it."""
+        table = self._open()
+        return table.version(), self._read(table, partitions)
+
+    def _read(self, table: DeltaTable, partitions: Iterable[str]) -> dict[str, tuple[Version, pa.Table]]:
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        table = self._open(version)
         published = self._published(table)
         wanted = {key: published[key] for key in partitions if key in published}
         if not wanted:
@@ -173,19 +183,15 @@ class LakeTable:
         return DeltaTable(self.uri)
 
     def _create(self) -> None:
-        """Create the table; when many do so at once, one wins and the others find it there."""
+        """Create the table once, however many want it at the same time."""
         import pyarrow as pa
         from deltalake import DeltaTable
-        from deltalake.exceptions import DeltaError
 
         schema = pa.schema([(PARTITION, pa.string()), *self.schema.arrow()])
-        try:
+        with _one_by_one(self.uri):
             DeltaTable.create(
                 self.uri, schema, mode="ignore", partition_by=[PARTITION], configuration=_CONFIGURATION, name=self.name
             )
-        except DeltaError:
-            if not DeltaTable.is_deltatable(self.uri):
-                raise
 
     def _published(self, table: DeltaTable) -> dict[str, Commit]:
         last = table.version()
@@ -212,3 +218,17 @@ class LakeTable:
             digest = record.get("output", {}).get("digest", "")
             known[version] = Commit(version, info.get(PARTITION), digest, info.get("content", ""), record)
         return known
+
+
+@contextmanager
+def _one_by_one(uri: str) -> Iterator[None]:
+    """Let one process of this machine at a time create a table: Delta itself lets two that begin together both do so."""
+    if "://" in uri:
+        yield
+        return
+    from filelock import FileLock
+
+    place = Path(uri)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(place.parent / f".{place.name}.lock", timeout=60):
+        yield

@@ -160,12 +160,9 @@ class DeltaReader(Reader):
 
     def read(self) -> Raw:
         """Return the partitions' rows in key order."""
-        frame = to_pandas([rows for _, rows in self.parts().values()], self.table.schema)
+        parts = self.table.read(self.partitions, self.version)
+        frame = to_pandas([rows for _, rows in parts.values()], self.table.schema)
         return Raw(frame, self.origin(), lambda position: (self.table.uri, position + 1))
-
-    def parts(self) -> Parts:
-        """Return each partition's version and rows, digests checked."""
-        return self.table.read(self.partitions, self.version)
 
 
 @dataclass(frozen=True)
@@ -223,8 +220,8 @@ class LakeIOManager(dg.IOManager):
         step = _running_step(context, self.lake)
         asset, partitions = context.asset_key.to_user_string(), list(context.asset_partition_keys)
         table = self.lake.table(asset)
-        reader = DeltaReader(table, table.version(), partitions)
-        step.reads[asset] = _Read(reader, table.schema, reader.parts())
+        version, parts = table.read_present(partitions)
+        step.reads[asset] = _Read(DeltaReader(table, version, partitions), table.schema, parts)
         return self.value(step, partitions, step.reads[asset])
 
     def handle_output(self, context: dg.OutputContext, obj: Outcome) -> None:
@@ -497,4 +494,5 @@ def _dataset(read: _Read, partitions: Sequence[str] | None) -> Dataset:
     (asset,) = {version.asset for version, _ in read.parts.values()}
     table = pa.concat_tables([rows for _, rows in parts.values()]).combine_chunks()
     name = partition_address(asset, keys[0] if len(keys) == 1 else f"{keys[0]}..{keys[-1]}")
-    return read.reader.lineage(name, to_pandas([table], read.schema), digest=table_digest(table, read.schema).table)
+    # plain types: MLflow looks at each value of a nullable column
+    return read.reader.lineage(name, table.to_pandas(), digest=table_digest(table, read.schema).table)

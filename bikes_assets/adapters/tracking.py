@@ -24,8 +24,12 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.data.dataset import Dataset
 
-# MLflow's own retries would hold a materialization for minutes when its server is gone
-_SHORT_WAITS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
+_DEFAULTS = {
+    # its own retries would hold a materialization for minutes when its server is gone
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +180,7 @@ def client_of(uri: str) -> MlflowClient:
     The first use of an empty SQLite store creates its tables; two processes doing so at once would break it, so it is
     done under a file lock.
     """
-    for name, value in _SHORT_WAITS.items():
+    for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient
 

@@ -275,7 +275,7 @@ def load(content: bytes, card: dict[str, Any]) -> Model:
         raise ModelError(f"{card['name']}: {error}") from error
     except Exception as error:  # a damaged file raises what it likes
         raise ModelError(f"{card['name']}: found no skops file that can be read: {error!r}") from error
-    baseline = _from_card(card["baseline"], parts["baseline"], card["origin"]) if card["baseline"] else None
+    baseline = _from_card(card["baseline"], parts["baseline"], "") if card["baseline"] else None
     return replace(_from_card(card, parts["estimator"], card["origin"]), baseline=baseline)
 
 
