@@ -52,6 +52,14 @@ def run(months: tuple[str, ...]) -> None:
 
 
 @main.command()
+def columns() -> None:
+    """Print every table's columns: type, unit, lawful values, what they are made from and what they mean."""
+    from bikes_assets import report
+
+    click.echo(report.columns_page(), nl=False)
+
+
+@main.command()
 @click.argument("model")
 @click.option("--month", required=True, help="Month that the model is to serve.")
 @click.option("--reason", required=True, help="Why; it is recorded.")

@@ -109,3 +109,7 @@ def test_a_run_that_is_killed_leaves_whole_partitions_and_the_next_run_ends_well
 
     done = bikes("run", folder=tmp_path, BIKES_LAST_MONTH="2011-02")
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_page_of_columns_is_what_the_command_prints(tmp_path):
+    assert bikes("columns", folder=tmp_path).stdout == (ROOT / "docs" / "columns.md").read_text()
