@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bikes_assets.lineage.errors import SettingsError
 from bikes_assets.settings import ROOT, settings
 
 # what goes wrong is told once, in the summary; Dagster's page has every event
@@ -62,14 +63,20 @@ def run_history(months: Sequence[str] | None, progress: Callable[[str, int, int]
 
     Returns:
         What was done; it stops at the first month that fails.
+
+    Raises:
+        SettingsError: the source has no such month.
     """
     import dagster as dg
 
     from bikes_assets.definitions import defs
     from bikes_assets.defs.partitions import MODEL_MONTHS, MONTHS
 
-    definitions = defs()
-    job = definitions.resolve_implicit_global_asset_job_def()
+    unknown = [month for month in months or () if month not in MONTHS.get_partition_keys()]
+    if unknown:
+        first, last = MONTHS.get_first_partition_key(), MONTHS.get_last_partition_key()
+        raise SettingsError(f"found month {', '.join(unknown)}, expected one from {first} to {last}")
+    job = defs().resolve_implicit_global_asset_job_def()
     groups = [
         (
             partitions.get_partition_keys(),

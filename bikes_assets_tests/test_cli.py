@@ -113,3 +113,10 @@ def test_a_run_that_is_killed_leaves_whole_partitions_and_the_next_run_ends_well
 
 def test_the_page_of_columns_is_what_the_command_prints(tmp_path):
     assert bikes("columns", folder=tmp_path).stdout == (ROOT / "docs" / "columns.md").read_text()
+
+
+def test_a_month_that_the_source_does_not_have_is_named(tmp_path):
+    done = bikes("run", "--month", "2013-05", folder=tmp_path)
+
+    assert done.returncode == 1
+    assert "error: found month 2013-05, expected one from 2011-01 to 2011-07" in done.stderr
