@@ -94,6 +94,38 @@ def unpin(month: str, reason: str) -> None:
 
 
 @main.command()
+@click.option("--month", help="Only this month, such as 2012-08.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, with everything that is known of each.")
+def deployments(month: str | None, as_json: bool) -> None:
+    """List which model was put in charge of which month: when, why, by which figures on which rows, by whom, from what code."""
+    from bikes_assets import report
+    from bikes_assets.adapters import deployments as history
+    from bikes_assets.defs.resources import lake
+
+    found = [item for item in history.deployments(lake(), "champion_pins") if month in (None, item.partition)]
+    if as_json:
+        for item in found:
+            click.echo(item.to_json())
+    else:
+        report.print_deployments(found)
+
+
+@main.command()
+def sync() -> None:
+    """Bring run states, events and MLflow into agreement, and say what was done; exit code 1 when something is left."""
+    from bikes_assets import report, runs
+    from bikes_assets.adapters import sync as agreement
+    from bikes_assets.defs.resources import pipeline
+
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    with _instance(runs.setup()) as instance:
+        result = agreement.sync(pipeline(instance))
+    report.print_agreement(result)
+    if result.left:
+        sys.exit(1)
+
+
+@main.command()
 @click.option("--since", required=True, help="First hour that is judged, such as 2012-08-07T12:00.")
 def evaluate(since: str) -> None:
     """Print the accuracy on the rows from an hour on: of the published predictions, and of one fit on the rows before it."""

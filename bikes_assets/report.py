@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,8 @@ from bikes_assets.lineage.errors import NothingToDo
 if TYPE_CHECKING:
     import pandas as pd
 
+    from bikes_assets.adapters.deployments import Deployment
+    from bikes_assets.adapters.sync import Agreement
     from bikes_assets.runs import Summary
 
 
@@ -38,7 +40,7 @@ def print_summary(summary: Summary) -> None:
     if summary.skipped:
         console.print(f"Skipped, for there was nothing to work on: {', '.join(summary.skipped)}", markup=False)
     if summary.unlogged:
-        console.print(f"[yellow]MLflow did not take {summary.unlogged} of them; the data and its record are whole.[/]")
+        console.print("[yellow]MLflow did not take all of it; the data and its record are whole. Later: bikes sync[/]")
     for month, message in summary.failed.items():
         console.print(f"{month} failed: {message}", style="red", markup=False)
     if summary.champion:
@@ -48,6 +50,29 @@ def print_summary(summary: Summary) -> None:
             f"Walk-forward R2 {scores['r2']:.4f}, RMSE {scores['rmse']:.1f} rentals/hour, over {scores['rows']:,.0f} hours"
         )
     console.print(f"Took {summary.seconds:.0f} s. Look around: make ui")
+
+
+def print_agreement(agreement: Agreement) -> None:
+    """Print what was done to bring everything into agreement, and what is left."""
+    console = Console(soft_wrap=True, highlight=False)
+    for line in agreement.done:
+        console.print(line, markup=False)
+    for line in agreement.left:
+        console.print(line, style="red", markup=False)
+    if not agreement.done and not agreement.left:
+        console.print("Everything agrees.")
+
+
+def print_deployments(deployments: Sequence[Deployment]) -> None:
+    """Print which model was put in charge of which month, when, why, by whom and by which figures."""
+    shown = Table(*("when", "month", "what", "model", "why", "RMSE on", "by", "in"))
+    for item in deployments:
+        figures = "\n".join(f"{value} {name}" for name, value in item.figures.items())
+        judged = f"{item.judged_on}\n{figures}" if item.judged_on else ""
+        when = f"{item.time:%Y-%m-%d %H:%M:%S}"
+        place = f"{item.deployment} {item.git_commit[:8]}".strip()
+        shown.add_row(when, item.partition, item.action, item.model, item.reason, judged, item.who, place)
+    Console().print(shown)
 
 
 def print_evaluation(since: str) -> None:

@@ -28,7 +28,7 @@ class Summary:
         champion: address of the newest month's champion.
         seconds: wall time.
         skipped: addresses of partitions that had nothing to work on.
-        unlogged: number of materializations that MLflow did not take.
+        unlogged: whether something is left that MLflow did not take.
         failed: what failed, by partition, with its message.
     """
 
@@ -37,7 +37,7 @@ class Summary:
     champion: str = ""
     seconds: float = 0.0
     skipped: list[str] = field(default_factory=list)
-    unlogged: int = 0
+    unlogged: bool = False
     failed: dict[str, str] = field(default_factory=dict)
 
 
@@ -69,8 +69,11 @@ def run_history(months: Sequence[str] | None, progress: Callable[[str, int, int]
     """
     import dagster as dg
 
+    from bikes_assets.adapters.sync import WORKER, end_abandoned, sync
+    from bikes_assets.adapters.tracking import backlog
     from bikes_assets.definitions import defs
     from bikes_assets.defs.partitions import MODEL_MONTHS, MONTHS
+    from bikes_assets.defs.resources import pipeline
 
     unknown = [month for month in months or () if month not in MONTHS.get_partition_keys()]
     if unknown:
@@ -89,6 +92,8 @@ def run_history(months: Sequence[str] | None, progress: Callable[[str, int, int]
     ]
     summary, start = Summary(), time.monotonic()
     with dg.DagsterInstance.get() as instance:
+        if end_abandoned(instance) or backlog(instance):
+            sync(pipeline(instance))
         for done, (month, keys) in enumerate(runs):
             progress(month, done, len(runs))
             result = job.execute_in_process(
@@ -96,6 +101,7 @@ def run_history(months: Sequence[str] | None, progress: Callable[[str, int, int]
                 partition_key=month,
                 asset_selection=keys,
                 run_config=_QUIET,
+                tags={WORKER: f"{os.getpid()}@{time.time()}"},
                 raise_on_error=False,
             )
             made = [event.materialization for event in result.get_asset_materialization_events()]
@@ -107,6 +113,9 @@ def run_history(months: Sequence[str] | None, progress: Callable[[str, int, int]
             else:
                 summary.failed = {month: _reason(result)}
                 break
+        if backlog(instance):
+            sync(pipeline(instance))
+        summary.unlogged = bool(backlog(instance))
     progress("done", len(runs), len(runs))
     summary.seconds = time.monotonic() - start
     return summary
@@ -120,7 +129,6 @@ def _count(summary: Summary, made: Any) -> None:
     asset = made.asset_key.to_user_string()
     summary.partitions[asset] += 1
     summary.rows[asset] += made.metadata["dagster/row_count"].value
-    summary.unlogged += "mlflow_run" not in made.metadata
     if asset == "champion_model":
         (model,) = made.metadata["lineage"].value["models"]
         summary.champion = model["origin"]

@@ -27,6 +27,7 @@ class Settings(BaseSettings):
         mlflow_tracking_uri: MLflow's store or server; default is a SQLite file under `data`.
         home: Dagster's instance folder, from `DAGSTER_HOME`; default is `dagster` under `data`.
         experiment: MLflow experiment.
+        deployment: which deployment this is, such as production; records name it.
         dagster_url: where people open Dagster; links in MLflow lead there.
         mlflow_url: where people open MLflow; links in Dagster lead there.
     """
@@ -51,6 +52,7 @@ class Settings(BaseSettings):
     )
     home: str = Field("", validation_alias="DAGSTER_HOME")
     experiment: str = "bike-demand"
+    deployment: str = "local"
     dagster_url: str = "http://127.0.0.1:3000"
     mlflow_url: str = "http://127.0.0.1:5000"
 

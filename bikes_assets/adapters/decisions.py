@@ -80,15 +80,15 @@ def _publish(
     table = lake.table(asset)
     rows: pa.Table = MODEL_ROWS.conform(pa.Table.from_pylist(models, schema=MODEL_ROWS.arrow()))
     made = Version(asset, partition, -1, table_digest(rows, MODEL_ROWS).table)
-    author = {"who": getpass.getuser()}
-    record = Record(made, {}, inputs, "", {**decision, **author}, environment(lake.root), author)
+    author = {"user": getpass.getuser(), **lake.made_by}
+    record = Record(made, {}, inputs, "", {**decision}, environment(lake.root), author)
     made = replace(made, version=table.write(partition, rows, record.to_dict(), since=table.version()))
     instance.report_runless_asset_event(
         dg.AssetMaterialization(
             asset,
             partition=partition,
             metadata={
-                metadata.RECORD: dg.MetadataValue.json(replace(record, output=made).to_dict()),
+                metadata.RECORD: dg.MetadataValue.json(record.at(int(made.version)).to_dict()),
                 "address": made.address,
                 **decision,
                 **author,

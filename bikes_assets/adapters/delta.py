@@ -43,7 +43,8 @@ class Commit:
     """What one Delta commit published: a partition and the record of its making.
 
     `partition` is None for a commit that published none, such as the table's creation. `digest` is that of what the rows
-    stand for (for a model, its fitted state); `content` is that of the rows themselves.
+    stand for (for a model, its fitted state); `content` is that of the rows themselves; `time` is
+    when it was made, Unix seconds.
     """
 
     version: int
@@ -51,6 +52,7 @@ class Commit:
     digest: str
     content: str
     record: dict[str, Any]
+    time: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,18 @@ class LakeTable:
     def published(self, version: int | None = None) -> dict[str, Commit]:
         """Return the commit that published each partition, as of a table version (default: the present)."""
         return self._published(self._open(version))
+
+    def commits(self) -> list[Commit]:
+        """Return every commit that published a partition, oldest first; nothing where there is no table."""
+        if not self.exists():
+            return []
+        return [commit for _, commit in sorted(self._history(self._open()).items()) if commit.partition is not None]
+
+    def exists(self) -> bool:
+        """Return whether there is a table."""
+        from deltalake import DeltaTable
+
+        return DeltaTable.is_deltatable(self.uri)
 
     def read(self, partitions: Iterable[str], version: int | None = None) -> dict[str, tuple[Version, pa.Table]]:
         """Return each partition's version and rows (in key order) as of one table version, digests checked.
@@ -175,12 +189,21 @@ class LakeTable:
         from deltalake.exceptions import TableNotFoundError
 
         try:
-            return DeltaTable(self.uri, version=version)
+            return self._of_this_schema(DeltaTable(self.uri, version=version))
         except TableNotFoundError:
             if version is not None:
                 raise LineageError(f"{self.name}: there is no table at {self.uri}") from None
         self._create()
-        return DeltaTable(self.uri)
+        return self._of_this_schema(DeltaTable(self.uri))
+
+    def _of_this_schema(self, table: DeltaTable) -> DeltaTable:
+        found = [field.name for field in table.schema().fields]
+        if set(found) != {PARTITION, *self.schema.names}:
+            raise LineageError(
+                f"{self.uri}: found columns {', '.join(found)}, expected {PARTITION}, {', '.join(self.schema.names)}: the "
+                "table was made by another version of this project; move it away, or set another BIKES_DATA"
+            )
+        return table
 
     def _create(self) -> None:
         """Create the table once, however many want it at the same time."""
@@ -216,7 +239,8 @@ class LakeTable:
                 info = next((entry["commitInfo"] for entry in map(json.loads, lines) if "commitInfo" in entry), {})
             record = json.loads(info.get("record", "{}"))
             digest = record.get("output", {}).get("digest", "")
-            known[version] = Commit(version, info.get(PARTITION), digest, info.get("content", ""), record)
+            made = info.get("timestamp", 0) / 1000
+            known[version] = Commit(version, info.get(PARTITION), digest, info.get("content", ""), record, made)
         return known
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -19,19 +19,19 @@ import dagster as dg
 from bikes_assets.adapters import metadata
 from bikes_assets.adapters.delta import LakeTable
 from bikes_assets.adapters.environment import environment
+from bikes_assets.adapters.mlflow_models import log_copy, set_aliases
 from bikes_assets.adapters.readers import Raw, Reader
 from bikes_assets.lineage.digest import file_digest, object_digest, table_digest
 from bikes_assets.lineage.errors import DigestError, LineageError
-from bikes_assets.lineage.graph import Origin, Record, Version, partition_address
+from bikes_assets.lineage.graph import Origin, Record, Use, Version
 from bikes_assets.lineage.schema import Column, Schema
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
     from matplotlib.figure import Figure
-    from mlflow.data.dataset import Dataset
 
-    from bikes_assets.adapters.tracking import Materialization, Tracking
+    from bikes_assets.adapters.tracking import Tracking
 
 Parts: TypeAlias = "dict[str, tuple[Version, pa.Table]]"
 
@@ -43,8 +43,8 @@ MODEL_ROWS = Schema(
         Column("sha256", "string", "SHA-256 of the model's file, which is its name in the lake."),
         Column("origin", "string", "Address of the model version that was fitted, empty in that version itself."),
         Column("card", "string", "How it was fitted, as JSON."),
+        Column("example", "string", "A handful of input rows, as JSON; empty where there are none."),
         Column("mlflow_model_id", "string", "Id of its copy in MLflow, empty where MLflow could not be reached."),
-        Column("mlflow_model_version", "string", "Its version in MLflow's registry."),
     ),
 )
 """Rows of a model asset's table: one for each fitted model of a partition, none where a decision was lifted."""
@@ -59,7 +59,9 @@ class Outcome:
         datasets: what was read in which role: context (`raw`, `training`, ...) to input asset and its partitions, None for all.
         role: context of the value as a dataset, None when it is not one.
         metrics: figures, in float.
+        series: figures by a whole number, such as the error by hour of the day.
         params: settings and transformations.
+        checks: whether each check that was run on the value passed.
         figures: plots, by title.
         example: a handful of a model's input rows.
     """
@@ -68,7 +70,9 @@ class Outcome:
     datasets: Mapping[str, tuple[str, Sequence[str] | None]] = field(default_factory=dict)
     role: str | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
+    series: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
     params: Mapping[str, Any] = field(default_factory=dict)
+    checks: Mapping[str, bool] = field(default_factory=dict)
     figures: Mapping[str, Figure] = field(default_factory=dict)
     example: Any = None
 
@@ -102,11 +106,15 @@ class Lake:
         location: folder or URL.
         schemas: declared schema of each table asset; any other asset's table holds models.
         root: the project's root, for the environment's record.
+        serving: the asset whose newest partition says which model serves, "" where none does.
+        made_by: what else a record says of who made a version, such as the user and the deployment.
     """
 
     location: str
     schemas: Mapping[str, Schema]
     root: Path
+    serving: str = ""
+    made_by: Mapping[str, str] = field(default_factory=dict)
 
     def table(self, asset: str) -> LakeTable:
         """Return the table of an asset."""
@@ -191,6 +199,7 @@ class _Prepared:
     digest: str
     columns: dict[str, str]
     models: list[dict[str, Any]]
+    model_id: str = ""
 
 
 _steps: dict[tuple[str, str, int], _Step] = {}
@@ -230,33 +239,25 @@ class LakeIOManager(dg.IOManager):
         table = self.lake.table(asset)
         step = _steps.pop(_step_key(context), None) or _Step(table.version())
         tracking: Tracking | None = context.resources.mlflow
-        made = _quietly(context, lambda: tracking.start(partition_address(asset, partition))) if tracking else None
-        try:
-            prepared = self.prepare(context, obj, step, made)
-            record = _record(context, prepared, step, made, self.lake.root)
-            version = table.write(partition, prepared.rows, record, since=step.since)
-        except BaseException:
-            if tracking and made:
-                _quietly(context, lambda: tracking.fail(made))
-            raise
-        record["output"]["version"] = version
+        number = context.step_context.previous_attempt_count + 1
+        run_id = tracking.start(context.step_key, number) if tracking else ""
+        prepared = self.prepare(context, obj, step, tracking if run_id else None, run_id)
+        record = _record(context, prepared, step, obj, run_id, self.lake)
+        version = table.write(partition, prepared.rows, record.to_dict(), since=step.since)
+        record = record.at(version)
         context.step_context.set_data_version(context.asset_key, dg.DataVersion(prepared.digest))
-        page = {}
-        if tracking and made:
-            published = _Read(
-                DeltaReader(table, version, [partition]),
-                table.schema,
-                {partition: (Version(**record["output"]), prepared.rows)},
+        values = {
+            **metadata.of_materialization(prepared.rows, record.to_dict(), context.definition_metadata),
+            **metadata.of_outcome(obj.metrics, obj.figures),
+        }
+        if tracking and run_id:
+            registered = tracking.finish(
+                run_id, record, prepared.model_id, partial(set_aliases, self.lake, asset, partition)
             )
-            _quietly(context, lambda: tracking.finish(_described(made, obj, step, published, record)))
-            page = {"mlflow_run": dg.MetadataValue.url(tracking.run_url(made.run_id))}
-        context.add_output_metadata(
-            {
-                **metadata.of_materialization(prepared.rows, record, context.definition_metadata),
-                **metadata.of_outcome(obj.metrics, obj.figures),
-                **page,
-            }
-        )
+            values["mlflow_run"] = dg.MetadataValue.url(tracking.url(run_id))
+            if registered:
+                values["mlflow_model_version"] = registered
+        context.add_output_metadata(values)
 
     @abstractmethod
     def value(self, step: _Step, partitions: Sequence[str], read: _Read) -> Any:
@@ -264,9 +265,9 @@ class LakeIOManager(dg.IOManager):
 
     @abstractmethod
     def prepare(
-        self, context: dg.OutputContext, outcome: Outcome, step: _Step, made: Materialization | None
+        self, context: dg.OutputContext, outcome: Outcome, step: _Step, tracking: Tracking | None, run_id: str
     ) -> _Prepared:
-        """Return an outcome as it is to be published."""
+        """Return an outcome as it is to be published; a model's copy is logged to the nested run."""
 
 
 class TableIOManager(LakeIOManager):
@@ -285,7 +286,8 @@ class TableIOManager(LakeIOManager):
         context: dg.OutputContext,
         outcome: Outcome,
         step: _Step,
-        made: Materialization | None,  # noqa: ARG002
+        tracking: Tracking | None,  # noqa: ARG002
+        run_id: str,  # noqa: ARG002
     ) -> _Prepared:
         """Return the rows as declared; the models are those that were read."""
         schema = self.lake.table(context.asset_key.to_user_string()).schema
@@ -316,9 +318,9 @@ class ModelIOManager(LakeIOManager):
         return self.format.load(self.lake.load_file(sha256), {**json.loads(card), "origin": origin})
 
     def prepare(
-        self, context: dg.OutputContext, outcome: Outcome, step: _Step, made: Materialization | None
+        self, context: dg.OutputContext, outcome: Outcome, step: _Step, tracking: Tracking | None, run_id: str
     ) -> _Prepared:
-        """Store the model's file and return its row; a model that was only chosen keeps its origin and MLflow ids."""
+        """Store the model's file and return its row; a model that was only chosen keeps its origin and its copy."""
         card = self.format.card(outcome.value)
         digest = object_digest(self.format.state(outcome.value))
         origin = card.pop("origin")
@@ -328,41 +330,24 @@ class ModelIOManager(LakeIOManager):
             "sha256": known["sha256"] if known else self.lake.save_file(self.format.dump(outcome.value)),
             "origin": origin,
             "card": json.dumps(card, sort_keys=True),
+            "example": ""
+            if outcome.example is None
+            else outcome.example.to_json(orient="table", index=False, double_precision=15),
             "mlflow_model_id": known["mlflow_model_id"] if known else "",
-            "mlflow_model_version": known["mlflow_model_version"] if known else "",
         }
-        if made and not origin:
-            self._log_copy(context, outcome, row, made)
+        copy = ""
+        if tracking and not origin:
+            asset = context.asset_key.to_user_string()
+            copy = tracking.log_copy(
+                lambda client: log_copy(
+                    client, run_id, asset, self.format.estimator(outcome.value), row, self.format.trusted
+                )
+            )
+            row["mlflow_model_id"] = copy
         import pyarrow as pa
 
         rows = MODEL_ROWS.conform(pa.Table.from_pylist([row], schema=MODEL_ROWS.arrow()))
-        return _Prepared(rows, digest, {}, [_named(row)])
-
-    def _log_copy(
-        self, context: dg.OutputContext, outcome: Outcome, row: dict[str, str], made: Materialization
-    ) -> None:
-        tracking: Tracking = context.resources.mlflow
-        asset = context.asset_key.to_user_string()
-        tags = {
-            "digest": row["digest"],
-            "sha256": row["sha256"],
-            "asset": asset,
-            "partition": context.partition_key,
-            "dagster_run_id": context.run_id,
-        }
-        logged = _quietly(
-            context,
-            lambda: tracking.log_model(
-                made,
-                self.format.estimator(outcome.value),
-                name=asset,
-                example=outcome.example,
-                trusted=self.format.trusted,
-                tags=tags,
-            ),
-        )
-        if logged:
-            row |= {"mlflow_model_id": logged.model_id, "mlflow_model_version": str(logged.version)}
+        return _Prepared(rows, digest, {}, [_named(row)], copy)
 
 
 class SourceInputManager(dg.InputManager):
@@ -422,77 +407,57 @@ def _step_key(context: dg.InputContext | dg.OutputContext) -> tuple[str, str, in
     return step.run_id, step.step.key, step.previous_attempt_count
 
 
-def _quietly(context: dg.OutputContext, call: Callable[[], Any]) -> Any:
-    """Call MLflow; what goes wrong there is a warning, for the data does not depend on it."""
-    try:
-        return call()
-    except Exception as error:  # noqa: BLE001 - whatever MLflow raises
-        context.log.warning(
-            f"MLflow did not take {context.asset_key.to_user_string()}[{context.partition_key}]: {error}"
-        )
-        return None
-
-
 def _record(
-    context: dg.OutputContext, prepared: _Prepared, step: _Step, made: Materialization | None, root: Path
-) -> dict[str, Any]:
+    context: dg.OutputContext, prepared: _Prepared, step: _Step, outcome: Outcome, run_id: str, lake: Lake
+) -> Record:
     """Return the record of a materialization; its table version is not known before the commit."""
+    output = Version(context.asset_key.to_user_string(), context.partition_key, -1, prepared.digest)
+    datasets = [_use(role, step.reads[asset], partitions) for role, (asset, partitions) in outcome.datasets.items()]
+    if outcome.role:
+        source = asdict(Origin(output.asset, lake.table(output.asset).uri, "delta", str(output.version), 0))
+        datasets.append(
+            Use(outcome.role, output.asset, (context.partition_key,), output.digest, len(prepared.rows), source)
+        )
     return Record(
-        output=Version(context.asset_key.to_user_string(), context.partition_key, -1, prepared.digest),
+        output=output,
         columns=prepared.columns,
         inputs=tuple(version for read in step.reads.values() for version, _ in read.parts.values()),
         code_version=context.asset_spec.code_version or "",
         config=dict(context.step_context.op_config or {}),
-        environment=environment(root),
+        environment=environment(lake.root),
         made_by={
+            **lake.made_by,
             "dagster_run_id": context.run_id,
             "step_key": context.step_key,
             "attempt": str(context.step_context.previous_attempt_count + 1),
-            "mlflow_run_id": made.run_id if made else "",
+            "mlflow_run_id": run_id,
         },
         models=tuple(prepared.models),
-    ).to_dict()
+        datasets=tuple(datasets),
+        params={name: str(value) for name, value in outcome.params.items()},
+        metrics={name: float(value) for name, value in outcome.metrics.items()},
+        series={
+            name: {str(step): float(value) for step, value in series.items()} for name, series in outcome.series.items()
+        },
+        checks=dict(outcome.checks),
+    )
 
 
 def _named(row: dict[str, Any]) -> dict[str, Any]:
     """Return what a record says of a model."""
-    return {key: value for key, value in row.items() if key != "card"}
+    return {key: value for key, value in row.items() if key not in ("card", "example")}
 
 
-def _described(
-    made: Materialization, outcome: Outcome, step: _Step, published: _Read, record: dict[str, Any]
-) -> Materialization:
-    """Return what MLflow's run is told of a materialization."""
-    output = Version(**record["output"])
-    made.tags = {
-        "dagster_run_id": record["made_by"]["dagster_run_id"],
-        "asset": output.asset,
-        "partition": str(output.partition),
-        "table_version": str(output.version),
-        "digest": output.digest,
-        "code_version": record["code_version"],
-        "git_commit": record["environment"]["git_commit"],
-        "mlflow.note.content": metadata.note(record),
-    }
-    made.params = {**{f"config.{key}": value for key, value in record["config"].items()}, **outcome.params}
-    made.metrics = dict(outcome.metrics)
-    made.datasets = [
-        (_dataset(step.reads[asset], partitions), role) for role, (asset, partitions) in outcome.datasets.items()
-    ]
-    if outcome.role:
-        made.datasets.append((_dataset(published, None), outcome.role))
-    made.models = [item["mlflow_model_id"] for item in step.models if item["mlflow_model_id"]]
-    return made
-
-
-def _dataset(read: _Read, partitions: Sequence[str] | None) -> Dataset:
-    """Return the MLflow dataset of the partitions that were read together, with the content digest of their rows."""
+def _use(context: str, read: _Read, partitions: Sequence[str] | None) -> Use:
+    """Return the role of the partitions that were read together, with the content digest of all their rows."""
     import pyarrow as pa
 
     parts = {key: part for key, part in read.parts.items() if partitions is None or key in partitions}
-    keys = sorted(parts)
     (asset,) = {version.asset for version, _ in read.parts.values()}
-    table = pa.concat_tables([rows for _, rows in parts.values()]).combine_chunks()
-    name = partition_address(asset, keys[0] if len(keys) == 1 else f"{keys[0]}..{keys[-1]}")
-    # plain types: MLflow looks at each value of a nullable column
-    return read.reader.lineage(name, table.to_pandas(), digest=table_digest(table, read.schema).table)
+    if len(parts) == 1:
+        ((version, rows),) = parts.values()
+        digest, count = version.digest, len(rows)
+    else:
+        table = pa.concat_tables([rows for _, rows in parts.values()]).combine_chunks()
+        digest, count = table_digest(table, read.schema).table, len(table)
+    return Use(context, asset, tuple(sorted(parts)), digest, count, asdict(read.reader.origin()))

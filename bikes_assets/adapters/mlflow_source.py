@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import sys
+import warnings
 from dataclasses import asdict
+from functools import cache
 from typing import TYPE_CHECKING, Any
-
-from mlflow.data.dataset_source import DatasetSource
 
 from bikes_assets.lineage.digest import file_digest, table_digest
 from bikes_assets.lineage.errors import DigestError, SchemaError, SettingsError
@@ -15,7 +17,17 @@ from bikes_assets.lineage.schema import Column, ColumnType, Schema
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
+    from mlflow.entities import Dataset
 
+    from bikes_assets.lineage.graph import Use
+
+_BEFORE_MLFLOW = "mlflow" not in sys.modules
+with warnings.catch_warnings():
+    # MLflow looks for its plugins as it is imported; where this module imports it, it finds this one half made
+    warnings.filterwarnings("ignore", "Failure attempting to register dataset constructor")
+    from mlflow.data.dataset_source import DatasetSource
+
+SOURCE_TYPE = "bikes_versioned"
 _MOST_FILES = 300
 """MLflow stores at most 65,535 characters of source; the version covers the files that are not listed."""
 
@@ -29,7 +41,7 @@ class VersionedSource(DatasetSource):
 
     @staticmethod
     def _get_source_type() -> str:
-        return "bikes_versioned"
+        return SOURCE_TYPE
 
     @staticmethod
     def _can_resolve(raw_source: object) -> bool:
@@ -70,6 +82,50 @@ class VersionedSource(DatasetSource):
             if found != expected:
                 raise DigestError(f"{uri}: found SHA-256 {found}, expected {expected}")
         return self.origin.uri.removeprefix("file://")
+
+
+if _BEFORE_MLFLOW:
+    from mlflow.data.dataset_source_registry import register_dataset_source
+
+    register_dataset_source(VersionedSource)  # pyright: ignore[reportArgumentType]
+
+
+def dataset_entity(use: Use, schema: Schema | None) -> Dataset:
+    """Return rows in a role as MLflow's dataset, ready for `MlflowClient.log_inputs`; no row is looked at.
+
+    Args:
+        use: the rows: name, digest, count and source are taken from it.
+        schema: their declared columns, None where they have none.
+    """
+    from mlflow.entities import Dataset
+
+    return Dataset(
+        use.name,
+        use.digest,
+        SOURCE_TYPE,
+        VersionedSource.from_dict(use.source).to_json(),
+        _columns_json(schema) if schema else None,
+        json.dumps({"num_rows": use.rows}),
+    )
+
+
+@cache
+def _columns_json(schema: Schema) -> str:
+    """Return declared columns as MLflow writes a dataset's schema."""
+    from mlflow.types import ColSpec, DataType
+    from mlflow.types import Schema as Columns
+
+    types = {
+        "int64": DataType.long,
+        "float64": DataType.double,
+        "bool": DataType.boolean,
+        "string": DataType.string,
+        "timestamp": DataType.datetime,
+    }
+    columns: list[Any] = [
+        ColSpec(types[column.type], column.name, required=not column.nullable) for column in schema.columns
+    ]
+    return json.dumps({"mlflow_colspec": Columns(columns).to_dict()})
 
 
 def frame_digest(data: pd.DataFrame) -> str:

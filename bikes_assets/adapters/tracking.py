@@ -1,176 +1,266 @@
-"""MLflow over dagster-mlflow: one parent run per Dagster run, one nested run per materialization.
+"""MLflow over dagster-mlflow, for a Dagster run at work: one parent run, one nested run for each attempt at a step.
 
 dagster-mlflow attaches to the parent through its `mlflow_run_id`; left to itself it would create one by search and then
-create, which makes several under parallel steps, and would reuse another Dagster run's in the same process.
+create, which makes several under parallel steps, and would reuse another Dagster run's in the same process. MLflow is never
+waited for beyond `PATIENCE` seconds a run: what it did not take is logged later, in order, by `adapters.sync`.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
+import tempfile
 import time
 import warnings
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from bikes_assets.adapters.attempts import attempts_of, ended
+from bikes_assets.adapters.mlflow_runs import MlflowRuns
+from bikes_assets.lineage.errors import TrackingError
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping
 
     from mlflow import MlflowClient
-    from mlflow.data.dataset import Dataset
 
+    from bikes_assets.lineage.graph import Record
+    from bikes_assets.lineage.schema import Schema
+
+PATIENCE = 3.0
+"""Seconds that a Dagster run waits for MLflow in all; then MLflow counts as away until the run has ended."""
+
+_BACKLOG = "bikes_assets/mlflow_backlog"
 _DEFAULTS = {
-    # its own retries would hold a materialization for minutes when its server is gone
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    # its own retries would hold a materialization for minutes when its server is gone, and could write twice
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "2",
     "MLFLOW_DISABLE_TELEMETRY": "true",
 }
 
 
-@dataclass(frozen=True, slots=True)
-class LoggedModel:
-    """A model's copy in MLflow: id of the logged model and version in the registry."""
-
-    model_id: str
-    version: int
-
-
-@dataclass
-class Materialization:
-    """What MLflow is told of one materialization; it becomes one nested run.
-
-    Attributes:
-        name: address of what is materialized, such as `demand_features[2012-08]`.
-        tags: facts that find it again: Dagster run, asset, partition, table version, digest.
-        params: settings and transformations.
-        metrics: figures, linked to the model, if there is one, and to the dataset with context `validation`.
-        datasets: (dataset, context) pairs; context is raw, features, training, validation, inference or predictions.
-        models: ids of logged models that were read.
-        run_id: id of the nested run.
-    """
-
-    name: str
-    run_id: str
-    tags: dict[str, str] = field(default_factory=dict)
-    params: dict[str, Any] = field(default_factory=dict)
-    metrics: dict[str, float] = field(default_factory=dict)
-    datasets: list[tuple[Dataset, str]] = field(default_factory=list)
-    models: list[str] = field(default_factory=list)
-    logged: LoggedModel | None = None
-
-
 class Tracking:
-    """MLflow for the materializations of one Dagster run.
+    """MLflow for the materializations of one Dagster run; while it is away, nothing is written and nothing fails.
 
     Args:
-        client: client of the tracking store.
-        experiment_id: experiment of all runs.
-        parent_run_id: MLflow run of the Dagster run.
-        url: where people open MLflow.
+        instance: Dagster's instance, which remembers that something is left to log.
+        run: the Dagster run.
+        warn: told once, with the reason, when MLflow goes away.
+        patience: seconds that are waited in all.
     """
 
-    def __init__(self, client: MlflowClient, experiment_id: str, parent_run_id: str, url: str) -> None:
-        self.client, self.experiment_id, self.parent_run_id, self.url = client, experiment_id, parent_run_id, url
-
-    def start(self, name: str) -> Materialization:
-        """Create the nested run of one materialization."""
-        run = self.client.create_run(
-            self.experiment_id,
-            run_name=name,
-            tags={"mlflow.parentRunId": self.parent_run_id, "mlflow.source.name": "bikes_assets"},
-        )
-        return Materialization(name, run.info.run_id)
-
-    def finish(self, made: Materialization) -> None:
-        """Write everything that `made` holds to its run, and end the run."""
-        from mlflow.entities import DatasetInput, InputTag, LoggedModelInput, Metric, Param, RunTag
-
-        inputs = [
-            DatasetInput(dataset._to_mlflow_entity(), [InputTag("mlflow.data.context", context)])  # pyright: ignore[reportPrivateUsage]
-            for dataset, context in made.datasets
-        ]
-        self.client.log_inputs(made.run_id, inputs, [LoggedModelInput(item) for item in made.models])
-        judged_on = next((dataset for dataset, context in made.datasets if context == "validation"), None)
-        link = {"dataset_name": judged_on.name, "dataset_digest": judged_on.digest} if judged_on else {}
-        model = {"model_id": made.logged.model_id} if made.logged else {}
-        now = int(time.time() * 1000)
-        self.client.log_batch(
-            made.run_id,
-            metrics=[Metric(key, value, now, 0, **link, **model) for key, value in made.metrics.items()],
-            params=[Param(key, str(value)) for key, value in made.params.items()],
-            tags=[RunTag(key, str(value)) for key, value in made.tags.items()],
-        )
-        self.client.set_terminated(made.run_id, "FINISHED")
-
-    def fail(self, made: Materialization) -> None:
-        """End the nested run of a materialization that was not published."""
-        self.client.set_terminated(made.run_id, "FAILED")
-
-    def log_model(
+    def __init__(
         self,
-        made: Materialization,
-        estimator: Any,
-        *,
-        name: str,
-        example: Any,
-        trusted: Sequence[str],
-        tags: dict[str, str],
-    ) -> LoggedModel:
-        """Log a copy of a fitted estimator in skops format and register it as the next version of `name`.
+        instance: dg.DagsterInstance,
+        run: dg.DagsterRun,
+        warn: Callable[[str], object],
+        patience: float = PATIENCE,
+    ) -> None:
+        self._instance, self._run, self._warn, self._patience = instance, run, warn, patience
+        self._runs: MlflowRuns | None = None
+        self._uri = self._parent = ""
+        self._active: list[Any] = []
+        self._away = False
 
-        Args:
-            made: the materialization that fitted it.
-            estimator: fitted scikit-learn estimator.
-            name: registered model.
-            example: a handful of input rows, for the signature and as example.
-            trusted: the types that its file may hold.
-            tags: what it was made from.
-        """
-        from mlflow.exceptions import MlflowException
-        from mlflow.models import Model, infer_signature
+    def connect(self, uri: str, experiment: str, connected: Callable[[str, str], MlflowRuns], context: Any) -> None:
+        """Find or create the parent run and have dagster-mlflow attach to it."""
+        if backlog(self._instance):
+            self._leave("something from before is not logged there yet, and what follows keeps its turn")
+            return
+        self._uri = uri
+        self._runs = self._try(lambda: connected(uri, experiment))
+        if self._runs:
+            self._parent = self._try(lambda: parent_run(self._required(), uri, self._instance, self._run)) or ""
+        if self._parent:
+            self._active = self._try(lambda: _attached(context, uri, experiment, self._parent)) or []
 
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            from mlflow import sklearn as flavor  # pyright: ignore[reportPrivateImportUsage]
+    @contextmanager
+    def active(self) -> Iterator[None]:
+        """Have MLflow's fluent calls go to this Dagster run's parent, whatever else is active in this thread."""
+        if self._away or not self._active:
+            yield
+            return
+        import mlflow
 
-            info = Model.log(
-                None,
-                flavor=flavor,
-                name=name,
-                run_id=made.run_id,
-                sk_model=estimator,
-                serialization_format="skops",
-                skops_trusted_types=list(trusted),
-                pip_requirements=pinned_requirements(),
-                signature=infer_signature(example, estimator.predict(example)),
-                input_example=example,
-            )
+        stack = _active_runs()
+        outer, uri = stack.get(), mlflow.get_tracking_uri()
+        stack.set([*self._active])
+        mlflow.set_tracking_uri(self._uri)
         try:
-            self.client.create_registered_model(name)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-        version = self.client.create_model_version(
-            name, f"models:/{info.model_id}", made.run_id, tags=tags, model_id=info.model_id
-        )
-        made.logged = LoggedModel(info.model_id, int(version.version))
-        return made.logged
+            yield
+        finally:
+            stack.set(outer)
+            mlflow.set_tracking_uri(uri)
 
-    def run_url(self, run_id: str) -> str:
+    def start(self, step_key: str, number: int) -> str:
+        """Create the nested run of an attempt, and return its id; "" while MLflow is away."""
+        return self._try(lambda: self._required().create(self._parent, self._run, step_key, number)) or ""
+
+    def log_copy(self, log: Callable[[MlflowClient], str]) -> str:
+        """Log a copy of a model by `log`, and return the logged model's id; "" while MLflow is away."""
+        return self._try(lambda: log(self._required().client)) or ""
+
+    def finish(self, run_id: str, record: Record, model_id: str, set_aliases: Callable[[MlflowClient], object]) -> int:
+        """Write a record to its nested run and end it, and move aliases where it settles them.
+
+        Returns:
+            The registered version of what was fitted, 0 where nothing was, or while MLflow is away.
+        """
+
+        def write() -> int:
+            runs = self._required()
+            version = runs.finish(run_id, record, time.time(), model_id)
+            set_aliases(runs.client)
+            return version
+
+        return self._try(write) or 0
+
+    def url(self, run_id: str) -> str:
         """Return the address of a run's page."""
-        return f"{self.url}/#/experiments/{self.experiment_id}/runs/{run_id}"
+        return self._required().url(run_id)
+
+    def close(self) -> None:
+        """End the parent as Dagster's run ends, and the nested runs of attempts that published nothing."""
+        self._try(self._close)
+
+    def _close(self) -> None:
+        run = self._instance.get_run_by_id(self._run.run_id) or self._run
+        attempts = attempts_of(self._instance, run.run_id)
+        last = {attempt.step_key: attempt for attempt in attempts}
+        status = ended(run)
+        if not status and any(attempt.succeeded is False for attempt in last.values()):
+            status = "FAILED"
+        if not status and _steps(self._instance, run) <= {key for key, item in last.items() if item.succeeded}:
+            status = "FINISHED"
+        lost = [attempt for attempt in attempts if attempt.succeeded is False and not attempt.record]
+        if lost:
+            with one_by_one(self._uri):  # the processes of a run's other steps do the same
+                settle_failures(self._required(), run, self._parent, attempts, status or "")
+        if status:
+            self._required().end(self._parent, status)
+
+    def _required(self) -> MlflowRuns:
+        assert self._runs  # noqa: S101 - `_try` calls nothing while MLflow is away
+        return self._runs
+
+    def _try(self, call: Callable[[], Any]) -> Any:
+        """Call MLflow; what goes wrong there is a warning, for the data does not depend on it."""
+        if self._away:
+            return None
+        wall, busy = time.monotonic(), time.thread_time()
+        try:
+            result = call()
+        except Exception as error:  # noqa: BLE001 - whatever MLflow raises
+            self._leave(str(error))
+            return None
+        waited = time.monotonic() - wall - (time.thread_time() - busy)
+        if self._uri.startswith("http"):  # a SQLite file is this process's own work
+            self._patience -= waited
+        if self._patience < 0:
+            self._leave("it is slow to answer")
+        return result
+
+    def _leave(self, reason: str) -> None:
+        self._away = True
+        mark_backlog(self._instance)
+        self._warn(
+            f"MLflow: {reason}. What this run makes from here on is logged later, by `bikes sync` or its sensor."
+        )
 
 
-def pinned_requirements() -> list[str]:
-    """Return what a model's copy needs to be loaded, at this environment's versions."""
-    from importlib.metadata import version
+def settle_failures(runs: MlflowRuns, run: dg.DagsterRun, parent: str, attempts: list[Any], status: str) -> list[str]:
+    """Give each attempt that published nothing its nested run and its end; return the attempts that were not so before."""
+    from bikes_assets.adapters.mlflow_runs import KEY
 
-    return [f"{name}=={version(name)}" for name in ("scikit-learn", "skops", "numpy", "pandas")]
+    known = {item.data.tags[KEY]: item.info for item in runs.of(run.run_id) if KEY in item.data.tags}
+    changed: list[str] = []
+    for attempt in attempts:
+        wanted = attempt.status(status)
+        found = known.get(attempt.key)
+        if attempt.record or not wanted or (attempt.succeeded is None and not ended(run)):
+            continue
+        if found is None or found.status != wanted:
+            run_id = (
+                found.run_id if found else runs.create(parent, run, attempt.step_key, attempt.number, attempt.start)
+            )
+            runs.end(run_id, wanted, attempt.end, attempt.error)
+            changed.append(attempt.key)
+    return changed
+
+
+def tracking_resource(
+    uri: str, experiment: str, mlflow_url: str, dagster_url: str, schemas: Mapping[str, Schema]
+) -> dg.ResourceDefinition:
+    """Return the `mlflow` resource: a `Tracking` for each Dagster run.
+
+    Args:
+        uri: MLflow's store or server.
+        experiment: name of the experiment.
+        mlflow_url: where people open MLflow.
+        dagster_url: where people open Dagster.
+        schemas: declared columns of each table, by asset.
+    """
+
+    def connected(uri: str, experiment: str) -> MlflowRuns:
+        return connect(uri, experiment, mlflow_url, dagster_url, schemas)
+
+    @dg.resource(description="MLflow: one run per Dagster run, one nested run per attempt to materialize something.")
+    def mlflow(context: Any) -> Iterator[Tracking]:
+        tracking = Tracking(context.instance, context.run, context.log.warning)
+        tracking.connect(uri, experiment, connected, context)
+        try:
+            yield tracking
+        finally:
+            tracking.close()
+
+    return mlflow
+
+
+def connect(uri: str, experiment: str, mlflow_url: str, dagster_url: str, schemas: Mapping[str, Schema]) -> MlflowRuns:
+    """Return the writer of MLflow's runs.
+
+    Raises:
+        TrackingError: MLflow cannot be reached, or is too slow to be waited for while a run is at work.
+    """
+    try:
+        client = client_of(uri)
+        return MlflowRuns(client, experiment_of(client, uri, experiment), schemas, dagster_url, mlflow_url)
+    except Exception as error:
+        raise TrackingError(f"{uri} cannot be reached: {error}") from error
+
+
+def parent_run(runs: MlflowRuns, uri: str, instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
+    """Return the one MLflow run of a Dagster run, created when there is none, and name it in the Dagster run's tags."""
+    from bikes_assets.adapters.mlflow_runs import PARENT
+
+    with one_by_one(uri):
+        parents = [item for item in runs.of(run.run_id) if PARENT not in item.data.tags]
+        parent = parents[0].info.run_id if parents else runs.create_parent(run)
+    if run.tags.get("mlflow_run_id") != parent:
+        instance.add_run_tags(run.run_id, {"mlflow_run_id": parent})
+    return parent
+
+
+def backlog(instance: dg.DagsterInstance) -> str:
+    """Return since when something is left to log, "" when nothing is."""
+    return instance.daemon_cursor_storage.get_cursor_values({_BACKLOG}).get(_BACKLOG, "")
+
+
+def mark_backlog(instance: dg.DagsterInstance) -> None:
+    """Remember that something is left to log."""
+    if not backlog(instance):
+        instance.daemon_cursor_storage.set_cursor_values({_BACKLOG: f"{time.time():.3f}"})
+
+
+def clear_backlog(instance: dg.DagsterInstance) -> None:
+    """Remember that everything is logged."""
+    if backlog(instance):
+        instance.daemon_cursor_storage.set_cursor_values({_BACKLOG: ""})
 
 
 @cache
@@ -186,10 +276,12 @@ def client_of(uri: str) -> MlflowClient:
 
     # a dataset's integers without missing values stay integers: that is meant
     warnings.filterwarnings("ignore", message=".*integer column", category=UserWarning, module="mlflow")
-    with _lock(uri):
-        if uri.startswith("sqlite:///"):  # MLflow would try a file that cannot be opened for minutes
-            with closing(sqlite3.connect(uri.removeprefix("sqlite:///"))) as store:
-                store.execute("pragma schema_version")
+    if not uri.startswith("sqlite:///"):
+        return MlflowClient(uri)
+    with one_by_one(uri):
+        # MLflow would try a file that cannot be opened for minutes
+        with closing(sqlite3.connect(uri.removeprefix("sqlite:///"))) as store:
+            store.execute("pragma schema_version")
         client = MlflowClient(uri)
         client.search_experiments(max_results=1)
     return client
@@ -197,7 +289,10 @@ def client_of(uri: str) -> MlflowClient:
 
 def experiment_of(client: MlflowClient, uri: str, name: str) -> str:
     """Return the id of the experiment of that name, created once; a SQLite store keeps artifacts beside itself."""
-    with _lock(uri):
+    known = client.get_experiment_by_name(name)
+    if known:
+        return known.experiment_id
+    with one_by_one(uri):
         known = client.get_experiment_by_name(name)
         if known:
             return known.experiment_id
@@ -205,42 +300,24 @@ def experiment_of(client: MlflowClient, uri: str, name: str) -> str:
         return client.create_experiment(name, artifact_location=(folder / "artifacts").as_uri() if folder else None)
 
 
-def parent_run(client: MlflowClient, uri: str, experiment_id: str, run: dg.DagsterRun, url: str) -> str:
-    """Return the one MLflow run of a Dagster run, created when there is none."""
-    with _lock(uri):
-        found = client.search_runs([experiment_id], f"tags.dagster_run_id = '{run.run_id}'", max_results=1)
-        if found:
-            return found[0].info.run_id
-        partition = run.tags.get("dagster/partition")
-        tags = {"dagster_run_id": run.run_id, "dagster.url": f"{url}/runs/{run.run_id}"}
-        name = f"dagster {run.run_id[:8]}" + (f" [{partition}]" if partition else "")
-        return client.create_run(experiment_id, run_name=name, tags=tags).info.run_id
-
-
-def tracking_resource(uri: str, experiment: str, mlflow_url: str, dagster_url: str) -> dg.ResourceDefinition:
-    """Return the `mlflow` resource: a `Tracking`, or None while MLflow cannot be reached (the data goes its way)."""
-
-    @dg.resource(description="MLflow: one run per Dagster run, one nested run per materialization.")
-    def mlflow(context: Any) -> Iterator[Tracking | None]:
-        try:
-            client = client_of(uri)
-            experiment_id = experiment_of(client, uri, experiment)
-            parent = parent_run(client, uri, experiment_id, context.run, dagster_url)
-        except Exception as error:  # noqa: BLE001 - whatever MLflow's store raises, a run of the pipeline goes on
-            context.log.warning(f"MLflow at {uri} cannot be reached, nothing is logged there: {error}")
-            yield None
-            return
-        with _attached(context, client, uri, experiment, parent):
-            yield Tracking(client, experiment_id, parent, mlflow_url)
-        failed = context.instance.get_run_stats(context.run.run_id).steps_failed
-        client.set_terminated(parent, "FAILED" if failed else "FINISHED")  # ending the active run says FINISHED
-
-    return mlflow
-
-
 @contextmanager
-def _attached(context: Any, client: MlflowClient, uri: str, experiment: str, parent: str) -> Iterator[None]:
-    """Have dagster-mlflow attach to the parent run, so that MLflow's fluent calls in an asset go to it."""
+def one_by_one(uri: str) -> Iterator[None]:
+    """Let one process of this machine at a time look whether something is in MLflow and create it where it is not."""
+    from filelock import FileLock
+
+    folder, timeout = _store_folder(uri), 120.0
+    file = folder / ".lock" if folder else None
+    if file is None:  # a server: whoever waits for one that waits for it must not wait long
+        owner = os.getuid() if hasattr(os, "getuid") else 0
+        file = Path(tempfile.gettempdir()) / f"bikes-assets-{owner}" / f"{sha256(uri.encode()).hexdigest()[:16]}.lock"
+        timeout = PATIENCE
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(file, timeout=timeout):
+        yield
+
+
+def _attached(context: Any, uri: str, experiment: str, parent: str) -> list[Any]:
+    """Have dagster-mlflow attach to the parent run, and return what is active then in MLflow's eyes."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         import mlflow
@@ -248,27 +325,29 @@ def _attached(context: Any, client: MlflowClient, uri: str, experiment: str, par
 
         config = {"experiment_name": experiment, "mlflow_tracking_uri": uri, "mlflow_run_id": parent, "env": {}}
         attach: Any = mlflow_tracking.resource_fn
-        attached = attach(context.replace_config(config))
-        name = client.get_run(parent).info.run_name
-        next(attached)
-        client.update_run(parent, name=name)  # it calls each run by the name of Dagster's job
-    try:
-        yield
-    finally:
-        mlflow.end_run()
+        stack = _active_runs()
+        outer, uri_before, name = stack.get(), mlflow.get_tracking_uri(), mlflow.MlflowClient(uri).get_run(parent)
+        stack.set([])  # it would take another Dagster run's for its own
+        try:
+            next(attach(context.replace_config(config)))
+            mlflow.MlflowClient(uri).update_run(parent, name=name.info.run_name)  # it calls each by the job's name
+            return list(stack.get())
+        finally:
+            stack.set(outer)
+            mlflow.set_tracking_uri(uri_before)
 
 
-@contextmanager
-def _lock(uri: str) -> Iterator[None]:
-    folder = _store_folder(uri)
-    if folder is None:  # a server keeps its own store
-        yield
-        return
-    from filelock import FileLock
+def _active_runs() -> Any:
+    """Return what MLflow's fluent calls take the active run from: one stack a thread."""
+    from mlflow.tracking import fluent
 
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock", timeout=120):
-        yield
+    return fluent._active_run_stack  # pyright: ignore[reportPrivateUsage]
+
+
+def _steps(instance: dg.DagsterInstance, run: dg.DagsterRun) -> set[str]:
+    """Return the steps that a Dagster run is to execute."""
+    snapshot = instance.get_execution_plan_snapshot(str(run.execution_plan_snapshot_id))
+    return set(snapshot.step_keys_to_execute)
 
 
 def _store_folder(uri: str) -> Path | None:

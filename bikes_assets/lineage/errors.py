@@ -53,3 +53,7 @@ class ModelError(LineageError):
 
 class SettingsError(LineageError):
     """A setting is missing or makes no sense."""
+
+
+class TrackingError(LineageError):
+    """MLflow cannot be reached, or does not hold what it should."""

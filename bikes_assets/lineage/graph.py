@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from bikes_assets.lineage.errors import LineageError
@@ -55,6 +55,33 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
+class Use:
+    """Rows in a role: what a model was fitted on, judged on, or what was made.
+
+    Attributes:
+        context: the role: raw, features, training, validation, inference, predictions, ...
+        asset: asset that the rows are of.
+        partitions: its partitions, together.
+        digest: content digest of the rows of all of them.
+        rows: number of rows.
+        source: where they came from, as an `Origin`'s JSON-ready values.
+    """
+
+    context: str
+    asset: str
+    partitions: tuple[str, ...]
+    digest: str
+    rows: int
+    source: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The address of the partitions together, such as `demand_features[2011-01..2011-04]`."""
+        keys = sorted(self.partitions)
+        return partition_address(self.asset, keys[0] if len(keys) == 1 else f"{keys[0]}..{keys[-1]}")
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """How one version was made: everything that is needed to trace, compare or reproduce it.
 
@@ -66,7 +93,12 @@ class Record:
         config: settings of the run that made it.
         environment: git commit, lock-file digest, Python and library versions.
         made_by: ids of the runs that made it, by system (`dagster_run_id`, `mlflow_run_id`, ...).
-        models: the fitted models that were made or read: origin, digest, SHA-256 of the file, MLflow ids.
+        models: the fitted models that were made or read: origin, digest, SHA-256 of the file, MLflow id.
+        datasets: what was read or made in which role; see `Use`.
+        params: what else settles the result, such as the transformations, as text.
+        metrics: figures, in float.
+        series: figures by a whole number, such as the error by hour of the day: name to number to figure.
+        checks: name of each check that was run on it, and whether it passed.
     """
 
     output: Version
@@ -77,6 +109,21 @@ class Record:
     environment: dict[str, Any]
     made_by: dict[str, str]
     models: tuple[dict[str, Any], ...] = ()
+    datasets: tuple[Use, ...] = ()
+    params: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    series: dict[str, dict[str, float]] = field(default_factory=dict)
+    checks: dict[str, bool] = field(default_factory=dict)
+
+    def at(self, version: int) -> Record:
+        """Return the record of what was published at a table version: a record that a commit holds cannot know its own."""
+        output = replace(self.output, version=version)
+        made = (self.output.asset, (self.output.partition,))
+        datasets = tuple(
+            replace(use, source={**use.source, "version": str(version)}) if (use.asset, use.partitions) == made else use
+            for use in self.datasets
+        )
+        return replace(self, output=output, datasets=datasets)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as JSON-ready values."""
@@ -89,6 +136,9 @@ class Record:
             "output": Version(**values["output"]),
             "inputs": tuple(Version(**item) for item in values["inputs"]),
             "models": tuple(values["models"]),
+            "datasets": tuple(
+                Use(**item | {"partitions": tuple(item["partitions"])}) for item in values.get("datasets", ())
+            ),
         }
         return cls(**(values | parts))
 

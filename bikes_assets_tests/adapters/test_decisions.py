@@ -56,7 +56,7 @@ def test_a_decision_is_an_event_with_reason_and_author(history):
 
     assert event.metadata["reason"].value == "the newest one is odd"
     assert event.metadata["pinned"].value.startswith("demand_model[2011-05]@")
-    assert event.metadata["who"].value
+    assert event.metadata["user"].value
     assert history.event("champion_pins", MONTH).metadata["lifted"].value is True
 
 

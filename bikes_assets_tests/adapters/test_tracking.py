@@ -165,51 +165,134 @@ def _experiment(uri):
     return experiment_of(client_of(uri), uri, "one")
 
 
-def test_a_dagster_run_has_one_parent_however_often_it_is_asked_for(tmp_path):
-    from bikes_assets.adapters.tracking import client_of, experiment_of, parent_run
+def resource(uri):
+    from bikes_assets.adapters.tracking import tracking_resource
+
+    return {"mlflow": tracking_resource(uri, "one", "http://m", "http://d", {})}
+
+
+def store(tmp_path):
+    """Return an empty store's address, its client and the id of the experiment `one`."""
+    from bikes_assets.adapters.tracking import client_of, experiment_of
 
     uri = f"sqlite:///{tmp_path}/store/mlflow.db"
     client = client_of(uri)
-    experiment = experiment_of(client, uri, "one")
-    run = dg.DagsterRun(job_name="job")
+    return uri, client, experiment_of(client, uri, "one")
 
-    first, second = (parent_run(client, uri, experiment, run, "http://127.0.0.1:3000") for _ in range(2))
 
-    assert first == second
-    assert parent_run(client, uri, experiment, dg.DagsterRun(job_name="job"), "") != first
+def test_a_dagster_run_has_one_parent_however_often_it_is_asked_for(tmp_path):
+    from bikes_assets.adapters.tracking import connect, parent_run
+
+    uri, _, _ = store(tmp_path)
+    runs = connect(uri, "one", "http://m", "http://d", {})
+    with dg.DagsterInstance.ephemeral() as instance:
+        one, other = (instance.add_run(dg.DagsterRun(job_name="job")) for _ in range(2))
+
+        first, second = (parent_run(runs, uri, instance, one) for _ in range(2))
+
+        assert first == second
+        assert parent_run(runs, uri, instance, other) != first
+        assert instance.get_run_by_id(one.run_id).tags["mlflow_run_id"] == first
 
 
 @pytest.mark.parametrize("uri", ["http://127.0.0.1:9", "sqlite:///{folder}"])
 def test_without_mlflow_the_data_goes_its_way(tmp_path, uri):
-    from bikes_assets.adapters.tracking import tracking_resource
+    from bikes_assets.adapters.tracking import backlog
 
     @dg.asset(required_resource_keys={"mlflow"})
     def thing(context: dg.AssetExecutionContext):
-        return context.resources.mlflow is None
+        return context.resources.mlflow.start("thing", 1)
 
     # a folder is no SQLite file, and nothing listens on port 9
-    resource = tracking_resource(uri.format(folder=tmp_path), "one", "http://m", "http://d")
-    result = dg.materialize([thing], resources={"mlflow": resource})
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = dg.materialize([thing], instance=instance, resources=resource(uri.format(folder=tmp_path)))
 
-    assert result.success
-    assert result.output_for_node("thing") is True
+        assert result.success
+        assert result.output_for_node("thing") == ""
+        assert backlog(instance)
+
+
+def test_what_comes_after_something_unlogged_keeps_its_turn(tmp_path):
+    """Were it logged at once, versions of a registered model would not be in the order in which models were made."""
+    from bikes_assets.adapters.tracking import mark_backlog
+
+    @dg.asset(required_resource_keys={"mlflow"})
+    def thing(context: dg.AssetExecutionContext):
+        return context.resources.mlflow.start("thing", 1)
+
+    uri, client, experiment = store(tmp_path)
+    with dg.DagsterInstance.ephemeral() as instance:
+        mark_backlog(instance)
+        result = dg.materialize([thing], instance=instance, resources=resource(uri))
+
+    assert result.output_for_node("thing") == ""
+    assert client.search_runs([experiment]) == []
 
 
 def test_the_parent_of_a_failed_dagster_run_is_failed_and_keeps_its_name(tmp_path):
     """dagster-mlflow would call it __ASSET_JOB, and ending MLflow's active run would call it FINISHED."""
-    from bikes_assets.adapters.tracking import client_of, experiment_of, tracking_resource
-
-    uri = f"sqlite:///{tmp_path}/store/mlflow.db"
 
     @dg.asset(required_resource_keys={"mlflow"})
     def thing(context: dg.AssetExecutionContext):
         raise ValueError("no")
 
-    result = dg.materialize(
-        [thing], resources={"mlflow": tracking_resource(uri, "one", "http://m", "http://d")}, raise_on_error=False
-    )
-    client = client_of(uri)
-    (parent,) = client.search_runs([experiment_of(client, uri, "one")])
+    uri, client, experiment = store(tmp_path)
+    result = dg.materialize([thing], resources=resource(uri), raise_on_error=False)
+    nested, parent = sorted(client.search_runs([experiment]), key=lambda run: "attempt" not in run.data.tags)
 
-    assert parent.info.status == "FAILED"
-    assert parent.info.run_name == f"dagster {result.run_id[:8]}"
+    assert (parent.info.status, parent.info.run_name) == ("FAILED", f"dagster {result.run_id[:8]}")
+    assert (nested.info.status, nested.info.run_name) == ("FAILED", "thing")
+    assert nested.data.tags["materialization"] == f"{result.run_id}/thing/1"
+    assert nested.data.tags["error"] == "ValueError: no"
+
+
+def test_each_attempt_is_a_run_of_its_own(tmp_path):
+    """One MLflow run for both would fail on the second: parameters there never change."""
+    tries = []
+
+    @dg.asset(required_resource_keys={"mlflow"})
+    def thing(context: dg.AssetExecutionContext):
+        tries.append(context.retry_number)
+        if len(tries) < 3:
+            raise dg.RetryRequested(max_retries=5)
+
+    uri, client, experiment = store(tmp_path)
+    result = dg.materialize([thing], resources=resource(uri))
+    runs = client.search_runs([experiment])
+    names = {run.info.run_name: run.info.status for run in runs}
+
+    # an asset without a record is no materialization of ours: its last attempt needs no run
+    assert names == {f"dagster {result.run_id[:8]}": "FINISHED", "thing": "FAILED", "thing attempt 2": "FAILED"}
+
+
+def test_fluent_calls_go_to_the_run_of_their_own_dagster_run(tmp_path):
+    """dagster-mlflow would give the inner run the outer one's, and leave it active afterwards."""
+    import mlflow
+
+    uri, client, experiment = store(tmp_path)
+
+    @dg.asset(required_resource_keys={"mlflow"})
+    def inner(context: dg.AssetExecutionContext):
+        with context.resources.mlflow.active():
+            mlflow.log_param("who", "inner")
+
+    @dg.asset(required_resource_keys={"mlflow"})
+    def outer(context: dg.AssetExecutionContext):
+        with context.resources.mlflow.active():
+            mlflow.log_param("before", "outer")
+            within.append(dg.materialize([inner], resources=resource(uri)).run_id)
+            mlflow.log_param("after", "outer")
+
+    within = []
+    result = dg.materialize([outer], resources=resource(uri))
+    params = {run.data.tags["dagster_run_id"]: run.data.params for run in client.search_runs([experiment])}
+
+    assert params == {result.run_id: {"before": "outer", "after": "outer"}, within[0]: {"who": "inner"}}
+    assert mlflow.active_run() is None
+
+
+def test_mlflows_stack_of_active_runs_is_where_it_is_looked_for():
+    """It is not public: should MLflow move it, fluent calls of one Dagster run could reach another one's."""
+    from mlflow.tracking import fluent
+
+    assert fluent._active_run_stack.get() == []

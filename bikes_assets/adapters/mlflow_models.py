@@ -1,0 +1,83 @@
+"""The lake's models in MLflow: a copy of each, and the aliases that say which one serves."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import TYPE_CHECKING, Any
+
+from bikes_assets.adapters import registry
+from bikes_assets.lineage.graph import parse_address
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mlflow import MlflowClient
+
+    from bikes_assets.adapters.lake import Lake, ModelFormat
+
+CHAMPION, CHALLENGER = "champion", "challenger"
+
+
+def log_copy(
+    client: MlflowClient, run_id: str, asset: str, estimator: Any, row: Mapping[str, str], trusted: Sequence[str]
+) -> str:
+    """Log a copy of a fitted estimator to the run that fitted it, and return the logged model's id.
+
+    Args:
+        client: client of the tracking store.
+        run_id: the nested run.
+        asset: asset that the model is of; the copy bears its name.
+        estimator: fitted scikit-learn estimator.
+        row: the model's row in its asset's table.
+        trusted: the types that its file may hold.
+    """
+    import pandas as pd
+
+    example = pd.read_json(io.StringIO(row["example"]), orient="table") if row["example"] else None
+    tags = {"digest": row["digest"], "sha256": row["sha256"]}
+    return registry.log_copy(client, run_id, estimator, name=asset, example=example, trusted=trusted, tags=tags)
+
+
+def copy_from_lake(client: MlflowClient, run_id: str, lake: Lake, models: ModelFormat, address: str) -> str:
+    """Log a copy of a model version of the lake, whose file is checked first; return the logged model's id."""
+    asset, partition, version = parse_address(address)
+    ((_, rows),) = lake.table(asset).read([str(partition)], int(str(version))).values()
+    (row,) = rows.to_pylist()
+    model = models.load(lake.load_file(row["sha256"]), {**json.loads(row["card"]), "origin": address})
+    return log_copy(client, run_id, asset, models.estimator(model), row, models.trusted)
+
+
+def set_aliases(lake: Lake, asset: str, partition: str, client: MlflowClient) -> list[str]:
+    """Have the registry's aliases follow the newest partition that says which model serves.
+
+    `champion` is the model that serves, `challenger` the newest other one that it was chosen from. A baseline is no
+    registered version: while it serves, there is no champion.
+
+    Args:
+        lake: where models lie.
+        asset: asset of which a partition was published; nothing is done unless it is the lake's `serving` one.
+        partition: the partition that was published; nothing is done unless it is the newest.
+        client: client of the tracking store.
+
+    Returns:
+        What was changed, in words.
+    """
+    if asset != lake.serving:
+        return []
+    published = lake.table(asset).published()
+    if not published or partition != max(published):
+        return []
+    record = published[partition].record
+    (model,) = record["models"]
+    name, chosen, _ = parse_address(model["origin"].removesuffix(" baseline"))
+    is_baseline = model["origin"].endswith(" baseline")
+    serves = None if is_baseline else registry.version_of(client, name, sha256=model["sha256"])
+    candidates = {item["partition"]: item for item in record["inputs"] if item["asset"] == name}
+    losers = sorted(key for key in candidates if is_baseline or key != chosen)
+    lost = None
+    if losers:
+        newest = candidates[losers[-1]]
+        commit = lake.table(name).published(int(newest["version"]))[newest["partition"]]
+        lost = registry.version_of(client, name, sha256=commit.record["models"][0]["sha256"])
+    return registry.set_aliases(client, name, {CHAMPION: serves, CHALLENGER: lost})

@@ -1,0 +1,204 @@
+"""MLflow's side of Dagster's runs: a parent run for each, a nested run for each attempt to materialize something.
+
+All that is written is made of Dagster's events and their records, by explicit run ids, and writing it twice changes nothing:
+so the same functions serve a run at work and `adapters.sync`, which writes later what MLflow did not take then.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bikes_assets.adapters import metadata, registry
+from bikes_assets.adapters.attempts import attempt_key
+from bikes_assets.lineage.graph import Record, parse_address, partition_address
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    import dagster as dg
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+    from bikes_assets.lineage.schema import Schema
+
+PARENT = "mlflow.parentRunId"
+RUN = "dagster_run_id"
+KEY = "materialization"
+"""Tag of a nested run: the attempt that it stands for (see `attempts.attempt_key`)."""
+
+_PARAM = 6_000
+"""Characters that MLflow takes of a parameter's value."""
+
+
+@dataclass(frozen=True, slots=True)
+class MlflowRuns:
+    """Writes and finds MLflow's runs of Dagster's runs.
+
+    Attributes:
+        client: client of the tracking store.
+        experiment_id: experiment of all runs.
+        schemas: declared columns of each table, by asset.
+        dagster_url: where people open Dagster.
+        mlflow_url: where people open MLflow.
+    """
+
+    client: MlflowClient
+    experiment_id: str
+    schemas: Mapping[str, Schema]
+    dagster_url: str
+    mlflow_url: str
+
+    def of(self, run_id: str) -> list[Run]:
+        """Return the runs of a Dagster run, parent and nested ones, oldest first."""
+        found = self.client.search_runs([self.experiment_id], f"tags.{RUN} = '{run_id}'", max_results=1000)
+        return sorted(found, key=lambda run: (run.info.start_time, run.info.run_id))
+
+    def create_parent(self, run: dg.DagsterRun, start: float | None = None) -> str:
+        """Create the run of a Dagster run; the caller has looked that there is none."""
+        partition = run.tags.get("dagster/partition")
+        tags = {
+            RUN: run.run_id,
+            "dagster.url": f"{self.dagster_url}/runs/{run.run_id}",
+            "mlflow.source.name": "bikes_assets",
+        }
+        name = f"dagster {run.run_id[:8]}" + (f" [{partition}]" if partition else "")
+        return self.client.create_run(self.experiment_id, _milliseconds(start), tags, name).info.run_id
+
+    def create(self, parent: str, run: dg.DagsterRun, step_key: str, number: int, start: float | None = None) -> str:
+        """Create the nested run of an attempt; the caller has looked that there is none."""
+        partition = run.tags.get("dagster/partition")
+        page = f"{self.dagster_url}/assets/{step_key}" + (f"?partition={partition}" if partition else "")
+        tags = {
+            PARENT: parent,
+            RUN: run.run_id,
+            KEY: attempt_key(run.run_id, step_key, number),
+            "asset": step_key,
+            "partition": partition or "",
+            "attempt": str(number),
+            "dagster.url": page,
+            "mlflow.source.name": "bikes_assets",
+        }
+        name = partition_address(step_key, partition) + (f" attempt {number}" if number > 1 else "")
+        return self.client.create_run(self.experiment_id, _milliseconds(start), tags, name).info.run_id
+
+    def finish(self, run_id: str, record: Record, at: float, model_id: str = "") -> int:
+        """Write a record to its nested run, register the model that it fitted, and end the run.
+
+        Args:
+            run_id: the nested run.
+            record: what was published.
+            at: when, Unix seconds: figures bear this time, so that writing them again adds none.
+            model_id: the logged model of what it fitted; "" where it fitted none.
+
+        Returns:
+            The registered version of what it fitted, 0 where it fitted none.
+        """
+        from mlflow.entities import DatasetInput, InputTag, LoggedModelInput, Metric, Param, RunTag
+
+        from bikes_assets.adapters.mlflow_source import dataset_entity
+
+        inputs = [
+            DatasetInput(
+                dataset_entity(use, self.schemas.get(use.asset)), [InputTag("mlflow.data.context", use.context)]
+            )
+            for use in record.datasets
+        ]
+        models = [LoggedModelInput(self._model_id(item)) for item in record.models if item["origin"]]
+        _again(lambda: self.client.log_inputs(run_id, inputs, [item for item in models if item.model_id]))
+        judged = next((use for use in record.datasets if use.context == "validation"), None)
+        link: dict[str, Any] = {"dataset_name": judged.name, "dataset_digest": judged.digest} if judged else {}
+        link |= {"model_id": model_id} if model_id else {}
+        now = int(at * 1000)
+        figures = [Metric(name, value, now, 0, **link) for name, value in record.metrics.items()]
+        figures += [
+            Metric(name, value, now, int(step), **link)
+            for name, series in record.series.items()
+            for step, value in series.items()
+        ]
+        params = {**{f"config.{name}": value for name, value in record.config.items()}, **record.params}
+        _again(
+            lambda: self.client.log_batch(
+                run_id,
+                figures,
+                [Param(name, str(value)[:_PARAM]) for name, value in params.items()],
+                [RunTag(name, value) for name, value in registry.fitting(_tags(record)).items()],
+            )
+        )
+        version = (
+            registry.register(self.client, model_id, run_id, name=record.output.asset, tags=_version_tags(record))
+            if model_id
+            else 0
+        )
+        self.client.set_terminated(run_id, "FINISHED", now)
+        return version
+
+    def end(self, run_id: str, status: str, at: float | None = None, error: str = "") -> None:
+        """End a run that published nothing, or a parent."""
+        if error:
+            self.client.set_tag(run_id, "error", error)
+        self.client.set_terminated(run_id, status, _milliseconds(at))
+
+    def url(self, run_id: str) -> str:
+        """Return the address of a run's page."""
+        return f"{self.mlflow_url}/#/experiments/{self.experiment_id}/runs/{run_id}"
+
+    def _model_id(self, model: Mapping[str, Any]) -> str:
+        """Return the logged model of a record's model, which may have been logged after the record was written."""
+        if model["mlflow_model_id"]:
+            return model["mlflow_model_id"]
+        name = parse_address(model["origin"].removesuffix(" baseline"))[0]
+        version = registry.version_of(self.client, name, sha256=model["sha256"])
+        return str(self.client.get_model_version(name, str(version)).model_id) if version else ""
+
+
+def _tags(record: Record) -> dict[str, str]:
+    output = record.output
+    return {
+        "table_version": str(output.version),
+        "address": output.address,
+        "digest": output.digest,
+        "code_version": record.code_version,
+        "git_commit": record.environment["git_commit"],
+        "mlflow.note.content": metadata.note(record),
+        **{f"check.{name}": "passed" if passed else "failed" for name, passed in record.checks.items()},
+    }
+
+
+def _version_tags(record: Record) -> dict[str, str | list[str]]:
+    """Return what a registered version is tagged with: what it is, and what it was made of."""
+    (model,) = (item for item in record.models if not item["origin"])
+    return {
+        "address": record.output.address,
+        "asset": record.output.asset,
+        "partition": str(record.output.partition),
+        "digest": record.output.digest,
+        "sha256": model["sha256"],
+        RUN: record.made_by["dagster_run_id"],
+        "code_version": record.code_version,
+        "inputs": [f"{item.address} {item.digest}" for item in record.inputs],
+        **{use.context: f"{use.name} {use.digest}" for use in record.datasets},
+    }
+
+
+def _milliseconds(seconds: float | None) -> int | None:
+    return None if seconds is None else int(seconds * 1000)
+
+
+def _again(call: Callable[[], Any], attempts: int = 5) -> None:
+    """Call MLflow, again when its SQL store met another writer's row: of eight writers one may lose a dataset otherwise."""
+    from mlflow.exceptions import MlflowException
+
+    for attempt in range(attempts):
+        try:
+            call()
+        except MlflowException as error:
+            if attempt + 1 == attempts or not any(
+                sign in str(error) for sign in ("UNIQUE", "IntegrityError", "locked")
+            ):
+                raise
+            time.sleep(random.uniform(0, 0.1))
+        else:
+            return

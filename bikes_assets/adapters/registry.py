@@ -1,0 +1,398 @@
+"""Copies of fitted estimators in MLflow: logged with a manifest of their files, registered once, loaded without trust in them.
+
+The manifest of a copy is the digest of its files' names and SHA-256. It stands on the logged model beside the list of files,
+and on the registered version; whoever keeps it elsewhere can pass it in. What a copy's MLmodel says is for MLflow's own
+loaders: nothing here obeys it.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlparse
+
+from bikes_assets.lineage import model_file
+from bikes_assets.lineage.digest import combined_digest, file_digest
+from bikes_assets.lineage.errors import DigestError, ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel
+    from mlflow.entities.model_registry import ModelVersion
+
+MODEL_FILE = "model.skops"
+MAX_BYTES = model_file.MAX_BYTES
+MAX_TAG_LENGTH = 8_000
+"""Longest tag, the shortest limit of MLflow's entities: 8,000 on runs, 100,000 in the registry."""
+
+
+def log_copy(
+    client: MlflowClient,
+    run_id: str,
+    estimator: Any,
+    *,
+    name: str,
+    example: Any,
+    trusted: Sequence[str],
+    tags: Mapping[str, str | Sequence[str]],
+) -> str:
+    """Log a copy of a fitted estimator as an MLflow model of a run, and return its id.
+
+    It has skops format, pinned requirements, a signature and an example, so that MLflow's own tools can serve it. It is READY
+    once all files are uploaded, PENDING when this process was killed before, FAILED when MLflow refused.
+
+    Args:
+        client: client of the tracking store.
+        run_id: run that it is an output of.
+        estimator: fitted scikit-learn estimator.
+        name: name of the logged model.
+        example: a handful of input rows, a pandas frame.
+        trusted: the types that its file may hold.
+        tags: what it was made from; see `fitting`.
+
+    Raises:
+        ModelError: the estimator holds a type that is not trusted.
+    """
+    from mlflow.entities import LoggedModelOutput
+
+    content = model_file.dumps(estimator, trusted)
+    experiment_id = client.get_run(run_id).info.experiment_id
+    model = client.create_logged_model(experiment_id, name, run_id, tags=fitting(tags))
+    try:
+        client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+        with TemporaryDirectory() as folder:
+            _write_copy(Path(folder), model, content, estimator, example, trusted)
+            files = {path.name: file_digest(path.read_bytes()) for path in Path(folder).iterdir()}
+            known = {"manifest": _manifest(files), "files": json.dumps(files, sort_keys=True)}
+            client.set_logged_model_tags(model.model_id, known | {"copy_sha256": files[MODEL_FILE]})
+            client.log_model_artifacts(model.model_id, folder)
+    except BaseException:
+        client.finalize_logged_model(model.model_id, "FAILED")
+        raise
+    client.finalize_logged_model(model.model_id, "READY")
+    return model.model_id
+
+
+def checked(client: MlflowClient, model_id: str, *, manifest: str | None = None) -> dict[str, bytes]:
+    """Return the files of a logged model by name, after checking that they are those that were uploaded.
+
+    Args:
+        client: client of the tracking store.
+        model_id: the logged model.
+        manifest: what it must be, from a registered version or a record; by default what the logged model itself says.
+
+    Raises:
+        ModelError: its upload never ended, it has no manifest, or a path that does not stay in its folder.
+        DigestError: a file is missing, more or changed.
+    """
+    return _checked(client, client.get_logged_model(model_id), manifest)
+
+
+def register(
+    client: MlflowClient, model_id: str, run_id: str, *, name: str, tags: Mapping[str, str | Sequence[str]]
+) -> int:
+    """Return the version of a registered model that stands for a logged model; it is created when there is none.
+
+    A version stands for it when it was made of it, or has the same tags `digest` and `address`. The registered model is
+    created at its first version. Of two processes that do this at once, the later one gives way.
+
+    Args:
+        client: client of the registry.
+        model_id: the logged model; checked first.
+        run_id: run that it is an output of.
+        name: registered model.
+        tags: what it was made from; see `fitting`.
+
+    Raises:
+        ModelError, DigestError: the logged model is not what was uploaded; see `checked`.
+    """
+    model = client.get_logged_model(model_id)
+    _checked(client, model)
+    stated = fitting(tags)
+    # a version of one logged model or address has one digest, which few versions share: one search finds either
+    wanted = {"digest": stated["digest"]} if "digest" in stated else {"mlflow_model_id": model_id}
+
+    def first() -> ModelVersion | None:
+        same = [
+            version
+            for version in _versions(client, name, wanted)
+            if version.tags.get("mlflow_model_id") == model_id
+            or ("address" in stated and version.tags.get("address") == stated["address"])
+        ]
+        return min(same, key=lambda version: int(version.version), default=None)
+
+    standing = first()
+    if standing is None:
+        _create_registered_model(client, name)
+        stated |= {key: model.tags[key] for key in ("manifest", "copy_sha256")} | {"mlflow_model_id": model_id}
+        # a source of the form models:/ID would be looked up in whatever store MLflow's global state names
+        made = client.create_model_version(name, model.artifact_location, run_id, tags=stated, model_id=model_id)
+        standing = first() or made
+        if int(standing.version) == int(made.version):
+            links = json.loads(model.tags.get("mlflow.modelVersions", "[]"))
+            links.append({"name": name, "version": int(made.version)})
+            client.set_logged_model_tags(
+                model_id, {"mlflow.modelVersions": json.dumps(links)}
+            )  # MLflow's page shows it
+            return int(made.version)
+        client.delete_model_version(name, str(made.version))
+    if standing.tags["mlflow_model_id"] != model_id:
+        checked(client, standing.tags["mlflow_model_id"], manifest=standing.tags["manifest"])
+    return int(standing.version)
+
+
+def version_of(client: MlflowClient, name: str, **tags: str) -> int | None:
+    """Return the first version of a registered model that has all these tags, None when there is none."""
+    return min((int(version.version) for version in _versions(client, name, tags)), default=None)
+
+
+def set_aliases(client: MlflowClient, name: str, aliases: Mapping[str, int | None]) -> list[str]:
+    """Point aliases of a registered model at versions, and return what changed, such as `champion: 3 -> 4`.
+
+    An alias that is right already costs no call; None removes it.
+
+    Raises:
+        ModelError: there is no such registered model or version.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        now = {alias: int(version) for alias, version in client.get_registered_model(name).aliases.items()}
+        changes = {alias: version for alias, version in aliases.items() if now.get(alias) != version}
+        for alias, version in changes.items():
+            if version is None:
+                client.delete_registered_model_alias(name, alias)
+            else:
+                client.set_registered_model_alias(name, alias, str(version))
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        raise ModelError(f"aliases of {name}: {error.message}; register the model first") from error
+    return [f"{alias}: {now.get(alias, 'none')} -> {version or 'none'}" for alias, version in changes.items()]
+
+
+def load_copy(
+    client: MlflowClient, name: str, version_or_alias: int | str, *, trusted: Sequence[str], manifest: str | None = None
+) -> Any:
+    """Return the estimator of a registered version from MLflow's copy, for those who have MLflow and no lake.
+
+    Nothing that the copy says of itself is obeyed: its files are compared with the manifest, then one file, whose name and
+    format are fixed here, is read with the types that are passed in. Against one who can write to MLflow's database as well,
+    pass the manifest from a record of your own; without it such a one can put another model there, but run no code.
+
+    Args:
+        client: client of the registry.
+        name: registered model.
+        version_or_alias: a version, or an alias such as `champion`.
+        trusted: the types that its file may hold.
+        manifest: the manifest that it must have; by default what the version says.
+
+    Raises:
+        ModelError: there is no such version, it was not registered by this project, or its file holds what is not trusted.
+        DigestError: a file is missing, more or changed.
+    """
+    version = _version(client, name, version_or_alias)
+    expected, model_id = manifest or version.tags.get("manifest"), version.tags.get("mlflow_model_id")
+    if not expected or not model_id:
+        raise ModelError(f"{name}@{version.version} has no tags 'manifest' and 'mlflow_model_id'; register it again")
+    files = checked(client, model_id, manifest=expected)
+    if MODEL_FILE not in files:
+        raise ModelError(f"{name}@{version.version}: found no {MODEL_FILE} among {', '.join(files)}; log it again")
+    try:
+        return model_file.loads(files[MODEL_FILE], trusted)
+    except ModelError as error:
+        raise ModelError(f"{name}@{version.version}, {MODEL_FILE}: {error}") from error
+
+
+def fitting(tags: Mapping[str, str | Sequence[str]]) -> dict[str, str]:
+    """Return tags as texts that MLflow takes: a list is joined, and what does not fit is counted (`and 7 more`)."""
+    return {
+        key: _cut(value) if isinstance(value, str) else _joined([str(item) for item in value])
+        for key, value in tags.items()
+    }
+
+
+def _cut(text: str) -> str:
+    if len(text) <= MAX_TAG_LENGTH:
+        return text
+    kept = MAX_TAG_LENGTH - 40
+    return f"{text[:kept]} and {len(text) - kept:,} more characters"
+
+
+def _joined(items: list[str]) -> str:
+    text, kept = ", ".join(items), len(items)
+    while len(text) > MAX_TAG_LENGTH:
+        kept -= 1
+        text = ", ".join([*items[:kept], f"and {len(items) - kept:,} more"])
+    return text
+
+
+@cache
+def requirements() -> tuple[str, ...]:
+    """Return what a copy needs to be loaded, at this environment's versions."""
+    from importlib.metadata import version
+
+    return tuple(f"{name}=={version(name)}" for name in ("scikit-learn", "skops", "numpy", "pandas"))
+
+
+def _write_copy(
+    folder: Path, logged: LoggedModel, content: bytes, estimator: Any, example: Any, trusted: Sequence[str]
+) -> None:
+    """Write what MLflow's scikit-learn flavor would write; it would load the file again twice to look at it."""
+    import platform
+
+    import sklearn
+    from mlflow import pyfunc
+    from mlflow.models import Model, convert_input_example_to_serving_input, infer_signature
+
+    served = convert_input_example_to_serving_input(example) or ""
+    model = Model(
+        artifact_path=logged.artifact_location,
+        run_id=logged.source_run_id,
+        model_uuid=logged.model_id,
+        model_id=logged.model_id,
+        signature=infer_signature(example, estimator.predict(example)),
+        saved_input_example_info={
+            "artifact_path": "input_example.json",
+            "pandas_orient": "split",
+            "serving_input_path": "serving_input_example.json",
+            "type": "dataframe",
+        },
+    )
+    pyfunc.add_to_model(
+        model,
+        loader_module="mlflow.sklearn",
+        model_path=MODEL_FILE,
+        python_env="python_env.yaml",
+        predict_fn="predict",
+    )
+    model.add_flavor(
+        "sklearn",
+        pickled_model=MODEL_FILE,
+        sklearn_version=sklearn.__version__,
+        serialization_format="skops",
+        code=None,
+        skops_trusted_types=list(trusted),
+    )
+    (folder / MODEL_FILE).write_bytes(content)
+    (folder / "serving_input_example.json").write_text(served)
+    (folder / "input_example.json").write_text(json.dumps(json.loads(served)["dataframe_split"]))
+    (folder / "requirements.txt").write_text("\n".join(requirements()))
+    (folder / "python_env.yaml").write_text(
+        f"python: {platform.python_version()}\ndependencies:\n- -r requirements.txt\n"
+    )
+    model.save(str(folder / "MLmodel"))
+
+
+def _manifest(files: Mapping[str, str]) -> str:
+    return combined_digest(part for path in sorted(files) for part in (path, files[path]))
+
+
+def _difference(found: Mapping[str, str], uploaded: str) -> str:
+    """Return what is not as it was uploaded; the list of files is for the message alone, the manifest has decided."""
+    try:
+        known: dict[str, str] = dict(json.loads(uploaded))
+    except (ValueError, TypeError):
+        known = {}
+    more, fewer = sorted(found.keys() - known.keys()), sorted(known.keys() - found.keys())
+    changed = sorted(path for path in found.keys() & known.keys() if found[path] != known[path])
+    parts = [
+        f"{what} {', '.join(paths)}"
+        for what, paths in (("found more:", more), ("missing:", fewer), ("changed:", changed))
+        if paths
+    ]
+    return "; ".join(parts) or "its manifest is not the one expected, and its own list of files agrees with its files"
+
+
+def _checked(client: MlflowClient, model: LoggedModel, manifest: str | None = None) -> dict[str, bytes]:
+    culprit = f"MLflow model {model.model_id}"
+    if model.status != "READY":
+        raise ModelError(
+            f"{culprit}: found status {model.status}, expected READY: its upload did not end; log it again"
+        )
+    expected = manifest or model.tags.get("manifest")
+    if not expected:
+        raise ModelError(f"{culprit}: found no tag 'manifest', so nothing says what was uploaded; log it again")
+    try:
+        files = _stored(client, model)
+    except ModelError as error:
+        raise ModelError(f"{culprit}: {error}") from error
+    found = {path: file_digest(content) for path, content in files.items()}
+    if _manifest(found) != expected:
+        raise DigestError(f"{culprit}: {_difference(found, model.tags.get('files', ''))}; log it again")
+    return files
+
+
+def _stored(client: MlflowClient, model: LoggedModel) -> dict[str, bytes]:
+    """Return the files that the store has of a model, by path; paths and sizes are looked at before a file is opened."""
+    place = urlparse(model.artifact_location)
+    if place.scheme in ("", "file"):
+        return _files(Path(unquote(place.path)))
+    from mlflow.artifacts import download_artifacts
+
+    size = 0
+    for path, bytes_of_file in _listed(client, model.model_id):
+        parts = PurePosixPath(path)
+        if parts.is_absolute() or ".." in parts.parts or "\\" in path:
+            raise ModelError(f"found path {path!r}, which leaves the model's folder")
+        size += bytes_of_file
+    _check_size(size)
+    with TemporaryDirectory() as folder:
+        return _files(
+            Path(download_artifacts(model.artifact_location, dst_path=folder, tracking_uri=client.tracking_uri))
+        )
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    """Return a folder's files by path; links are not followed."""
+    paths = sorted(folder.rglob("*"))
+    for path in paths:
+        if path.is_symlink() or not (path.is_dir() or path.is_file()):
+            raise ModelError(f"found {path.relative_to(folder)}, which is a link or no file, expected a file")
+    files = [path for path in paths if path.is_file()]
+    _check_size(sum(path.stat().st_size for path in files))
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def _check_size(size: int) -> None:
+    if size > MAX_BYTES:
+        raise ModelError(f"found {size:,} bytes, expected at most {MAX_BYTES:,}")
+
+
+def _listed(client: MlflowClient, model_id: str, folder: str | None = None) -> Iterator[tuple[str, int]]:
+    for item in client.list_logged_model_artifacts(model_id, folder):
+        if item.is_dir:
+            yield from _listed(client, model_id, item.path)
+        else:
+            yield item.path, item.file_size or 0
+
+
+def _versions(client: MlflowClient, name: str, tags: Mapping[str, str]) -> list[ModelVersion]:
+    wanted = "".join(f" and tags.`{key}` = '{value}'" for key, value in tags.items())
+    return list(client.search_model_versions(f"name = '{name}'{wanted}"))
+
+
+def _version(client: MlflowClient, name: str, version_or_alias: int | str) -> ModelVersion:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        if str(version_or_alias).isdecimal():
+            return client.get_model_version(name, str(version_or_alias))
+        return client.get_model_version_by_alias(name, str(version_or_alias))
+    except MlflowException as error:
+        raise ModelError(f"{name}@{version_or_alias}: {error.message}") from error
+
+
+def _create_registered_model(client: MlflowClient, name: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise

@@ -1,0 +1,363 @@
+"""Agreement: what Dagster's event log says is what the lake holds and what MLflow shows. Doing it twice changes nothing.
+
+The event log is the outbox: what MLflow did not take while a run was at work is written from the events' records, in their
+order, once.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from bikes_assets.adapters import metadata, registry
+from bikes_assets.adapters.attempts import Attempt, attempts_of, ended
+from bikes_assets.adapters.mlflow_models import copy_from_lake, set_aliases
+from bikes_assets.adapters.mlflow_runs import KEY, PARENT
+from bikes_assets.adapters.tracking import backlog, clear_backlog, one_by_one
+from bikes_assets.lineage.errors import LineageError
+from bikes_assets.lineage.graph import Record, Version, partition_address
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from mlflow.entities import Run
+
+    from bikes_assets.adapters.delta import Commit
+    from bikes_assets.adapters.lake import Lake, ModelFormat
+    from bikes_assets.adapters.mlflow_runs import MlflowRuns
+
+_AT_WORK = (dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
+_OVER = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
+_DECISION_SECONDS = 30
+WORKER = "bikes_assets/worker"
+"""Tag of a Dagster run: process id of what executes it, where Dagster's own events do not tell."""
+
+
+@dataclass
+class Agreement:
+    """What was done to bring everything into agreement.
+
+    Attributes:
+        done: what was done, in words.
+        left: what could not be done, and why.
+    """
+
+    done: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """What is to agree.
+
+    Attributes:
+        instance: Dagster's instance.
+        lake: where tables and models lie.
+        models: how models are written.
+        assets: the lake's assets.
+        connect: returns the writer of MLflow's runs, or raises TrackingError.
+        tracking_uri: MLflow's store or server.
+    """
+
+    instance: dg.DagsterInstance
+    lake: Lake
+    models: ModelFormat
+    assets: Sequence[str]
+    connect: Callable[[], MlflowRuns]
+    tracking_uri: str
+
+
+def sync(pipeline: Pipeline, since: float | None = None) -> Agreement:
+    """Bring run states, events and MLflow into agreement.
+
+    Args:
+        pipeline: what is to agree.
+        since: only Dagster runs that changed after this time, Unix seconds; None for all of them.
+
+    Returns:
+        What was done and what is left.
+    """
+    from filelock import FileLock
+
+    agreement = Agreement()
+    with FileLock(Path(pipeline.instance.root_directory) / ".bikes_sync.lock", timeout=600):
+        unlogged = backlog(pipeline.instance)
+        agreement.done += end_abandoned(pipeline.instance)
+        recovered, missing = recover_events(pipeline, since)
+        agreement.done += recovered
+        agreement.left += missing
+        try:
+            runs = pipeline.connect()
+            _log_runs(pipeline, runs, since, agreement)
+            agreement.done += _aliases(pipeline, runs)
+        except Exception as error:  # noqa: BLE001 - whatever MLflow raises: the rest is done, and this is said
+            agreement.left.append(f"MLflow: {error}")
+        if not agreement.left and unlogged == backlog(pipeline.instance):
+            clear_backlog(pipeline.instance)
+    return agreement
+
+
+def is_due(instance: dg.DagsterInstance, since: float) -> bool:
+    """Return whether something happened after a time that may not agree yet; cheap enough to ask every minute."""
+    if backlog(instance) or instance.get_runs_count(dg.RunsFilter(statuses=list(_AT_WORK))):
+        return True
+    return instance.get_runs_count(_filter(since)) > 0
+
+
+def end_abandoned(instance: dg.DagsterInstance) -> list[str]:
+    """End every Dagster run whose process is gone, as failed, or as canceled where that was asked for."""
+    done: list[str] = []
+    for run in instance.get_runs(dg.RunsFilter(statuses=list(_AT_WORK))):
+        worker = _worker(instance, run)
+        if worker is None or _alive(*worker):
+            continue
+        message = f"The process that executed the run is gone (pid {worker[0]})."
+        if run.status == dg.DagsterRunStatus.CANCELING:
+            instance.report_run_canceled(run, message)
+        else:
+            instance.report_run_failed(run, message)
+        done.append(f"Dagster run {run.run_id}: its process is gone, so it has ended")
+    return done
+
+
+def recover_events(pipeline: Pipeline, since: float | None = None) -> tuple[list[str], list[str]]:
+    """Report what was committed to the lake and never reached the event log: its process was killed in between.
+
+    Args:
+        pipeline: what is to agree.
+        since: only what was committed or reported since an hour before this time, Unix seconds; None for all.
+
+    Returns:
+        What was reported, and events whose table version the lake does not hold.
+    """
+    done: list[str] = []
+    left: list[str] = []
+    after = since - 3600 if since else 0.0
+    for asset in pipeline.assets:
+        table = pipeline.lake.table(asset)
+        commits = {commit.version: commit for commit in table.commits()}
+        known = _reported(pipeline.instance, asset, after)
+        left += [
+            f"{address}: the event log names it, and the lake does not hold it; restore {table.uri}"
+            for version, address in known.items()
+            if version not in commits
+        ]
+        newest = {commit.partition: commit.version for commit in commits.values()}
+        for version in sorted(commits.keys() - known.keys()):
+            commit = commits[version]
+            if commit.time < after or not _is_over(pipeline.instance, commit):
+                continue
+            record = Record.from_dict(commit.record).at(version)
+            _report(pipeline, record, is_present=newest[commit.partition] == version)
+            done.append(f"{record.output.address}: was committed, and is now in the event log")
+    return done, left
+
+
+def _log_runs(pipeline: Pipeline, runs: MlflowRuns, since: float | None, agreement: Agreement) -> None:
+    """Have MLflow's runs agree with Dagster's, in the order in which things were published."""
+    over = pipeline.instance.get_runs(_filter(since), ascending=True)
+    unlogged: list[tuple[Attempt, str, dg.DagsterRun]] = []
+    parents: list[tuple[dg.DagsterRun, str, str]] = []
+    for run in over:
+        attempts = [item for item in attempts_of(pipeline.instance, run.run_id) if item.step_key in pipeline.assets]
+        status = str(ended(run))
+        wanted = {item.key: item for item in attempts if item.status(status)}
+        if not wanted and not attempts:
+            continue
+        with one_by_one(pipeline.tracking_uri):
+            found = _without_doubles(runs, runs.of(run.run_id), agreement)
+            parent = next((item.info for item in found if PARENT not in item.data.tags), None)
+            nested = {item.data.tags[KEY]: item.info for item in found if KEY in item.data.tags}
+            if parent is None and not wanted:
+                continue
+            parent_id = parent.run_id if parent else runs.create_parent(run, attempts[0].start)
+            if run.tags.get("mlflow_run_id") != parent_id:
+                pipeline.instance.add_run_tags(run.run_id, {"mlflow_run_id": parent_id})
+            for key, attempt in wanted.items():
+                info = nested.get(key)
+                if info and info.status == attempt.status(status):
+                    continue
+                run_id = (
+                    info.run_id
+                    if info
+                    else runs.create(parent_id, run, attempt.step_key, attempt.number, attempt.start)
+                )
+                if attempt.record:
+                    unlogged.append((attempt, run_id, run))
+                else:
+                    runs.end(run_id, str(attempt.status(status)), attempt.end, attempt.error)
+                    agreement.done.append(f"MLflow: {_named(attempt, run)} has ended as {attempt.status(status)}")
+            if parent is None or parent.status != status:
+                parents.append((run, parent_id, status))
+            for key in nested.keys() - wanted.keys():
+                runs.client.delete_run(nested[key].run_id)
+                agreement.done.append(f"MLflow: run {nested[key].run_id} stood for nothing and is deleted")
+    for attempt, run_id, run in sorted(unlogged, key=lambda item: item[0].published):
+        try:
+            _log(pipeline, runs, attempt, run_id)
+        except LineageError as error:
+            agreement.left.append(f"{_named(attempt, run)}: {error}")
+        else:
+            agreement.done.append(f"MLflow: {_named(attempt, run)} is logged")
+    for run, parent_id, status in parents:
+        runs.end(parent_id, status, _end_time(pipeline.instance, run))
+        agreement.done.append(f"MLflow: Dagster run {run.run_id} has ended as {status}")
+
+
+def _log(pipeline: Pipeline, runs: MlflowRuns, attempt: Attempt, run_id: str) -> None:
+    """Write an attempt's record to its run, and say in the event log where it is, unless the event itself does."""
+    record = attempt.record
+    assert record  # noqa: S101 - only those with a record are logged
+    fitted = next((item for item in record.models if not item["origin"]), None)
+    model_id = ""
+    if fitted:
+        model_id = fitted["mlflow_model_id"] or _copied(runs, run_id, fitted["sha256"])
+        if not model_id:
+            model_id = copy_from_lake(runs.client, run_id, pipeline.lake, pipeline.models, record.output.address)
+    version = runs.finish(run_id, record, attempt.published, model_id)
+    if record.made_by.get("mlflow_run_id") == run_id:
+        return
+    values: dict[str, Any] = {"mlflow_run": dg.MetadataValue.url(runs.url(run_id)), "address": record.output.address}
+    if version:
+        values["mlflow_model_version"] = version
+    pipeline.instance.report_runless_asset_event(
+        dg.AssetObservation(
+            record.output.asset,
+            partition=record.output.partition,
+            description="Logged in MLflow after the fact.",
+            metadata=values,
+        )
+    )
+
+
+def _copied(runs: MlflowRuns, run_id: str, sha256: str) -> str:
+    """Return the whole copy that an earlier, interrupted attempt to log left at a run, "" where there is none."""
+    outputs = runs.client.get_run(run_id).outputs
+    for output in outputs.model_outputs if outputs else ():
+        model = runs.client.get_logged_model(output.model_id)
+        if model.tags.get("sha256") == sha256:
+            try:
+                registry.checked(runs.client, output.model_id)
+            except LineageError:  # its upload never ended
+                continue
+            return output.model_id
+    return ""
+
+
+def _without_doubles(runs: MlflowRuns, found: Iterable[Run], agreement: Agreement) -> list[Run]:
+    """Return one run for each attempt and one parent, the rest deleted: a server killed in answering may leave two."""
+    kept: dict[str, Run] = {}
+    for run in sorted(found, key=lambda item: (item.info.status != "FINISHED", item.info.start_time)):
+        key = run.data.tags.get(KEY, "")
+        if key not in kept:
+            kept[key] = run
+            continue
+        runs.client.delete_run(run.info.run_id)
+        agreement.done.append(f"MLflow: run {run.info.run_id} was a second one of {key or 'its parent'} and is deleted")
+    if "" in kept:
+        parent = kept[""].info.run_id
+        for run in kept.values():
+            if PARENT in run.data.tags and run.data.tags[PARENT] != parent:
+                runs.client.set_tag(run.info.run_id, PARENT, parent)
+    return list(kept.values())
+
+
+def _aliases(pipeline: Pipeline, runs: MlflowRuns) -> list[str]:
+    serving = pipeline.lake.serving
+    if serving not in pipeline.assets:
+        return []
+    published = pipeline.lake.table(serving).published()
+    return set_aliases(pipeline.lake, serving, max(published), runs.client) if published else []
+
+
+def _filter(since: float | None) -> dg.RunsFilter:
+    from datetime import UTC, datetime
+
+    after = datetime.fromtimestamp(since, UTC) if since else None
+    return dg.RunsFilter(statuses=list(_OVER), updated_after=after)
+
+
+def _worker(instance: dg.DagsterInstance, run: dg.DagsterRun) -> tuple[int, float] | None:
+    """Return the process that executes a run, and a time at which it did; None while it is not known."""
+    if WORKER in run.tags:
+        pid, _, at = run.tags[WORKER].partition("@")
+        return int(pid), float(at)
+    records = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT).records
+    for record in records:
+        entry = record.event_log_entry
+        pid = getattr(entry.get_dagster_event().event_specific_data, "metadata", {}).get("pid")
+        if pid is not None:
+            return int(str(pid.value)), entry.timestamp
+    return None
+
+
+def _alive(pid: int, at: float) -> bool:
+    """Return whether the process that had this id at a time is still there; ids are given anew."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        return process.create_time() <= at + 1 and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _reported(instance: dg.DagsterInstance, asset: str, after: float) -> dict[int | str, str]:
+    """Return address by table version of what the event log says was published of an asset after a time."""
+    wanted = dg.AssetRecordsFilter(dg.AssetKey(asset), after_timestamp=after or None)
+    known: dict[int | str, str] = {}
+    for fetch, event in (
+        (instance.fetch_materializations, "asset_materialization"),
+        (instance.fetch_observations, "asset_observation"),
+    ):
+        cursor = None
+        while True:
+            page = fetch(wanted, limit=500, cursor=cursor)
+            for record in page.records:
+                values = getattr(record, event).metadata
+                if metadata.RECORD in values:
+                    output = Version(**values[metadata.RECORD].value["output"])
+                    known[output.version] = output.address
+            if not page.has_more:
+                break
+            cursor = page.cursor
+    return known
+
+
+def _is_over(instance: dg.DagsterInstance, commit: Commit) -> bool:
+    """Return whether what made a commit is over, so that its event is lost rather than about to come."""
+    run_id = commit.record.get("made_by", {}).get("dagster_run_id")
+    run = instance.get_run_by_id(run_id) if run_id else None
+    return run.is_finished if run else commit.time < time.time() - _DECISION_SECONDS
+
+
+def _report(pipeline: Pipeline, record: Record, *, is_present: bool) -> None:
+    """Report a lost commit: as a materialization, or as an observation where a newer one has replaced it since.
+
+    It becomes an event of the run that made it, so that whoever looks at the run finds it there.
+    """
+    asset, partition = record.output.asset, record.output.partition
+    ((_, rows),) = pipeline.lake.table(asset).read([str(partition)], int(record.output.version)).values()
+    values = metadata.of_materialization(rows, record.to_dict(), {})
+    tags = {"dagster/data_version": record.output.digest, "dagster/code_version": record.code_version}
+    kind = dg.AssetMaterialization if is_present else dg.AssetObservation
+    metadata.report(
+        pipeline.instance,
+        kind(asset, partition=partition, metadata=values, tags=tags),
+        run_id=record.made_by.get("dagster_run_id", ""),
+        step_key=record.made_by.get("step_key", ""),
+    )
+
+
+def _end_time(instance: dg.DagsterInstance, run: dg.DagsterRun) -> float | None:
+    record = instance.get_run_record_by_id(run.run_id)
+    return record.end_time if record else None
+
+
+def _named(attempt: Attempt, run: dg.DagsterRun) -> str:
+    address = partition_address(attempt.step_key, run.tags.get("dagster/partition"))
+    return address + (f" attempt {attempt.number}" if attempt.number > 1 else "") + f" of run {run.run_id[:8]}"

@@ -1,0 +1,20 @@
+"""The sensor that keeps MLflow, run states and events in agreement while Dagster's daemon runs."""
+
+import time
+
+import dagster as dg
+
+from bikes_assets.adapters.sync import is_due, sync
+from bikes_assets.defs.resources import pipeline
+
+
+@dg.sensor(minimum_interval_seconds=60, default_status=dg.DefaultSensorStatus.RUNNING)
+def agreement(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+    """Do what `bikes sync` does, for what happened since the last time that everything agreed."""
+    since, now = float(context.cursor or 0), time.time()
+    if since and not is_due(context.instance, since):
+        return dg.SkipReason("Nothing has happened.")
+    result = sync(pipeline(context.instance), since or None)
+    if not result.left:
+        context.update_cursor(str(now - 5))
+    return dg.SkipReason("; ".join(result.left + result.done) or "Everything agrees.")

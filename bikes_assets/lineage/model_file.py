@@ -1,0 +1,126 @@
+"""Model files: skops files of bounded size that hold listed types alone, looked through before anything of them is built.
+
+skops trusts some 300 types of its own choice, and any trusted name in any role: as a class to build, or as a function to call.
+Here the list is closed, and each name has the roles that skops writes it in. Numbers are not judged: a file with the right
+digest and forged arrays can make a model that predicts nonsense or, as trees index memory by what they hold, crashes.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from typing import TYPE_CHECKING, Any
+
+from bikes_assets.lineage.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+MAX_BYTES = 2**30
+"""A larger file is neither written nor opened. Members are not compressed, so opened it is about as large."""
+
+_NUMBERS = frozenset(f"numpy.{name}" for name in ("bool", "float32", "float64", "int32", "int64", "uint8", "uint64"))
+_PLAIN = {
+    "JsonNode": frozenset({"builtins.str"}),
+    "DictNode": frozenset({"builtins.dict"}),
+    "ListNode": frozenset({"builtins.list"}),
+    "TupleNode": frozenset({"builtins.tuple"}),
+    "SliceNode": frozenset({"builtins.slice"}),
+    "TypeNode": frozenset({"builtins.str", "builtins.int", "builtins.float", "builtins.bool"}) | _NUMBERS,
+    "NdArrayNode": frozenset({"numpy.ndarray"}) | _NUMBERS,
+    "RandomStateNode": frozenset({"numpy.random.mtrand.RandomState"}),
+    "RandomGeneratorNode": frozenset({"numpy.random._generator.Generator"}),
+}
+"""Role, as skops calls its loaders, to the values without behaviour that any model may hold in it."""
+
+_LISTED = {
+    "ObjectNode": "",  # made without a call of its class, then given its attributes
+    "TreeNode": "sklearn.tree._tree.Tree",
+    "LossNode": "sklearn._loss._loss.",  # called with what stands in the file
+    "DTypeNode": "numpy.dtype",
+    "PartialNode": "functools.partial",
+    "FunctionNode": "",  # named, not called
+}
+"""Role to how a listed name in it must begin."""
+
+
+def dumps(value: Any, trusted: Sequence[str]) -> bytes:
+    """Return a fitted object as a skops file that `loads` will take.
+
+    Raises:
+        ModelError: the object holds a type that is not listed or cannot be written, or its file is too large.
+    """
+    import skops.io
+
+    try:
+        content = skops.io.dumps(value)
+    except (TypeError, ValueError, AttributeError) as error:  # a generator, an open file
+        raise ModelError(f"{type(value).__name__} cannot be written as a skops file: {error}") from error
+    _check(content, trusted)
+    return content
+
+
+def loads(content: bytes, trusted: Sequence[str]) -> Any:
+    """Return the object of a skops file.
+
+    Args:
+        content: bytes of the file, of whatever origin.
+        trusted: the types and functions that it may hold beside plain values; never read from a file.
+
+    Raises:
+        ModelError: it is no skops file, too large, or holds what is not listed; nothing of it was imported or built.
+    """
+    import skops.io
+
+    try:
+        return skops.io.loads(content, trusted=_check(content, trusted))
+    except ModelError:
+        raise
+    except Exception as error:  # a damaged file raises what it likes
+        raise ModelError(f"found no skops file that can be read: {error!r}") from error
+
+
+def _check(content: bytes, trusted: Sequence[str]) -> list[str]:
+    """Return those of the trusted names that a file holds, after finding nothing else in it."""
+    if len(content) > MAX_BYTES:
+        raise ModelError(f"found {len(content):,} bytes, expected at most {MAX_BYTES:,}")
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        sizes = {member.filename: member.file_size for member in archive.infolist()}
+        packed = [member.filename for member in archive.infolist() if member.compress_type != zipfile.ZIP_STORED]
+        if packed:
+            raise ModelError(f"found {packed[0]} compressed, expected members stored as they are")
+        _check_size(sum(member.file_size for member in archive.infolist()), content)
+        nodes = list(_nodes(json.loads(archive.read("schema.json"))))
+    kinds = {(node["__loader__"], f"{node['__module__']}.{node['__class__']}") for node in nodes}
+    foreign = {f"{name} as {role}" for role, name in kinds if not _is_lawful(role, name, trusted)}
+    if foreign:
+        raise ModelError(f"found {', '.join(sorted(foreign))}, which is not among the types that are trusted")
+    # an array that several nodes name is read for each of them, unless they have one id
+    read = {node.get("__id__", id(node)): sizes[node["file"]] for node in nodes if "file" in node}
+    _check_size(sum(read.values()), content)
+    return sorted({name for _, name in kinds if name in trusted})
+
+
+def _check_size(size: int, content: bytes) -> None:
+    if size > len(content):
+        raise ModelError(f"found {size:,} bytes to read in a file of {len(content):,}, expected no more than it has")
+
+
+def _nodes(schema: Any) -> Iterator[dict[str, Any]]:
+    """Return all that skops could take for a node: every mapping with a loader, wherever it stands."""
+    waiting = [schema]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict):
+            if "__loader__" in value:
+                yield value
+            waiting.extend(value.values())
+        elif isinstance(value, list):
+            waiting.extend(value)
+
+
+def _is_lawful(role: str, name: str, trusted: Sequence[str]) -> bool:
+    if role in _PLAIN:
+        return name in _PLAIN[role]
+    return role in _LISTED and name.startswith(_LISTED[role]) and name in trusted

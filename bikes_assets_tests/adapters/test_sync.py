@@ -1,0 +1,155 @@
+"""Agreement of the lake, Dagster's event log and MLflow: what is mended, and that mending twice does nothing."""
+
+import dagster as dg
+import pytest
+
+from bikes_assets.adapters.sync import Agreement, sync
+from bikes_assets.adapters.tracking import backlog, mark_backlog
+from bikes_assets.defs.resources import pipeline
+
+NOTHING = Agreement([], [])
+
+
+@pytest.fixture
+def agreed(history):
+    """Return the history once everything agrees; what a test does to it, it has mended in the end."""
+    sync(pipeline(history.instance))
+    yield history
+    assert sync(pipeline(history.instance)) == NOTHING
+
+
+def lost_commit(history, partition):
+    """Commit a partition anew, as a process does that is killed before it reports it; return its table version."""
+    table = history.lake.table("hourly_rentals")
+    record = table.published()[partition].record
+    ((_, rows),) = table.read([partition]).values()
+    return table.write(partition, rows, record, since=table.version())
+
+
+def events_of(history, asset, partition, fetch):
+    wanted = dg.AssetRecordsFilter(dg.AssetKey(asset), asset_partitions=[partition])
+    return fetch(wanted, limit=20).records
+
+
+def test_a_history_agrees_as_it_was_made(history):
+    assert sync(pipeline(history.instance)) == NOTHING
+
+
+def test_an_alias_that_was_moved_by_hand_follows_the_champion_again(agreed):
+    right = agreed.client.get_model_version_by_alias("demand_model", "champion").version
+    agreed.client.set_registered_model_alias("demand_model", "champion", "1")
+
+    result = sync(pipeline(agreed.instance))
+
+    assert result == Agreement([f"champion: 1 -> {right}"], [])
+
+
+def test_champion_and_challenger_are_the_newest_months_choice_and_the_newest_model_that_lost(agreed):
+    record = agreed.record("champion_model", "2011-07")
+    versions = {
+        alias: agreed.client.get_model_version_by_alias("demand_model", alias).tags["partition"]
+        for alias in ("champion", "challenger")
+    }
+
+    assert record.models[0]["origin"].startswith("demand_model[2011-07]")
+    assert versions == {"champion": "2011-07", "challenger": "2011-06"}
+
+
+def test_a_commit_whose_event_was_lost_is_reported_as_the_materialization_that_it_is(agreed):
+    version = lost_commit(agreed, "2011-02")
+
+    result = sync(pipeline(agreed.instance))
+
+    event = agreed.event("hourly_rentals", "2011-02")
+    assert result.done[0] == f"hourly_rentals[2011-02]@{version}: was committed, and is now in the event log"
+    assert event.metadata["lineage"].value["output"]["version"] == version
+    assert event.tags["dagster/data_version"] == event.metadata["lineage"].value["output"]["digest"]
+    assert event.metadata["dagster/row_count"].value == 649
+
+
+def test_a_lost_commit_that_was_replaced_since_does_not_become_the_present_version(agreed):
+    lost = lost_commit(agreed, "2011-03")
+    newer = lost_commit(agreed, "2011-03")
+
+    sync(pipeline(agreed.instance))
+
+    observed = events_of(agreed, "hourly_rentals", "2011-03", agreed.instance.fetch_observations)
+    versions = [item.asset_observation.metadata["lineage"].value["output"]["version"] for item in observed]
+    assert agreed.event("hourly_rentals", "2011-03").metadata["lineage"].value["output"]["version"] == newer
+    assert lost in versions
+
+
+def test_a_second_run_of_one_materialization_is_deleted(agreed):
+    made = agreed.record("demand_features", "2011-05").made_by
+    run = agreed.client.get_run(made["mlflow_run_id"])
+    double = agreed.client.create_run(run.info.experiment_id, tags=run.data.tags).info.run_id
+
+    result = sync(pipeline(agreed.instance))
+
+    assert len(result.done) == 1
+    assert agreed.client.get_run(double).info.lifecycle_stage == "deleted"
+    assert agreed.client.get_run(made["mlflow_run_id"]).info.lifecycle_stage == "active"
+
+
+def test_a_run_that_was_deleted_in_mlflow_is_written_again_and_found_from_dagster(agreed):
+    record = agreed.record("demand_predictions", "2011-06")
+    agreed.client.delete_run(record.made_by["mlflow_run_id"])
+
+    result = sync(pipeline(agreed.instance))
+
+    observed = events_of(agreed, "demand_predictions", "2011-06", agreed.instance.fetch_observations)
+    url = observed[0].asset_observation.metadata["mlflow_run"].value
+    run = agreed.client.get_run(url.rpartition("/")[2])
+    assert [line.split(" of run")[0] for line in result.done] == ["MLflow: demand_predictions[2011-06]"]
+    assert run.data.tags["digest"] == record.output.digest
+    assert run.inputs.model_inputs[0].model_id == record.models[0]["mlflow_model_id"]
+
+
+def test_the_mark_of_something_unlogged_goes_when_everything_agrees(agreed):
+    mark_backlog(agreed.instance)
+
+    sync(pipeline(agreed.instance))
+
+    assert backlog(agreed.instance) == ""
+
+
+def test_while_mlflow_is_away_the_rest_is_mended_and_the_mark_stays(agreed):
+    from dataclasses import replace
+
+    from bikes_assets.adapters.tracking import connect
+
+    version = lost_commit(agreed, "2011-04")
+    mark_backlog(agreed.instance)
+
+    away = replace(
+        pipeline(agreed.instance), connect=lambda: connect("http://127.0.0.1:9", "one", "http://m", "http://d", {})
+    )
+    result = sync(away)
+
+    assert result.done == [f"hourly_rentals[2011-04]@{version}: was committed, and is now in the event log"]
+    assert result.left[0].startswith("MLflow: http://127.0.0.1:9 cannot be reached")
+    assert backlog(agreed.instance)
+    sync(pipeline(agreed.instance))
+
+
+def test_a_run_whose_process_is_gone_has_failed(agreed):
+    from bikes_assets.adapters.sync import WORKER
+
+    gone = dg.DagsterRun(job_name="job", status=dg.DagsterRunStatus.STARTED, tags={WORKER: "4194303@1.0"})
+    at_work = dg.DagsterRun(job_name="job", status=dg.DagsterRunStatus.STARTED, tags={WORKER: f"{worker()}"})
+    for run in (gone, at_work):
+        agreed.instance.add_run(run)
+
+    result = sync(pipeline(agreed.instance))
+
+    assert result.done == [f"Dagster run {gone.run_id}: its process is gone, so it has ended"]
+    assert agreed.instance.get_run_by_id(gone.run_id).status == dg.DagsterRunStatus.FAILURE
+    assert agreed.instance.get_run_by_id(at_work.run_id).status == dg.DagsterRunStatus.STARTED
+    agreed.instance.delete_run(at_work.run_id)
+
+
+def worker():
+    import os
+    import time
+
+    return f"{os.getpid()}@{time.time()}"
