@@ -151,7 +151,7 @@ class MlflowRuns:
             return model["mlflow_model_id"]
         name = parse_address(model["origin"].removesuffix(" baseline"))[0]
         version = registry.version_of(self.client, name, sha256=model["sha256"])
-        return str(self.client.get_model_version(name, str(version)).model_id) if version else ""
+        return self.client.get_model_version(name, str(version)).tags["mlflow_model_id"] if version else ""
 
 
 def _tags(record: Record) -> dict[str, str]:
