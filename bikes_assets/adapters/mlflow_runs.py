@@ -16,12 +16,13 @@ from bikes_assets.adapters.attempts import attempt_key
 from bikes_assets.lineage.graph import Record, parse_address, partition_address
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     import dagster as dg
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import Run, RunInfo
 
+    from bikes_assets.adapters.attempts import Attempt
     from bikes_assets.lineage.schema import Schema
 
 PARENT = "mlflow.parentRunId"
@@ -152,6 +153,44 @@ class MlflowRuns:
         name = parse_address(model["origin"].removesuffix(" baseline"))[0]
         version = registry.version_of(self.client, name, sha256=model["sha256"])
         return self.client.get_model_version(name, str(version)).tags["mlflow_model_id"] if version else ""
+
+
+def by_attempt(runs: Iterable[Run]) -> dict[str, RunInfo]:
+    """Return the nested runs of a Dagster run by the attempt that each stands for."""
+    return {run.data.tags[KEY]: run.info for run in runs if KEY in run.data.tags}
+
+
+def end_failed(
+    runs: MlflowRuns,
+    run: dg.DagsterRun,
+    parent: str,
+    attempts: Iterable[Attempt],
+    run_status: str,
+    known: Mapping[str, RunInfo],
+) -> list[Attempt]:
+    """Give each attempt that published nothing its nested run and its end.
+
+    Args:
+        runs: MLflow's runs.
+        run: the Dagster run.
+        parent: its run in MLflow.
+        attempts: attempts that are over and published nothing.
+        run_status: MLflow's status of the Dagster run.
+        known: the nested runs that there are, by attempt.
+
+    Returns:
+        The attempts whose run was not there or not ended so.
+    """
+    changed: list[Attempt] = []
+    for attempt in attempts:
+        status, found = attempt.status(run_status), known.get(attempt.key)
+        if status and (found is None or found.status != status):
+            run_id = (
+                found.run_id if found else runs.create(parent, run, attempt.step_key, attempt.number, attempt.start)
+            )
+            runs.end(run_id, status, attempt.end, attempt.error)
+            changed.append(attempt)
+    return changed
 
 
 def _tags(record: Record) -> dict[str, str]:

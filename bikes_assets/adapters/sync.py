@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ import dagster as dg
 from bikes_assets.adapters import metadata, registry
 from bikes_assets.adapters.attempts import Attempt, attempts_of, ended
 from bikes_assets.adapters.mlflow_models import copy_from_lake, set_aliases
-from bikes_assets.adapters.mlflow_runs import KEY, PARENT
+from bikes_assets.adapters.mlflow_runs import KEY, PARENT, by_attempt, end_failed
 from bikes_assets.adapters.tracking import backlog, clear_backlog, one_by_one
 from bikes_assets.lineage.errors import LineageError
 from bikes_assets.lineage.graph import Record, Version, partition_address
@@ -159,43 +160,17 @@ def recover_events(pipeline: Pipeline, since: float | None = None) -> tuple[list
 
 def _log_runs(pipeline: Pipeline, runs: MlflowRuns, since: float | None, agreement: Agreement) -> None:
     """Have MLflow's runs agree with Dagster's, in the order in which things were published."""
-    over = pipeline.instance.get_runs(_filter(since), ascending=True)
     unlogged: list[tuple[Attempt, str, dg.DagsterRun]] = []
-    parents: list[tuple[dg.DagsterRun, str, str]] = []
-    for run in over:
+    unended: list[tuple[str, dg.DagsterRun]] = []
+    for run in pipeline.instance.get_runs(_filter(since), ascending=True):
         attempts = [item for item in attempts_of(pipeline.instance, run.run_id) if item.step_key in pipeline.assets]
-        status = str(ended(run))
-        wanted = {item.key: item for item in attempts if item.status(status)}
-        if not wanted and not attempts:
+        if not attempts:
             continue
         with one_by_one(pipeline.tracking_uri):
-            found = _without_doubles(runs, runs.of(run.run_id), agreement)
-            parent = next((item.info for item in found if PARENT not in item.data.tags), None)
-            nested = {item.data.tags[KEY]: item.info for item in found if KEY in item.data.tags}
-            if parent is None and not wanted:
-                continue
-            parent_id = parent.run_id if parent else runs.create_parent(run, attempts[0].start)
-            if run.tags.get("mlflow_run_id") != parent_id:
-                pipeline.instance.add_run_tags(run.run_id, {"mlflow_run_id": parent_id})
-            for key, attempt in wanted.items():
-                info = nested.get(key)
-                if info and info.status == attempt.status(status):
-                    continue
-                run_id = (
-                    info.run_id
-                    if info
-                    else runs.create(parent_id, run, attempt.step_key, attempt.number, attempt.start)
-                )
-                if attempt.record:
-                    unlogged.append((attempt, run_id, run))
-                else:
-                    runs.end(run_id, str(attempt.status(status)), attempt.end, attempt.error)
-                    agreement.done.append(f"MLflow: {_named(attempt, run)} has ended as {attempt.status(status)}")
-            if parent is None or parent.status != status:
-                parents.append((run, parent_id, status))
-            for key in nested.keys() - wanted.keys():
-                runs.client.delete_run(nested[key].run_id)
-                agreement.done.append(f"MLflow: run {nested[key].run_id} stood for nothing and is deleted")
+            parent, found = _settled(pipeline, runs, run, attempts, agreement)
+        unlogged += [(attempt, run_id, run) for attempt, run_id in found]
+        if parent:
+            unended.append((parent, run))
     for attempt, run_id, run in sorted(unlogged, key=lambda item: item[0].published):
         try:
             _log(pipeline, runs, attempt, run_id)
@@ -203,9 +178,38 @@ def _log_runs(pipeline: Pipeline, runs: MlflowRuns, since: float | None, agreeme
             agreement.left.append(f"{_named(attempt, run)}: {error}")
         else:
             agreement.done.append(f"MLflow: {_named(attempt, run)} is logged")
-    for run, parent_id, status in parents:
-        runs.end(parent_id, status, _end_time(pipeline.instance, run))
-        agreement.done.append(f"MLflow: Dagster run {run.run_id} has ended as {status}")
+    for parent, run in unended:
+        runs.end(parent, str(ended(run)), _end_time(pipeline.instance, run))
+        agreement.done.append(f"MLflow: Dagster run {run.run_id} has ended as {ended(run)}")
+
+
+def _settled(
+    pipeline: Pipeline, runs: MlflowRuns, run: dg.DagsterRun, attempts: Sequence[Attempt], agreement: Agreement
+) -> tuple[str, list[tuple[Attempt, str]]]:
+    """Give a Dagster run its parent and each of its attempts its nested run, and delete what stands for nothing.
+
+    Returns:
+        The parent, "" where it has ended as it should, and each attempt whose record is not written yet with its run.
+    """
+    status = str(ended(run))
+    found = _without_doubles(runs, runs.of(run.run_id), agreement)
+    nested = by_attempt(found)
+    known = next((item.info for item in found if PARENT not in item.data.tags), None)
+    parent = known.run_id if known else runs.create_parent(run, attempts[0].start)
+    if run.tags.get("mlflow_run_id") != parent:
+        pipeline.instance.add_run_tags(run.run_id, {"mlflow_run_id": parent})
+    for attempt in end_failed(runs, run, parent, [item for item in attempts if not item.record], status, nested):
+        agreement.done.append(f"MLflow: {_named(attempt, run)} has ended as {attempt.status(status)}")
+    for key in nested.keys() - {attempt.key for attempt in attempts if attempt.status(status)}:
+        runs.client.delete_run(nested[key].run_id)
+        agreement.done.append(f"MLflow: run {nested[key].run_id} stood for nothing and is deleted")
+    unlogged: list[tuple[Attempt, str]] = []
+    for attempt in attempts:
+        info = nested.get(attempt.key)
+        if attempt.record and (info is None or info.status != "FINISHED"):
+            create = partial(runs.create, parent, run, attempt.step_key, attempt.number, attempt.start)
+            unlogged.append((attempt, info.run_id if info else create()))
+    return "" if known and known.status == status else parent, unlogged
 
 
 def _log(pipeline: Pipeline, runs: MlflowRuns, attempt: Attempt, run_id: str) -> None:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from bikes_assets.adapters.attempts import attempts_of, ended
-from bikes_assets.adapters.mlflow_runs import MlflowRuns
+from bikes_assets.adapters.mlflow_runs import PARENT, MlflowRuns, by_attempt, end_failed
 from bikes_assets.lineage.errors import TrackingError
 
 if TYPE_CHECKING:
@@ -140,7 +140,8 @@ class Tracking:
         lost = [attempt for attempt in attempts if attempt.succeeded is False and not attempt.record]
         if lost:
             with one_by_one(self._uri):  # the processes of a run's other steps do the same
-                settle_failures(self._required(), run, self._parent, attempts, status or "")
+                known = by_attempt(self._required().of(run.run_id))
+                end_failed(self._required(), run, self._parent, lost, status or "", known)
         if status:
             self._required().end(self._parent, status)
 
@@ -171,26 +172,6 @@ class Tracking:
         self._warn(
             f"MLflow: {reason}. What this run makes from here on is logged later, by `bikes sync` or its sensor."
         )
-
-
-def settle_failures(runs: MlflowRuns, run: dg.DagsterRun, parent: str, attempts: list[Any], status: str) -> list[str]:
-    """Give each attempt that published nothing its nested run and its end; return the attempts that were not so before."""
-    from bikes_assets.adapters.mlflow_runs import KEY
-
-    known = {item.data.tags[KEY]: item.info for item in runs.of(run.run_id) if KEY in item.data.tags}
-    changed: list[str] = []
-    for attempt in attempts:
-        wanted = attempt.status(status)
-        found = known.get(attempt.key)
-        if attempt.record or not wanted or (attempt.succeeded is None and not ended(run)):
-            continue
-        if found is None or found.status != wanted:
-            run_id = (
-                found.run_id if found else runs.create(parent, run, attempt.step_key, attempt.number, attempt.start)
-            )
-            runs.end(run_id, wanted, attempt.end, attempt.error)
-            changed.append(attempt.key)
-    return changed
 
 
 def tracking_resource(
@@ -236,8 +217,6 @@ def connect(uri: str, experiment: str, mlflow_url: str, dagster_url: str, schema
 
 def parent_run(runs: MlflowRuns, uri: str, instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
     """Return the one MLflow run of a Dagster run, created when there is none, and name it in the Dagster run's tags."""
-    from bikes_assets.adapters.mlflow_runs import PARENT
-
     with one_by_one(uri):
         parents = [item for item in runs.of(run.run_id) if PARENT not in item.data.tags]
         parent = parents[0].info.run_id if parents else runs.create_parent(run)
