@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import functools
 import inspect
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import dagster as dg
 
 from bikes_assets.adapters import metadata
 from bikes_assets.adapters.lake import Outcome
+from bikes_assets.lineage.checks import Check, Subject, Verdict, failure, judge, stops
 from bikes_assets.lineage.code import code_version
 from bikes_assets.lineage.errors import NothingToDo
 from bikes_assets.lineage.schema import Schema
+
+if TYPE_CHECKING:
+    from bikes_assets.adapters.tracking import Tracking
+
+_Yielded: TypeAlias = "dg.Output[Outcome] | dg.Output[None] | dg.AssetCheckResult"
 
 
 def lineage_asset(
@@ -25,13 +34,15 @@ def lineage_asset(
     io_manager: str = "tables",
     schema: Schema | None = None,
     lineage: Mapping[str, Mapping[str, Sequence[str]]] | None = None,
+    checks: Sequence[Check] = (),
     owners: Sequence[str] = (),
     tags: Mapping[str, str] | None = None,
 ) -> Callable[[Callable[..., Outcome]], dg.AssetsDefinition]:
     """Return a decorator that makes an asset of a function that returns an `Outcome`.
 
-    It adds what each asset has: the docstring as description, code version, owners, column schema, column lineage and a
-    reference to the code; and it skips a partition that has nothing to work on.
+    It adds what each asset has: the docstring as description, code version, owners, column schema, column lineage, checks
+    and a reference to the code; and it skips a partition that has nothing to work on. Checks look at the outcome before it
+    is published: one that blocks fails the step, so that neither the lake nor anything downstream gets to see it.
 
     Args:
         partitions: the asset's partitions.
@@ -41,19 +52,35 @@ def lineage_asset(
         io_manager: `tables` or `models`.
         schema: declared columns, for a table.
         lineage: output column to input asset to the columns of it that it is made from.
+        checks: what must hold of the outcome.
         owners: teams (`team:name`) or people (by e-mail).
         tags: Dagster's tags.
     """
 
     def decorate(function: Callable[..., Outcome]) -> dg.AssetsDefinition:
+        specs = _check_specs(function.__name__, checks, partitions)
+
         @functools.wraps(function)
-        def run(context: dg.AssetExecutionContext, **inputs: Any) -> Iterator[dg.Output[Outcome]]:
+        def run(context: dg.AssetExecutionContext, **inputs: Any) -> Iterator[_Yielded]:
+            tracking: Tracking | None = context.resources.mlflow
             try:
-                outcome = function(context, **inputs)
+                with tracking.active() if tracking else nullcontext():
+                    outcome = function(context, **inputs)
             except NothingToDo as reason:
                 context.log.warning(str(reason))
+                # Dagster fails a step whose checks gave no output; without a result they count as skipped
+                for spec in specs:
+                    yield dg.Output(None, output_name=spec.get_python_identifier())
                 return
-            yield dg.Output(outcome)
+            asset = context.asset_key.to_user_string()
+            subject = Subject(asset, context.partition_key, outcome.value, outcome.metrics, inputs)
+            found = judge(checks, subject)
+            results = [_result(check, verdict) for check, verdict in found]
+            if stopped := failure(found, subject):
+                yield from results
+                raise stopped
+            yield dg.Output(replace(outcome, checks={check.name: bool(verdict.passed) for check, verdict in found}))
+            yield from results  # after the output, so that Dagster shows them with the materialization that they are about
 
         signature = inspect.signature(function)
         run.__signature__ = signature.replace(return_annotation=inspect.Signature.empty)  # type: ignore[attr-defined]
@@ -69,12 +96,43 @@ def lineage_asset(
             group_name=group,
             kinds=kinds,
             io_manager_key=io_manager,
+            required_resource_keys={"mlflow"},
             owners=owners,
             tags=tags,
             description=inspect.getdoc(function),
             code_version=code_version(function.__module__, function.__name__),
             metadata=described,
             output_required=False,
+            check_specs=specs,
         )(run)
 
     return decorate
+
+
+def _check_specs(asset: str, checks: Sequence[Check], partitions: dg.PartitionsDefinition) -> list[dg.AssetCheckSpec]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", dg.PreviewWarning)  # partitions of checks are marked as preview
+        return [
+            dg.AssetCheckSpec(
+                check.name,
+                asset=asset,
+                description=check.description,
+                blocking=check.blocking,
+                partitions_def=partitions,
+            )
+            for check in checks
+        ]
+
+
+def _result(check: Check, verdict: Verdict) -> dg.AssetCheckResult:
+    """Return what Dagster shows of a verdict; a failure that stops nothing is a warning."""
+    only_warns = not check.blocking or (not verdict.passed and not stops(check, verdict))
+    figures = {name: dg.MetadataValue.float(float(value)) for name, value in verdict.figures.items()}
+    waived = {"waived": verdict.waived} if verdict.waived else {}
+    return dg.AssetCheckResult(
+        passed=bool(verdict.passed),  # NumPy's are none to Dagster
+        check_name=check.name,
+        severity=dg.AssetCheckSeverity.WARN if only_warns else dg.AssetCheckSeverity.ERROR,
+        description=verdict.found,
+        metadata={"found": verdict.found, "expected": check.description, **waived, **figures},
+    )

@@ -13,9 +13,6 @@ if TYPE_CHECKING:
     from bikes_assets.adapters.delta import Commit
     from bikes_assets.adapters.lake import Lake
 
-GATE = "rmse of "
-"""Begin of a parameter's name that holds a candidate's figure on the rows that no candidate was fitted on."""
-
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
@@ -30,7 +27,7 @@ class Deployment:
         reason: why.
         judged_on: rows on which the candidates were judged, empty for a pin or lift.
         judged_digest: content digest of those rows.
-        figures: figure of each candidate there, by address.
+        figures: root mean squared error of each candidate there, by address.
         metrics: the model's scores there.
         who: user that made it.
         deployment: where it was made, such as production.
@@ -46,7 +43,7 @@ class Deployment:
     reason: str
     judged_on: str = ""
     judged_digest: str = ""
-    figures: dict[str, str] = field(default_factory=dict)
+    figures: dict[str, float] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     who: str = ""
     deployment: str = ""
@@ -91,13 +88,17 @@ def deployments(lake: Lake, pins: str) -> list[Deployment]:
                 reason=reason,
                 judged_on=judged.name if judged else "",
                 judged_digest=judged.digest if judged else "",
-                figures={
-                    name.removeprefix(GATE): value for name, value in record.params.items() if name.startswith(GATE)
-                },
+                figures=_figures(record.params.get("candidates", "")),
                 metrics=record.metrics,
             )
         )
     return found
+
+
+def _figures(candidates: str) -> dict[str, float]:
+    """Return figure by address of `demand_model[2012-02]@12: 47.64, ...`."""
+    pairs = (item.rpartition(": ") for item in candidates.split(", ") if item)
+    return {address: float(figure) for address, _, figure in pairs}
 
 
 def _common(commit: Commit, record: Record) -> dict[str, Any]:

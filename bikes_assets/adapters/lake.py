@@ -250,6 +250,8 @@ class LakeIOManager(dg.IOManager):
             **metadata.of_materialization(prepared.rows, record.to_dict(), context.definition_metadata),
             **metadata.of_outcome(obj.metrics, obj.figures),
         }
+        if asset == self.lake.serving:
+            values |= record.params
         if tracking and run_id:
             registered = tracking.finish(
                 run_id, record, prepared.model_id, partial(set_aliases, self.lake, asset, partition)
@@ -397,8 +399,9 @@ def _running_step(context: dg.InputContext, lake: Lake) -> _Step:
     if key not in _steps:
         for other in [other for other in _steps if other[0] == key[0]]:
             del _steps[other]  # a step of this run that failed or skipped: steps of a process run one by one
-        (output,) = (item.properties.asset_key for item in context.step_context.step.step_outputs)
-        _steps[key] = _Step(lake.table(output.to_user_string()).version() if output else 0)
+        outputs = (item.properties.asset_key for item in context.step_context.step.step_outputs)
+        (output,) = (asset for asset in outputs if asset)  # a check's output is of no asset
+        _steps[key] = _Step(lake.table(output.to_user_string()).version())
     return _steps[key]
 
 

@@ -5,6 +5,7 @@ import dagster as dg
 from bikes_assets.adapters.lake import Outcome
 from bikes_assets.defs.asset import demand_asset
 from bikes_assets.defs.partitions import MONTHS, earlier
+from bikes_assets.demand import checks
 from bikes_assets.demand.features import COLUMN_LINEAGE, DEMAND_FEATURES
 
 
@@ -15,6 +16,7 @@ from bikes_assets.demand.features import COLUMN_LINEAGE, DEMAND_FEATURES
     kinds={"narwhals", "deltalake"},
     schema=DEMAND_FEATURES,
     lineage={column: {"hourly_rentals": names} for column, names in COLUMN_LINEAGE.items()},
+    checks=checks.OF_FEATURES,
 )
 def demand_features(context: dg.AssetExecutionContext, hourly_rentals) -> Outcome:
     """Calendar, weather and past demand of each hour, and the demand to predict; lags reach into the month before."""

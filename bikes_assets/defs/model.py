@@ -7,6 +7,7 @@ import dagster as dg
 from bikes_assets.adapters.lake import Outcome
 from bikes_assets.defs.asset import OWNERS, demand_asset
 from bikes_assets.defs.partitions import MODEL_MONTHS, all_earlier, earlier
+from bikes_assets.demand import checks
 from bikes_assets.demand.model import Recipe
 
 DEFAULT = Recipe()
@@ -34,6 +35,7 @@ class DemandModelConfig(dg.Config):
     group="model",
     kinds={"scikitlearn", "mlflow"},
     io_manager="models",
+    checks=checks.OF_MODEL,
 )
 def demand_model(context: dg.AssetExecutionContext, config: DemandModelConfig, demand_features) -> Outcome:
     """Model for a month, fitted on the months before the previous one and judged on the previous one; never fitted again."""
@@ -74,6 +76,7 @@ champion_pins = dg.AssetSpec(
     group="model",
     kinds={"scikitlearn", "mlflow"},
     io_manager="models",
+    checks=checks.OF_CHAMPION,
 )
 def champion_model(context: dg.AssetExecutionContext, demand_model, demand_features, champion_pins) -> Outcome:
     """Model that serves a month: the best of the last three on the month before, which none was fitted on, or the pinned one."""
@@ -85,6 +88,6 @@ def champion_model(context: dg.AssetExecutionContext, demand_model, demand_featu
         choice.model,
         datasets={"validation": ("demand_features", None)},
         metrics=choice.metrics,
-        params={"champion": choice.model.origin, "reason": choice.reason},
+        params=choice.params,
         figures={"candidates": plots.candidates(choice)},
     )

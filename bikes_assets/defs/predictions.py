@@ -4,9 +4,10 @@ import dagster as dg
 
 from bikes_assets.adapters.lake import Outcome
 from bikes_assets.defs.asset import demand_asset
-from bikes_assets.defs.partitions import MODEL_MONTHS
+from bikes_assets.defs.partitions import MODEL_MONTHS, earlier
+from bikes_assets.demand import checks
 from bikes_assets.demand.features import FEATURE_NAMES
-from bikes_assets.demand.tables import DEMAND_PREDICTIONS, PREDICTION_QUALITY
+from bikes_assets.demand.tables import DEMAND_PREDICTIONS, PREDICTION_QUALITY, QUALITY_LINEAGE
 
 
 @demand_asset(
@@ -15,7 +16,12 @@ from bikes_assets.demand.tables import DEMAND_PREDICTIONS, PREDICTION_QUALITY
     group="predictions",
     kinds={"scikitlearn", "deltalake"},
     schema=DEMAND_PREDICTIONS,
-    lineage={"ts": {"demand_features": ["ts"]}, "prediction": {"demand_features": FEATURE_NAMES}},
+    lineage={
+        "ts": {"demand_features": ["ts"]},
+        "prediction": {"demand_features": FEATURE_NAMES},
+        "baseline": {"demand_features": ["hour_of_week"]},
+    },
+    checks=checks.OF_PREDICTIONS,
 )
 def demand_predictions(context: dg.AssetExecutionContext, demand_features, champion_model) -> Outcome:
     """Demand of each hour of a month as its champion predicts it; no model has seen the month or the one before."""
@@ -34,28 +40,29 @@ def demand_predictions(context: dg.AssetExecutionContext, demand_features, champ
 
 @demand_asset(
     partitions=MODEL_MONTHS,
-    ins={"demand_predictions": dg.AssetIn(), "hourly_rentals": dg.AssetIn()},
+    ins={
+        "demand_predictions": dg.AssetIn(),
+        "hourly_rentals": dg.AssetIn(),
+        "demand_features": dg.AssetIn(partition_mapping=earlier(-12, 0)),
+        "champion_model": dg.AssetIn(),
+    },
     group="predictions",
     kinds={"pandas", "deltalake"},
     schema=PREDICTION_QUALITY,
-    lineage={
-        "ts": {"demand_predictions": ["ts"]},
-        "actual": {"hourly_rentals": ["cnt"]},
-        "prediction": {"demand_predictions": ["prediction"]},
-        "error": {"demand_predictions": ["prediction"], "hourly_rentals": ["cnt"]},
-    },
+    lineage=QUALITY_LINEAGE,
+    checks=checks.OF_QUALITY,
 )
-def prediction_quality(context: dg.AssetExecutionContext, demand_predictions, hourly_rentals) -> Outcome:
-    """Error of each prediction against what was rented."""
-    from bikes_assets.demand import evaluation, plots
+def prediction_quality(context, demand_predictions, hourly_rentals, demand_features, champion_model) -> Outcome:
+    """Error of each prediction against what was rented, beside its baseline's; and drift of what predictions rest on."""
+    from bikes_assets.demand import drift, evaluation, plots
 
-    errors, scores = evaluation.quality(demand_predictions, hourly_rentals)
+    month = context.partition_key
+    errors = evaluation.quality(demand_predictions, hourly_rentals, demand_features)
+    drifted = drift.month_drift(champion_model[month], demand_features, errors["error"], month)
     return Outcome(
         errors,
         datasets={"predictions": ("demand_predictions", None), "actuals": ("hourly_rentals", None)},
-        metrics=scores,
-        figures={
-            "predicted and actual": plots.predicted_and_actual(errors),
-            "error by hour": plots.error_by_hour(errors),
-        },
+        metrics={**evaluation.quality_scores(errors), **drifted.metrics},
+        series=evaluation.quality_series(errors),
+        figures=plots.of_quality(errors, drifted),
     )

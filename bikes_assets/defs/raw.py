@@ -6,6 +6,7 @@ from bikes_assets.adapters import metadata
 from bikes_assets.adapters.lake import Outcome
 from bikes_assets.defs.asset import OWNERS, demand_asset
 from bikes_assets.defs.partitions import MONTHS
+from bikes_assets.demand import checks
 from bikes_assets.demand.tables import HOURLY_FROM_RECORDS, HOURLY_RENTALS, RENTAL_RECORDS
 
 rental_records = dg.AssetSpec(
@@ -27,6 +28,7 @@ rental_records = dg.AssetSpec(
     kinds={"pandas", "deltalake"},
     schema=HOURLY_RENTALS,
     lineage={column: {"rental_records": names} for column, names in HOURLY_FROM_RECORDS.items()},
+    checks=checks.OF_RENTALS,
 )
 def hourly_rentals(context: dg.AssetExecutionContext, rental_records) -> Outcome:
     """Rentals of each hour, parsed, typed and validated; missing weather stays missing, absent hours stay absent."""

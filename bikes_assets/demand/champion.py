@@ -23,14 +23,26 @@ class Choice:
     Attributes:
         model: the champion.
         reason: why it is.
+        judged_on: the month that they were judged on.
         rmse: root mean squared error of each candidate on the month that none was fitted on, by address.
         metrics: scores of the champion there.
     """
 
     model: Model
     reason: str
+    judged_on: str
     rmse: Mapping[str, float]
     metrics: Mapping[str, float]
+
+    @property
+    def params(self) -> dict[str, str]:
+        """Why it is the champion, as text for the record: `candidates` are addresses with their RMSE in rentals/hour."""
+        return {
+            "champion": self.model.origin,
+            "reason": self.reason,
+            "judged_on": self.judged_on,
+            "candidates": ", ".join(f"{address}: {rmse:.2f}" for address, rmse in self.rmse.items()),
+        }
 
 
 def choose(candidates: Mapping[str, Model], pinned: Model | None, judged_on: pd.DataFrame, month: str) -> Choice:
@@ -65,16 +77,23 @@ def choose(candidates: Mapping[str, Model], pinned: Model | None, judged_on: pd.
     best = min(range(len(field)), key=lambda index: (math.isnan(results[index]["rmse"]), results[index]["rmse"]))
     rmse = {model.origin: result["rmse"] for model, result in zip(field, results, strict=True)}
     if pinned is None:
-        return Choice(field[best], f"lowest error of {len(field)} on {judging}", rmse, results[best])
-    return Choice(pinned, f"pinned: {pinned.decision}", rmse, scores(judged_on["cnt"], pinned.predict(judged_on)))
+        return Choice(field[best], f"lowest error of {len(field)} on {judging}", judging, rmse, results[best])
+    return Choice(
+        pinned, f"pinned: {pinned.decision}", judging, rmse, scores(judged_on["cnt"], pinned.predict(judged_on))
+    )
 
 
 def predictions(model: Model, features: pd.DataFrame) -> pd.DataFrame:
-    """Return `ts` and `prediction` (float64, rentals/hour) for each row of features."""
+    """Return DEMAND_PREDICTIONS: `ts`, `prediction` and `baseline` (float64, rentals/hour) for each row of features.
+
+    A model that is a baseline is its own.
+    """
     import pandas as pd
 
-    values = model.predict(features) if len(features) else []
-    return pd.DataFrame({"ts": features["ts"], "prediction": pd.Series(values, index=features.index, dtype="float64")})
+    said = {"prediction": model, "baseline": model.baseline or model}
+    values = {name: each.predict(features) if len(features) else [] for name, each in said.items()}
+    columns = {name: pd.Series(value, index=features.index, dtype="float64") for name, value in values.items()}
+    return pd.DataFrame({"ts": features["ts"], **columns})
 
 
 def fixed_cut(features: pd.DataFrame, since: str, names: Sequence[str], recipe: Recipe) -> dict[str, float]:

@@ -32,18 +32,54 @@ def scores(actual: Any, predicted: Any) -> dict[str, float]:
     }
 
 
-def quality(predicted: pd.DataFrame, rentals: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, float]]:
-    """Return the hourly errors of predictions and their scores.
+def skill(rmse: float, baseline_rmse: float) -> float:
+    """Return the share of a baseline's RMSE that is avoided, 1 - rmse / baseline_rmse; 0 where there is none to avoid.
+
+    It is 1 for a perfect prediction, 0 for one that is as good as the baseline and below 0 for a worse one.
+    """
+    return 1 - rmse / baseline_rmse if baseline_rmse else 0.0
+
+
+def quality(predicted: pd.DataFrame, rentals: pd.DataFrame, features: pd.DataFrame) -> pd.DataFrame:
+    """Return the hourly errors of predictions and of their baseline.
 
     Args:
-        predicted: `ts`, `prediction`.
+        predicted: DEMAND_PREDICTIONS.
         rentals: `ts`, `cnt` of the same hours.
+        features: `ts`, `weather_kind` of the same hours, and of others.
 
     Returns:
-        A frame of `ts`, `actual` (Int64), `prediction` and `error` (prediction - actual), and the scores; both without
-        rows when there is nothing to compare.
+        PREDICTION_QUALITY of the hours that all of them have; errors are what was said - actual.
     """
-    joined = predicted.merge(rentals[["ts", "cnt"]], on="ts", validate="one_to_one").rename(columns={"cnt": "actual"})
-    joined["error"] = joined["prediction"] - joined["actual"].astype("float64")
-    frame = joined[["ts", "actual", "prediction", "error"]]
-    return frame, scores(frame["actual"], frame["prediction"]) if len(frame) else {}
+    actuals = rentals[["ts", "cnt"]].rename(columns={"cnt": "actual"})
+    joined = predicted.merge(actuals, on="ts", validate="one_to_one")
+    joined = joined.merge(features[["ts", "weather_kind"]], on="ts", validate="one_to_one")
+    actual = joined["actual"].astype("float64")
+    joined["error"] = joined["prediction"] - actual
+    joined["baseline_error"] = joined["baseline"] - actual
+    return joined[["ts", "actual", "prediction", "baseline", "error", "baseline_error", "weather_kind"]]
+
+
+def quality_scores(errors: pd.DataFrame) -> dict[str, float]:
+    """Return the `scores` of PREDICTION_QUALITY, its `baseline_rmse` and its `skill`; empty when it has no rows."""
+    if errors.empty:
+        return {}
+    found = scores(errors["actual"], errors["prediction"])
+    baseline_rmse = scores(errors["actual"], errors["baseline"])["rmse"]
+    return {**found, "baseline_rmse": baseline_rmse, "skill": skill(found["rmse"], baseline_rmse)}
+
+
+def rmse_by(errors: pd.Series, key: pd.Series) -> dict[int, float]:
+    """Return the root mean square of n errors by n whole numbers, in their order; rows whose number is missing are left out."""
+    mean = (errors.astype("float64") ** 2).groupby(key).mean()
+    return {int(number): float(value) ** 0.5 for number, value in mean.items()}  # pyright: ignore[reportArgumentType]
+
+
+def quality_series(errors: pd.DataFrame) -> dict[str, dict[int, float]]:
+    """Return RMSE of predictions and of their baseline, rentals/hour, by hour of the day (0 to 23) and by kind of weather."""
+    keys = {"hour": errors["ts"].dt.hour, "weather": errors["weather_kind"]}
+    return {
+        f"{prefix}rmse_by_{name}": rmse_by(errors[f"{prefix}error"], key)
+        for name, key in keys.items()
+        for prefix in ("", "baseline_")
+    }

@@ -54,10 +54,13 @@ HOURLY_FROM_RECORDS = {
 """Columns of HOURLY_RENTALS, and the columns of RENTAL_RECORDS that each is made from."""
 
 ACTUAL = HOURLY_RENTALS["cnt"]
-_PREDICTION = Column("prediction", "float64", "Demand that the month's champion predicts.", "rentals/hour", minimum=0)
+_RESULTS = (
+    Column("prediction", "float64", "Demand that the month's champion predicts.", "rentals/hour", minimum=0),
+    Column("baseline", "float64", "Demand that the champion's own baseline predicts.", "rentals/hour", minimum=0),
+)
 
-DEMAND_PREDICTIONS = Schema("demand_predictions", key=("ts",), columns=(TIMESTAMP, _PREDICTION))
-"""One prediction for each hour that the source has."""
+DEMAND_PREDICTIONS = Schema("demand_predictions", key=("ts",), columns=(TIMESTAMP, *_RESULTS))
+"""One prediction for each hour that the source has, beside that of the baseline that was fitted on the same rows."""
 
 PREDICTION_QUALITY = Schema(
     "prediction_quality",
@@ -65,8 +68,28 @@ PREDICTION_QUALITY = Schema(
     columns=(
         TIMESTAMP,
         Column("actual", "int64", "Rentals in the hour.", "rentals/hour", minimum=0),
-        _PREDICTION,
+        *_RESULTS,
         Column("error", "float64", "prediction - actual.", "rentals/hour"),
+        Column("baseline_error", "float64", "baseline - actual.", "rentals/hour"),
+        Column(
+            "weather_kind",
+            "int64",
+            "Weather of the hour as the champion knew it, 1 clear to 4 heavy rain.",
+            "code",
+            allowed=(1, 2, 3, 4),
+            nullable=True,
+        ),
     ),
 )
-"""The error of each prediction."""
+"""The error of each prediction, and of its baseline."""
+
+QUALITY_LINEAGE = {
+    "ts": {"demand_predictions": ["ts"]},
+    "actual": {"hourly_rentals": ["cnt"]},
+    "prediction": {"demand_predictions": ["prediction"]},
+    "baseline": {"demand_predictions": ["baseline"]},
+    "error": {"demand_predictions": ["prediction"], "hourly_rentals": ["cnt"]},
+    "baseline_error": {"demand_predictions": ["baseline"], "hourly_rentals": ["cnt"]},
+    "weather_kind": {"demand_features": ["weather_kind"]},
+}
+"""Columns of PREDICTION_QUALITY, and the columns that each is made from, by table."""

@@ -57,3 +57,21 @@ class SettingsError(LineageError):
 
 class TrackingError(LineageError):
     """MLflow cannot be reached, or does not hold what it should."""
+
+
+class CheckFailed(LineageError):  # noqa: N818 - what Dagster calls it
+    """A blocking check failed; nothing was published.
+
+    Args:
+        check: name of the check.
+        address: address of the partition that was made.
+        found: what stands there.
+        expected: what should hold.
+    """
+
+    def __init__(self, check: str, address: str, *, found: str, expected: str) -> None:
+        self.check, self.address, self.found, self.expected = check, address, found, expected
+        super().__init__(
+            f"{address}: check {check} failed, nothing was published: found {found}; expected {expected}; mend what it was made "
+            "from or the code that makes it, then materialize it again"
+        )

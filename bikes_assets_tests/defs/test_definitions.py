@@ -20,7 +20,7 @@ GRAPH = {
     "champion_pins": set(),
     "champion_model": {"demand_model", "demand_features", "champion_pins"},
     "demand_predictions": {"demand_features", "champion_model"},
-    "prediction_quality": {"demand_predictions", "hourly_rentals"},
+    "prediction_quality": {"demand_predictions", "hourly_rentals", "demand_features", "champion_model"},
 }
 
 
@@ -70,6 +70,8 @@ def test_months_are_named_by_year_and_month_and_models_begin_two_months_later(sp
         ("champion_model", "demand_model", "2011-07", ["2011-05", "2011-06", "2011-07"]),
         ("champion_model", "demand_model", "2011-03", ["2011-03"]),
         ("champion_model", "demand_features", "2011-07", ["2011-06"]),
+        ("prediction_quality", "demand_features", "2011-03", ["2011-01", "2011-02", "2011-03"]),
+        ("prediction_quality", "demand_features", "2011-07", [f"2011-0{month}" for month in range(1, 8)]),
     ],
 )
 def test_which_months_a_month_is_made_from(specs, asset, upstream, month, expected):
@@ -116,3 +118,37 @@ def test_every_feature_is_a_column_of_the_predictions_lineage(specs):
     shown = specs["demand_predictions"].metadata["dagster/column_lineage"].deps_by_column["prediction"]
 
     assert {dep.column_name for dep in shown} == set(FEATURE_NAMES)
+
+
+def test_each_asset_has_its_checks_for_each_of_its_partitions(specs):
+    graph = defs().resolve_asset_graph()
+    checks = {key: graph.get_check_spec(key) for key in graph.asset_check_keys}
+    names: dict[str, set[str]] = {}
+    for key, spec in checks.items():
+        asset = key.asset_key.to_user_string()
+        names.setdefault(asset, set()).add(key.name)
+        assert spec.partitions_def == specs[asset].partitions_def, key
+        assert spec.description, key
+
+    assert names == {
+        "hourly_rentals": {"schema", "ranges", "hour_sequence", "absent_hours"},
+        "demand_features": {"schema", "ranges", "hour_sequence", "absent_hours"},
+        "demand_model": {"skill"},
+        "champion_model": {"minimum_skill"},
+        "demand_predictions": {"schema", "ranges", "plausible"},
+        "prediction_quality": {"schema", "ranges", "skill", "drift"},
+    }
+    assert {key.name for key, spec in checks.items() if spec.blocking} == {
+        "schema",
+        "ranges",
+        "hour_sequence",
+        "minimum_skill",
+        "plausible",
+    }
+
+
+def test_each_column_of_the_quality_names_what_it_is_made_from(specs):
+    shown = specs["prediction_quality"].metadata["dagster/column_lineage"].deps_by_column
+
+    assert shown["weather_kind"] == [dg.TableColumnDep("demand_features", "weather_kind")]
+    assert {dep.asset_key.to_user_string() for dep in shown["error"]} == {"demand_predictions", "hourly_rentals"}

@@ -55,6 +55,16 @@ def test_on_a_tie_the_older_model_stays() -> None:
     assert choose(candidates, None, JUNE, "2011-07").model.origin == "old"
 
 
+def test_the_record_tells_why_it_was_chosen() -> None:
+    candidates = {"2011-06": always(24, "demand_model[2011-06]@4"), "2011-07": always(60, "demand_model[2011-07]@5")}
+    assert choose(candidates, None, JUNE, "2011-07").params == {
+        "champion": "demand_model[2011-06]@4",
+        "reason": "lowest error of 2 on 2011-06",
+        "judged_on": "2011-06",
+        "candidates": "demand_model[2011-06]@4: 11.22, demand_model[2011-07]@5: 36.74",
+    }
+
+
 def test_the_order_of_the_candidates_is_that_of_their_months() -> None:
     candidates = {"2012-01": always(20, "new"), "2011-12": always(30, "old"), "2011-11": always(20, "oldest")}
     choice = choose(candidates, None, JUNE, "2012-01")
@@ -121,8 +131,15 @@ def test_predictions_are_one_for_each_hour() -> None:
     found = predictions(always(25, "new"), JUNE)
     assert found["ts"].tolist() == JUNE["ts"].tolist()
     assert found["prediction"].tolist() == [25.0] * 4
+    assert found["baseline"].tolist() == [25.0] * 4
     conformed = DEMAND_PREDICTIONS.conform(found)
     assert conformed.num_rows == 4
+
+
+def test_the_baseline_is_the_models_own() -> None:
+    found = predictions(always(25, "new", baseline=always(30, "")), JUNE)
+    assert found["prediction"].tolist() == [25.0] * 4
+    assert found["baseline"].tolist() == [30.0] * 4
 
 
 def test_predictions_stand_by_their_hour_whatever_the_rows_labels() -> None:
@@ -140,7 +157,7 @@ def test_predictions_are_never_negative() -> None:
 def test_no_rows_have_no_predictions() -> None:
     found = predictions(always(25, "new"), JUNE.iloc[:0])
     assert found.empty
-    assert [str(kind) for kind in found.dtypes] == ["datetime64[us]", "float64"]
+    assert [str(kind) for kind in found.dtypes] == ["datetime64[us]", "float64", "float64"]
     assert DEMAND_PREDICTIONS.conform(found).num_rows == 0
 
 
@@ -176,7 +193,13 @@ def test_a_fixed_cut_is_exact_to_the_hour() -> None:
     # Given a level that changes at the cut, and a mean to fit
     hours = pd.date_range("2011-05-20T10:00", periods=4, freq="h", unit="us")
     rows = pd.DataFrame({"ts": hours, "cnt": [10, 20, 100, 100], "x": [0.0, 1.0, 0.0, 1.0]})
-    mean = Recipe("sklearn.dummy.DummyRegressor", {}, level="", without=())
+    mean = Recipe("sklearn.tree.DecisionTreeRegressor", {"min_samples_leaf": 2}, level="", without=())
     assert fixed_cut(rows, CUT, ["x"], mean) == {"rows": 2.0, "r2": 0.0, "rmse": 85.0, "mae": 85.0, "bias": -85.0}
-    below = Recipe("sklearn.dummy.DummyRegressor", {"strategy": "constant", "constant": -5.0}, level="", without=())
-    assert fixed_cut(rows, CUT, ["x"], below)["bias"] == -100.0
+
+
+def test_a_fixed_cut_never_predicts_less_than_nothing() -> None:
+    # Given demand that falls by 5 an hour, and a line that goes on below zero
+    hours = pd.date_range("2011-05-20T10:00", periods=4, freq="h", unit="us")
+    rows = pd.DataFrame({"ts": hours, "cnt": [10, 5, 100, 100], "x": [0.0, 1.0, 4.0, 5.0]})
+    line = Recipe("sklearn.linear_model.LinearRegression", {}, level="", without=())
+    assert fixed_cut(rows, CUT, ["x"], line)["bias"] == -100.0

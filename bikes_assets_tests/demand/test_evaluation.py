@@ -9,21 +9,22 @@ import pandas as pd
 import pytest
 from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 
-from bikes_assets.demand.evaluation import quality, scores
+from bikes_assets.demand.evaluation import quality, quality_scores, quality_series, rmse_by, scores, skill
 from bikes_assets.demand.tables import PREDICTION_QUALITY
 
 JUNE = pd.DataFrame(
     {
         "ts": pd.date_range("2011-06-01", periods=4, freq="h", unit="us"),
         "cnt": pd.array([10, 20, 30, 40], dtype="Int64"),
-        "x": [1, 2, 3, 4],
+        "weather_kind": pd.array([1, 1, None, 3], dtype="Int64"),
     }
 )
 
 
-def saying(value: float, hours: pd.DataFrame) -> pd.DataFrame:
+def saying(value: float, hours: pd.DataFrame, baseline: float = 20.0) -> pd.DataFrame:
     """Return predictions that say the same for every hour."""
-    return pd.DataFrame({"ts": hours["ts"], "prediction": [value] * len(hours)}, index=hours.index)
+    said = {"prediction": [value] * len(hours), "baseline": [baseline] * len(hours)}
+    return pd.DataFrame({"ts": hours["ts"], **said}, index=hours.index)
 
 
 # Scores
@@ -65,26 +66,59 @@ def test_the_bias_of_a_prediction_that_is_too_low_is_negative() -> None:
     assert scores([10, 10], [4, 8])["bias"] == -4.0
 
 
+# Skill
+
+
+@pytest.mark.parametrize(
+    ("rmse", "baseline_rmse", "expected"), [(0.0, 50.0, 1.0), (50.0, 50.0, 0.0), (20.0, 50.0, 0.6), (75.0, 50.0, -0.5)]
+)
+def test_skill_is_the_share_of_the_baselines_error_that_is_avoided(
+    rmse: float, baseline_rmse: float, expected: float
+) -> None:
+    assert skill(rmse, baseline_rmse) == pytest.approx(expected)
+
+
+def test_beside_a_baseline_without_error_there_is_no_skill() -> None:
+    assert skill(0.0, 0.0) == 0.0
+    assert skill(3.0, 0.0) == 0.0
+
+
 # Errors
 
 
-def test_errors_are_prediction_minus_actual() -> None:
-    frame, found = quality(saying(25.0, JUNE), JUNE)
+def test_errors_are_what_was_said_minus_actual() -> None:
+    frame = quality(saying(25.0, JUNE), JUNE, JUNE)
     assert frame["ts"].tolist() == JUNE["ts"].tolist()
     assert frame["actual"].tolist() == [10, 20, 30, 40]
     assert frame["prediction"].tolist() == [25.0] * 4
+    assert frame["baseline"].tolist() == [20.0] * 4
     assert frame["error"].tolist() == [15.0, 5.0, -5.0, -15.0]
-    assert found == scores([10, 20, 30, 40], [25, 25, 25, 25])
-    assert PREDICTION_QUALITY.conform(frame).num_rows == 4
+    assert frame["baseline_error"].tolist() == [10.0, 0.0, -10.0, -20.0]
+    assert PREDICTION_QUALITY.conform(frame)["weather_kind"].to_pylist() == [1, 1, None, 3]
+
+
+def test_the_scores_of_a_month_hold_its_baselines_error_and_its_skill() -> None:
+    found = quality_scores(quality(saying(25.0, JUNE), JUNE, JUNE))
+    by_hand = scores([10, 20, 30, 40], [25, 25, 25, 25])
+    baseline_rmse = float(np.sqrt((100 + 0 + 100 + 400) / 4))
+    assert found == by_hand | {
+        "baseline_rmse": pytest.approx(baseline_rmse),
+        "skill": pytest.approx(1 - by_hand["rmse"] / baseline_rmse),
+    }
 
 
 @pytest.mark.parametrize("integer", ["int64", "Int64"])
-def test_errors_are_of_the_hours_that_have_both(integer: Any) -> None:
+def test_errors_are_of_the_hours_that_all_have(integer: Any) -> None:
     rentals = JUNE.astype({"cnt": integer}).iloc[1:]
-    frame, found = quality(saying(25.0, JUNE.iloc[:3]), rentals)
+    frame = quality(saying(25.0, JUNE.iloc[:3]), rentals, JUNE)
     assert frame["actual"].tolist() == [20, 30]
-    assert found["rows"] == 2.0
     assert PREDICTION_QUALITY.conform(frame).schema == PREDICTION_QUALITY.arrow()
+
+
+def test_the_weather_of_other_hours_does_not_matter() -> None:
+    before = JUNE.assign(ts=JUNE["ts"] - pd.Timedelta(days=30))
+    frame = quality(saying(25.0, JUNE), JUNE, pd.concat([before, JUNE], ignore_index=True))
+    assert PREDICTION_QUALITY.conform(frame)["weather_kind"].to_pylist() == [1, 1, None, 3]
 
 
 @pytest.mark.parametrize("empty", ["predictions", "rentals", "both", "common hours"])
@@ -94,12 +128,38 @@ def test_nothing_to_compare_has_no_scores(empty: str) -> None:
     predicted = predicted.iloc[:0] if empty in {"predictions", "both"} else predicted
     rentals = rentals.iloc[2:] if empty == "common hours" else rentals
     rentals = rentals.iloc[:0] if empty in {"rentals", "both"} else rentals
-    frame, found = quality(predicted, rentals)
-    assert found == {}
+    frame = quality(predicted, rentals, JUNE)
+    assert quality_scores(frame) == {}
     assert PREDICTION_QUALITY.conform(frame).num_rows == 0
+    assert quality_series(frame) == {
+        "rmse_by_hour": {},
+        "baseline_rmse_by_hour": {},
+        "rmse_by_weather": {},
+        "baseline_rmse_by_weather": {},
+    }
 
 
 def test_an_hour_that_stands_twice_is_refused() -> None:
     twice = pd.concat([JUNE, JUNE.tail(1)])
     with pytest.raises(pd.errors.MergeError, match="not unique"):
-        quality(saying(25.0, JUNE), twice)
+        quality(saying(25.0, JUNE), twice, JUNE)
+    with pytest.raises(pd.errors.MergeError, match="not unique"):
+        quality(saying(25.0, JUNE), JUNE, twice)
+
+
+# Errors by a whole number
+
+
+def test_the_error_by_hour_and_by_weather_is_that_of_their_rows() -> None:
+    # Given the hours 0 to 3 of one day, whose errors are 15, 5, -5, -15, and those of their baseline 10, 0, -10, -20
+    series = quality_series(quality(saying(25.0, JUNE), JUNE, JUNE))
+    assert series["rmse_by_hour"] == {0: 15.0, 1: 5.0, 2: 5.0, 3: 15.0}
+    assert series["baseline_rmse_by_hour"] == {0: 10.0, 1: 0.0, 2: 10.0, 3: 20.0}
+    assert series["rmse_by_weather"] == {1: pytest.approx(125**0.5), 3: 15.0}  # the hour without weather is of no kind
+    assert series["baseline_rmse_by_weather"] == {1: pytest.approx(50**0.5), 3: 20.0}
+
+
+def test_numbers_come_in_their_order_whatever_that_of_the_rows() -> None:
+    found = rmse_by(pd.Series([3.0, -4.0, 1.0]), pd.Series([23, 0, 23]))
+    assert list(found) == [0, 23]
+    assert found == {0: 4.0, 23: pytest.approx(5**0.5)}

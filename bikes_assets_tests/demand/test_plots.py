@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 
 from bikes_assets.demand import plots
 from bikes_assets.demand.champion import Choice, predictions
-from bikes_assets.demand.evaluation import quality
+from bikes_assets.demand.drift import Drift, MonthDrift
+from bikes_assets.demand.evaluation import quality, quality_series
 from bikes_assets.demand.features import FEATURE_NAMES
 from bikes_assets.demand.model import Model, Recipe, fit, permutation_importance
 
@@ -39,7 +40,7 @@ def model(half_year: pd.DataFrame) -> Model:
 def errors(model: Model, half_year: pd.DataFrame) -> pd.DataFrame:
     """Return the errors of May."""
     may = half_year[half_year["ts"].dt.strftime("%Y-%m") == "2011-05"]
-    return quality(predictions(model, may), may)[0]
+    return quality(predictions(model, may), may, may)
 
 
 def test_demand_over_time_has_gaps_where_hours_are_absent(rentals: pd.DataFrame) -> None:
@@ -63,19 +64,61 @@ def test_predicted_over_actual(errors: pd.DataFrame) -> None:
     assert is_drawn(figure)
 
 
-def test_error_by_hour_of_the_day(errors: pd.DataFrame) -> None:
+def test_error_by_hour_of_the_day_beside_that_of_the_baseline(errors: pd.DataFrame) -> None:
     figure = plots.error_by_hour(errors)
-    bars = figure.axes[0].patches
-    eight = errors[errors["ts"].dt.hour == 8]["error"]
-    assert len(bars) == 24
-    assert bars[8].get_height() == pytest.approx(sum(abs(error) for error in eight) / 31)
+    baseline, predicted = figure.axes[0].lines
+    series = quality_series(errors)
+    assert (baseline.get_label(), predicted.get_label()) == ("baseline", "predicted")
+    assert list(predicted.get_xdata()) == list(baseline.get_xdata()) == list(range(24))
+    assert list(predicted.get_ydata()) == list(series["rmse_by_hour"].values())
+    assert list(baseline.get_ydata()) == list(series["baseline_rmse_by_hour"].values())
     assert figure.axes[0].get_xlabel() == "hour of the day"
     assert is_drawn(figure)
 
 
+def test_error_by_weather_says_how_many_hours_it_is_of(errors: pd.DataFrame) -> None:
+    # Given 2011-05, in which it never rained heavily
+    figure = plots.error_by_weather(errors)
+    baseline, predicted = figure.axes[0].containers
+    series = quality_series(errors)
+    assert [bar.get_height() for bar in predicted] == list(series["rmse_by_weather"].values())
+    assert [bar.get_height() for bar in baseline] == list(series["baseline_rmse_by_weather"].values())
+    hours = errors["weather_kind"].value_counts()
+    assert [label.get_text() for label in figure.axes[0].get_xticklabels()] == [
+        f"clear\n{hours[1]} hours",
+        f"mist or clouds\n{hours[2]} hours",
+        f"light rain or snow\n{hours[3]} hours",
+    ]
+    assert is_drawn(figure)
+
+
+def test_what_drifts_is_red_and_what_is_not_judged_is_grey() -> None:
+    drifts = {"temperature": Drift(0.05, 0.1), "demand_level_7d": Drift(5.0, 0.6), "humidity": Drift(1.0, 0.4)}
+    figure = plots.drift(MonthDrift(drifts, ["2011-05"], {"temperature", "humidity"}))
+    bars = dict(
+        zip((label.get_text() for label in figure.axes[0].get_yticklabels()), figure.axes[0].patches, strict=True)
+    )
+    assert list(bars) == ["humidity", "demand_level_7d", "temperature"]
+    assert [bar.get_width() for bar in bars.values()] == pytest.approx([3.0, 3.69897, 1.69897])  # decades above 0.001
+    colors = {name: bar.get_facecolor() for name, bar in bars.items()}
+    assert len(set(colors.values())) == 3
+    assert colors["humidity"][0] > 0.6 > colors["humidity"][2]  # red
+    assert is_drawn(figure)
+
+
+def test_no_drift_at_all_is_drawn_too() -> None:
+    assert is_drawn(plots.drift(MonthDrift({}, [], set())))
+    assert is_drawn(plots.drift(MonthDrift({"error": Drift(0.0, 0.0)}, [], {"error"})))
+
+
+def test_the_plots_of_a_months_quality(errors: pd.DataFrame) -> None:
+    found = plots.of_quality(errors, MonthDrift({"error": Drift(0.1, 0.1)}, [], {"error"}))
+    assert list(found) == ["predicted and actual", "error by hour", "error by weather", "drift"]
+
+
 def test_the_champion_stands_out_among_the_candidates(model: Model) -> None:
     champion = Model("b", model.estimator, model.features, model.training_months, "2011-04", origin="b")
-    figure = plots.candidates(Choice(champion, "lowest error", {"a": 60.0, "b": 40.0, "c": 50.0}, {}))
+    figure = plots.candidates(Choice(champion, "lowest error", "2011-04", {"a": 60.0, "b": 40.0, "c": 50.0}, {}))
     bars = figure.axes[0].patches
     assert [bar.get_width() for bar in bars] == [60.0, 40.0, 50.0]
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["a", "b", "c"]
@@ -90,7 +133,7 @@ def test_importance_shows_the_largest_last(model: Model, half_year: pd.DataFrame
     assert is_drawn(figure)
 
 
-@pytest.mark.parametrize("plot", [plots.predicted_and_actual, plots.error_by_hour])
+@pytest.mark.parametrize("plot", [plots.predicted_and_actual, plots.error_by_hour, plots.error_by_weather])
 def test_no_errors_are_an_empty_plot(plot: object, errors: pd.DataFrame) -> None:
     figure = plot(errors.iloc[:0])
     assert is_drawn(figure)
@@ -105,4 +148,4 @@ def test_no_rentals_are_an_empty_plot(rentals: pd.DataFrame) -> None:
 
 
 def test_no_candidates_are_an_empty_plot(model: Model) -> None:
-    assert is_drawn(plots.candidates(Choice(model, "pinned: alone", {}, {})))
+    assert is_drawn(plots.candidates(Choice(model, "pinned: alone", "2011-04", {}, {})))

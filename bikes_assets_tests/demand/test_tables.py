@@ -12,6 +12,7 @@ from bikes_assets.demand.tables import (
     HOURLY_FROM_RECORDS,
     HOURLY_RENTALS,
     PREDICTION_QUALITY,
+    QUALITY_LINEAGE,
     RENTAL_RECORDS,
 )
 from bikes_assets.lineage.schema import Column, Schema
@@ -72,9 +73,19 @@ def test_columns_of_the_results() -> None:
         ("ts", "timestamp", ""),
         ("actual", "int64", "rentals/hour"),
         ("prediction", "float64", "rentals/hour"),
+        ("baseline", "float64", "rentals/hour"),
         ("error", "float64", "rentals/hour"),
+        ("baseline_error", "float64", "rentals/hour"),
+        ("weather_kind", "int64", "code"),
     ]
-    assert DEMAND_PREDICTIONS.columns == (PREDICTION_QUALITY["ts"], PREDICTION_QUALITY["prediction"])
+    assert DEMAND_PREDICTIONS.columns == tuple(PREDICTION_QUALITY[name] for name in ("ts", "prediction", "baseline"))
+
+
+def test_every_column_of_the_quality_is_made_from_columns_that_there_are() -> None:
+    assert tuple(QUALITY_LINEAGE) == PREDICTION_QUALITY.names
+    for inputs in QUALITY_LINEAGE.values():
+        for table, names in inputs.items():
+            assert set(names) <= set(TABLES[table].names)
 
 
 def test_only_weather_and_features_may_be_missing() -> None:
@@ -84,7 +95,7 @@ def test_only_weather_and_features_may_be_missing() -> None:
         "hourly_rentals": ["weathersit"],
         "demand_features": list(DEMAND_FEATURES.names[2:]),
         "demand_predictions": [],
-        "prediction_quality": [],
+        "prediction_quality": ["weather_kind"],
     }
 
 

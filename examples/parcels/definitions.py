@@ -19,6 +19,7 @@ from bikes_assets.adapters.lake import (
     TableIOManager,
 )
 from bikes_assets.adapters.readers import reader_for
+from bikes_assets.lineage.checks import Check, Subject, Verdict, of_ranges, of_schema
 from bikes_assets.lineage.columns import column_function, column_lineage, compute, schema_of
 from bikes_assets.lineage.schema import Column, Schema
 
@@ -54,19 +55,34 @@ def month_of(rows: Any, month: str) -> Any:
     return rows[rows["day"].dt.strftime("%Y-%m") == month]
 
 
+# 2. Your own checks: what must hold before a partition is published
+def days(subject: Subject) -> Verdict:
+    """Return whether the file has most days of the month."""
+    count = len(subject.value)
+    return Verdict(count >= 25, f"{count} days", {"days": count})
+
+
+CHECKS = (
+    of_schema(PARCELS),
+    of_ranges(PARCELS),
+    Check("days", "at least 25 days of the month", blocking=False, function=days),
+)
+
+
 @lineage_asset(
     partitions=MONTHS,
     ins={"parcel_file": dg.AssetIn(input_manager_key="source")},
     group="parcels",
     kinds={"csv"},
     schema=PARCELS,
+    checks=CHECKS,
 )
 def parcels(context, parcel_file) -> Outcome:
     """Parcels of each day, as the file has them."""
     return Outcome(parcel_file, datasets={"raw": ("parcel_file", None)}, role="parcels")
 
 
-# 2. Your own features: the name is the column, the parameters are what it reads
+# 3. Your own features: the name is the column, the parameters are what it reads
 def delivered_week_before(delivered: nw.Expr) -> Float64:
     """Parcels delivered on the same day of the week before.
 
@@ -95,7 +111,7 @@ def parcel_features(context, parcels) -> Outcome:
     return Outcome(table[list(PARCEL_FEATURES.names)], datasets={"raw": ("parcels", None)}, role="features")
 
 
-# 3. Your own model: how it is written, read and described
+# 4. Your own model: how it is written, read and described
 def _dump(model: dict[str, Any]) -> bytes:
     import skops.io
 
@@ -136,7 +152,7 @@ def parcel_model(context, parcel_features) -> Outcome:
     return Outcome(fitted, datasets={"training": ("parcel_features", None)}, example=inputs.head(3))
 
 
-# 4. Where things lie
+# 5. Where things lie
 LAKE = Lake(
     os.environ.get("PARCELS_LAKE", str(HERE / "lake")),
     {"parcels": PARCELS, "parcel_features": PARCEL_FEATURES},

@@ -1,0 +1,170 @@
+"""What must hold of rentals, features, models and predictions; and what is worth a warning."""
+
+from __future__ import annotations
+
+import calendar
+from typing import TYPE_CHECKING
+
+from bikes_assets.demand import drift
+from bikes_assets.demand.evaluation import scores, skill
+from bikes_assets.demand.features import DEMAND_FEATURES
+from bikes_assets.demand.model import TARGET
+from bikes_assets.demand.tables import DEMAND_PREDICTIONS, HOURLY_RENTALS, PREDICTION_QUALITY
+from bikes_assets.lineage.checks import Check, Subject, Verdict, of_ranges, of_schema
+
+if TYPE_CHECKING:
+    from bikes_assets.demand.model import Model
+
+MOST_ABSENT = 0.03
+"""A day of a month. Of the shipped 24 months half lack 0.3 % of their hours or less; 2011-01, 2011-02 and 2012-10, when a
+hurricane closed the service, lack 3 to 8 %."""
+
+LEAST_SKILL = 0.1
+"""Models of the shipped months avoid 16 to 77 % of the baseline's error; a tenth is hardly worth a model."""
+
+MOST_DEMAND = 2.0
+"""Predictions of the shipped months reach at most 1.2 times the highest demand that their lags hold."""
+
+
+def hour_sequence(subject: Subject) -> Verdict:
+    """Return whether hours are whole, of the partition's month, ascending, and none stands twice."""
+    hours = subject.value["ts"]
+    wrong = {
+        "not a whole hour": hours.dt.floor("h") != hours,
+        f"not of {subject.partition}": hours.dt.strftime("%Y-%m") != subject.partition,
+        "not after the hour before": hours.diff().dt.total_seconds() <= 0,
+    }
+    for fault, rows in wrong.items():
+        if rows.any():
+            return Verdict(False, f"{hours[rows].iloc[0]}, which is {fault}, and {rows.sum() - 1} more like it")
+    return Verdict(True, f"{len(hours)} hours in order", {"hours": len(hours)})
+
+
+def absent_hours(subject: Subject) -> Verdict:
+    """Return whether few of the month's hours are absent."""
+    year, month = map(int, subject.partition.split("-"))
+    hours = 24 * calendar.monthrange(year, month)[1]
+    share = 1 - len(subject.value) / hours
+    return Verdict(
+        share <= MOST_ABSENT,
+        f"{hours - len(subject.value)} of {hours} hours absent",
+        {"absent share": share, "most": MOST_ABSENT},
+    )
+
+
+def model_skill(subject: Subject) -> Verdict:
+    """Return whether a fitted model is better than its baseline on its validation month."""
+    model: Model = subject.value
+    baseline = model.baseline or model
+    return _of_skill(model.metrics["rmse"], baseline.metrics["rmse"], model.validation_month)
+
+
+def minimum_skill(subject: Subject) -> Verdict:
+    """Return whether a champion is at least as good as the newest candidate's baseline on the month that was judged.
+
+    One that a person pinned serves all the same: its failure is waived.
+    """
+    model: Model = subject.value
+    candidates, judged = subject.inputs["demand_model"], subject.inputs["demand_features"]
+    newest: Model = candidates[max(candidates)]
+    own = subject.metrics["rmse"]
+    baseline = scores(judged[TARGET], (newest.baseline or newest).predict(judged))["rmse"]
+    return Verdict(
+        own <= baseline,
+        f"RMSE {own:.2f}, that of the baseline is {baseline:.2f} rentals/hour",
+        {"rmse": own, "baseline_rmse": baseline, "skill": skill(own, baseline)},
+        waived=f"pinned: {model.decision}" if model.decision else "",
+    )
+
+
+def plausible(subject: Subject) -> Verdict:
+    """Return whether predictions are finite and not far beyond the highest demand in the lags that the month's hours have."""
+    import numpy as np
+
+    said = subject.value[["prediction", "baseline"]].to_numpy(dtype="float64")
+    lags = subject.inputs["demand_features"][["demand_lag_24h", "demand_lag_168h"]]
+    known = lags.to_numpy(dtype="float64", na_value=float("nan"))
+    if not len(said):
+        return Verdict(True, "no hour")
+    if not np.isfinite(said).all():
+        return Verdict(False, f"{int((~np.isfinite(said)).sum())} predictions that are no finite number")
+    highest = float(said.max())
+    if np.isnan(known).all():
+        return Verdict(True, f"at most {highest:.0f} rentals/hour, and no lag to hold it against", {"highest": highest})
+    demand = float(np.nanmax(known))
+    return Verdict(
+        highest <= MOST_DEMAND * demand,
+        f"at most {highest:.0f} rentals/hour, where the highest known demand is {demand:.0f}",
+        {"highest": highest, "highest known demand": demand, "most times": MOST_DEMAND},
+    )
+
+
+def quality_skill(subject: Subject) -> Verdict:
+    """Return whether a month's predictions are better than their baseline's."""
+    if "rmse" not in subject.metrics:
+        return Verdict(True, "no hour to judge")
+    return _of_skill(subject.metrics["rmse"], subject.metrics["baseline_rmse"], subject.partition)
+
+
+def no_drift(subject: Subject) -> Verdict:
+    """Return whether neither a feature that the champion reads nor its error stands out."""
+    champion: Model = subject.inputs["champion_model"][subject.partition]
+    found = drift.of_metrics(subject.metrics, champion, subject.inputs["demand_features"], subject.partition)
+    told = [
+        f"{name} (index {found.drifts[name].psi:.2f}, distance {found.drifts[name].ks:.2f})"
+        for name in found.standing_out
+    ]
+    against = f", features held against {', '.join(found.reference)}"
+    without = "" if found.judged - {drift.ERROR} else ", and not judged without the season of the year before"
+    return Verdict(not told, (", ".join(told) or "nothing stands out") + against + without, found.metrics)
+
+
+def _of_skill(rmse: float, baseline_rmse: float, month: str) -> Verdict:
+    found = skill(rmse, baseline_rmse)
+    return Verdict(
+        found >= LEAST_SKILL,
+        f"skill {found:.2f} on {month}: RMSE {rmse:.2f}, that of the baseline is {baseline_rmse:.2f} rentals/hour",
+        {"skill": found, "rmse": rmse, "baseline_rmse": baseline_rmse, "least": LEAST_SKILL},
+    )
+
+
+_SKILL = f"RMSE at least {LEAST_SKILL:.0%} below that of the baseline"
+_HOURS = (
+    Check("hour_sequence", "whole hours of the partition's month, ascending, none twice", True, hour_sequence),
+    Check("absent_hours", f"at most {MOST_ABSENT:.0%} of the month's hours absent", False, absent_hours),
+)
+
+OF_RENTALS = (of_schema(HOURLY_RENTALS), of_ranges(HOURLY_RENTALS), *_HOURS)
+OF_FEATURES = (of_schema(DEMAND_FEATURES), of_ranges(DEMAND_FEATURES), *_HOURS)
+OF_MODEL = (Check("skill", f"{_SKILL} on the validation month", False, model_skill),)
+OF_CHAMPION = (
+    Check(
+        "minimum_skill",
+        "RMSE no higher than that of the newest candidate's baseline, on the same month",
+        True,
+        minimum_skill,
+    ),
+)
+OF_PREDICTIONS = (
+    of_schema(DEMAND_PREDICTIONS),
+    of_ranges(DEMAND_PREDICTIONS),
+    Check(
+        "plausible",
+        f"finite, and at most {MOST_DEMAND:g} times the highest demand in the month's lags",
+        True,
+        plausible,
+    ),
+)
+OF_QUALITY = (
+    of_schema(PREDICTION_QUALITY),
+    of_ranges(PREDICTION_QUALITY),
+    Check("skill", _SKILL, False, quality_skill),
+    Check(
+        "drift",
+        "each feature that the champion reads as in its season (population stability index at most "
+        f"{drift.LARGE_PSI}, or distance at most {drift.LARGE_KS}), and its errors as in the month before (index at most "
+        f"{drift.LARGE_PSI})",
+        False,
+        no_drift,
+    ),
+)

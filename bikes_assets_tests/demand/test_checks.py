@@ -1,0 +1,270 @@
+"""Checks of the bikes: what passes, what fails, and by which name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.dummy import DummyRegressor
+
+from bikes_assets.demand import checks
+from bikes_assets.demand.champion import predictions
+from bikes_assets.demand.drift import month_drift
+from bikes_assets.demand.evaluation import quality, quality_scores, scores
+from bikes_assets.demand.features import FEATURE_NAMES, demand_features
+from bikes_assets.demand.model import Model, Recipe, fit
+from bikes_assets.lineage.checks import Subject, failure, judge
+
+RIDGE = Recipe("sklearn.linear_model.Ridge", {"alpha": 1.0})
+
+
+def hours(*texts: str) -> Subject:
+    return Subject(
+        "hourly_rentals",
+        "2011-06",
+        pd.DataFrame({"ts": pd.Series([pd.Timestamp(text) for text in texts], dtype="datetime64[us]")}),
+    )
+
+
+def always(value: float, rmse: float = 10.0, baseline: Model | None = None, decision: str = "") -> Model:
+    """Return a model that says the same for every hour."""
+    said = DummyRegressor(strategy="constant", constant=value).fit([[0]], [value])
+    metrics = {"rmse": rmse}
+    return Model("always", said, ("x",), ("2011-04",), "2011-05", metrics=metrics, baseline=baseline, decision=decision)
+
+
+# Hours
+
+
+def test_whole_hours_in_order_pass_with_gaps() -> None:
+    verdict = checks.hour_sequence(hours("2011-06-01T00", "2011-06-01T01", "2011-06-30T23"))
+    assert verdict.passed
+    assert verdict.found == "3 hours in order"
+    assert checks.hour_sequence(hours()).passed
+
+
+@pytest.mark.parametrize(
+    ("times", "found"),
+    [
+        (["2011-06-01T00", "2011-06-01T01:30"], "2011-06-01 01:30:00, which is not a whole hour, and 0 more like it"),
+        (["2011-05-31T23", "2011-06-01T00"], "2011-05-31 23:00:00, which is not of 2011-06, and 0 more like it"),
+        (["2010-06-01T00", "2012-06-01T00"], "2010-06-01 00:00:00, which is not of 2011-06, and 1 more like it"),
+        (
+            ["2011-06-01T01", "2011-06-01T00"],
+            "2011-06-01 00:00:00, which is not after the hour before, and 0 more like it",
+        ),
+        (
+            ["2011-06-01T01", "2011-06-01T01"],
+            "2011-06-01 01:00:00, which is not after the hour before, and 0 more like it",
+        ),
+    ],
+    ids=["minutes", "month before", "other years", "order", "twice"],
+)
+def test_hours_that_are_not_as_they_should_be_fail(times: list[str], found: str) -> None:
+    verdict = checks.hour_sequence(hours(*times))
+    assert not verdict.passed
+    assert verdict.found == found
+
+
+@pytest.mark.parametrize(("absent", "passed"), [(0, True), (21, True), (22, False), (720, False)])
+def test_a_day_of_a_month_may_be_absent(absent: int, passed: bool) -> None:
+    # Given June, which has 720 hours
+    june = pd.DataFrame({"ts": pd.date_range("2011-06-01", periods=720, freq="h")})
+    verdict = checks.absent_hours(Subject("hourly_rentals", "2011-06", june.iloc[absent:]))
+    assert verdict.passed is passed
+    assert verdict.found == f"{absent} of 720 hours absent"
+
+
+def test_the_shipped_months_that_lack_more_than_a_day(rentals: pd.DataFrame) -> None:
+    months = rentals.groupby(rentals["ts"].dt.strftime("%Y-%m"))
+    warned = [month for month, rows in months if not checks.absent_hours(Subject("hourly_rentals", month, rows)).passed]
+    assert warned == ["2011-01", "2011-02", "2012-10"]
+
+
+# Models
+
+
+@pytest.mark.parametrize(
+    ("rmse", "passed", "found"), [(40.0, True, 0.2), (44.9, True, 0.102), (45.1, False, 0.098), (60.0, False, -0.2)]
+)
+def test_a_model_is_to_be_a_tenth_better_than_its_baseline(rmse: float, passed: bool, found: float) -> None:
+    verdict = checks.model_skill(Subject("demand_model", "2011-06", always(1, rmse, baseline=always(2, 50.0))))
+    assert verdict.passed is passed
+    assert verdict.figures["skill"] == pytest.approx(found)
+    assert verdict.found.endswith(f"on 2011-05: RMSE {rmse:.2f}, that of the baseline is 50.00 rentals/hour")
+
+
+def test_a_baseline_has_no_skill_and_is_warned_about() -> None:
+    verdict = checks.model_skill(Subject("demand_model", "2011-06", always(1, 50.0)))
+    assert not verdict.passed
+    assert verdict.figures["skill"] == 0.0
+
+
+JUNE = pd.DataFrame({"cnt": pd.array([10, 20, 30, 40], dtype="Int64"), "x": [1, 2, 3, 4]})
+
+
+def champion(model: Model, newest: Model) -> Subject:
+    inputs = {"demand_model": {"2011-06": always(0), "2011-07": newest}, "demand_features": JUNE}
+    return Subject("champion_model", "2011-07", model, scores(JUNE["cnt"], model.predict(JUNE)), inputs)
+
+
+def test_a_champion_is_as_good_as_the_newest_baseline() -> None:
+    newest = always(99, baseline=always(30))
+    assert checks.minimum_skill(champion(always(26), newest)).passed
+    assert checks.minimum_skill(champion(newest.baseline, newest)).passed
+    worse = checks.minimum_skill(champion(always(31), newest))
+    assert not worse.passed
+    assert worse.found == "RMSE 12.69, that of the baseline is 12.25 rentals/hour"
+    assert worse.waived == ""
+
+
+def test_a_candidate_that_is_a_baseline_is_its_own() -> None:
+    assert not checks.minimum_skill(champion(always(31), always(30))).passed
+    assert checks.minimum_skill(champion(always(24), always(30))).passed
+
+
+def test_a_pinned_champion_that_is_worse_is_only_warned_about() -> None:
+    pinned = always(99, decision="the new docks open (ann)")
+    subject = champion(pinned, always(99, baseline=always(30)))
+    found = judge(checks.OF_CHAMPION, subject)
+    assert [(check.blocking, verdict.passed, verdict.waived) for check, verdict in found] == [
+        (True, False, "pinned: the new docks open (ann)")
+    ]
+    assert failure(found, subject) is None
+    unpinned = champion(replace(pinned, decision=""), always(99, baseline=always(30)))
+    assert failure(judge(checks.OF_CHAMPION, unpinned), unpinned) is not None
+
+
+def test_a_champion_without_a_number_is_stopped() -> None:
+    broken = always(0)
+    broken.estimator.constant_ = np.array([[np.nan]])
+    subject = champion(broken, always(30))
+    assert failure(judge(checks.OF_CHAMPION, subject), subject) is not None
+
+
+# Predictions
+
+
+def predicted(
+    prediction: list[float], baseline: float = 50.0, lags: tuple[float | None, ...] = (100.0, None)
+) -> Subject:
+    value = pd.DataFrame({"prediction": prediction, "baseline": baseline})
+    features = pd.DataFrame(
+        {"demand_lag_24h": pd.array(lags, "Int64"), "demand_lag_168h": pd.array([90, None], "Int64")}
+    )
+    return Subject("demand_predictions", "2011-06", value, inputs={"demand_features": features})
+
+
+@pytest.mark.parametrize(
+    ("subject", "passed", "found"),
+    [
+        (predicted([10.0, 200.0]), True, "at most 200 rentals/hour, where the highest known demand is 100"),
+        (predicted([10.0, 201.0]), False, "at most 201 rentals/hour, where the highest known demand is 100"),
+        (
+            predicted([10.0, 10.0], baseline=500.0),
+            False,
+            "at most 500 rentals/hour, where the highest known demand is 100",
+        ),
+        (predicted([10.0, float("nan")]), False, "1 predictions that are no finite number"),
+        (predicted([float("inf"), float("nan")]), False, "2 predictions that are no finite number"),
+        (predicted([]), True, "no hour"),
+    ],
+    ids=["twice", "more than twice", "baseline", "NaN", "infinite", "none"],
+)
+def test_predictions_are_finite_and_near_what_is_known(subject: Subject, passed: bool, found: str) -> None:
+    verdict = checks.plausible(subject)
+    assert (verdict.passed, verdict.found) == (passed, found)
+
+
+def test_without_a_lag_predictions_are_held_against_nothing() -> None:
+    subject = predicted([9999.0])
+    features = subject.inputs["demand_features"].iloc[1:]
+    verdict = checks.plausible(replace(subject, inputs={"demand_features": features}))
+    assert verdict.passed
+    assert verdict.found == "at most 9999 rentals/hour, and no lag to hold it against"
+
+
+# Quality
+
+
+def scored(**metrics: float) -> Subject:
+    return Subject("prediction_quality", "2011-06", None, metrics=metrics)
+
+
+def test_predictions_are_to_be_a_tenth_better_than_their_baseline() -> None:
+    assert checks.quality_skill(scored(rmse=44.9, baseline_rmse=50.0)).passed
+    assert not checks.quality_skill(scored(rmse=46.0, baseline_rmse=50.0)).passed
+    assert checks.quality_skill(scored()).passed  # a month without rows
+
+
+@pytest.fixture(scope="module")
+def april(rentals: pd.DataFrame) -> Subject:
+    """Return the quality of 2012-04, with DEMAND_FEATURES of 2011-04 to 2012-04 and a model for the month."""
+    months = [f"2011-{month:02}" for month in range(3, 13)] + [f"2012-0{month}" for month in range(1, 5)]
+    known = rentals[rentals["ts"] < "2012-05-01"]
+    features = pd.concat([demand_features(known, month) for month in months], ignore_index=True)
+    model = fit(features[features["ts"] < "2012-04-01"], "2012-04", FEATURE_NAMES, RIDGE, min_training_months=3)
+    return quality_of(features, model)
+
+
+def quality_of(features: pd.DataFrame, model: Model) -> Subject:
+    rows = features[features["ts"] >= "2012-04-01"]
+    errors = quality(predictions(model, rows), rows, features)
+    metrics = {**quality_scores(errors), **month_drift(model, features, errors["error"], "2012-04").metrics}
+    inputs = {"champion_model": {"2012-04": model}, "demand_features": features}
+    return Subject("prediction_quality", "2012-04", errors, metrics, inputs)
+
+
+def test_drift_is_named_with_its_figures(april: Subject) -> None:
+    # Given the month after the warmest March, whose demand had risen at other times than the year before
+    verdict = checks.no_drift(april)
+    assert not verdict.passed
+    assert "demand_trend_7d (index 3.08, distance 0.57)" in verdict.found
+    assert verdict.found.endswith("features held against 2011-04, 2011-05, 2012-03")
+    assert verdict.figures["psi_demand_trend_7d"] == april.metrics["psi_demand_trend_7d"]
+
+
+def test_a_feed_that_broke_is_named(april: Subject) -> None:
+    features = april.inputs["demand_features"]
+    broken = features.assign(humidity=features["humidity"].mask(features["ts"] >= "2012-04-01", 0.0))
+    assert "humidity" in checks.no_drift(quality_of(broken, april.inputs["champion_model"]["2012-04"])).found
+    assert "humidity" not in checks.no_drift(april).found
+
+
+def test_without_the_season_before_the_check_says_that_features_are_not_judged(april: Subject) -> None:
+    features = april.inputs["demand_features"]
+    first_year = features[features["ts"] >= "2012-01-01"].reset_index(drop=True)
+    verdict = checks.no_drift(quality_of(first_year, april.inputs["champion_model"]["2012-04"]))
+    assert "demand_trend_7d" not in verdict.found
+    assert verdict.found.endswith("features held against 2012-03, and not judged without the season of the year before")
+
+
+def test_a_sound_month_passes_all_that_blocks(april: Subject) -> None:
+    found = judge(checks.OF_QUALITY, april)
+    assert {check.name: verdict.passed for check, verdict in found if check.blocking} == {
+        "schema": True,
+        "ranges": True,
+    }
+    assert [check.name for check, _ in found] == ["schema", "ranges", "skill", "drift"]
+
+
+# Which checks there are
+
+
+def test_the_checks_of_each_asset_and_what_blocks() -> None:
+    tables = {"schema": True, "ranges": True}
+    hours_of = {"hour_sequence": True, "absent_hours": False}
+    assert {
+        name: {check.name: check.blocking for check in getattr(checks, name)}
+        for name in dir(checks)
+        if name[:3] == "OF_"
+    } == {
+        "OF_RENTALS": tables | hours_of,
+        "OF_FEATURES": tables | hours_of,
+        "OF_MODEL": {"skill": False},
+        "OF_CHAMPION": {"minimum_skill": True},
+        "OF_PREDICTIONS": tables | {"plausible": True},
+        "OF_QUALITY": tables | {"skill": False, "drift": False},
+    }
