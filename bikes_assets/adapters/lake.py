@@ -7,6 +7,7 @@ on Delta's commit, on Dagster's materialization event and in MLflow's run.
 from __future__ import annotations
 
 import json
+import re
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -24,6 +25,7 @@ from bikes_assets.adapters.readers import Raw, Reader
 from bikes_assets.lineage.digest import file_digest, object_digest, table_digest
 from bikes_assets.lineage.errors import DigestError, LineageError
 from bikes_assets.lineage.graph import Origin, Record, Use, Version
+from bikes_assets.lineage.model_file import MAX_BYTES
 from bikes_assets.lineage.schema import Column, Schema
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
     from bikes_assets.adapters.tracking import Tracking
 
+_SHA256 = re.compile("[0-9a-f]{64}")
 Parts: TypeAlias = "dict[str, tuple[Version, pa.Table]]"
 
 MODEL_ROWS = Schema(
@@ -136,17 +139,24 @@ class Lake:
         """Return a model's file after checking it.
 
         Raises:
-            DigestError: the file is not what it was when it was stored.
+            DigestError: the file is missing, too large, or not what it was when it was stored.
         """
         import fsspec
 
-        with fsspec.open(self._file(sha256), "rb") as file:
-            content: bytes = file.read()  # pyright: ignore[reportAttributeAccessIssue]
+        filesystem, path = fsspec.core.url_to_fs(self._file(sha256))
+        try:
+            if filesystem.size(path) > MAX_BYTES:
+                raise DigestError(f"{path}: found {filesystem.size(path):,} bytes, expected at most {MAX_BYTES:,}")
+            content: bytes = filesystem.cat_file(path)
+        except FileNotFoundError:
+            raise DigestError(f"{path}: found no file there; restore it, or materialize the model again") from None
         if file_digest(content) != sha256:
-            raise DigestError(f"{self._file(sha256)}: found SHA-256 {file_digest(content)}; restore the file")
+            raise DigestError(f"{path}: found SHA-256 {file_digest(content)}; restore the file")
         return content
 
     def _file(self, sha256: str) -> str:
+        if not _SHA256.fullmatch(sha256):
+            raise DigestError(f"found model file {sha256!r}, expected a SHA-256 of 64 hexadecimal digits")
         return f"{self.location}/model_files/{sha256}.skops"
 
 

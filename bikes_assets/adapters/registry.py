@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from functools import cache
+from itertools import accumulate
 from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -51,7 +52,7 @@ def log_copy(
         run_id: run that it is an output of.
         estimator: fitted scikit-learn estimator.
         name: name of the logged model.
-        example: a handful of input rows, a pandas frame.
+        example: a handful of input rows, a pandas frame; None for a copy without signature and example.
         trusted: the types that its file may hold.
         tags: what it was made from; see `fitting`.
 
@@ -122,7 +123,7 @@ def register(
             version
             for version in _versions(client, name, wanted)
             if version.tags.get("mlflow_model_id") == model_id
-            or ("address" in stated and version.tags.get("address") == stated["address"])
+            or ("mlflow_model_id" in version.tags and version.tags.get("address", "") == stated.get("address"))
         ]
         return min(same, key=lambda version: int(version.version), default=None)
 
@@ -131,14 +132,14 @@ def register(
         _create_registered_model(client, name)
         stated |= {key: model.tags[key] for key in ("manifest", "copy_sha256")} | {"mlflow_model_id": model_id}
         # a source of the form models:/ID would be looked up in whatever store MLflow's global state names
-        made = client.create_model_version(name, model.artifact_location, run_id, tags=stated, model_id=model_id)
+        made = client.create_model_version(
+            name, model.artifact_location, run_id, tags=stated, await_creation_for=0, model_id=model_id
+        )
         standing = first() or made
         if int(standing.version) == int(made.version):
             links = json.loads(model.tags.get("mlflow.modelVersions", "[]"))
             links.append({"name": name, "version": int(made.version)})
-            client.set_logged_model_tags(
-                model_id, {"mlflow.modelVersions": json.dumps(links)}
-            )  # MLflow's page shows it
+            client.set_logged_model_tags(model_id, {"mlflow.modelVersions": json.dumps(links)})  # for MLflow's page
             return int(made.version)
         client.delete_model_version(name, str(made.version))
     if standing.tags["mlflow_model_id"] != model_id:
@@ -221,15 +222,16 @@ def _cut(text: str) -> str:
     if len(text) <= MAX_TAG_LENGTH:
         return text
     kept = MAX_TAG_LENGTH - 40
-    return f"{text[:kept]} and {len(text) - kept:,} more characters"
+    return f"{text[:kept]} and {len(text) - kept} more characters"
 
 
 def _joined(items: list[str]) -> str:
-    text, kept = ", ".join(items), len(items)
-    while len(text) > MAX_TAG_LENGTH:
-        kept -= 1
-        text = ", ".join([*items[:kept], f"and {len(items) - kept:,} more"])
-    return text
+    whole = ", ".join(items)
+    if len(whole) <= MAX_TAG_LENGTH:
+        return whole
+    ends = accumulate(len(item) + 2 for item in items)
+    kept = sum(1 for end in ends if end <= MAX_TAG_LENGTH - 40)
+    return ", ".join([*items[:kept], f"and {len(items) - kept} more"])
 
 
 @cache
@@ -250,20 +252,23 @@ def _write_copy(
     from mlflow import pyfunc
     from mlflow.models import Model, convert_input_example_to_serving_input, infer_signature
 
-    served = convert_input_example_to_serving_input(example) or ""
     model = Model(
         artifact_path=logged.artifact_location,
         run_id=logged.source_run_id,
         model_uuid=logged.model_id,
         model_id=logged.model_id,
-        signature=infer_signature(example, estimator.predict(example)),
-        saved_input_example_info={
+    )
+    if example is not None:
+        served = convert_input_example_to_serving_input(example) or ""
+        (folder / "serving_input_example.json").write_text(served)
+        (folder / "input_example.json").write_text(json.dumps(json.loads(served)["dataframe_split"]))
+        model.signature = infer_signature(example, estimator.predict(example))
+        model.saved_input_example_info = {
             "artifact_path": "input_example.json",
             "pandas_orient": "split",
             "serving_input_path": "serving_input_example.json",
             "type": "dataframe",
-        },
-    )
+        }
     pyfunc.add_to_model(
         model,
         loader_module="mlflow.sklearn",
@@ -280,8 +285,6 @@ def _write_copy(
         skops_trusted_types=list(trusted),
     )
     (folder / MODEL_FILE).write_bytes(content)
-    (folder / "serving_input_example.json").write_text(served)
-    (folder / "input_example.json").write_text(json.dumps(json.loads(served)["dataframe_split"]))
     (folder / "requirements.txt").write_text("\n".join(requirements()))
     (folder / "python_env.yaml").write_text(
         f"python: {platform.python_version()}\ndependencies:\n- -r requirements.txt\n"
@@ -334,18 +337,20 @@ def _stored(client: MlflowClient, model: LoggedModel) -> dict[str, bytes]:
     if place.scheme in ("", "file"):
         return _files(Path(unquote(place.path)))
     from mlflow.artifacts import download_artifacts
+    from mlflow.exceptions import MlflowException
 
-    size = 0
-    for path, bytes_of_file in _listed(client, model.model_id):
-        parts = PurePosixPath(path)
-        if parts.is_absolute() or ".." in parts.parts or "\\" in path:
-            raise ModelError(f"found path {path!r}, which leaves the model's folder")
-        size += bytes_of_file
-    _check_size(size)
-    with TemporaryDirectory() as folder:
-        return _files(
-            Path(download_artifacts(model.artifact_location, dst_path=folder, tracking_uri=client.tracking_uri))
-        )
+    try:
+        listed = dict(_listed(client, model.model_id))
+        outside = [path for path in listed if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts]
+        if outside:
+            raise ModelError(f"found path {outside[0]!r}, which leaves the model's folder")
+        _check_size(sum(listed.values()))
+        with TemporaryDirectory() as folder:
+            return _files(
+                Path(download_artifacts(model.artifact_location, dst_path=folder, tracking_uri=client.tracking_uri))
+            )
+    except MlflowException as error:
+        raise ModelError(f"its files cannot be fetched: {error.message}") from error
 
 
 def _files(folder: Path) -> dict[str, bytes]:

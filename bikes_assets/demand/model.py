@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from bikes_assets.demand.evaluation import scores
+from bikes_assets.lineage import model_file
 from bikes_assets.lineage.errors import ModelError, NothingToDo
 
 if TYPE_CHECKING:
@@ -21,19 +22,91 @@ TARGET = "cnt"
 BASELINE = "hour_of_week_mean"
 BASELINE_FEATURES = ("hour_of_week",)
 
+ESTIMATORS = (
+    "sklearn.ensemble.AdaBoostRegressor",
+    "sklearn.ensemble.BaggingRegressor",
+    "sklearn.ensemble.ExtraTreesRegressor",
+    "sklearn.ensemble.GradientBoostingRegressor",
+    "sklearn.ensemble.HistGradientBoostingRegressor",
+    "sklearn.ensemble.RandomForestRegressor",
+    "sklearn.linear_model.BayesianRidge",
+    "sklearn.linear_model.ElasticNet",
+    "sklearn.linear_model.HuberRegressor",
+    "sklearn.linear_model.Lasso",
+    "sklearn.linear_model.LinearRegression",
+    "sklearn.linear_model.PoissonRegressor",
+    "sklearn.linear_model.Ridge",
+    "sklearn.linear_model.SGDRegressor",
+    "sklearn.linear_model.TweedieRegressor",
+    "sklearn.neighbors.KNeighborsRegressor",
+    "sklearn.neural_network.MLPRegressor",
+    "sklearn.svm.LinearSVR",
+    "sklearn.svm.SVR",
+    "sklearn.tree.DecisionTreeRegressor",
+)
+"""The regressors that a recipe may name: each is known to fit on the features and to come back from its file as it was."""
+
 TRUSTED_TYPES = (
     "bikes_assets.demand.relative.RelativeRegressor",
-    "functools.partial",  # of a trusted function: the one below, which checks arrays
-    "numpy.dtype",
-    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
-    "sklearn.metrics._dist_metrics.EuclideanDistance64",
-    "sklearn.neighbors._kd_tree.KDTree",
-    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
-    "sklearn.tree._tree.Tree",
-    "sklearn.utils._bunch.Bunch",
+    # of a trusted function: the one below, which checks arrays
+    "functools.partial",
     "sklearn.utils.validation.check_array",
+    # arrays' element types, as an imputer keeps them
+    "numpy.dtype",
+    # estimators and their parts: made without a call, their attributes set
+    "sklearn.compose._column_transformer.ColumnTransformer",
+    "sklearn.dummy.DummyRegressor",
+    "sklearn.ensemble._bagging.BaggingRegressor",
+    "sklearn.ensemble._forest.ExtraTreesRegressor",
+    "sklearn.ensemble._forest.RandomForestRegressor",
+    "sklearn.ensemble._gb.GradientBoostingRegressor",
+    "sklearn.ensemble._hist_gradient_boosting.binning._BinMapper",
+    "sklearn.ensemble._hist_gradient_boosting.gradient_boosting.HistGradientBoostingRegressor",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.ensemble._weight_boosting.AdaBoostRegressor",
+    "sklearn.impute._base.SimpleImputer",
+    "sklearn.linear_model._base.LinearRegression",
+    "sklearn.linear_model._bayes.BayesianRidge",
+    "sklearn.linear_model._coordinate_descent.ElasticNet",
+    "sklearn.linear_model._coordinate_descent.Lasso",
+    "sklearn.linear_model._glm.glm.PoissonRegressor",
+    "sklearn.linear_model._glm.glm.TweedieRegressor",
+    "sklearn.linear_model._huber.HuberRegressor",
+    "sklearn.linear_model._ridge.Ridge",
+    "sklearn.linear_model._stochastic_gradient.SGDRegressor",
+    "sklearn.neighbors._regression.KNeighborsRegressor",
+    "sklearn.neural_network._multilayer_perceptron.MLPRegressor",
+    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+    "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
+    "sklearn.pipeline.Pipeline",
+    "sklearn.preprocessing._data.StandardScaler",
+    "sklearn.preprocessing._encoders.OrdinalEncoder",
+    "sklearn.preprocessing._function_transformer.FunctionTransformer",
+    "sklearn.svm._classes.LinearSVR",
+    "sklearn.svm._classes.SVR",
+    "sklearn.tree._classes.DecisionTreeRegressor",
+    "sklearn.tree._classes.ExtraTreeRegressor",
+    "sklearn.tree._tree.Tree",
+    # losses and their links; those of the first group are called with the numbers that stand in the file
+    "sklearn._loss._loss.CyAbsoluteError",
+    "sklearn._loss._loss.CyHalfPoissonLoss",
+    "sklearn._loss._loss.CyHalfSquaredError",
+    "sklearn._loss._loss.CyHalfTweedieLoss",
+    "sklearn._loss._loss.CyHalfTweedieLossIdentity",
+    "sklearn._loss._loss.CyHuberLoss",
+    "sklearn._loss._loss.CyPinballLoss",
+    "sklearn._loss.link.IdentityLink",
+    "sklearn._loss.link.Interval",
+    "sklearn._loss.link.LogLink",
+    "sklearn._loss.loss.AbsoluteError",
+    "sklearn._loss.loss.HalfPoissonLoss",
+    "sklearn._loss.loss.HalfSquaredError",
+    "sklearn._loss.loss.HalfTweedieLoss",
+    "sklearn._loss.loss.HalfTweedieLossIdentity",
+    "sklearn._loss.loss.HuberLoss",
+    "sklearn._loss.loss.PinballLoss",
 )
-"""What a model's file may hold beside the types that skops trusts. It is never read from a file."""
+"""All that a model's file may hold beside plain values: what ESTIMATORS need, no more. It is never read from a file."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +114,7 @@ class Recipe:
     """Which regressor to fit. The defaults were tuned on the months before 2012-08 alone.
 
     Attributes:
-        estimator: dotted name of a scikit-learn regressor.
+        estimator: one of ESTIMATORS.
         parameters: its hyperparameters. By default no early stopping: it would judge on rows next to those that it fits.
         level: feature that the target is fitted relative to; "" to fit the target itself.
         without: features that it does not read. Lags in rentals tie trees to the demand that they have seen; what lags tell
@@ -163,7 +236,7 @@ def build(recipe: Recipe) -> Any:
     One that cannot take missing values gets imputation by the median and scaling before it.
 
     Raises:
-        ModelError: `estimator` is not a regressor of scikit-learn, or it does not have these parameters.
+        ModelError: `estimator` is not one of ESTIMATORS, or it does not have these parameters.
     """
     from sklearn.impute import SimpleImputer
     from sklearn.pipeline import make_pipeline
@@ -175,7 +248,9 @@ def build(recipe: Recipe) -> Any:
     except TypeError as error:
         raise ModelError(f"{recipe.estimator} does not take these parameters: {error}") from error
     own = regressor.get_params()
-    fixed = {"random_state": recipe.seed, "n_jobs": recipe.threads}
+    fixed: dict[str, Any] = {"random_state": recipe.seed, "n_jobs": recipe.threads}
+    if "n_neighbors" in own:
+        fixed["algorithm"] = "brute"  # a tree of neighbours counts its queries: each prediction would change the digest
     regressor.set_params(**{key: value for key, value in fixed.items() if key in own and key not in recipe.parameters})
     if not get_tags(regressor).input_tags.allow_nan:
         regressor = make_pipeline(
@@ -189,21 +264,16 @@ def build(recipe: Recipe) -> Any:
 
 
 def _regressor_class(dotted: str) -> Any:
-    from sklearn.base import BaseEstimator, RegressorMixin
-
     module, _, name = dotted.rpartition(".")
-    example = "expected a dotted name such as sklearn.ensemble.RandomForestRegressor"
-    if not module.startswith("sklearn."):
-        raise ModelError(f"found estimator {dotted!r}, {example}")
-    try:
-        kind = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError):
-        near = difflib.get_close_matches(name, dir(importlib.import_module("sklearn.ensemble")), n=3)
-        hint = f"; did you mean {', '.join(near)}?" if near else ""
-        raise ModelError(f"scikit-learn has no {dotted}{hint}") from None
-    if not (isinstance(kind, type) and issubclass(kind, RegressorMixin) and issubclass(kind, BaseEstimator)):
-        raise ModelError(f"{dotted} is not a regressor, {example}")
-    return kind
+    if dotted not in ESTIMATORS:
+        by_name = {known.rpartition(".")[2]: known for known in ESTIMATORS}
+        near = difflib.get_close_matches(name, by_name, n=3, cutoff=0.0)
+        raise ModelError(
+            f"found estimator {dotted!r}, expected one of demand.model.ESTIMATORS, such as "
+            f"{', '.join(by_name[known] for known in near)}. To use another regressor of scikit-learn, add it there, and the "
+            "types that the tests then name to TRUSTED_TYPES after reading what their code does on load"
+        )
+    return getattr(importlib.import_module(module), name)
 
 
 def previous_month(month: str) -> str:
@@ -248,16 +318,13 @@ def dump(model: Model) -> bytes:
     Raises:
         ModelError: the estimator holds a type that the project does not trust, so it could never be loaded.
     """
-    import skops.io
-
-    content = skops.io.dumps(state(model))
-    unknown = set(skops.io.get_untrusted_types(data=content)) - set(TRUSTED_TYPES)
-    if unknown:
+    try:
+        return model_file.dumps(state(model), TRUSTED_TYPES)
+    except ModelError as error:
         raise ModelError(
-            f"{model.name} holds {', '.join(sorted(unknown))}, which is not trusted; choose another estimator, or add it to "
+            f"{model.name}: {error}; choose other parameters or another estimator, or add the type to "
             "demand.model.TRUSTED_TYPES after reading what its code does on load"
-        )
-    return content
+        ) from error
 
 
 def load(content: bytes, card: dict[str, Any]) -> Model:
@@ -266,15 +333,10 @@ def load(content: bytes, card: dict[str, Any]) -> Model:
     Raises:
         ModelError: the file holds a type that the project does not trust, or is no skops file; nothing of it was run.
     """
-    import skops.io
-    from skops.io.exceptions import UntrustedTypesFoundException
-
     try:
-        parts = skops.io.loads(content, trusted=list(TRUSTED_TYPES))
-    except UntrustedTypesFoundException as error:
-        raise ModelError(f"{card['name']}: {error}") from error
-    except Exception as error:  # a damaged file raises what it likes
-        raise ModelError(f"{card['name']}: found no skops file that can be read: {error!r}") from error
+        parts = model_file.loads(content, TRUSTED_TYPES)
+    except ModelError as error:
+        raise ModelError(f"{card['name']}: {error}; restore the file") from error
     baseline = _from_card(card["baseline"], parts["baseline"], "") if card["baseline"] else None
     return replace(_from_card(card, parts["estimator"], card["origin"]), baseline=baseline)
 

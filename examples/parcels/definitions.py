@@ -19,6 +19,7 @@ from bikes_assets.adapters.lake import (
     TableIOManager,
 )
 from bikes_assets.adapters.readers import reader_for
+from bikes_assets.lineage import model_file
 from bikes_assets.lineage.checks import Check, Subject, Verdict, of_ranges, of_schema
 from bikes_assets.lineage.columns import column_function, column_lineage, compute, schema_of
 from bikes_assets.lineage.schema import Column, Schema
@@ -112,16 +113,15 @@ def parcel_features(context, parcels) -> Outcome:
 
 
 # 4. Your own model: how it is written, read and described
-def _dump(model: dict[str, Any]) -> bytes:
-    import skops.io
+TRUSTED = ("sklearn.linear_model._ridge.Ridge", "numpy.dtype")
 
-    return skops.io.dumps(model["estimator"])
+
+def _dump(model: dict[str, Any]) -> bytes:
+    return model_file.dumps(model["estimator"], TRUSTED)
 
 
 def _load(content: bytes, card: dict[str, Any]) -> dict[str, Any]:
-    import skops.io
-
-    return {"estimator": skops.io.loads(content, trusted=[]), **card}
+    return {"estimator": model_file.loads(content, TRUSTED), **card}
 
 
 def _card(model: dict[str, Any]) -> dict[str, Any]:
@@ -132,7 +132,7 @@ def _estimator(model: dict[str, Any]) -> Any:
     return model["estimator"]
 
 
-RIDGE = ModelFormat(dump=_dump, load=_load, card=_card, state=_estimator, estimator=_estimator, trusted=())
+RIDGE = ModelFormat(dump=_dump, load=_load, card=_card, state=_estimator, estimator=_estimator, trusted=TRUSTED)
 
 
 @lineage_asset(
