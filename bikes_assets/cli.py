@@ -135,6 +135,36 @@ def evaluate(since: str) -> None:
 
 
 @main.command()
+@click.option("--trials", default=20, show_default=True, help="Number of recipes; the first is the present default.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the draws.")
+@click.option(
+    "--before", help="First month that is not looked at; by default, and at the latest, the hold-out's first."
+)
+@click.option("--groups", is_flag=True, help="Judge what each group of features adds instead.")
+def tune(trials: int, seed: int, before: str | None, groups: bool) -> None:
+    """Search for a better recipe on the months before the hold-out; each trial is a run in MLflow. Ctrl-C keeps what is done."""
+    from bikes_assets import report
+    from bikes_assets import tune as searches
+    from bikes_assets.demand import tuning
+
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    before = before or tuning.HOLD_OUT
+    recipes = tuning.ablations() if groups else searches.drawn(trials, seed)
+    params = {"groups": True} if groups else {"trials": trials, "seed": seed}
+    name = "feature groups" if groups else f"tune, {trials} trials, seed {seed}"
+    done: list[searches.Trial] = []
+    stopped = False
+    try:
+        with report.progress_bar() as show:
+            searches.search(recipes, name=name, before=before, params=params, progress=show, done=done.append)
+    except KeyboardInterrupt:
+        stopped = True
+    report.print_trials(done if groups else searches.ranked(done), before, of=len(recipes))
+    if stopped:
+        sys.exit(130)
+
+
+@main.command()
 @click.option("--dagster-port", default=3000, show_default=True)
 @click.option("--mlflow-port", default=5000, show_default=True)
 def ui(dagster_port: int, mlflow_port: int) -> None:

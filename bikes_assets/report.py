@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bikes_assets.adapters.deployments import Deployment
     from bikes_assets.adapters.sync import Agreement
     from bikes_assets.runs import Summary
+    from bikes_assets.tune import Trial
 
 
 @contextmanager
@@ -67,7 +68,7 @@ def print_deployments(deployments: Sequence[Deployment]) -> None:
     """Print which model was put in charge of which month, when, why, by whom and by which figures."""
     shown = Table(*("when", "month", "what", "model", "why", "RMSE on", "by", "in"))
     for item in deployments:
-        figures = "\n".join(f"{value} {name}" for name, value in item.figures.items())
+        figures = "\n".join(f"{value:.2f} {name}" for name, value in item.figures.items())
         judged = f"{item.judged_on}\n{figures}" if item.judged_on else ""
         when = f"{item.time:%Y-%m-%d %H:%M:%S}"
         place = f"{item.deployment} {item.git_commit[:8]}".strip()
@@ -91,6 +92,44 @@ def print_evaluation(since: str) -> None:
         cells = (f"{scores[key]:.{digits}f}" for key, digits in (("r2", 4), ("rmse", 2), ("mae", 2), ("bias", 2)))
         shown.add_row(name, f"{scores['rows']:,.0f}", *cells)
     Console().print(shown)
+
+
+def print_trials(trials: Sequence[Trial], before: str, of: int) -> None:
+    """Print recipes that were judged, in the order given, each against the present default: the first 15, and the default.
+
+    R2 is the mean of that of walk-forward and of fixed cuts, `by month` is that of walk-forward, `better in` counts the
+    months whose error is lower, and RMSE, in rentals/hour, is of walk-forward.
+    """
+    from bikes_assets.demand import tuning
+
+    console = Console(soft_wrap=True, highlight=False)
+    usual = next((trial.judgement for trial in trials if trial.name == "default"), None)
+    shown = Table(
+        Column("recipe", no_wrap=True), title=f"{len(trials)} of {of} recipes, judged on months before {before}"
+    )
+    for name in ("R2", "gain", "better in", "by month", "RMSE"):
+        shown.add_column(name, justify="right")
+    judged = [(trial, trial.judgement) for trial in trials if trial.judgement]
+    judged = [item for rank, item in enumerate(judged) if rank < 15 or item[1] is usual]
+    for trial, found in judged:
+        gain = better = ""
+        if usual and found is not usual:
+            gain, better = f"{found.r2 - usual.r2:+.4f}", f"{tuning.better_months(found, usual)} of {len(found.months)}"
+        shown.add_row(
+            "[bold]present default[/]" if found is usual else trial.name,
+            f"{found.r2:.4f}",
+            gain,
+            better,
+            f"{found.walk_forward['r2']:.4f}",
+            f"{found.walk_forward['rmse']:.2f}",
+        )
+    console.print(shown)
+    for trial in trials:
+        if trial.error:
+            console.print(f"{trial.name} cannot be fitted: {trial.error}", style="yellow", markup=False)
+    best = judged[0][0] if judged else None
+    if best and best.name.startswith("trial"):
+        console.print(f"The best, against the present default: {tuning.described(best.recipe)}", markup=False)
 
 
 def columns_page() -> str:

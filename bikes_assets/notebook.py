@@ -1,0 +1,397 @@
+"""What a notebook needs: anything in the lake by its address, and runs in MLflow that can put nothing in charge.
+
+```python
+from bikes_assets import experiment, load
+
+features = load("demand_features[2012-08]@17")   # as of a table version; without it, the present one
+model = load("demand_model@champion")
+
+with experiment("deeper trees") as run:
+    training = run.load("demand_features[2011-01..2012-05]")
+    run.log(params={"max_depth": 12}, metrics={"rmse": 47.0})
+```
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from bikes_assets.lineage.errors import DigestError, LineageError, TrackingError
+from bikes_assets.lineage.graph import Use, Version, parse_address, partition_address
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    import pandas as pd
+    import pyarrow as pa
+
+    from bikes_assets.adapters.delta import LakeTable
+    from bikes_assets.adapters.experiments import ExperimentRun
+    from bikes_assets.demand.model import Model
+    from bikes_assets.lineage.schema import Schema
+
+_COLUMN = re.compile(r"(?P<asset>\w+)\.(?P<column>\w+)(?P<rest>.*)")
+_TO = ".."
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a table as they were read, digests checked.
+
+    Attributes:
+        table: the table.
+        version: table version that was read.
+        parts: version and rows of each partition, in order.
+        schema: the declared columns that were asked for.
+        column: the one column that was asked for, "" for all.
+    """
+
+    table: LakeTable
+    version: int
+    parts: Mapping[str, tuple[Version, pa.Table]]
+    schema: Schema
+    column: str = ""
+
+    @property
+    def name(self) -> str:
+        """Name of the table, or of the table and its column, such as `demand_features.demand_lag_24h`."""
+        return f"{self.table.name}.{self.column}" if self.column else self.table.name
+
+    def value(self) -> pd.DataFrame | pd.Series:
+        """Return a frame in key order, or one column as a series by the key; `attrs["lineage"]` holds addresses and digests."""
+        from bikes_assets.adapters.lake import to_pandas
+
+        frame: Any = to_pandas([self._part(key) for key in self.parts], self.schema)
+        found = frame.set_index(list(self.schema.key), drop=False)[self.column] if self.column else frame
+        found.attrs["lineage"] = {
+            replace(version, asset=self.name).address: self._digest([key]) for key, (version, _) in self.parts.items()
+        }
+        return found
+
+    def use(self, context: str, partitions: Sequence[str] | None = None) -> Use:
+        """Return the rows in a role, all of them or those of some partitions."""
+        from bikes_assets.adapters.lake import DeltaReader
+
+        keys = [key for key in self.parts if partitions is None or key in partitions]
+        rows = sum(len(self.parts[key][1]) for key in keys)
+        origin = DeltaReader(self.table, self.version, keys).origin()
+        return Use(context, self.name, tuple(keys), self._digest(keys), rows, asdict(origin))
+
+    def _part(self, key: str) -> pa.Table:
+        return self.parts[key][1].select(list(self.schema.names))
+
+    def _digest(self, keys: Sequence[str]) -> str:
+        """Return the digest that stands on the event of one partition, or that of the rows of several together."""
+        import pyarrow as pa
+
+        from bikes_assets.lineage.digest import table_digest
+
+        if len(keys) == 1 and not self.column:
+            return self.parts[keys[0]][0].digest
+        table = pa.concat_tables([self._part(key) for key in keys]).combine_chunks()
+        digest = table_digest(table, self.schema)
+        return digest.columns[self.column] if self.column else digest.table
+
+
+class Experiment:
+    """A run of one's own in MLflow; see `experiment`.
+
+    Args:
+        run: where it is written.
+    """
+
+    def __init__(self, run: ExperimentRun) -> None:
+        self._run = run
+        self._frames: list[Any] = []
+
+    @property
+    def run_id(self) -> str:
+        """The run's id in MLflow."""
+        return self._run.run_id
+
+    @property
+    def url(self) -> str:
+        """The address of the run's page in MLflow."""
+        from bikes_assets.settings import settings
+
+        return f"{settings().mlflow_url}/#/experiments/{self._run.run.info.experiment_id}/runs/{self.run_id}"
+
+    def load(self, address: str, context: str = "training") -> Any:
+        """Return what `load` returns, and log it as an input: rows as a dataset in a role, a model as a model.
+
+        Args:
+            address: what to load.
+            context: role of the rows: training, validation, ...; the figures of a model that is logged afterwards are linked to
+                the rows with the role `validation`.
+        """
+        if _is_model(address):
+            model, copy = _model(address)
+            if copy:
+                self._run.log_input_model(copy)
+            return model
+        rows = read(address)
+        self.log_rows(rows.use(context), rows.schema)
+        value = rows.value()
+        self._frames.append(value)
+        return value
+
+    def log_rows(self, use: Use, schema: Schema) -> None:
+        """Log rows in a role that were read before."""
+        self._run.log_dataset(use, schema)
+
+    def log(
+        self,
+        *,
+        params: Mapping[str, Any] | None = None,
+        metrics: Mapping[str, float | Mapping[int, float]] | None = None,
+        model: Any = None,
+    ) -> None:
+        """Log parameters, figures and a fitted model, which the figures are then of.
+
+        Args:
+            params: settings, written as text.
+            metrics: figures by name: a number, or numbers by whole number.
+            model: a `demand.model.Model`, or a scikit-learn estimator that was fitted to columns of rows loaded by this run.
+
+        Raises:
+            LineageError: nothing loaded by this run holds the model's columns.
+            ModelError: the model holds a type that the project does not trust.
+            TrackingError: MLflow did not take it.
+        """
+        model_id = "" if model is None else self._log_model(model)
+        self._run.log(params or {}, metrics or {}, model_id)
+
+    def _log_model(self, model: Any) -> str:
+        from bikes_assets.demand.model import TRUSTED_TYPES, Model, inputs
+
+        estimator = model.estimator if isinstance(model, Model) else model
+        names: list[str] = list(model.features if isinstance(model, Model) else getattr(model, "feature_names_in_", ()))
+        frame = next(
+            (item for item in reversed(self._frames) if names and {*names} <= {*getattr(item, "columns", ())}), None
+        )
+        if frame is None:
+            raise LineageError(
+                f"{type(estimator).__name__}: no rows loaded by this run hold its columns {', '.join(names) or '(unknown)'}; "
+                "load what it was fitted to with run.load, and fit it to a frame, so that it knows its columns"
+            )
+        return self._run.log_model(estimator, inputs(frame.tail(5), names), TRUSTED_TYPES)
+
+    @contextmanager
+    def trial(self, name: str) -> Iterator[Experiment]:
+        """Open a run that is nested in this one."""
+        with _opened(name, parent=self.run_id) as run:
+            yield run
+
+
+def load(address: str) -> Any:
+    """Return what an address names, read from the lake with its digest checked.
+
+    | address | is |
+    |---|---|
+    | `demand_features[2012-08]@17` | a partition as of a table version; without it, the present one |
+    | `demand_features[2011-01..2011-04]` | several, as MLflow's datasets are called |
+    | `demand_features` | all of them |
+    | `demand_features.demand_lag_24h[2012-08]` | one column |
+    | `demand_model[2012-08]` | the model of a month |
+    | `demand_model@3`, `demand_model@champion` | a version of the registered model, by number or alias |
+
+    Returns:
+        A pandas frame in key order, a series by the key, or a `demand.model.Model`, whose `origin` is its address.
+        `attrs["lineage"]` of a frame or series holds the exact addresses that were read, each with its digest.
+
+    Raises:
+        LineageError: there is no such asset, column, partition or version; the message says which there are.
+        DigestError: what lies there is not what was published.
+        TrackingError: a registered model is asked for, and MLflow cannot be reached.
+    """
+    return _model(address)[0] if _is_model(address) else read(address).value()
+
+
+@contextmanager
+def experiment(name: str) -> Iterator[Experiment]:
+    """Open a run in MLflow's experiment for notebooks; it ends with the block, FAILED when an error ended that.
+
+    MLflow's fluent calls in the block go to it. It can promote nothing: it reads the lake, registers no model and sets no
+    alias, so what is logged here is no candidate for `champion_model`.
+
+    Raises:
+        TrackingError: MLflow cannot be reached; found out in seconds.
+    """
+    with _opened(name) as run:
+        yield run
+
+
+def read(address: str, before: str | None = None) -> Rows:
+    """Return the rows that an address names; see `load`.
+
+    Args:
+        address: what to read.
+        before: partitions from this one on are not read, None to read all.
+
+    Raises:
+        LineageError: there is no such asset, column, partition or version; the message says which there are.
+        DigestError: what lies there is not what was published.
+    """
+    from bikes_assets.defs.resources import SCHEMAS
+
+    match = _COLUMN.fullmatch(address)
+    column = match["column"] if match else ""
+    asset, wanted, version = parse_address(match["asset"] + match["rest"] if match else address)
+    _one_of("asset", asset, _assets())
+    if asset not in SCHEMAS:
+        raise LineageError(f"{address}: {asset} holds models, which have no columns; load {asset}[2012-08]")
+    schema = SCHEMAS[asset]
+    if column:
+        _one_of(f"column of {asset}", column, schema.names)
+        names = dict.fromkeys((*schema.key, column))
+        schema = replace(schema, columns=tuple(schema[name] for name in names))
+    table, at, keys = _published(asset, wanted, version)
+    keys = [key for key in keys if before is None or key < before]
+    parts = table.read(keys, at)
+    return Rows(table, at, {key: parts[key] for key in keys}, schema, column)
+
+
+def _published(asset: str, wanted: str | None, version: str | None) -> tuple[LakeTable, int, list[str]]:
+    """Return the table of an asset, the table version to read and the partitions that are wanted of it, in order."""
+    from bikes_assets.defs.resources import lake
+
+    table = lake().table(asset)
+    if not table.exists():  # asking for its version would create it
+        raise LineageError(f"{asset}: found no table at {table.uri}; materialize {asset} first, as with bikes run")
+    present = table.version()
+    if version is not None and not (version.isdecimal() and int(version) <= present):
+        raise LineageError(f"{asset}@{version}: found version {version!r}, expected one from 0 to {present}")
+    at = present if version is None else int(version)
+    known = sorted(table.published(at))
+    if not known:
+        raise LineageError(
+            f"{asset}@{at}: nothing was published by then, and the present version is {present}; load another"
+        )
+    first, _, last = (wanted or "").partition(_TO)
+    missing = [key for key in (first, last) if key and key not in known]
+    if missing or first > (last or first):
+        raise LineageError(
+            f"{partition_address(asset, wanted)}: found no partition {', '.join(missing) or wanted} as of version {at}, expected "
+            f"one of {', '.join(known)}"
+        )
+    return table, at, [key for key in known if (first or key) <= key <= (last or first or key)]
+
+
+def _is_model(address: str) -> bool:
+    from bikes_assets.defs.resources import SCHEMAS
+
+    asset = re.split(r"\W", address, maxsplit=1)[0]
+    return asset in _assets() and asset not in SCHEMAS and not _COLUMN.fullmatch(address)
+
+
+def _model(address: str) -> tuple[Model, str]:
+    """Return a model of the lake, and the id of its copy in MLflow, "" where there is none."""
+    from bikes_assets.defs.resources import MODELS, lake
+
+    asset, wanted, version = parse_address(address)
+    expected: dict[str, str] = {}
+    if wanted is None and version is not None:
+        expected = _registered(asset, version)
+        _, wanted, version = parse_address(expected["address"])
+    if wanted is None or _TO in wanted:
+        keys = _published(asset, None, None)[2]
+        raise LineageError(
+            f"{address}: found {len(keys)} models, expected one: {asset}[{keys[-1]}], for any of {', '.join(keys)}, or a "
+            f"registered version, demand_model@3 or demand_model@champion"
+        )
+    table, at, keys = _published(asset, wanted, version)
+    ((found, rows),) = table.read(keys, at).values()
+    if not len(rows):
+        raise LineageError(f"{found.address}: no model is pinned to that month, for the pin was lifted; load another")
+    (row,) = rows.to_pylist()
+    for name in ("digest", "sha256"):
+        if row[name] != expected.get(name, row[name]):
+            raise DigestError(
+                f"{address}: the lake holds a model with {name} {row[name]} at {found.address}, expected {expected[name]} as "
+                "MLflow's registry says; load it by partition and table version"
+            )
+    origin = row["origin"] or found.address
+    return MODELS.load(lake().load_file(row["sha256"]), {**json.loads(row["card"]), "origin": origin}), row[
+        "mlflow_model_id"
+    ]
+
+
+def _registered(name: str, version: str) -> dict[str, str]:
+    """Return what the registry says of a version: the tags `address`, `digest` and `sha256`."""
+    from mlflow.exceptions import MlflowException
+
+    from bikes_assets.adapters.tracking import client_of
+    from bikes_assets.settings import settings
+
+    uri = settings().tracking_uri
+    try:
+        client = client_of(uri)
+        versions = {str(item.version): item for item in client.search_model_versions(f"name = '{name}'")}
+        aliases = {str(key): str(item) for key, item in _aliases(client, name).items()}
+    except MlflowException as error:
+        raise TrackingError(f"{name}@{version}: MLflow at {uri} cannot be reached: {error.message}") from error
+    known = versions.get(aliases.get(version, version))
+    if known is None:
+        there = ", ".join([*sorted(versions, key=int), *sorted(aliases)])
+        raise LineageError(
+            f"{name}@{version}: found no such version in MLflow's registry, "
+            f"{f'expected one of {there}' if there else f'nor any other of {name}'}; a table version needs its partition, "
+            f"{name}[2012-08]@17"
+        )
+    missing = [tag for tag in ("address", "digest", "sha256") if tag not in known.tags]
+    if missing:
+        raise LineageError(
+            f"{name}@{version}: found no tag {', '.join(missing)}, so it was not made here; load another"
+        )
+    return known.tags
+
+
+def _aliases(client: Any, name: str) -> dict[str, str]:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_registered_model(name).aliases
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return {}
+
+
+@contextmanager
+def _opened(name: str, parent: str = "") -> Iterator[Experiment]:
+    import getpass
+
+    from bikes_assets.adapters.environment import environment
+    from bikes_assets.adapters.experiments import experiment_run
+    from bikes_assets.settings import ROOT, settings
+
+    known = settings()
+    made_in = environment(ROOT)
+    tags = {
+        "mlflow.source.name": "notebook",
+        "mlflow.user": getpass.getuser(),
+        "git_commit": made_in["git_commit"],
+        "git_diff": made_in["git_diff"],
+    }
+    with experiment_run(known.tracking_uri, f"{known.experiment}-notebook", name, tags=tags, parent=parent) as run:
+        yield Experiment(run)
+
+
+def _assets() -> tuple[str, ...]:
+    from bikes_assets.defs.resources import ASSETS
+
+    return ASSETS
+
+
+def _one_of(what: str, name: str, known: Sequence[str]) -> None:
+    """Refuse a name that is not known, with the nearest ones."""
+    if name in known:
+        return
+    near = difflib.get_close_matches(name, known, n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"expected one of {', '.join(known)}"
+    raise LineageError(f"found no {what} {name!r}; {hint}")
