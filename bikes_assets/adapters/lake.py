@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -453,6 +454,7 @@ def _record(
             name: {str(step): float(value) for step, value in series.items()} for name, series in outcome.series.items()
         },
         checks=dict(outcome.checks),
+        time=time.time(),
     )
 
 

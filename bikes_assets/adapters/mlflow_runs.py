@@ -85,13 +85,12 @@ class MlflowRuns:
         name = partition_address(step_key, partition) + (f" attempt {number}" if number > 1 else "")
         return self.client.create_run(self.experiment_id, _milliseconds(start), tags, name).info.run_id
 
-    def finish(self, run_id: str, record: Record, at: float, model_id: str = "") -> int:
+    def finish(self, run_id: str, record: Record, model_id: str = "") -> int:
         """Write a record to its nested run, register the model that it fitted, and end the run.
 
         Args:
             run_id: the nested run.
             record: what was published.
-            at: when, Unix seconds: figures bear this time, so that writing them again adds none.
             model_id: the logged model of what it fitted; "" where it fitted none.
 
         Returns:
@@ -112,7 +111,7 @@ class MlflowRuns:
         judged = next((use for use in record.datasets if use.context == "validation"), None)
         link: dict[str, Any] = {"dataset_name": judged.name, "dataset_digest": judged.digest} if judged else {}
         link |= {"model_id": model_id} if model_id else {}
-        now = int(at * 1000)
+        now = int(record.time * 1000)
         figures = [Metric(name, value, now, 0, **link) for name, value in record.metrics.items()]
         figures += [
             Metric(name, value, now, int(step), **link)

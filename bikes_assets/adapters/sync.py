@@ -164,10 +164,11 @@ def _log_runs(pipeline: Pipeline, runs: MlflowRuns, since: float | None, agreeme
     unended: list[tuple[str, dg.DagsterRun]] = []
     for run in pipeline.instance.get_runs(_filter(since), ascending=True):
         attempts = [item for item in attempts_of(pipeline.instance, run.run_id) if item.step_key in pipeline.assets]
-        if not attempts:
-            continue
         with one_by_one(pipeline.tracking_uri):
-            parent, found = _settled(pipeline, runs, run, attempts, agreement)
+            known = runs.of(run.run_id)
+            if not attempts and not known:  # it ended before its first step, or is of something else
+                continue
+            parent, found = _settled(pipeline, runs, run, attempts, known, agreement)
         unlogged += [(attempt, run_id, run) for attempt, run_id in found]
         if parent:
             unended.append((parent, run))
@@ -184,7 +185,12 @@ def _log_runs(pipeline: Pipeline, runs: MlflowRuns, since: float | None, agreeme
 
 
 def _settled(
-    pipeline: Pipeline, runs: MlflowRuns, run: dg.DagsterRun, attempts: Sequence[Attempt], agreement: Agreement
+    pipeline: Pipeline,
+    runs: MlflowRuns,
+    run: dg.DagsterRun,
+    attempts: Sequence[Attempt],
+    present: Sequence[Run],
+    agreement: Agreement,
 ) -> tuple[str, list[tuple[Attempt, str]]]:
     """Give a Dagster run its parent and each of its attempts its nested run, and delete what stands for nothing.
 
@@ -192,10 +198,10 @@ def _settled(
         The parent, "" where it has ended as it should, and each attempt whose record is not written yet with its run.
     """
     status = str(ended(run))
-    found = _without_doubles(runs, runs.of(run.run_id), agreement)
+    found = _without_doubles(runs, present, agreement)
     nested = by_attempt(found)
     known = next((item.info for item in found if PARENT not in item.data.tags), None)
-    parent = known.run_id if known else runs.create_parent(run, attempts[0].start)
+    parent = known.run_id if known else runs.create_parent(run, attempts[0].start if attempts else None)
     if run.tags.get("mlflow_run_id") != parent:
         pipeline.instance.add_run_tags(run.run_id, {"mlflow_run_id": parent})
     for attempt in end_failed(runs, run, parent, [item for item in attempts if not item.record], status, nested):
@@ -222,7 +228,7 @@ def _log(pipeline: Pipeline, runs: MlflowRuns, attempt: Attempt, run_id: str) ->
         model_id = fitted["mlflow_model_id"] or _copied(runs, run_id, fitted["sha256"])
         if not model_id:
             model_id = copy_from_lake(runs.client, run_id, pipeline.lake, pipeline.models, record.output.address)
-    version = runs.finish(run_id, record, attempt.published, model_id)
+    version = runs.finish(run_id, record, model_id)
     if record.made_by.get("mlflow_run_id") == run_id:
         return
     values: dict[str, Any] = {"mlflow_run": dg.MetadataValue.url(runs.url(run_id)), "address": record.output.address}

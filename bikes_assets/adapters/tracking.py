@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 PATIENCE = 3.0
 """Seconds that a Dagster run waits for MLflow in all; then MLflow counts as away until the run has ended."""
 
+_SLOW = 0.5
+"""Seconds after which the first answer is too late: what follows takes about ten more."""
+
 _BACKLOG = "bikes_assets/mlflow_backlog"
 _DEFAULTS = {
     # its own retries would hold a materialization for minutes when its server is gone, and could write twice
@@ -42,6 +45,7 @@ _DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "2",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }
 
 
@@ -74,8 +78,11 @@ class Tracking:
             self._leave("something from before is not logged there yet, and what follows keeps its turn")
             return
         self._uri = uri
+        patience = self._patience
         self._runs = self._try(lambda: connected(uri, experiment))
-        if self._runs:
+        if patience - self._patience > _SLOW and not self._away:
+            self._leave("it is slow to answer")
+        if self._runs and not self._away:
             self._parent = self._try(lambda: parent_run(self._required(), uri, self._instance, self._run)) or ""
         if self._parent:
             self._active = self._try(lambda: _attached(context, uri, experiment, self._parent)) or []
@@ -88,15 +95,9 @@ class Tracking:
             return
         import mlflow
 
-        stack = _active_runs()
-        outer, uri = stack.get(), mlflow.get_tracking_uri()
-        stack.set([*self._active])
-        mlflow.set_tracking_uri(self._uri)
-        try:
+        with _as_active(self._active):
+            mlflow.set_tracking_uri(self._uri)
             yield
-        finally:
-            stack.set(outer)
-            mlflow.set_tracking_uri(uri)
 
     def start(self, step_key: str, number: int) -> str:
         """Create the nested run of an attempt, and return its id; "" while MLflow is away."""
@@ -115,7 +116,7 @@ class Tracking:
 
         def write() -> int:
             runs = self._required()
-            version = runs.finish(run_id, record, time.time(), model_id)
+            version = runs.finish(run_id, record, model_id)
             set_aliases(runs.client)
             return version
 
@@ -305,23 +306,28 @@ def _attached(context: Any, uri: str, experiment: str, parent: str) -> list[Any]
 
         config = {"experiment_name": experiment, "mlflow_tracking_uri": uri, "mlflow_run_id": parent, "env": {}}
         attach: Any = mlflow_tracking.resource_fn
-        stack = _active_runs()
-        outer, uri_before, name = stack.get(), mlflow.get_tracking_uri(), mlflow.MlflowClient(uri).get_run(parent)
-        stack.set([])  # it would take another Dagster run's for its own
-        try:
+        name = mlflow.MlflowClient(uri).get_run(parent).info.run_name
+        with _as_active([]) as stack:  # it would take another Dagster run's for its own
             next(attach(context.replace_config(config)))
-            mlflow.MlflowClient(uri).update_run(parent, name=name.info.run_name)  # it calls each by the job's name
+            mlflow.MlflowClient(uri).update_run(parent, name=name)  # it calls each by the job's name
             return list(stack.get())
-        finally:
-            stack.set(outer)
-            mlflow.set_tracking_uri(uri_before)
 
 
-def _active_runs() -> Any:
-    """Return what MLflow's fluent calls take the active run from: one stack a thread."""
+@contextmanager
+def _as_active(runs: list[Any]) -> Iterator[Any]:
+    """Have these and no other be the active runs of MLflow's fluent calls in this thread; what was there before comes back."""
+    import mlflow
     from mlflow.tracking import fluent
 
-    return fluent._active_run_stack  # pyright: ignore[reportPrivateUsage]
+    stack: Any = fluent._active_run_stack  # pyright: ignore[reportPrivateUsage]
+    outer, uri = stack.get(), mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else ""
+    stack.set([*runs])
+    try:
+        yield stack
+    finally:
+        stack.set(outer)
+        if uri:
+            mlflow.set_tracking_uri(uri)
 
 
 def _steps(instance: dg.DagsterInstance, run: dg.DagsterRun) -> set[str]:

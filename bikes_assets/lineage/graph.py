@@ -99,6 +99,7 @@ class Record:
         metrics: figures, in float.
         series: figures by a whole number, such as the error by hour of the day: name to number to figure.
         checks: name of each check that was run on it, and whether it passed.
+        time: when it was made, Unix seconds; figures in MLflow bear it, so that writing them again adds none.
     """
 
     output: Version
@@ -114,6 +115,7 @@ class Record:
     metrics: dict[str, float] = field(default_factory=dict)
     series: dict[str, dict[str, float]] = field(default_factory=dict)
     checks: dict[str, bool] = field(default_factory=dict)
+    time: float = 0.0
 
     def at(self, version: int) -> Record:
         """Return the record of what was published at a table version: a record that a commit holds cannot know its own."""

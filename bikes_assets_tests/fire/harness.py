@@ -154,10 +154,10 @@ def _of_parents(found: State) -> Iterable[str]:
             yield f"Dagster run {run_id} is {run.status.value}, and nothing executes it"
         if by_run[run_id] != 1:
             yield f"Dagster run {run_id} ({run.status.value}) has {by_run[run_id]} parents in MLflow"
-    for parent in found.parents:
-        run = started.get(parent.tags.get("dagster_run_id", ""))
+    for parent in found.parents:  # one may have been created before the run was interrupted on its way to the first step
+        run = next((run for run in found.runs if run.run_id == parent.tags.get("dagster_run_id")), None)
         if run is None:
-            yield f"MLflow's run {parent.run_id} ({parent.status}) stands for no Dagster run that started a step"
+            yield f"MLflow's run {parent.run_id} ({parent.status}) stands for no Dagster run"
         elif parent.status != ENDS.get(run.status):
             yield f"Dagster run {run.run_id} is {run.status.value}, MLflow says {parent.status}"
         if parent.end is None:

@@ -77,7 +77,7 @@ def test_what_is_sound_has_no_disagreement(sound: State) -> None:
     [
         (lambda state: state.parents.pop(), "has 0 parents in MLflow"),
         (lambda state: state.parents.append(state.parents[0]), "has 2 parents in MLflow"),
-        (lambda state: state.runs.pop(), "stands for no Dagster run that started a step"),
+        (lambda state: state.runs.pop(), "stands for no Dagster run"),
         (lambda state: setattr(state.runs[0], "status", DagsterRunStatus.STARTED), "and nothing executes it"),
         (lambda state: setattr(state.runs[0], "status", DagsterRunStatus.CANCELED), "is CANCELED, MLflow says FINISHED"),
         (lambda state: state.made.pop(), "1 commits in the lake, 0 events in Dagster"),

@@ -142,7 +142,7 @@ def test_a_server_that_is_slow(remote: Ground, delay: float) -> None:
             if turn % 2:
                 time.sleep(delay)  # what was asked for, and not waited for, still comes
                 remote.place.sync(remote.instance)
-        assert len(proxy.requests) > 1
+        assert proxy.requests
         time.sleep(2 * delay)
     remote.place.sync(remote.instance)
     remote.agrees()
