@@ -67,7 +67,7 @@ def pin(model: str, month: str, reason: str) -> None:
     """Put MODEL, such as demand_model[2012-06], in charge of a month; materialize champion_model for it to take effect."""
     from bikes_assets import runs
     from bikes_assets.adapters import decisions
-    from bikes_assets.defs.resources import lake
+    from bikes_assets.store import lake
 
     asset, fitted_for, _ = parse_address(model)
     if asset != "demand_model" or fitted_for is None:
@@ -86,7 +86,7 @@ def unpin(month: str, reason: str) -> None:
     """Lift a month's pin, so that the best model serves it again."""
     from bikes_assets import runs
     from bikes_assets.adapters import decisions
-    from bikes_assets.defs.resources import lake
+    from bikes_assets.store import lake
 
     with _instance(runs.setup()) as instance:
         made = decisions.unpin(lake(), instance, pins="champion_pins", partition=month, reason=reason)
@@ -100,7 +100,7 @@ def deployments(month: str | None, as_json: bool) -> None:
     """List which model was put in charge of which month: when, why, by which figures on which rows, by whom, from what code."""
     from bikes_assets import report
     from bikes_assets.adapters import deployments as history
-    from bikes_assets.defs.resources import lake
+    from bikes_assets.store import lake
 
     found = [item for item in history.deployments(lake(), "champion_pins") if month in (None, item.partition)]
     if as_json:

@@ -237,7 +237,7 @@ def read(address: str, before: str | None = None) -> Rows:
         LineageError: there is no such asset, column, partition or version; the message says which there are.
         DigestError: what lies there is not what was published.
     """
-    from bikes_assets.defs.resources import SCHEMAS
+    from bikes_assets.store import SCHEMAS
 
     match = _COLUMN.fullmatch(address)
     column = match["column"] if match else ""
@@ -258,7 +258,7 @@ def read(address: str, before: str | None = None) -> Rows:
 
 def _published(asset: str, wanted: str | None, version: str | None) -> tuple[LakeTable, int, list[str]]:
     """Return the table of an asset, the table version to read and the partitions that are wanted of it, in order."""
-    from bikes_assets.defs.resources import lake
+    from bikes_assets.store import lake
 
     table = lake().table(asset)
     if not table.exists():  # asking for its version would create it
@@ -283,7 +283,7 @@ def _published(asset: str, wanted: str | None, version: str | None) -> tuple[Lak
 
 
 def _is_model(address: str) -> bool:
-    from bikes_assets.defs.resources import SCHEMAS
+    from bikes_assets.store import SCHEMAS
 
     asset = re.split(r"\W", address, maxsplit=1)[0]
     return asset in _assets() and asset not in SCHEMAS and not _COLUMN.fullmatch(address)
@@ -291,7 +291,7 @@ def _is_model(address: str) -> bool:
 
 def _model(address: str) -> tuple[Model, str]:
     """Return a model of the lake, and the id of its copy in MLflow, "" where there is none."""
-    from bikes_assets.defs.resources import MODELS, lake
+    from bikes_assets.store import MODELS, lake
 
     asset, wanted, version = parse_address(address)
     expected: dict[str, str] = {}
@@ -325,7 +325,7 @@ def _registered(name: str, version: str) -> dict[str, str]:
     """Return what the registry says of a version: the tags `address`, `digest` and `sha256`."""
     from mlflow.exceptions import MlflowException
 
-    from bikes_assets.adapters.tracking import client_of
+    from bikes_assets.adapters.mlflow_store import client_of
     from bikes_assets.settings import settings
 
     uri = settings().tracking_uri
@@ -383,7 +383,7 @@ def _opened(name: str, parent: str = "") -> Iterator[Experiment]:
 
 
 def _assets() -> tuple[str, ...]:
-    from bikes_assets.defs.resources import ASSETS
+    from bikes_assets.store import ASSETS
 
     return ASSETS
 

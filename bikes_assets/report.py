@@ -181,7 +181,7 @@ def published_scores(since: str | None = None) -> dict[str, float]:
 def lake_table(asset: str) -> pd.DataFrame:
     """Return all partitions of a table of the lake, in key order."""
     from bikes_assets.adapters.lake import DeltaReader
-    from bikes_assets.defs.resources import lake
+    from bikes_assets.store import lake
 
     table = lake().table(asset)
     version = table.version()

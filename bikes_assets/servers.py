@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 import click
 
-from bikes_assets.adapters.tracking import client_of
+from bikes_assets.adapters.mlflow_store import client_of
 from bikes_assets.lineage.errors import SettingsError
 from bikes_assets.settings import ROOT, settings
 

@@ -55,9 +55,9 @@ def history() -> Any:
     import dagster as dg
 
     from bikes_assets import runs
-    from bikes_assets.adapters.tracking import client_of
-    from bikes_assets.defs.resources import lake
+    from bikes_assets.adapters.mlflow_store import client_of
     from bikes_assets.settings import settings
+    from bikes_assets.store import lake
 
     runs.setup()
     summary = runs.run_history(None, lambda *_: None)

@@ -25,7 +25,7 @@ import yaml
 
 from bikes_assets.adapters import registry
 from bikes_assets.adapters.lake import Lake
-from bikes_assets.adapters.tracking import client_of, experiment_of
+from bikes_assets.adapters.mlflow_store import client_of, experiment_of
 from bikes_assets.demand.model import TRUSTED_TYPES, Recipe, build, load
 from bikes_assets.lineage.digest import file_digest
 from bikes_assets.lineage.errors import DigestError, LineageError, ModelError

@@ -29,7 +29,7 @@ def notebook_runs(history):
 
 def state_of(history):
     """Return what an experiment must not change: the lake's tables, registered versions and aliases."""
-    from bikes_assets.defs.resources import ASSETS
+    from bikes_assets.store import ASSETS
 
     versions = history.client.search_model_versions("name = 'demand_model'")
     return (
@@ -179,10 +179,10 @@ def test_what_is_not_there_is_said_with_what_is(history, address, message):
 def test_an_empty_lake_is_said_and_stays_empty(history, tmp_path, monkeypatch):
     from dataclasses import replace
 
-    from bikes_assets.defs import resources
+    from bikes_assets import store
 
     elsewhere = replace(history.lake, location=str(tmp_path / "lake"))
-    monkeypatch.setattr(resources, "lake", lambda: elsewhere)
+    monkeypatch.setattr(store, "lake", lambda: elsewhere)
     for address in ("demand_features", "demand_model[2011-05]"):
         with pytest.raises(LineageError, match=r"materialize .* first, as with bikes run"):
             load(address)

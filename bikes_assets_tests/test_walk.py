@@ -140,8 +140,8 @@ def test_every_link_of_24_months_leads_somewhere_and_back(tmp_path, monkeypatch)
     subprocess.run([sys.executable, "-c", program, "run"], env=environment, cwd=ROOT, check=True, capture_output=True)
 
     from bikes_assets.adapters.lake import Lake
-    from bikes_assets.adapters.tracking import client_of
-    from bikes_assets.defs.resources import lake
+    from bikes_assets.adapters.mlflow_store import client_of
+    from bikes_assets.store import lake
 
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster"))
     with dg.DagsterInstance.get() as instance:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import dagster as dg
 
 from bikes_assets.adapters import metadata
-from bikes_assets.adapters.lake import Outcome
+from bikes_assets.adapters.io_managers import Outcome
 from bikes_assets.lineage.checks import Check, Subject, Verdict, failure, judge, stops
 from bikes_assets.lineage.code import code_version
 from bikes_assets.lineage.errors import NothingToDo

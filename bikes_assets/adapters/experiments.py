@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from bikes_assets.adapters.tracking import client_of, experiment_of
+from bikes_assets.adapters.mlflow_store import client_of, experiment_of
 from bikes_assets.lineage.errors import LineageError, TrackingError
 
 if TYPE_CHECKING:

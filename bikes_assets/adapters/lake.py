@@ -1,43 +1,26 @@
-"""Dagster IO managers over the lake: what is read is pinned and remembered, what is written carries the record of it.
-
-Inputs are loaded when a step starts; what was read is kept until its output is written, and becomes the output's record:
-on Delta's commit, on Dagster's materialization event and in MLflow's run.
-"""
+"""The lake: one Delta table an asset, and model files named by their SHA-256. It knows nothing of Dagster."""
 
 from __future__ import annotations
 
-import json
 import re
-import time
-from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from functools import lru_cache, partial
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-import dagster as dg
-
-from bikes_assets.adapters import metadata
 from bikes_assets.adapters.delta import LakeTable
-from bikes_assets.adapters.environment import environment
-from bikes_assets.adapters.mlflow_models import log_copy, set_aliases
 from bikes_assets.adapters.readers import Raw, Reader
-from bikes_assets.lineage.digest import file_digest, object_digest, table_digest
-from bikes_assets.lineage.errors import DigestError, LineageError
-from bikes_assets.lineage.graph import Origin, Record, Use, Version
+from bikes_assets.lineage.digest import file_digest
+from bikes_assets.lineage.errors import DigestError
+from bikes_assets.lineage.graph import Origin
 from bikes_assets.lineage.model_file import MAX_BYTES
 from bikes_assets.lineage.schema import Column, Schema
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
-    from matplotlib.figure import Figure
-
-    from bikes_assets.adapters.tracking import Tracking
 
 _SHA256 = re.compile("[0-9a-f]{64}")
-Parts: TypeAlias = "dict[str, tuple[Version, pa.Table]]"
 
 MODEL_ROWS = Schema(
     "models",
@@ -52,33 +35,6 @@ MODEL_ROWS = Schema(
     ),
 )
 """Rows of a model asset's table: one for each fitted model of a partition, none where a decision was lifted."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What an asset returns: its value and what people want to know of it.
-
-    Attributes:
-        value: a table (any frame that Narwhals reads) or a model.
-        datasets: what was read in which role: context (`raw`, `training`, ...) to input asset and its partitions, None for all.
-        role: context of the value as a dataset, None when it is not one.
-        metrics: figures, in float.
-        series: figures by a whole number, such as the error by hour of the day.
-        params: settings and transformations.
-        checks: whether each check that was run on the value passed.
-        figures: plots, by title.
-        example: a handful of a model's input rows.
-    """
-
-    value: Any
-    datasets: Mapping[str, tuple[str, Sequence[str] | None]] = field(default_factory=dict)
-    role: str | None = None
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    series: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
-    params: Mapping[str, Any] = field(default_factory=dict)
-    checks: Mapping[str, bool] = field(default_factory=dict)
-    figures: Mapping[str, Figure] = field(default_factory=dict)
-    example: Any = None
 
 
 @dataclass(frozen=True)
@@ -184,38 +140,6 @@ class DeltaReader(Reader):
         return Raw(frame, self.origin(), lambda position: (self.table.uri, position + 1))
 
 
-@dataclass(frozen=True)
-class _Read:
-    """What a step read of one asset."""
-
-    reader: Reader
-    schema: Schema
-    parts: Parts
-
-
-@dataclass
-class _Step:
-    """What a running step has read so far, and its output's table version when it began."""
-
-    since: int
-    reads: dict[str, _Read] = field(default_factory=dict)
-    models: list[dict[str, Any]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """An outcome as it is published: its rows, their digests, and the models that it is or was made with."""
-
-    rows: pa.Table
-    digest: str
-    columns: dict[str, str]
-    models: list[dict[str, Any]]
-    model_id: str = ""
-
-
-_steps: dict[tuple[str, str, int], _Step] = {}
-
-
 def to_pandas(tables: Sequence[pa.Table], schema: Schema) -> pd.DataFrame:
     """Return Arrow tables of one schema as one pandas frame; integers are `Int64`, so that a missing one stays an integer."""
     import pandas as pd
@@ -223,256 +147,3 @@ def to_pandas(tables: Sequence[pa.Table], schema: Schema) -> pd.DataFrame:
 
     table = pa.concat_tables(tables) if tables else schema.arrow().empty_table()
     return table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
-
-
-class LakeIOManager(dg.IOManager):
-    """Loads with pinned versions, remembers what was loaded, and publishes outputs with their record."""
-
-    def __init__(self, lake: Lake) -> None:
-        self.lake = lake
-
-    def load_input(self, context: dg.InputContext) -> Any:
-        """Load the mapped partitions of an upstream asset, all as of one table version.
-
-        Raises:
-            LineageError: a partition of a table has not been materialized.
-        """
-        step = _running_step(context, self.lake)
-        asset, partitions = context.asset_key.to_user_string(), list(context.asset_partition_keys)
-        table = self.lake.table(asset)
-        version, parts = table.read_present(partitions)
-        step.reads[asset] = _Read(DeltaReader(table, version, partitions), table.schema, parts)
-        return self.value(step, partitions, step.reads[asset])
-
-    def handle_output(self, context: dg.OutputContext, obj: Outcome) -> None:
-        """Publish an outcome: Delta commit first, then Dagster's event and MLflow's run, each with the record."""
-        asset, partition = context.asset_key.to_user_string(), context.partition_key
-        table = self.lake.table(asset)
-        step = _steps.pop(_step_key(context), None) or _Step(table.version())
-        tracking: Tracking | None = context.resources.mlflow
-        number = context.step_context.previous_attempt_count + 1
-        run_id = tracking.start(context.step_key, number) if tracking else ""
-        prepared = self.prepare(context, obj, step, tracking if run_id else None, run_id)
-        record = _record(context, prepared, step, obj, run_id, self.lake)
-        version = table.write(partition, prepared.rows, record.to_dict(), since=step.since)
-        record = record.at(version)
-        context.step_context.set_data_version(context.asset_key, dg.DataVersion(prepared.digest))
-        values = {
-            **metadata.of_materialization(prepared.rows, record.to_dict(), context.definition_metadata),
-            **metadata.of_outcome(obj.metrics, obj.figures),
-        }
-        if asset == self.lake.serving:
-            values |= record.params
-        if tracking and run_id:
-            registered = tracking.finish(
-                run_id, record, prepared.model_id, partial(set_aliases, self.lake, asset, partition)
-            )
-            values["mlflow_run"] = dg.MetadataValue.url(tracking.url(run_id))
-            if registered:
-                values["mlflow_model_version"] = registered
-        context.add_output_metadata(values)
-
-    @abstractmethod
-    def value(self, step: _Step, partitions: Sequence[str], read: _Read) -> Any:
-        """Return what the asset function is handed for what was read."""
-
-    @abstractmethod
-    def prepare(
-        self, context: dg.OutputContext, outcome: Outcome, step: _Step, tracking: Tracking | None, run_id: str
-    ) -> _Prepared:
-        """Return an outcome as it is to be published; a model's copy is logged to the nested run."""
-
-
-class TableIOManager(LakeIOManager):
-    """Tables: pandas frames in assets, Delta partitions in the lake."""
-
-    def value(self, step: _Step, partitions: Sequence[str], read: _Read) -> pd.DataFrame:  # noqa: ARG002
-        """Return the rows of all partitions in key order."""
-        missing = [key for key in partitions if key not in read.parts]
-        if missing:
-            asset = read.reader.origin().name
-            raise LineageError(f"{asset}: not materialized yet for {', '.join(missing)}; materialize that first")
-        return to_pandas([rows for _, rows in read.parts.values()], read.schema)
-
-    def prepare(
-        self,
-        context: dg.OutputContext,
-        outcome: Outcome,
-        step: _Step,
-        tracking: Tracking | None,  # noqa: ARG002
-        run_id: str,  # noqa: ARG002
-    ) -> _Prepared:
-        """Return the rows as declared; the models are those that were read."""
-        schema = self.lake.table(context.asset_key.to_user_string()).schema
-        rows = schema.conform(outcome.value)
-        digest = table_digest(rows, schema)
-        return _Prepared(rows, digest.table, digest.columns, step.models)
-
-
-class ModelIOManager(LakeIOManager):
-    """Models: a file named by its SHA-256, and a row of the asset's table that points to it."""
-
-    def __init__(self, lake: Lake, model_format: ModelFormat) -> None:
-        super().__init__(lake)
-        self.format = model_format
-        self._loaded = lru_cache(maxsize=4)(self._load)  # of a month's three candidates, two were the month before's
-
-    def value(self, step: _Step, partitions: Sequence[str], read: _Read) -> dict[str, Any]:  # noqa: ARG002
-        """Return the model of each partition that has one."""
-        models: dict[str, Any] = {}
-        for partition, (version, rows) in read.parts.items():
-            for row in rows.to_pylist():
-                row["origin"] = row["origin"] or version.address
-                step.models.append(_named(row))
-                models[partition] = self._loaded(row["sha256"], row["card"], row["origin"])
-        return models
-
-    def _load(self, sha256: str, card: str, origin: str) -> Any:
-        return self.format.load(self.lake.load_file(sha256), {**json.loads(card), "origin": origin})
-
-    def prepare(
-        self, context: dg.OutputContext, outcome: Outcome, step: _Step, tracking: Tracking | None, run_id: str
-    ) -> _Prepared:
-        """Store the model's file and return its row; a model that was only chosen keeps its origin and its copy."""
-        card = self.format.card(outcome.value)
-        digest = object_digest(self.format.state(outcome.value))
-        origin = card.pop("origin")
-        known = next((item for item in step.models if item["digest"] == digest and item["origin"] == origin), None)
-        row = {
-            "digest": digest,
-            "sha256": known["sha256"] if known else self.lake.save_file(self.format.dump(outcome.value)),
-            "origin": origin,
-            "card": json.dumps(card, sort_keys=True),
-            "example": ""
-            if outcome.example is None
-            else outcome.example.to_json(orient="table", index=False, double_precision=15),
-            "mlflow_model_id": known["mlflow_model_id"] if known else "",
-        }
-        copy = ""
-        if tracking and not origin:
-            asset = context.asset_key.to_user_string()
-            copy = tracking.log_copy(
-                lambda client: log_copy(
-                    client, run_id, asset, self.format.estimator(outcome.value), row, self.format.trusted
-                )
-            )
-            row["mlflow_model_id"] = copy
-        import pyarrow as pa
-
-        rows = MODEL_ROWS.conform(pa.Table.from_pylist([row], schema=MODEL_ROWS.arrow()))
-        return _Prepared(rows, digest, {}, [_named(row)], copy)
-
-
-class SourceInputManager(dg.InputManager):
-    """Reads an external source: its rows are observed, hashed and remembered like any other input.
-
-    Args:
-        lake: the lake, where the outputs of the reading steps lie.
-        reader: makes a reader of the source.
-        parse: validates what it read and returns the rows of all partitions.
-        select: rows of one partition.
-        schema: declared columns of those rows.
-    """
-
-    def __init__(
-        self,
-        lake: Lake,
-        reader: Callable[[], Reader],
-        parse: Callable[[Raw], Any],
-        select: Callable[[Any, str], Any],
-        schema: Schema,
-    ) -> None:
-        self.lake, self.reader, self.parse, self.select, self.schema = lake, reader, parse, select, schema
-        self._parsed: tuple[str, Any] = ("", None)
-
-    def load_input(self, context: dg.InputContext) -> Any:
-        """Read and validate the source and return one partition's rows; report it to Dagster when it is new.
-
-        Raises:
-            DataError: the source is not of its layout.
-        """
-        step = _running_step(context, self.lake)
-        asset, partition, reader = context.asset_key.to_user_string(), context.asset_partition_key, self.reader()
-        version = reader.origin().version
-        if version != self._parsed[0]:
-            raw = reader.read()
-            self._parsed = (raw.origin.version, self.parse(raw))
-        rows = self.schema.conform(self.select(self._parsed[1], partition))
-        found = Version(asset, partition, self._parsed[0], table_digest(rows, self.schema).table)
-        step.reads[asset] = _Read(reader, self.schema, {partition: (found, rows)})
-        metadata.observe(context.instance, found, reader.origin(), len(rows))
-        return to_pandas([rows], self.schema)
-
-
-def _running_step(context: dg.InputContext, lake: Lake) -> _Step:
-    """Return what is known of the running step; its output's table is pinned when its first input is loaded."""
-    key = _step_key(context)
-    if key not in _steps:
-        for other in [other for other in _steps if other[0] == key[0]]:
-            del _steps[other]  # a step of this run that failed or skipped: steps of a process run one by one
-        outputs = (item.properties.asset_key for item in context.step_context.step.step_outputs)
-        (output,) = (asset for asset in outputs if asset)  # a check's output is of no asset
-        _steps[key] = _Step(lake.table(output.to_user_string()).version())
-    return _steps[key]
-
-
-def _step_key(context: dg.InputContext | dg.OutputContext) -> tuple[str, str, int]:
-    step = context.step_context
-    return step.run_id, step.step.key, step.previous_attempt_count
-
-
-def _record(
-    context: dg.OutputContext, prepared: _Prepared, step: _Step, outcome: Outcome, run_id: str, lake: Lake
-) -> Record:
-    """Return the record of a materialization; its table version is not known before the commit."""
-    output = Version(context.asset_key.to_user_string(), context.partition_key, -1, prepared.digest)
-    datasets = [_use(role, step.reads[asset], partitions) for role, (asset, partitions) in outcome.datasets.items()]
-    if outcome.role:
-        source = asdict(Origin(output.asset, lake.table(output.asset).uri, "delta", str(output.version), 0))
-        datasets.append(
-            Use(outcome.role, output.asset, (context.partition_key,), output.digest, len(prepared.rows), source)
-        )
-    return Record(
-        output=output,
-        columns=prepared.columns,
-        inputs=tuple(version for read in step.reads.values() for version, _ in read.parts.values()),
-        code_version=context.asset_spec.code_version or "",
-        config=dict(context.step_context.op_config or {}),
-        environment=environment(lake.root),
-        made_by={
-            **lake.made_by,
-            "dagster_run_id": context.run_id,
-            "step_key": context.step_key,
-            "attempt": str(context.step_context.previous_attempt_count + 1),
-            "mlflow_run_id": run_id,
-        },
-        models=tuple(prepared.models),
-        datasets=tuple(datasets),
-        params={name: str(value) for name, value in outcome.params.items()},
-        metrics={name: float(value) for name, value in outcome.metrics.items()},
-        series={
-            name: {str(step): float(value) for step, value in series.items()} for name, series in outcome.series.items()
-        },
-        checks=dict(outcome.checks),
-        time=time.time(),
-    )
-
-
-def _named(row: dict[str, Any]) -> dict[str, Any]:
-    """Return what a record says of a model."""
-    return {key: value for key, value in row.items() if key not in ("card", "example")}
-
-
-def _use(context: str, read: _Read, partitions: Sequence[str] | None) -> Use:
-    """Return the role of the partitions that were read together, with the content digest of all their rows."""
-    import pyarrow as pa
-
-    parts = {key: part for key, part in read.parts.items() if partitions is None or key in partitions}
-    (asset,) = {version.asset for version, _ in read.parts.values()}
-    if len(parts) == 1:
-        ((version, rows),) = parts.values()
-        digest, count = version.digest, len(rows)
-    else:
-        table = pa.concat_tables([rows for _, rows in parts.values()]).combine_chunks()
-        digest, count = table_digest(table, read.schema).table, len(table)
-    return Use(context, asset, tuple(sorted(parts)), digest, count, asdict(read.reader.origin()))

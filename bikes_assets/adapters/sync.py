@@ -18,7 +18,8 @@ from bikes_assets.adapters import metadata, registry
 from bikes_assets.adapters.attempts import Attempt, attempts_of, ended
 from bikes_assets.adapters.mlflow_models import copy_from_lake, set_aliases
 from bikes_assets.adapters.mlflow_runs import KEY, PARENT, by_attempt, end_failed
-from bikes_assets.adapters.tracking import backlog, clear_backlog, one_by_one
+from bikes_assets.adapters.mlflow_store import one_by_one
+from bikes_assets.adapters.tracking import backlog, clear_backlog
 from bikes_assets.lineage.errors import LineageError
 from bikes_assets.lineage.graph import Record, Version, partition_address
 

@@ -2,26 +2,21 @@
 
 dagster-mlflow attaches to the parent through its `mlflow_run_id`; left to itself it would create one by search and then
 create, which makes several under parallel steps, and would reuse another Dagster run's in the same process. MLflow is never
-waited for beyond `PATIENCE` seconds a run: what it did not take is logged later, in order, by `adapters.sync`.
+waited for beyond `mlflow_store.PATIENCE` seconds a run: what it did not take is logged later, in order, by `adapters.sync`.
 """
 
 from __future__ import annotations
 
-import os
-import sqlite3
-import tempfile
 import time
 import warnings
-from contextlib import closing, contextmanager
-from functools import cache
-from hashlib import sha256
-from pathlib import Path
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from bikes_assets.adapters.attempts import attempts_of, ended
 from bikes_assets.adapters.mlflow_runs import PARENT, MlflowRuns, by_attempt, end_failed
+from bikes_assets.adapters.mlflow_store import PATIENCE, client_of, experiment_of, one_by_one
 from bikes_assets.lineage.errors import TrackingError
 
 if TYPE_CHECKING:
@@ -32,21 +27,10 @@ if TYPE_CHECKING:
     from bikes_assets.lineage.graph import Record
     from bikes_assets.lineage.schema import Schema
 
-PATIENCE = 3.0
-"""Seconds that a Dagster run waits for MLflow in all; then MLflow counts as away until the run has ended."""
-
 _SLOW = 0.5
 """Seconds after which the first answer is too late: what follows takes about ten more."""
 
 _BACKLOG = "bikes_assets/mlflow_backlog"
-_DEFAULTS = {
-    # its own retries would hold a materialization for minutes when its server is gone, and could write twice
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "2",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-}
 
 
 class Tracking:
@@ -244,59 +228,6 @@ def clear_backlog(instance: dg.DagsterInstance) -> None:
         instance.daemon_cursor_storage.set_cursor_values({_BACKLOG: ""})
 
 
-@cache
-def client_of(uri: str) -> MlflowClient:
-    """Return the client of a tracking store, one a process.
-
-    The first use of an empty SQLite store creates its tables; two processes doing so at once would break it, so it is
-    done under a file lock.
-    """
-    for name, value in _DEFAULTS.items():
-        os.environ.setdefault(name, value)
-    from mlflow import MlflowClient
-
-    # a dataset's integers without missing values stay integers: that is meant
-    warnings.filterwarnings("ignore", message=".*integer column", category=UserWarning, module="mlflow")
-    if not uri.startswith("sqlite:///"):
-        return MlflowClient(uri)
-    with one_by_one(uri):
-        # MLflow would try a file that cannot be opened for minutes
-        with closing(sqlite3.connect(uri.removeprefix("sqlite:///"))) as store:
-            store.execute("pragma schema_version")
-        client = MlflowClient(uri)
-        client.search_experiments(max_results=1)
-    return client
-
-
-def experiment_of(client: MlflowClient, uri: str, name: str) -> str:
-    """Return the id of the experiment of that name, created once; a SQLite store keeps artifacts beside itself."""
-    known = client.get_experiment_by_name(name)
-    if known:
-        return known.experiment_id
-    with one_by_one(uri):
-        known = client.get_experiment_by_name(name)
-        if known:
-            return known.experiment_id
-        folder = _store_folder(uri)
-        return client.create_experiment(name, artifact_location=(folder / "artifacts").as_uri() if folder else None)
-
-
-@contextmanager
-def one_by_one(uri: str) -> Iterator[None]:
-    """Let one process of this machine at a time look whether something is in MLflow and create it where it is not."""
-    from filelock import FileLock
-
-    folder, timeout = _store_folder(uri), 120.0
-    file = folder / ".lock" if folder else None
-    if file is None:  # a server: whoever waits for one that waits for it must not wait long
-        owner = os.getuid() if hasattr(os, "getuid") else 0
-        file = Path(tempfile.gettempdir()) / f"bikes-assets-{owner}" / f"{sha256(uri.encode()).hexdigest()[:16]}.lock"
-        timeout = PATIENCE
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(file, timeout=timeout):
-        yield
-
-
 def _attached(context: Any, uri: str, experiment: str, parent: str) -> list[Any]:
     """Have dagster-mlflow attach to the parent run, and return what is active then in MLflow's eyes."""
     with warnings.catch_warnings():
@@ -334,7 +265,3 @@ def _steps(instance: dg.DagsterInstance, run: dg.DagsterRun) -> set[str]:
     """Return the steps that a Dagster run is to execute."""
     snapshot = instance.get_execution_plan_snapshot(str(run.execution_plan_snapshot_id))
     return set(snapshot.step_keys_to_execute)
-
-
-def _store_folder(uri: str) -> Path | None:
-    return Path(uri.removeprefix("sqlite:///")).parent if uri.startswith("sqlite:///") else None

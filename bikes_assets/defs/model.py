@@ -4,7 +4,7 @@ from typing import Any
 
 import dagster as dg
 
-from bikes_assets.adapters.lake import Outcome
+from bikes_assets.adapters.io_managers import Outcome
 from bikes_assets.defs.asset import OWNERS, demand_asset
 from bikes_assets.defs.partitions import MODEL_MONTHS, all_earlier, earlier
 from bikes_assets.demand import checks

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from bikes_assets.adapters.lake import Outcome
+from bikes_assets.adapters.io_managers import Outcome
 from bikes_assets.defs.asset import demand_asset
 from bikes_assets.defs.partitions import MODEL_MONTHS, earlier
 from bikes_assets.demand import checks

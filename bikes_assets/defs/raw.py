@@ -3,7 +3,7 @@
 import dagster as dg
 
 from bikes_assets.adapters import metadata
-from bikes_assets.adapters.lake import Outcome
+from bikes_assets.adapters.io_managers import Outcome
 from bikes_assets.defs.asset import OWNERS, demand_asset
 from bikes_assets.defs.partitions import MONTHS
 from bikes_assets.demand import checks

@@ -1,34 +1,15 @@
 """Resources, executor and IO managers. Definitions stand in a file of their own: beside an asset they would hide it."""
 
-import getpass
-
 import dagster as dg
 
-from bikes_assets.adapters.lake import Lake, ModelFormat, ModelIOManager, SourceInputManager, TableIOManager
+from bikes_assets.adapters.io_managers import ModelIOManager, SourceInputManager, TableIOManager
 from bikes_assets.adapters.mlflow_runs import MlflowRuns
 from bikes_assets.adapters.sync import Pipeline
 from bikes_assets.adapters.tracking import connect, tracking_resource
 from bikes_assets.defs.partitions import source_reader
-from bikes_assets.demand import features, model, source, tables
-from bikes_assets.settings import ROOT, settings
-
-SCHEMAS = {
-    item.name: item
-    for item in (tables.HOURLY_RENTALS, features.DEMAND_FEATURES, tables.DEMAND_PREDICTIONS, tables.PREDICTION_QUALITY)
-}
-ASSETS = (*SCHEMAS, "demand_model", "champion_pins", "champion_model")
-"""Assets of which the lake has a table."""
-
-COLUMNS = {**SCHEMAS, tables.RENTAL_RECORDS.name: tables.RENTAL_RECORDS}
-"""Declared columns of every dataset, the external source's too."""
-
-MODELS = ModelFormat(model.dump, model.load, model.card, model.state, model.estimator, model.TRUSTED_TYPES)
-
-
-def lake() -> Lake:
-    """Return the lake that the settings name."""
-    made_by = {"user": getpass.getuser(), "deployment": settings().deployment}
-    return Lake(settings().lake_location, SCHEMAS, ROOT, serving="champion_model", made_by=made_by)
+from bikes_assets.demand import source, tables
+from bikes_assets.settings import settings
+from bikes_assets.store import ASSETS, COLUMNS, MODELS, lake
 
 
 def mlflow_runs() -> MlflowRuns:

@@ -6,7 +6,8 @@ import dagster as dg
 import pytest
 
 from bikes_assets.adapters.asset import lineage_asset
-from bikes_assets.adapters.lake import Lake, Outcome, TableIOManager
+from bikes_assets.adapters.io_managers import Outcome, TableIOManager
+from bikes_assets.adapters.lake import Lake
 from bikes_assets.lineage.checks import Check, Verdict, of_ranges, of_schema
 from bikes_assets.lineage.errors import NothingToDo
 from bikes_assets.lineage.schema import Column, Schema

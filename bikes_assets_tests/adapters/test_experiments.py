@@ -11,7 +11,7 @@ from dataclasses import asdict
 import pytest
 
 from bikes_assets.adapters.experiments import experiment_run
-from bikes_assets.adapters.tracking import client_of
+from bikes_assets.adapters.mlflow_store import client_of
 from bikes_assets.lineage.errors import ModelError, TrackingError
 from bikes_assets.lineage.graph import Origin, Use
 

@@ -20,7 +20,7 @@ def agreed(history):
 
 def lost_commit(history, partition):
     """Commit a partition anew, as a process does that is killed before it reports it; return its table version."""
-    table = history.lake.table("hourly_rentals")
+    table = history.lake.table("prediction_quality")
     record = table.published()[partition].record
     ((_, rows),) = table.read([partition]).values()
     return table.write(partition, rows, record, since=table.version())
@@ -56,15 +56,15 @@ def test_champion_and_challenger_are_the_newest_months_choice_and_the_newest_mod
 
 
 def test_a_commit_whose_event_was_lost_is_reported_as_the_materialization_that_it_is(agreed):
-    version = lost_commit(agreed, "2011-02")
+    version = lost_commit(agreed, "2011-05")
 
     result = sync(pipeline(agreed.instance))
 
-    event = agreed.event("hourly_rentals", "2011-02")
-    assert result.done[0] == f"hourly_rentals[2011-02]@{version}: was committed, and is now in the event log"
+    event = agreed.event("prediction_quality", "2011-05")
+    assert result.done[0] == f"prediction_quality[2011-05]@{version}: was committed, and is now in the event log"
     assert event.metadata["lineage"].value["output"]["version"] == version
     assert event.tags["dagster/data_version"] == event.metadata["lineage"].value["output"]["digest"]
-    assert event.metadata["dagster/row_count"].value == 649
+    assert event.metadata["dagster/row_count"].value == 744
 
 
 def test_a_lost_commit_that_was_replaced_since_does_not_become_the_present_version(agreed):
@@ -73,9 +73,9 @@ def test_a_lost_commit_that_was_replaced_since_does_not_become_the_present_versi
 
     sync(pipeline(agreed.instance))
 
-    observed = events_of(agreed, "hourly_rentals", "2011-03", agreed.instance.fetch_observations)
+    observed = events_of(agreed, "prediction_quality", "2011-03", agreed.instance.fetch_observations)
     versions = [item.asset_observation.metadata["lineage"].value["output"]["version"] for item in observed]
-    assert agreed.event("hourly_rentals", "2011-03").metadata["lineage"].value["output"]["version"] == newer
+    assert agreed.event("prediction_quality", "2011-03").metadata["lineage"].value["output"]["version"] == newer
     assert lost in versions
 
 
@@ -126,7 +126,7 @@ def test_while_mlflow_is_away_the_rest_is_mended_and_the_mark_stays(agreed):
     )
     result = sync(away)
 
-    assert result.done == [f"hourly_rentals[2011-04]@{version}: was committed, and is now in the event log"]
+    assert result.done == [f"prediction_quality[2011-04]@{version}: was committed, and is now in the event log"]
     assert result.left[0].startswith("MLflow: http://127.0.0.1:9 cannot be reached")
     assert backlog(agreed.instance)
     sync(pipeline(agreed.instance))

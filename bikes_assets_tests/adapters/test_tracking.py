@@ -160,7 +160,7 @@ def test_an_empty_store_is_made_once_by_many_processes(tmp_path):
 
 
 def _experiment(uri):
-    from bikes_assets.adapters.tracking import client_of, experiment_of
+    from bikes_assets.adapters.mlflow_store import client_of, experiment_of
 
     return experiment_of(client_of(uri), uri, "one")
 
@@ -173,7 +173,7 @@ def resource(uri):
 
 def store(tmp_path):
     """Return an empty store's address, its client and the id of the experiment `one`."""
-    from bikes_assets.adapters.tracking import client_of, experiment_of
+    from bikes_assets.adapters.mlflow_store import client_of, experiment_of
 
     uri = f"sqlite:///{tmp_path}/store/mlflow.db"
     client = client_of(uri)

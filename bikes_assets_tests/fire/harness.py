@@ -154,7 +154,9 @@ def _of_parents(found: State) -> Iterable[str]:
             yield f"Dagster run {run_id} is {run.status.value}, and nothing executes it"
         if by_run[run_id] != 1:
             yield f"Dagster run {run_id} ({run.status.value}) has {by_run[run_id]} parents in MLflow"
-    for parent in found.parents:  # one may have been created before the run was interrupted on its way to the first step
+    for (
+        parent
+    ) in found.parents:  # one may have been created before the run was interrupted on its way to the first step
         run = next((run for run in found.runs if run.run_id == parent.tags.get("dagster_run_id")), None)
         if run is None:
             yield f"MLflow's run {parent.run_id} ({parent.status}) stands for no Dagster run"

@@ -19,7 +19,8 @@ from typing import Any
 import dagster as dg
 
 from bikes_assets.adapters.asset import lineage_asset
-from bikes_assets.adapters.lake import Lake, ModelIOManager, Outcome, TableIOManager
+from bikes_assets.adapters.io_managers import ModelIOManager, Outcome, TableIOManager
+from bikes_assets.adapters.lake import Lake
 from bikes_assets.adapters.sync import WORKER, Agreement, Pipeline, sync
 from bikes_assets.adapters.tracking import connect, tracking_resource
 from bikes_assets.lineage.schema import Column, Schema

@@ -10,14 +10,8 @@ import dagster as dg
 import narwhals as nw
 
 from bikes_assets.adapters.asset import lineage_asset
-from bikes_assets.adapters.lake import (
-    Lake,
-    ModelFormat,
-    ModelIOManager,
-    Outcome,
-    SourceInputManager,
-    TableIOManager,
-)
+from bikes_assets.adapters.io_managers import ModelIOManager, Outcome, SourceInputManager, TableIOManager
+from bikes_assets.adapters.lake import Lake, ModelFormat
 from bikes_assets.adapters.readers import reader_for
 from bikes_assets.lineage import model_file
 from bikes_assets.lineage.checks import Check, Subject, Verdict, of_ranges, of_schema

@@ -1,0 +1,30 @@
+"""What lies where in this project: its tables, its models and the lake that holds them. It knows nothing of Dagster."""
+
+import getpass
+
+from bikes_assets.adapters.lake import Lake, ModelFormat
+from bikes_assets.demand import features, model, tables
+from bikes_assets.settings import ROOT, settings
+
+SCHEMAS = {
+    item.name: item
+    for item in (tables.HOURLY_RENTALS, features.DEMAND_FEATURES, tables.DEMAND_PREDICTIONS, tables.PREDICTION_QUALITY)
+}
+"""Declared columns of each table in the lake."""
+
+COLUMNS = {**SCHEMAS, tables.RENTAL_RECORDS.name: tables.RENTAL_RECORDS}
+"""Declared columns of every dataset, the external source's too."""
+
+SERVING, PINS = "champion_model", "champion_pins"
+"""The asset that says which model serves a month, and the one that holds recorded decisions about it."""
+
+ASSETS = (*SCHEMAS, "demand_model", PINS, SERVING)
+"""Assets of which the lake has a table."""
+
+MODELS = ModelFormat(model.dump, model.load, model.card, model.state, model.estimator, model.TRUSTED_TYPES)
+
+
+def lake() -> Lake:
+    """Return the lake that the settings name."""
+    made_by = {"user": getpass.getuser(), "deployment": settings().deployment}
+    return Lake(settings().lake_location, SCHEMAS, ROOT, serving=SERVING, made_by=made_by)
