@@ -26,8 +26,8 @@ test: $(VENV)/.dev  ## lint, types, import contracts and all tests
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m pytest
 
-soak: $(VENV)/.dev  ## run the long campaigns whole and write a dated report under docs/
-	@BIKES_SOAK=1 $(BIN)/python -m pytest -m soak
+soak: $(VENV)/.dev  ## run the long campaigns whole and write a dated report under docs/; ONLY=path for some of them
+	@BIKES_SOAK=1 $(BIN)/python -m pytest -m soak $(ONLY)
 
 lock:  ## resolve the dependencies anew; needs uv
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-strip-extras --no-annotate --no-header \

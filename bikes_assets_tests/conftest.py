@@ -67,7 +67,7 @@ def history() -> Any:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Write what a soak showed to docs/soak/, so that it can be committed."""
+    """Write what a soak showed to docs/soak/, so that it can be committed; campaigns run one by one make one report of a day."""
     if os.environ.get("BIKES_SOAK") != "1":
         return
     import platform
@@ -77,20 +77,29 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     root = Path(__file__).parents[1]
     now = datetime.now(UTC)
     commit = subprocess.run(["git", "-C", str(root), "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    report = root / "docs" / "soak" / f"{now:%Y-%m-%d}.md"
+    rows = dict(_soaked(report.read_text() if report.exists() else ""))
+    for outcome in ("passed", "failed", "skipped"):
+        for item in terminalreporter.stats.get(outcome, []):
+            if item.when == "call" or outcome == "skipped":
+                name = f"`{item.nodeid.removeprefix('bikes_assets_tests/')}`"
+                rows[name] = f"| {name} | {outcome} | {item.duration:.0f} | {commit.stdout.strip()} |"
     lines = [
         f"# Soak of {now:%Y-%m-%d}",
         "",
-        f"`make soak` at commit {commit.stdout.strip()}, Python {platform.python_version()}, {os.cpu_count()} cores.",
+        f"`make soak`, Python {platform.python_version()}, {os.cpu_count()} cores; each campaign at the commit beside it.",
         "",
-        "| campaign | outcome | seconds |",
-        "|---|---|---|",
+        "| campaign | outcome | seconds | commit |",
+        "|---|---|---|---|",
+        *(rows[name] for name in sorted(rows)),
     ]
-    for outcome in ("passed", "failed", "skipped"):
-        for report in terminalreporter.stats.get(outcome, []):
-            if report.when == "call" or outcome == "skipped":
-                lines.append(
-                    f"| `{report.nodeid.removeprefix('bikes_assets_tests/')}` | {outcome} | {report.duration:.0f} |"
-                )
-    folder = root / "docs" / "soak"
-    folder.mkdir(exist_ok=True)
-    (folder / f"{now:%Y-%m-%d}.md").write_text("\n".join(lines) + "\n")
+    report.parent.mkdir(exist_ok=True)
+    report.write_text("\n".join(lines) + "\n")
+
+
+def _soaked(report: str) -> Any:
+    """Yield each campaign of a report with its line."""
+    for line in report.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) == 4 and cells[0].startswith("`"):
+            yield cells[0], line
