@@ -127,11 +127,15 @@ def sync() -> None:
 
 @main.command()
 @click.option("--since", required=True, help="First hour that is judged, such as 2012-08-07T12:00.")
-def evaluate(since: str) -> None:
+@click.option("--by", type=click.Choice(["month", "hour", "weather"]), help="Errors by group, beside the baseline's.")
+def evaluate(since: str, by: str | None) -> None:
     """Print the accuracy on the rows from an hour on: of the published predictions, and of one fit on the rows before it."""
     from bikes_assets import report
 
-    report.print_evaluation(since)
+    if by:
+        report.print_quality(since, by)
+    else:
+        report.print_evaluation(since)
 
 
 @main.command()

@@ -94,6 +94,18 @@ def print_evaluation(since: str) -> None:
     Console().print(shown)
 
 
+def print_quality(since: str, by: str) -> None:
+    """Print the errors of the published predictions on the rows from `since` on, by group, beside their baseline's."""
+    from bikes_assets.demand.evaluation import scores_by
+
+    columns = {"rows": 0, "r2": 3, "rmse": 1, "baseline_rmse": 1, "skill": 3, "bias": 1}
+    names = ("rows", "R2", "RMSE", "baseline", "skill", "bias")
+    shown = Table(by, *(Column(name, justify="right") for name in names))
+    for group, scores in scores_by(_judged(since), by).items():
+        shown.add_row(group, *(f"{scores[key]:,.{digits}f}" for key, digits in columns.items()))
+    Console().print(shown)
+
+
 def print_trials(trials: Sequence[Trial], before: str, of: int) -> None:
     """Print recipes that were judged, in the order given, each against the present default: the first 15, and the default.
 
@@ -171,11 +183,16 @@ def published_scores(since: str | None = None) -> dict[str, float]:
     """Return the scores of all published predictions, or of those from an hour on."""
     from bikes_assets.demand.evaluation import scores
 
+    judged = _judged(since)
+    return scores(judged["actual"], judged["prediction"])
+
+
+def _judged(since: str | None) -> pd.DataFrame:
     errors = lake_table("prediction_quality")
     judged = errors if since is None else errors[errors["ts"] >= since]
     if judged.empty:
         raise NothingToDo("there are no predictions to judge; run bikes run first")
-    return scores(judged["actual"], judged["prediction"])
+    return judged
 
 
 def lake_table(asset: str) -> pd.DataFrame:

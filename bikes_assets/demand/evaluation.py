@@ -69,6 +69,16 @@ def quality_scores(errors: pd.DataFrame) -> dict[str, float]:
     return {**found, "baseline_rmse": baseline_rmse, "skill": skill(found["rmse"], baseline_rmse)}
 
 
+def scores_by(errors: pd.DataFrame, by: str) -> dict[str, dict[str, float]]:
+    """Return the `quality_scores` of PREDICTION_QUALITY by `month`, `hour` of the day or kind of `weather`, in their order."""
+    groups = {
+        "month": errors["ts"].dt.strftime("%Y-%m"),
+        "hour": errors["ts"].dt.strftime("%H:00"),
+        "weather": errors["weather_kind"].astype("string").fillna("missing"),
+    }
+    return {str(name): quality_scores(rows) for name, rows in errors.groupby(groups[by])}
+
+
 def rmse_by(errors: pd.Series, key: pd.Series) -> dict[int, float]:
     """Return the root mean square of n errors by n whole numbers, in their order; rows whose number is missing are left out."""
     mean = (errors.astype("float64") ** 2).groupby(key).mean()

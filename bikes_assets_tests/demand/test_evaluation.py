@@ -163,3 +163,26 @@ def test_numbers_come_in_their_order_whatever_that_of_the_rows() -> None:
     found = rmse_by(pd.Series([3.0, -4.0, 1.0]), pd.Series([23, 0, 23]))
     assert list(found) == [0, 23]
     assert found == {0: 4.0, 23: pytest.approx(5**0.5)}
+
+
+@pytest.mark.parametrize(
+    ("by", "groups"),
+    [("month", ["2012-01", "2012-02"]), ("hour", ["08:00", "09:00"]), ("weather", ["1", "missing"])],
+)
+def test_errors_by_group_add_up_to_all_rows(by, groups):
+    from bikes_assets.demand.evaluation import scores_by
+
+    errors = pd.DataFrame(
+        {
+            "ts": pd.to_datetime(["2012-01-31T08:00", "2012-01-31T09:00", "2012-02-01T08:00"]),
+            "actual": [10, 20, 30],
+            "prediction": [11.0, 20.0, 26.0],
+            "baseline": [12.0, 20.0, 38.0],
+            "weather_kind": pd.array([1, None, 1], dtype="Int64"),
+        }
+    )
+    found = scores_by(errors, by)
+
+    assert list(found) == groups
+    assert sum(values["rows"] for values in found.values()) == 3
+    assert scores_by(errors, "month")["2012-02"]["skill"] == 0.5
