@@ -21,9 +21,8 @@ def champion(history):
     ).success
 
 
-@pytest.fixture
-def rolled_back(history):
-    """Roll the month back to an older model, and forward again in the end; return its decisions while it was back."""
+def pin(history, reason):
+    """Put the model of 2011-05 in charge of the month."""
     decisions.pin(
         history.lake,
         history.instance,
@@ -31,8 +30,14 @@ def rolled_back(history):
         partition=MONTH,
         model="demand_model",
         fitted_for="2011-05",
-        reason="the newest one is odd",
+        reason=reason,
     )
+
+
+@pytest.fixture
+def rolled_back(history):
+    """Roll the month back to an older model, and forward again in the end; return its decisions while it was back."""
+    pin(history, "the newest one is odd")
     champion(history)
     yield [item for item in deployments(history.lake, "champion_pins") if item.partition == MONTH]
     decisions.unpin(history.lake, history.instance, pins="champion_pins", partition=MONTH, reason="it was not")
@@ -75,15 +80,7 @@ def test_lifting_a_pin_promotes_the_best_again(history, rolled_back):
     decisions.unpin(history.lake, history.instance, pins="champion_pins", partition=MONTH, reason="it was not")
     champion(history)
     lift, promoted = [item for item in deployments(history.lake, "champion_pins") if item.partition == MONTH][-2:]
-    decisions.pin(
-        history.lake,
-        history.instance,
-        pins="champion_pins",
-        partition=MONTH,
-        model="demand_model",
-        fitted_for="2011-05",
-        reason="for the end of the test",
-    )
+    pin(history, "for the end of the test")
 
     assert (lift.action, lift.model, lift.reason) == ("lift", "", "it was not")
     assert (promoted.action, promoted.model) == ("promoted", "demand_model[2011-07]@5")
