@@ -131,13 +131,16 @@ def test_a_commit_says_what_it_published(tmp_path: Path) -> None:
     published = table.published()
     # Then
     assert list(published) == ["2012-07", "2012-08"]
-    assert published["2012-08"] == Commit(
+    made = published["2012-08"]
+    assert made == Commit(
         version=3,
         partition="2012-08",
         digest="digest of r3",
         content=content("r3"),
         record={"output": {"digest": "digest of r3"}, "made_by": {"dagster_run_id": "r3"}},
+        time=made.time,
     )
+    assert 0 <= time.time() - made.time < 60
     assert {key: commit.version for key, commit in table.published(2).items()} == {"2012-07": 1, "2012-08": 2}
     assert table.published(0) == {}
 
