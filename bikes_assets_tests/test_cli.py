@@ -15,7 +15,8 @@ BIKES = str(Path(sys.executable).with_name("bikes"))
 
 def environment(folder, **settings):
     fresh = {"BIKES_DATA": str(folder), "DAGSTER_HOME": str(folder / "dagster"), "BIKES_MLFLOW_TRACKING_URI": ""}
-    return {**os.environ, **fresh, **settings}
+    inherited = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
+    return {**inherited, **fresh, **settings}
 
 
 def bikes(*arguments, folder, **settings):

@@ -251,14 +251,14 @@ def _as_active(runs: list[Any]) -> Iterator[Any]:
     from mlflow.tracking import fluent
 
     stack: Any = fluent._active_run_stack  # pyright: ignore[reportPrivateUsage]
-    outer, uri = stack.get(), mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else ""
+    outer, uri = stack.get(), mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
     stack.set([*runs])
     try:
         yield stack
     finally:
         stack.set(outer)
-        if uri:
-            mlflow.set_tracking_uri(uri)
+        # None: it would stay in the environment, for every process that this one starts
+        mlflow.set_tracking_uri(uri)  # pyright: ignore[reportArgumentType]
 
 
 def _steps(instance: dg.DagsterInstance, run: dg.DagsterRun) -> set[str]:

@@ -122,6 +122,7 @@ def test_the_copy_in_mlflow_predicts_what_the_pipeline_predicts(history):
     assert champion["origin"] == "demand_model[2011-07]@5"
     mlflow.set_tracking_uri(settings().tracking_uri)
     copy = mlflow.sklearn.load_model(f"models:/{champion['mlflow_model_id']}")
+    mlflow.set_tracking_uri(None)
     features = lake_table("demand_features").query("ts >= '2011-07-01'")
     predicted = lake_table("demand_predictions").query("ts >= '2011-07-01'")
 
@@ -289,6 +290,26 @@ def test_fluent_calls_go_to_the_run_of_their_own_dagster_run(tmp_path):
 
     assert params == {result.run_id: {"before": "outer", "after": "outer"}, within[0]: {"who": "inner"}}
     assert mlflow.active_run() is None
+
+
+def test_a_run_leaves_no_address_of_a_store_to_the_processes_that_follow(tmp_path):
+    """MLflow writes the address that is set to the environment, where other settings of this project would take it from."""
+    import os
+
+    import mlflow
+
+    mlflow.set_tracking_uri(None)
+
+    @dg.asset(required_resource_keys={"mlflow"})
+    def thing(context: dg.AssetExecutionContext):
+        with context.resources.mlflow.active():
+            return os.environ["MLFLOW_TRACKING_URI"]
+
+    uri, _, _ = store(tmp_path)
+    result = dg.materialize([thing], resources=resource(uri))
+
+    assert result.output_for_node("thing") == uri
+    assert "MLFLOW_TRACKING_URI" not in os.environ
 
 
 def test_mlflows_stack_of_active_runs_is_where_it_is_looked_for():
