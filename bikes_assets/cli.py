@@ -67,14 +67,14 @@ def pin(model: str, month: str, reason: str) -> None:
     """Put MODEL, such as demand_model[2012-06], in charge of a month; materialize champion_model for it to take effect."""
     from bikes_assets import runs
     from bikes_assets.adapters import decisions
-    from bikes_assets.store import lake
+    from bikes_assets.store import PINS, lake
 
     asset, fitted_for, _ = parse_address(model)
     if asset != "demand_model" or fitted_for is None:
         raise LineageError(f"found model {model!r}, expected one like demand_model[2012-06]")
     with _instance(runs.setup()) as instance:
         made = decisions.pin(
-            lake(), instance, pins="champion_pins", partition=month, model=asset, fitted_for=fitted_for, reason=reason
+            lake(), instance, pins=PINS, partition=month, model=asset, fitted_for=fitted_for, reason=reason
         )
     click.echo(f"{made.address}: {asset}[{fitted_for}] serves {month} from its next champion_model on")
 
@@ -86,10 +86,10 @@ def unpin(month: str, reason: str) -> None:
     """Lift a month's pin, so that the best model serves it again."""
     from bikes_assets import runs
     from bikes_assets.adapters import decisions
-    from bikes_assets.store import lake
+    from bikes_assets.store import PINS, lake
 
     with _instance(runs.setup()) as instance:
-        made = decisions.unpin(lake(), instance, pins="champion_pins", partition=month, reason=reason)
+        made = decisions.unpin(lake(), instance, pins=PINS, partition=month, reason=reason)
     click.echo(f"{made.address}: the best model serves {month} from its next champion_model on")
 
 
@@ -100,9 +100,9 @@ def deployments(month: str | None, as_json: bool) -> None:
     """List which model was put in charge of which month: when, why, by which figures on which rows, by whom, from what code."""
     from bikes_assets import report
     from bikes_assets.adapters import deployments as history
-    from bikes_assets.store import lake
+    from bikes_assets.store import PINS, lake
 
-    found = [item for item in history.deployments(lake(), "champion_pins") if month in (None, item.partition)]
+    found = [item for item in history.deployments(lake(), PINS) if month in (None, item.partition)]
     if as_json:
         for item in found:
             click.echo(item.to_json())

@@ -15,7 +15,6 @@ with experiment("deeper trees") as run:
 from __future__ import annotations
 
 import difflib
-import json
 import re
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -86,16 +85,16 @@ class Rows:
         return self.parts[key][1].select(list(self.schema.names))
 
     def _digest(self, keys: Sequence[str]) -> str:
-        """Return the digest that stands on the event of one partition, or that of the rows of several together."""
+        """Return the digest of the rows of partitions together, or of the one column of them."""
         import pyarrow as pa
 
+        from bikes_assets.adapters.lake import digest_together
         from bikes_assets.lineage.digest import table_digest
 
-        if len(keys) == 1 and not self.column:
-            return self.parts[keys[0]][0].digest
+        if not self.column:
+            return digest_together([self.parts[key] for key in keys], self.schema)
         table = pa.concat_tables([self._part(key) for key in keys]).combine_chunks()
-        digest = table_digest(table, self.schema)
-        return digest.columns[self.column] if self.column else digest.table
+        return table_digest(table, self.schema).columns[self.column]
 
 
 class Experiment:
@@ -315,10 +314,8 @@ def _model(address: str) -> tuple[Model, str]:
                 f"{address}: the lake holds a model with {name} {row[name]} at {found.address}, expected {expected[name]} as "
                 "MLflow's registry says; load it by partition and table version"
             )
-    origin = row["origin"] or found.address
-    return MODELS.load(lake().load_file(row["sha256"]), {**json.loads(row["card"]), "origin": origin}), row[
-        "mlflow_model_id"
-    ]
+    model = lake().load_model(MODELS, row["sha256"], row["card"], row["origin"] or found.address)
+    return model, row["mlflow_model_id"]
 
 
 def _registered(name: str, version: str) -> dict[str, str]:

@@ -126,20 +126,21 @@ def _is_of(job: Any, key: Any, partitions: Any) -> bool:
 
 
 def _count(summary: Summary, made: Any) -> None:
+    from bikes_assets.store import SERVING
+
     asset = made.asset_key.to_user_string()
     summary.partitions[asset] += 1
     summary.rows[asset] += made.metadata["dagster/row_count"].value
-    if asset == "champion_model":
+    if asset == SERVING:
         (model,) = made.metadata["lineage"].value["models"]
         summary.champion = model["origin"]
 
 
 def _reason(result: Any) -> str:
     """Return the innermost message of the first step that failed."""
+    from bikes_assets.adapters.attempts import innermost
+
     for event in result.all_events:
         if event.is_step_failure:
-            error = event.step_failure_data.error
-            while error.cause:
-                error = error.cause
-            return f"{event.step_key}: {error.message.strip()}"
+            return f"{event.step_key}: {innermost(event.step_failure_data.error)}"
     return "the run failed before its first step; `make ui` shows its events"

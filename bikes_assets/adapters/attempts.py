@@ -93,6 +93,13 @@ def ended(run: dg.DagsterRun) -> str | None:
     return _ENDED.get(run.status)
 
 
+def innermost(error: Any) -> str:
+    """Return class and message of the error at the bottom of one that Dagster recorded."""
+    while error.cause:
+        error = error.cause
+    return error.message.strip()
+
+
 def _attempts(run_id: str, entries: Iterable[EventLogEntry]) -> list[Attempt]:
     found: dict[tuple[str, int], Attempt] = {}
     latest: dict[str, Attempt] = {}
@@ -127,6 +134,4 @@ def _record(event: Any) -> Record | None:
 def _error(event: Any) -> str:
     """Return class and first line of the innermost error of a failed step."""
     error = getattr(event.event_specific_data, "error", None)
-    while error is not None and error.cause:
-        error = error.cause
-    return error.message.strip().split("\n")[0][:500] if error else ""
+    return innermost(error).split("\n")[0][:500] if error else ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -81,7 +82,7 @@ def _publish(
     rows: pa.Table = MODEL_ROWS.conform(pa.Table.from_pylist(models, schema=MODEL_ROWS.arrow()))
     made = Version(asset, partition, -1, table_digest(rows, MODEL_ROWS).table)
     author = {"user": getpass.getuser(), **lake.made_by}
-    record = Record(made, {}, inputs, "", {**decision}, environment(lake.root), author)
+    record = Record(made, {}, inputs, "", {**decision}, environment(lake.root), author, time=time.time())
     made = replace(made, version=table.write(partition, rows, record.to_dict(), since=table.version()))
     instance.report_runless_asset_event(
         dg.AssetMaterialization(

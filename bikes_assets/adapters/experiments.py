@@ -5,13 +5,12 @@ While such a run is open, MLflow's fluent calls in the same thread go to it. Not
 
 from __future__ import annotations
 
-import os
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from bikes_assets.adapters.mlflow_store import client_of, experiment_of
+from bikes_assets.adapters.mlflow_store import client_of, experiment_of, fluent
 from bikes_assets.lineage.errors import LineageError, TrackingError
 
 if TYPE_CHECKING:
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from bikes_assets.lineage.graph import Use
     from bikes_assets.lineage.schema import Schema
 
-_EXPERIMENT = "MLFLOW_EXPERIMENT_ID"
 _Result = TypeVar("_Result")
 
 
@@ -145,11 +143,17 @@ def experiment_run(
         experiment_id = experiment_of(client, uri, experiment)
         return ExperimentRun(client, uri, client.create_run(experiment_id, None, dict(tags), name))
 
+    import mlflow
+
     run = _told(uri, begin)
     opened, status = [run.run_id], "FAILED"
     try:
-        with _active(run, opened):
-            yield run
+        # `mlflow.start_run` would refuse the run where another experiment was set before, so what is active is set
+        with fluent(uri, run.run.info.experiment_id, [mlflow.ActiveRun(run.run)]) as stack:
+            try:
+                yield run
+            finally:  # what the block started, nested in this one, and did not end
+                opened += [item.info.run_id for item in stack.get() if item.info.run_id != run.run_id]
         status = "FINISHED"
     except KeyboardInterrupt:
         status = "KILLED"
@@ -166,36 +170,6 @@ def _end(run: ExperimentRun, run_id: str, status: str) -> None:
     except TrackingError:
         if status == "FINISHED":
             raise
-
-
-@contextmanager
-def _active(run: ExperimentRun, opened: list[str]) -> Iterator[None]:
-    """Have MLflow's fluent calls in this thread go to a run; what they went to before, they go to afterwards.
-
-    `mlflow.start_run` would refuse the run where another experiment was set before, so what is active is set. The ids of runs
-    that the block started, which nest in this one, and did not end are added to `opened`.
-    """
-    import mlflow
-    from mlflow.tracking import fluent
-
-    inside: Any = fluent
-    stack = inside._active_run_stack
-    runs, experiment_id, variable = stack.get(), inside._active_experiment_id, os.environ.get(_EXPERIMENT)
-    uri = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
-    known = {item.info.run_id for item in runs} | {run.run_id}
-    stack.set([*runs, mlflow.ActiveRun(run.run)])
-    inside._active_experiment_id = run.run.info.experiment_id  # a nested run lands beside this one
-    mlflow.set_tracking_uri(run.uri)
-    try:
-        yield
-    finally:
-        opened += [item.info.run_id for item in stack.get() if item.info.run_id not in known]
-        stack.set(runs)
-        inside._active_experiment_id = experiment_id
-        os.environ.pop(_EXPERIMENT, None)  # `mlflow.set_experiment` sets it
-        if variable is not None:
-            os.environ[_EXPERIMENT] = variable
-        mlflow.set_tracking_uri(uri)  # pyright: ignore[reportArgumentType] - None: none was set
 
 
 def _figure(name: str, value: object) -> float:

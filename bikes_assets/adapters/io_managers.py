@@ -18,7 +18,7 @@ import dagster as dg
 
 from bikes_assets.adapters import metadata
 from bikes_assets.adapters.environment import environment
-from bikes_assets.adapters.lake import MODEL_ROWS, DeltaReader, Lake, ModelFormat, to_pandas
+from bikes_assets.adapters.lake import MODEL_ROWS, DeltaReader, Lake, ModelFormat, digest_together, to_pandas
 from bikes_assets.adapters.mlflow_models import log_copy, set_aliases
 from bikes_assets.adapters.readers import Raw, Reader
 from bikes_assets.lineage.digest import object_digest, table_digest
@@ -89,7 +89,6 @@ class _Prepared:
     digest: str
     columns: dict[str, str]
     models: list[dict[str, Any]]
-    model_id: str = ""
 
 
 _steps: dict[tuple[str, str, int], _Step] = {}
@@ -134,9 +133,9 @@ class LakeIOManager(dg.IOManager):
         if asset == self.lake.serving:
             values |= record.params
         if tracking and run_id:
-            registered = tracking.finish(
-                run_id, record, prepared.model_id, partial(set_aliases, self.lake, asset, partition)
-            )
+            registered = tracking.finish(run_id, record)
+            if asset == self.lake.serving:
+                tracking.ask(partial(set_aliases, lake=self.lake))
             values["mlflow_run"] = dg.MetadataValue.url(tracking.url(run_id))
             if registered:
                 values["mlflow_model_version"] = registered
@@ -185,7 +184,8 @@ class ModelIOManager(LakeIOManager):
     def __init__(self, lake: Lake, model_format: ModelFormat) -> None:
         super().__init__(lake)
         self.format = model_format
-        self._loaded = lru_cache(maxsize=4)(self._load)  # of a month's three candidates, two were the month before's
+        # of a month's three candidates, two were the month before's
+        self._loaded = lru_cache(maxsize=4)(partial(lake.load_model, model_format))
 
     def value(self, step: _Step, partitions: Sequence[str], read: _Read) -> dict[str, Any]:  # noqa: ARG002
         """Return the model of each partition that has one."""
@@ -196,9 +196,6 @@ class ModelIOManager(LakeIOManager):
                 step.models.append(_named(row))
                 models[partition] = self._loaded(row["sha256"], row["card"], row["origin"])
         return models
-
-    def _load(self, sha256: str, card: str, origin: str) -> Any:
-        return self.format.load(self.lake.load_file(sha256), {**json.loads(card), "origin": origin})
 
     def prepare(
         self, context: dg.OutputContext, outcome: Outcome, step: _Step, tracking: Tracking | None, run_id: str
@@ -218,19 +215,16 @@ class ModelIOManager(LakeIOManager):
             else outcome.example.to_json(orient="table", index=False, double_precision=15),
             "mlflow_model_id": known["mlflow_model_id"] if known else "",
         }
-        copy = ""
         if tracking and not origin:
-            asset = context.asset_key.to_user_string()
-            copy = tracking.log_copy(
-                lambda client: log_copy(
-                    client, run_id, asset, self.format.estimator(outcome.value), row, self.format.trusted
-                )
+            asset, estimator = context.asset_key.to_user_string(), self.format.estimator(outcome.value)
+            log = partial(
+                log_copy, run_id=run_id, asset=asset, estimator=estimator, row=row, trusted=self.format.trusted
             )
-            row["mlflow_model_id"] = copy
+            row["mlflow_model_id"] = tracking.ask(log) or ""
         import pyarrow as pa
 
         rows = MODEL_ROWS.conform(pa.Table.from_pylist([row], schema=MODEL_ROWS.arrow()))
-        return _Prepared(rows, digest, {}, [_named(row)], copy)
+        return _Prepared(rows, digest, {}, [_named(row)])
 
 
 class SourceInputManager(dg.InputManager):
@@ -335,14 +329,7 @@ def _named(row: dict[str, Any]) -> dict[str, Any]:
 
 def _use(context: str, read: _Read, partitions: Sequence[str] | None) -> Use:
     """Return the role of the partitions that were read together, with the content digest of all their rows."""
-    import pyarrow as pa
-
     parts = {key: part for key, part in read.parts.items() if partitions is None or key in partitions}
     (asset,) = {version.asset for version, _ in read.parts.values()}
-    if len(parts) == 1:
-        ((version, rows),) = parts.values()
-        digest, count = version.digest, len(rows)
-    else:
-        table = pa.concat_tables([rows for _, rows in parts.values()]).combine_chunks()
-        digest, count = table_digest(table, read.schema).table, len(table)
-    return Use(context, asset, tuple(sorted(parts)), digest, count, asdict(read.reader.origin()))
+    digest, rows = digest_together([*parts.values()], read.schema), sum(len(rows) for _, rows in parts.values())
+    return Use(context, asset, tuple(sorted(parts)), digest, rows, asdict(read.reader.origin()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from bikes_assets.adapters.delta import LakeTable
 from bikes_assets.adapters.readers import Raw, Reader
-from bikes_assets.lineage.digest import file_digest
+from bikes_assets.lineage.digest import file_digest, table_digest
 from bikes_assets.lineage.errors import DigestError
-from bikes_assets.lineage.graph import Origin
+from bikes_assets.lineage.graph import Origin, Version
 from bikes_assets.lineage.model_file import MAX_BYTES
 from bikes_assets.lineage.schema import Column, Schema
 
@@ -111,6 +112,20 @@ class Lake:
             raise DigestError(f"{path}: found SHA-256 {file_digest(content)}; restore the file")
         return content
 
+    def load_model(self, models: ModelFormat, sha256: str, card: str, origin: str) -> Any:
+        """Return the model of a row of MODEL_ROWS, whose file is checked first.
+
+        Args:
+            models: how models are written.
+            sha256: its file.
+            card: how it was fitted, as JSON.
+            origin: address of the version that was fitted.
+
+        Raises:
+            DigestError: the file is not what it was when it was stored.
+        """
+        return models.load(self.load_file(sha256), {**json.loads(card), "origin": origin})
+
     def _file(self, sha256: str) -> str:
         if not _SHA256.fullmatch(sha256):
             raise DigestError(f"found model file {sha256!r}, expected a SHA-256 of 64 hexadecimal digits")
@@ -138,6 +153,15 @@ class DeltaReader(Reader):
         parts = self.table.read(self.partitions, self.version)
         frame = to_pandas([rows for _, rows in parts.values()], self.table.schema)
         return Raw(frame, self.origin(), lambda position: (self.table.uri, position + 1))
+
+
+def digest_together(parts: Sequence[tuple[Version, pa.Table]], schema: Schema) -> str:
+    """Return the digest of the rows of several partitions together; for a single one, that on its event."""
+    import pyarrow as pa
+
+    if len(parts) == 1:
+        return parts[0][0].digest
+    return table_digest(pa.concat_tables([rows for _, rows in parts]).combine_chunks(), schema).table
 
 
 def to_pandas(tables: Sequence[pa.Table], schema: Schema) -> pd.DataFrame:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from typing import TYPE_CHECKING, Any
 
 from bikes_assets.adapters import registry
@@ -44,31 +43,24 @@ def copy_from_lake(client: MlflowClient, run_id: str, lake: Lake, models: ModelF
     asset, partition, version = parse_address(address)
     ((_, rows),) = lake.table(asset).read([str(partition)], int(str(version))).values()
     (row,) = rows.to_pylist()
-    model = models.load(lake.load_file(row["sha256"]), {**json.loads(row["card"]), "origin": address})
+    model = lake.load_model(models, row["sha256"], row["card"], address)
     return log_copy(client, run_id, asset, models.estimator(model), row, models.trusted)
 
 
-def set_aliases(lake: Lake, asset: str, partition: str, client: MlflowClient) -> list[str]:
-    """Have the registry's aliases follow the newest partition that says which model serves.
+def set_aliases(client: MlflowClient, lake: Lake) -> list[str]:
+    """Have the registry's aliases follow the newest partition of the lake's `serving` asset.
 
     `champion` is the model that serves, `challenger` the newest other one that it was chosen from. A baseline is no
     registered version: while it serves, there is no champion.
 
-    Args:
-        lake: where models lie.
-        asset: asset of which a partition was published; nothing is done unless it is the lake's `serving` one.
-        partition: the partition that was published; nothing is done unless it is the newest.
-        client: client of the tracking store.
-
     Returns:
-        What was changed, in words.
+        What was changed, in words; nothing where no partition says which model serves.
     """
-    if asset != lake.serving:
+    table = lake.table(lake.serving)
+    published = table.published() if lake.serving and table.exists() else {}
+    if not published:
         return []
-    published = lake.table(asset).published()
-    if not published or partition != max(published):
-        return []
-    record = published[partition].record
+    record = published[max(published)].record
     (model,) = record["models"]
     name, chosen, _ = parse_address(model["origin"].removesuffix(" baseline"))
     is_baseline = model["origin"].endswith(" baseline")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     import dagster as dg
     from mlflow import MlflowClient
-    from mlflow.entities import Run, RunInfo
+    from mlflow.entities import Metric, Run, RunInfo
 
     from bikes_assets.adapters.attempts import Attempt
     from bikes_assets.lineage.schema import Schema
@@ -59,14 +59,12 @@ class MlflowRuns:
 
     def create_parent(self, run: dg.DagsterRun, start: float | None = None) -> str:
         """Create the run of a Dagster run; the caller has looked that there is none."""
-        partition = run.tags.get("dagster/partition")
         tags = {
             RUN: run.run_id,
             "dagster.url": f"{self.dagster_url}/runs/{run.run_id}",
             "mlflow.source.name": "bikes_assets",
         }
-        name = f"dagster {run.run_id[:8]}" + (f" [{partition}]" if partition else "")
-        return self.client.create_run(self.experiment_id, _milliseconds(start), tags, name).info.run_id
+        return self.client.create_run(self.experiment_id, _milliseconds(start), tags, parent_name(run)).info.run_id
 
     def create(self, parent: str, run: dg.DagsterRun, step_key: str, number: int, start: float | None = None) -> str:
         """Create the nested run of an attempt; the caller has looked that there is none."""
@@ -91,15 +89,16 @@ class MlflowRuns:
         Args:
             run_id: the nested run.
             record: what was published.
-            model_id: the logged model of what it fitted; "" where it fitted none.
+            model_id: the logged model of what it fitted, where it was logged after the record was written.
 
         Returns:
             The registered version of what it fitted, 0 where it fitted none.
         """
-        from mlflow.entities import DatasetInput, InputTag, LoggedModelInput, Metric, Param, RunTag
+        from mlflow.entities import DatasetInput, InputTag, LoggedModelInput, Param, RunTag
 
         from bikes_assets.adapters.mlflow_source import dataset_entity
 
+        model_id = model_id or (record.fitted["mlflow_model_id"] if record.fitted else "")
         inputs = [
             DatasetInput(
                 dataset_entity(use, self.schemas.get(use.asset)), [InputTag("mlflow.data.context", use.context)]
@@ -108,31 +107,20 @@ class MlflowRuns:
         ]
         models = [LoggedModelInput(self._model_id(item)) for item in record.models if item["origin"]]
         _again(lambda: self.client.log_inputs(run_id, inputs, [item for item in models if item.model_id]))
-        judged = next((use for use in record.datasets if use.context == "validation"), None)
-        link: dict[str, Any] = {"dataset_name": judged.name, "dataset_digest": judged.digest} if judged else {}
-        link |= {"model_id": model_id} if model_id else {}
-        now = int(record.time * 1000)
-        figures = [Metric(name, value, now, 0, **link) for name, value in record.metrics.items()]
-        figures += [
-            Metric(name, value, now, int(step), **link)
-            for name, series in record.series.items()
-            for step, value in series.items()
-        ]
         params = {**{f"config.{name}": value for name, value in record.config.items()}, **record.params}
         _again(
             lambda: self.client.log_batch(
                 run_id,
-                figures,
+                _figures(record, model_id),
                 [Param(name, str(value)[:_PARAM]) for name, value in params.items()],
                 [RunTag(name, value) for name, value in registry.fitting(_tags(record)).items()],
             )
         )
-        version = (
-            registry.register(self.client, model_id, run_id, name=record.output.asset, tags=_version_tags(record))
-            if model_id
-            else 0
-        )
-        self.client.set_terminated(run_id, "FINISHED", now)
+        version = 0
+        if record.fitted and model_id:
+            tags = _version_tags(record, record.fitted)
+            version = registry.register(self.client, model_id, run_id, name=record.output.asset, tags=tags)
+        self.client.set_terminated(run_id, "FINISHED", _milliseconds(record.time))
         return version
 
     def end(self, run_id: str, status: str, at: float | None = None, error: str = "") -> None:
@@ -152,6 +140,12 @@ class MlflowRuns:
         name = parse_address(model["origin"].removesuffix(" baseline"))[0]
         version = registry.version_of(self.client, name, sha256=model["sha256"])
         return self.client.get_model_version(name, str(version)).tags["mlflow_model_id"] if version else ""
+
+
+def parent_name(run: dg.DagsterRun) -> str:
+    """Return what the run of a Dagster run is called."""
+    partition = run.tags.get("dagster/partition")
+    return f"dagster {run.run_id[:8]}" + (f" [{partition}]" if partition else "")
 
 
 def by_attempt(runs: Iterable[Run]) -> dict[str, RunInfo]:
@@ -205,9 +199,22 @@ def _tags(record: Record) -> dict[str, str]:
     }
 
 
-def _version_tags(record: Record) -> dict[str, str | list[str]]:
+def _figures(record: Record, model_id: str) -> list[Metric]:
+    """Return a record's figures, linked to the rows that they were measured on and to the model that was fitted."""
+    from mlflow.entities import Metric
+
+    judged = next((use for use in record.datasets if use.context == "validation"), None)
+    link: dict[str, Any] = {"dataset_name": judged.name, "dataset_digest": judged.digest} if judged else {}
+    link |= {"model_id": model_id} if model_id else {}
+    by_step = [*((name, {"0": value}) for name, value in record.metrics.items()), *record.series.items()]
+    time_of = int(record.time * 1000)
+    return [
+        Metric(name, value, time_of, int(step), **link) for name, series in by_step for step, value in series.items()
+    ]
+
+
+def _version_tags(record: Record, model: Mapping[str, Any]) -> dict[str, str | list[str]]:
     """Return what a registered version is tagged with: what it is, and what it was made of."""
-    (model,) = (item for item in record.models if not item["origin"])
     return {
         "address": record.output.address,
         "asset": record.output.asset,

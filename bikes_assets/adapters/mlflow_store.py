@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 PATIENCE = 3.0
 """Seconds that a Dagster run waits for MLflow in all; then MLflow counts as away until the run has ended."""
+
+_EXPERIMENT = "MLFLOW_EXPERIMENT_ID"
 
 _DEFAULTS = {
     # its own retries would hold a materialization for minutes when its server is gone, and could write twice
@@ -81,6 +83,34 @@ def one_by_one(uri: str) -> Iterator[None]:
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(file, timeout=timeout):
         yield
+
+
+@contextmanager
+def fluent(uri: str, experiment_id: str, runs: list[Any]) -> Iterator[Any]:
+    """Have MLflow's fluent calls in this thread go to a store, an experiment and the last of some active runs.
+
+    Gives the stack that MLflow keeps its active runs on. What was there before comes back: MLflow writes store and experiment
+    to the environment, where every process that this one starts would find them.
+    """
+    import mlflow
+    from mlflow.tracking import fluent as state
+
+    inside: Any = state
+    stack = inside._active_run_stack
+    outer, experiment, variable = stack.get(), inside._active_experiment_id, os.environ.get(_EXPERIMENT)
+    uri_before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
+    stack.set([*runs])
+    inside._active_experiment_id = experiment_id  # a run that is started in the block lands there
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield stack
+    finally:
+        stack.set(outer)
+        inside._active_experiment_id = experiment
+        os.environ.pop(_EXPERIMENT, None)
+        if variable is not None:
+            os.environ[_EXPERIMENT] = variable
+        mlflow.set_tracking_uri(uri_before)  # pyright: ignore[reportArgumentType] - None: none was set
 
 
 def _store_folder(uri: str) -> Path | None:

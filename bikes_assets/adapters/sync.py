@@ -95,7 +95,7 @@ def sync(pipeline: Pipeline, since: float | None = None) -> Agreement:
         try:
             runs = pipeline.connect()
             _log_runs(pipeline, runs, since, agreement)
-            agreement.done += _aliases(pipeline, runs)
+            agreement.done += set_aliases(runs.client, pipeline.lake)
         except Exception as error:  # noqa: BLE001 - whatever MLflow raises: the rest is done, and this is said
             agreement.left.append(f"MLflow: {error}")
         if not agreement.left and unlogged == backlog(pipeline.instance):
@@ -223,12 +223,11 @@ def _log(pipeline: Pipeline, runs: MlflowRuns, attempt: Attempt, run_id: str) ->
     """Write an attempt's record to its run, and say in the event log where it is, unless the event itself does."""
     record = attempt.record
     assert record  # noqa: S101 - only those with a record are logged
-    fitted = next((item for item in record.models if not item["origin"]), None)
     model_id = ""
-    if fitted:
-        model_id = fitted["mlflow_model_id"] or _copied(runs, run_id, fitted["sha256"])
-        if not model_id:
-            model_id = copy_from_lake(runs.client, run_id, pipeline.lake, pipeline.models, record.output.address)
+    if record.fitted and not record.fitted["mlflow_model_id"]:
+        model_id = _copied(runs, run_id, record.fitted["sha256"]) or copy_from_lake(
+            runs.client, run_id, pipeline.lake, pipeline.models, record.output.address
+        )
     version = runs.finish(run_id, record, model_id)
     if record.made_by.get("mlflow_run_id") == run_id:
         return
@@ -275,14 +274,6 @@ def _without_doubles(runs: MlflowRuns, found: Iterable[Run], agreement: Agreemen
             if PARENT in run.data.tags and run.data.tags[PARENT] != parent:
                 runs.client.set_tag(run.info.run_id, PARENT, parent)
     return list(kept.values())
-
-
-def _aliases(pipeline: Pipeline, runs: MlflowRuns) -> list[str]:
-    serving = pipeline.lake.serving
-    if serving not in pipeline.assets:
-        return []
-    published = pipeline.lake.table(serving).published()
-    return set_aliases(pipeline.lake, serving, max(published), runs.client) if published else []
 
 
 def _filter(since: float | None) -> dg.RunsFilter:

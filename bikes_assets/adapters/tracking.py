@@ -10,13 +10,14 @@ from __future__ import annotations
 import time
 import warnings
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import dagster as dg
 
 from bikes_assets.adapters.attempts import attempts_of, ended
-from bikes_assets.adapters.mlflow_runs import PARENT, MlflowRuns, by_attempt, end_failed
-from bikes_assets.adapters.mlflow_store import PATIENCE, client_of, experiment_of, one_by_one
+from bikes_assets.adapters.mlflow_runs import PARENT, MlflowRuns, by_attempt, end_failed, parent_name
+from bikes_assets.adapters.mlflow_store import PATIENCE, client_of, experiment_of, fluent, one_by_one
 from bikes_assets.lineage.errors import TrackingError
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 _SLOW = 0.5
 """Seconds after which the first answer is too late: what follows takes about ten more."""
 
+_Answer = TypeVar("_Answer")
 _BACKLOG = "bikes_assets/mlflow_backlog"
 
 
@@ -56,20 +58,20 @@ class Tracking:
         self._active: list[Any] = []
         self._away = False
 
-    def connect(self, uri: str, experiment: str, connected: Callable[[str, str], MlflowRuns], context: Any) -> None:
+    def connect(self, uri: str, experiment: str, connected: Callable[[], MlflowRuns], context: Any) -> None:
         """Find or create the parent run and have dagster-mlflow attach to it."""
         if backlog(self._instance):
             self._leave("something from before is not logged there yet, and what follows keeps its turn")
             return
         self._uri = uri
         patience = self._patience
-        self._runs = self._try(lambda: connected(uri, experiment))
+        self._runs = self._try(connected)
         if patience - self._patience > _SLOW and not self._away:
             self._leave("it is slow to answer")
         if self._runs and not self._away:
             self._parent = self._try(lambda: parent_run(self._required(), uri, self._instance, self._run)) or ""
         if self._parent:
-            self._active = self._try(lambda: _attached(context, uri, experiment, self._parent)) or []
+            self._active = self._try(lambda: _attached(context, self._required(), uri, experiment, self._parent)) or []
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -77,34 +79,24 @@ class Tracking:
         if self._away or not self._active:
             yield
             return
-        import mlflow
-
-        with _as_active(self._active):
-            mlflow.set_tracking_uri(self._uri)
+        with fluent(self._uri, self._required().experiment_id, self._active):
             yield
 
     def start(self, step_key: str, number: int) -> str:
         """Create the nested run of an attempt, and return its id; "" while MLflow is away."""
         return self._try(lambda: self._required().create(self._parent, self._run, step_key, number)) or ""
 
-    def log_copy(self, log: Callable[[MlflowClient], str]) -> str:
-        """Log a copy of a model by `log`, and return the logged model's id; "" while MLflow is away."""
-        return self._try(lambda: log(self._required().client)) or ""
+    def ask(self, call: Callable[[MlflowClient], _Answer]) -> _Answer | None:
+        """Return what `call` makes of MLflow's client, None while MLflow is away."""
+        return self._try(lambda: call(self._required().client))
 
-    def finish(self, run_id: str, record: Record, model_id: str, set_aliases: Callable[[MlflowClient], object]) -> int:
-        """Write a record to its nested run and end it, and move aliases where it settles them.
+    def finish(self, run_id: str, record: Record) -> int:
+        """Write a record to its nested run and end it.
 
         Returns:
             The registered version of what was fitted, 0 where nothing was, or while MLflow is away.
         """
-
-        def write() -> int:
-            runs = self._required()
-            version = runs.finish(run_id, record, model_id)
-            set_aliases(runs.client)
-            return version
-
-        return self._try(write) or 0
+        return self._try(lambda: self._required().finish(run_id, record)) or 0
 
     def url(self, run_id: str) -> str:
         """Return the address of a run's page."""
@@ -173,12 +165,10 @@ def tracking_resource(
         schemas: declared columns of each table, by asset.
     """
 
-    def connected(uri: str, experiment: str) -> MlflowRuns:
-        return connect(uri, experiment, mlflow_url, dagster_url, schemas)
-
     @dg.resource(description="MLflow: one run per Dagster run, one nested run per attempt to materialize something.")
     def mlflow(context: Any) -> Iterator[Tracking]:
         tracking = Tracking(context.instance, context.run, context.log.warning)
+        connected = partial(connect, uri, experiment, mlflow_url, dagster_url, schemas)
         tracking.connect(uri, experiment, connected, context)
         try:
             yield tracking
@@ -192,7 +182,7 @@ def connect(uri: str, experiment: str, mlflow_url: str, dagster_url: str, schema
     """Return the writer of MLflow's runs.
 
     Raises:
-        TrackingError: MLflow cannot be reached, or is too slow to be waited for while a run is at work.
+        TrackingError: MLflow cannot be reached.
     """
     try:
         client = client_of(uri)
@@ -228,37 +218,19 @@ def clear_backlog(instance: dg.DagsterInstance) -> None:
         instance.daemon_cursor_storage.set_cursor_values({_BACKLOG: ""})
 
 
-def _attached(context: Any, uri: str, experiment: str, parent: str) -> list[Any]:
+def _attached(context: Any, runs: MlflowRuns, uri: str, experiment: str, parent: str) -> list[Any]:
     """Have dagster-mlflow attach to the parent run, and return what is active then in MLflow's eyes."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        import mlflow
         from dagster_mlflow import mlflow_tracking
 
         config = {"experiment_name": experiment, "mlflow_tracking_uri": uri, "mlflow_run_id": parent, "env": {}}
         attach: Any = mlflow_tracking.resource_fn
-        name = mlflow.MlflowClient(uri).get_run(parent).info.run_name
-        with _as_active([]) as stack:  # it would take another Dagster run's for its own
+        # without active runs: it would take another Dagster run's for its own
+        with fluent(uri, runs.experiment_id, []) as stack:
             next(attach(context.replace_config(config)))
-            mlflow.MlflowClient(uri).update_run(parent, name=name)  # it calls each by the job's name
+            runs.client.update_run(parent, name=parent_name(context.run))  # it calls each by the job's name
             return list(stack.get())
-
-
-@contextmanager
-def _as_active(runs: list[Any]) -> Iterator[Any]:
-    """Have these and no other be the active runs of MLflow's fluent calls in this thread; what was there before comes back."""
-    import mlflow
-    from mlflow.tracking import fluent
-
-    stack: Any = fluent._active_run_stack  # pyright: ignore[reportPrivateUsage]
-    outer, uri = stack.get(), mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
-    stack.set([*runs])
-    try:
-        yield stack
-    finally:
-        stack.set(outer)
-        # None: it would stay in the environment, for every process that this one starts
-        mlflow.set_tracking_uri(uri)  # pyright: ignore[reportArgumentType]
 
 
 def _steps(instance: dg.DagsterInstance, run: dg.DagsterRun) -> set[str]:

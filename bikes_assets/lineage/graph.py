@@ -117,6 +117,11 @@ class Record:
     checks: dict[str, bool] = field(default_factory=dict)
     time: float = 0.0
 
+    @property
+    def fitted(self) -> dict[str, Any] | None:
+        """The model that was fitted here, not read or chosen; None where none was."""
+        return next((model for model in self.models if not model["origin"]), None)
+
     def at(self, version: int) -> Record:
         """Return the record of what was published at a table version: a record that a commit holds cannot know its own."""
         output = replace(self.output, version=version)

@@ -6,6 +6,7 @@ import dagster as dg
 import pytest
 
 from bikes_assets.adapters.asset import lineage_asset
+from bikes_assets.adapters.attempts import innermost
 from bikes_assets.adapters.io_managers import Outcome, TableIOManager
 from bikes_assets.adapters.lake import Lake
 from bikes_assets.lineage.checks import Check, Verdict, of_ranges, of_schema
@@ -108,10 +109,7 @@ def evaluations(instance, check, asset="numbers"):
 
 def error_of(result):
     (event,) = [event for event in result.all_events if event.is_step_failure]
-    error = event.step_failure_data.error
-    while error.cause:
-        error = error.cause
-    return error.message
+    return innermost(event.step_failure_data.error)
 
 
 def published(lake, asset="numbers"):

@@ -4,6 +4,7 @@ import dagster as dg
 import pytest
 
 from bikes_assets.adapters import io_managers
+from bikes_assets.adapters.attempts import innermost
 from bikes_assets.adapters.io_managers import Outcome, TableIOManager
 from bikes_assets.adapters.lake import Lake
 from bikes_assets.lineage.errors import NothingToDo
@@ -72,10 +73,7 @@ def record_of(result):
 
 def error_of(result):
     (event,) = [event for event in result.all_events if event.is_step_failure]
-    error = event.step_failure_data.error
-    while error.cause:
-        error = error.cause
-    return error.message
+    return innermost(event.step_failure_data.error)
 
 
 def test_the_record_holds_the_versions_that_were_read(lake):
