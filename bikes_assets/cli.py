@@ -38,16 +38,37 @@ def setup() -> None:
 
 @main.command()
 @click.option("--month", "months", multiple=True, help="Only this month, such as 2012-08; may be repeated.")
-def run(months: tuple[str, ...]) -> None:
-    """Materialize every asset for each month, in order, and say what was made."""
+@click.option("--force", is_flag=True, help="Make it again even where nothing has changed.")
+def run(months: tuple[str, ...], force: bool) -> None:
+    """Materialize what is stale, missing or failed, months in order, and say what was made; see bikes status."""
     from bikes_assets import report, runs
 
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # it would tell of each table that it creates
     runs.setup()
     with report.progress_bar() as show:
-        summary = runs.run_history(months or None, show)
+        summary = runs.run_history(months or None, show, force=force)
     report.print_summary(summary)
     if summary.failed:
+        sys.exit(1)
+
+
+@main.command()
+@click.argument("addresses", nargs=-1, metavar="[ADDRESS]...")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for each partition.")
+def status(addresses: tuple[str, ...], as_json: bool) -> None:
+    """List what is fresh, pending, stale, missing, failed or skipped, and why; exit code 1 when not everything is fresh.
+
+    ADDRESS, such as demand_features or demand_features[2012-08], restricts it to an asset or a partition.
+    """
+    from bikes_assets import report, runs
+
+    found = runs.status_of(addresses)
+    if as_json:
+        for item in found:
+            click.echo(report.status_line(item))
+    else:
+        report.print_status(found)
+    if any(item.state not in ("fresh", "skipped") for item in found):
         sys.exit(1)
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -11,6 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column, Table
 
 from bikes_assets.lineage.errors import NothingToDo
+from bikes_assets.lineage.graph import parse_address, partition_address
+from bikes_assets.lineage.staleness import Reason, State, Status
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,6 +24,10 @@ if TYPE_CHECKING:
     from bikes_assets.adapters.sync import Agreement
     from bikes_assets.runs import Summary
     from bikes_assets.tune import Trial
+
+STATES: tuple[State, ...] = ("fresh", "pending", "stale", "missing", "failed", "skipped")
+_COLOURS = {"stale": "yellow", "missing": "yellow", "failed": "red"}
+_MOST_REASONS = 3
 
 
 @contextmanager
@@ -38,12 +47,16 @@ def print_summary(summary: Summary) -> None:
         table.add_row(asset, str(count), f"{summary.rows[asset]:,}")
     if summary.partitions:
         console.print(table)
+    elif not summary.failed and not summary.skipped:
+        console.print("Everything is fresh: nothing to do.")
+    if summary.unchanged:
+        console.print(f"{summary.unchanged} of them came out as they were; what is downstream of these stays as it is.")
     if summary.skipped:
         console.print(f"Skipped, for there was nothing to work on: {', '.join(summary.skipped)}", markup=False)
     if summary.unlogged:
         console.print("[yellow]MLflow did not take all of it; the data and its record are whole. Later: bikes sync[/]")
-    for month, message in summary.failed.items():
-        console.print(f"{month} failed: {message}", style="red", markup=False)
+    for address, message in summary.failed.items():
+        console.print(f"{address} failed: {message}", style="red", markup=False)
     if summary.champion:
         scores = published_scores()
         console.print(f"Champion of the newest month: {summary.champion}", markup=False)
@@ -51,6 +64,51 @@ def print_summary(summary: Summary) -> None:
             f"Walk-forward R2 {scores['r2']:.4f}, RMSE {scores['rmse']:.1f} rentals/hour, over {scores['rows']:,.0f} hours"
         )
     console.print(f"Took {summary.seconds:.0f} s. Look around: make ui")
+
+
+def print_status(found: Sequence[Status]) -> None:
+    """Print how many partitions of each asset are in which state, and each that is not fresh with its reasons."""
+    console = Console(soft_wrap=True, highlight=False)
+    states = [state for state in STATES if any(item.state == state for item in found)]
+    table = Table("asset", *(Column(state, justify="right") for state in states))
+    for asset in dict.fromkeys(item.asset for item in found):
+        of_asset = [item.state for item in found if item.asset == asset]
+        table.add_row(asset, *(str(of_asset.count(state) or "") for state in states))
+    console.print(table)
+    for (asset, state, why), alike in groupby(found, lambda item: (item.asset, item.state, _reasons(item))):
+        keys = [item.partition for item in alike]
+        address = partition_address(asset, keys[0] if len(keys) == 1 else f"{keys[0]}..{keys[-1]}")
+        if state != "fresh":
+            console.print(f"{address}  {state}: {why}", markup=False, style=_COLOURS.get(state, ""))
+    if states == ["fresh"]:
+        console.print("Everything is fresh.")
+
+
+def status_line(item: Status) -> str:
+    """Return a status as one JSON object."""
+    reasons = [asdict(reason) | {"text": _text(reason)} for reason in item.reasons]
+    return json.dumps({"address": item.address, "state": item.state, "reasons": reasons})
+
+
+def _reasons(item: Status) -> str:
+    if item.state == "pending":
+        return f"waits for {', '.join(sorted({parse_address(reason.what)[0] for reason in item.reasons}))}"
+    texts = [_text(reason) for reason in item.reasons]
+    more = len(texts) - _MOST_REASONS
+    return "; ".join(texts[:_MOST_REASONS]) + (f"; and {more} more" if more > 0 else "")
+
+
+def _text(reason: Reason) -> str:
+    """Return a reason in words; a changed code version with the functions that make the difference."""
+    from bikes_assets.present import changed_functions
+
+    if reason.kind != "code":
+        return str(reason)
+    changes = [
+        f"{name.removeprefix('bikes_assets.')} {change}"
+        for name, change in changed_functions(reason.was, reason.what).items()
+    ]
+    return f"{reason} ({', '.join(changes) or 'its functions were not kept'})"
 
 
 def print_agreement(agreement: Agreement) -> None:

@@ -1,4 +1,4 @@
-"""Runs of the whole history in one process, months in order."""
+"""Runs, in one process, of whatever is stale: months in order, each thing once."""
 
 from __future__ import annotations
 
@@ -6,34 +6,47 @@ import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bikes_assets.lineage.errors import SettingsError
+from bikes_assets import present
+from bikes_assets.lineage.errors import LineageError, SettingsError
+from bikes_assets.lineage.graph import Record, parse_address, partition_address
+from bikes_assets.lineage.staleness import DUE, Ended, Key, Made, NextRun, Plan, Present, Status, judge, next_runs
 from bikes_assets.settings import ROOT, settings
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+WHY = "bikes_assets/why"
+"""Tag of a Dagster run: why it was begun."""
 
 # what goes wrong is told once, in the summary; Dagster's page has every event
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+_POLL_SECONDS = 2.0
 
 
 @dataclass
 class Summary:
-    """What a run of the history did.
+    """What a run did.
 
     Attributes:
         partitions: number of partitions materialized, by asset.
         rows: rows of the partitions materialized, by asset.
+        unchanged: number of partitions that came out with the digest that they had.
         champion: address of the newest month's champion.
         seconds: wall time.
         skipped: addresses of partitions that had nothing to work on.
         unlogged: whether something is left that MLflow did not take.
-        failed: what failed, by partition, with its message.
+        failed: what failed, by address, with its message.
     """
 
     partitions: Counter[str] = field(default_factory=Counter)
     rows: Counter[str] = field(default_factory=Counter)
+    unchanged: int = 0
     champion: str = ""
     seconds: float = 0.0
     skipped: list[str] = field(default_factory=list)
@@ -54,75 +67,201 @@ def setup() -> Path:
     return home
 
 
-def run_history(months: Sequence[str] | None, progress: Callable[[str, int, int], None]) -> Summary:
-    """Materialize every asset for each month, in order, in this process.
+def plan() -> Plan:
+    """Return what would make everything now; Dagster is imported only where code, settings or months have changed."""
+    known, is_current = present.remembered_plan()
+    if known and is_current:
+        return known
+    from bikes_assets.definitions import defs
+    from bikes_assets.defs.planned import remembered
+
+    return remembered(defs().get_repository_def())
+
+
+def status_of(addresses: Sequence[str] = ()) -> list[Status]:
+    """Return the status of partitions, upstream assets first; the source is read where it may have changed.
+
+    Args:
+        addresses: assets or partitions; all by default.
+
+    Raises:
+        DataError: the source cannot be read.
+        LineageError: there is no such asset or partition.
+    """
+    made = plan()
+    found = judge(made, present.now(present.observed()))
+    wanted: set[Key] = set()
+    for address in addresses:
+        asset, partition, _ = parse_address(address)
+        keys = {key for key in found if key[0] == asset and partition in (None, key[1])}
+        if not keys:
+            raise LineageError(f"found {address!r}, expected an asset or a partition of one: {', '.join(made.nodes)}")
+        wanted |= keys
+    return [status for key, status in found.items() if not addresses or key in wanted]
+
+
+def run_history(
+    months: Sequence[str] | None, progress: Callable[[str, int, int], None], *, force: bool = False
+) -> Summary:
+    """Materialize what is stale, missing or failed and what becomes stale by it, each partition once.
 
     Args:
         months: partition keys; None for all that the source has.
-        progress: called with the month, the number of runs that are done and of all, before each run.
+        progress: called with the month, the number of partitions that are done and of all that are due, before each run.
+        force: make every partition of the months again, whatever it is.
 
     Returns:
-        What was done; it stops at the first month that fails.
+        What was done. What lies downstream of a partition that failed is left; everything else is done.
 
     Raises:
         SettingsError: the source has no such month.
+        DataError: the source cannot be read.
     """
+    start, made = time.monotonic(), plan()
+    source = present.observed()
+    known = sorted({str(partition) for node in made.nodes.values() for partition in node.partitions})
+    if unknown := [month for month in months or () if month not in known]:
+        raise SettingsError(f"found month {', '.join(unknown)}, expected one from {known[0]} to {known[-1]}")
+    targets = {
+        (asset, key) for asset, node in made.nodes.items() for key in node.partitions if key in (months or known)
+    }
+    work = Work(made, present.now(source), targets, asked=targets if force else set())
+    if not work.is_done() or present.unlogged():
+        with _alone(lambda: progress("waiting for another bikes run", 0, 0)):
+            work.present = present.now(source)
+            _work_off(work, progress)
+    work.summary.seconds = time.monotonic() - start
+    return work.summary
+
+
+class Work:
+    """Partitions that are to be made, and what is there of them by now.
+
+    Args:
+        plan: what would make everything now.
+        found: what is there.
+        targets: what is to be made where it is not fresh.
+        asked: what is to be made whatever it is.
+    """
+
+    def __init__(self, plan: Plan, found: Present, targets: set[Key], asked: set[Key]) -> None:
+        self.plan, self.present, self.targets, self.asked = plan, found, targets, set(asked)
+        self.retried = {key for key, status in self._judged().items() if status.state == "failed"}
+        self.done = 0
+        self.summary = Summary()
+
+    def next(self) -> NextRun | None:
+        """Return what can be made now, None where that is nothing."""
+        found = self._judged()
+        runs = next_runs(self.plan, found, targets=self.targets, present=self.present, retried=self.retried)
+        return next(runs, None)
+
+    def is_done(self) -> bool:
+        """Return whether there is nothing to do, and nothing to wait for."""
+        return not self.present.at_work & self.targets and self.next() is None
+
+    def due(self) -> int:
+        """Return how many partitions are known to be due."""
+        return sum(status.state in DUE for key, status in self._judged().items() if key in self.targets)
+
+    def take(self, run: NextRun, made: dict[str, Record], failed: dict[str, str], run_id: str) -> None:
+        """Take note of what a run published, by asset, and of what failed, by asset, with its message."""
+        for asset in run.assets:
+            key = (asset, run.partition)
+            self.asked.discard(key)
+            self.retried.discard(key)
+            self.done += 1
+            if asset in made:
+                new, old = Made.of(made[asset]), self.present.made.get(key)
+                self.present.made[key] = new
+                self.present.ended.pop(key, None)
+                self.summary.unchanged += bool(old and old.digest == new.digest)
+            elif asset in failed:
+                self.present.ended[key] = Ended("failed", time.time(), failed[asset], run_id)
+                self.summary.failed[partition_address(*key)] = failed[asset]
+            elif not failed:
+                self.present.ended[key] = Ended("skipped", time.time(), "", run_id)
+                self.summary.skipped.append(partition_address(*key))
+
+    def _judged(self) -> dict[Key, Status]:
+        return judge(self.plan, self.present, self.asked)
+
+
+def _work_off(work: Work, progress: Callable[[str, int, int], None]) -> None:
+    """Make everything that is due, in this process; wait for what other runs are at."""
     import dagster as dg
 
-    from bikes_assets.adapters.sync import WORKER, end_abandoned, sync
+    from bikes_assets.adapters.sync import end_abandoned, sync
     from bikes_assets.adapters.tracking import backlog
     from bikes_assets.definitions import defs
-    from bikes_assets.defs.partitions import MODEL_MONTHS, MONTHS
     from bikes_assets.defs.resources import pipeline
 
-    unknown = [month for month in months or () if month not in MONTHS.get_partition_keys()]
-    if unknown:
-        first, last = MONTHS.get_first_partition_key(), MONTHS.get_last_partition_key()
-        raise SettingsError(f"found month {', '.join(unknown)}, expected one from {first} to {last}")
     job = defs().resolve_implicit_global_asset_job_def()
-    groups = [
-        (
-            partitions.get_partition_keys(),
-            [key for key in job.asset_layer.executable_asset_keys if _is_of(job, key, partitions)],
-        )
-        for partitions in (MONTHS, MODEL_MONTHS)
-    ]
-    runs = [
-        (month, keys) for month in (months or MONTHS.get_partition_keys()) for known, keys in groups if month in known
-    ]
-    summary, start = Summary(), time.monotonic()
     with dg.DagsterInstance.get() as instance:
         if end_abandoned(instance) or backlog(instance):
             sync(pipeline(instance))
-        for done, (month, keys) in enumerate(runs):
-            progress(month, done, len(runs))
-            result = job.execute_in_process(
-                instance=instance,
-                partition_key=month,
-                asset_selection=keys,
-                run_config=_QUIET,
-                tags={WORKER: f"{os.getpid()}@{time.time()}"},
-                raise_on_error=False,
-            )
-            made = [event.materialization for event in result.get_asset_materialization_events()]
-            for materialization in made:
-                _count(summary, materialization)
-            if result.success:
-                done_keys = {materialization.asset_key for materialization in made}
-                summary.skipped += [f"{key.to_user_string()}[{month}]" for key in keys if key not in done_keys]
-            else:
-                summary.failed = {month: _reason(result)}
-                break
+            work.present = present.now()
+        while not work.is_done():
+            run = work.next()
+            if run is None:
+                progress("waiting for other runs", work.done, work.done + work.due())
+                time.sleep(_POLL_SECONDS)
+                end_abandoned(instance)
+                work.present = present.now()
+                continue
+            progress(str(run.partition), work.done, work.done + work.due())
+            _execute(job, instance, run, work)
+        progress("done", work.done, work.done)
         if backlog(instance):
             sync(pipeline(instance))
-        summary.unlogged = bool(backlog(instance))
-    progress("done", len(runs), len(runs))
-    summary.seconds = time.monotonic() - start
-    return summary
+        work.summary.unlogged = bool(backlog(instance))
 
 
-def _is_of(job: Any, key: Any, partitions: Any) -> bool:
-    return job.asset_layer.get(key).partitions_def == partitions
+def _execute(job: dg.JobDefinition, instance: dg.DagsterInstance, run: NextRun, work: Work) -> None:
+    import dagster as dg
+
+    from bikes_assets.adapters.attempts import innermost
+    from bikes_assets.adapters.metadata import RECORD
+    from bikes_assets.adapters.sync import WORKER
+
+    result = job.execute_in_process(
+        instance=instance,
+        partition_key=run.partition,
+        asset_selection=[dg.AssetKey.from_user_string(asset) for asset in run.assets],
+        run_config=_QUIET,
+        tags={WORKER: f"{os.getpid()}@{time.time()}", WHY: run.why[:250]},
+        raise_on_error=False,
+    )
+    made: dict[str, Record] = {}
+    for event in result.get_asset_materialization_events():
+        _count(work.summary, event.materialization)
+        record: Any = event.materialization.metadata[RECORD].value
+        made[event.materialization.asset_key.to_user_string()] = Record.from_dict(record)
+    failed = {
+        str(event.step_key): innermost(event.step_failure_data.error)
+        for event in result.all_events
+        if event.is_step_failure
+    }
+    if not result.success and not failed:
+        failed = dict.fromkeys(run.assets, "the run failed before its first step; `make ui` shows its events")
+    work.take(run, made, failed, result.run_id)
+
+
+@contextmanager
+def _alone(waiting: Callable[[], None]) -> Iterator[None]:
+    """Let one process of this machine at a time work things off; what it did, the next one finds done."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(settings().dagster_home / ".bikes_run.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        waiting()
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _count(summary: Summary, made: Any) -> None:
@@ -134,13 +273,3 @@ def _count(summary: Summary, made: Any) -> None:
     if asset == SERVING:
         (model,) = made.metadata["lineage"].value["models"]
         summary.champion = model["origin"]
-
-
-def _reason(result: Any) -> str:
-    """Return the innermost message of the first step that failed."""
-    from bikes_assets.adapters.attempts import innermost
-
-    for event in result.all_events:
-        if event.is_step_failure:
-            return f"{event.step_key}: {innermost(event.step_failure_data.error)}"
-    return "the run failed before its first step; `make ui` shows its events"

@@ -85,7 +85,10 @@ def lineage_asset(
         signature = inspect.signature(function)
         run.__signature__ = signature.replace(return_annotation=inspect.Signature.empty)  # type: ignore[attr-defined]
         run.__annotations__ = {key: value for key, value in function.__annotations__.items() if key != "return"}
-        described: dict[str, Any] = {"dagster/code_references": metadata.code_reference(function)}
+        described: dict[str, Any] = {
+            "dagster/code_references": metadata.code_reference(function),
+            metadata.FUNCTION: f"{function.__module__}.{function.__name__}",
+        }
         if schema:
             described["dagster/column_schema"] = metadata.table_schema(schema)
         if lineage:

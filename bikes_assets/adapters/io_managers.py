@@ -20,7 +20,8 @@ from bikes_assets.adapters import metadata
 from bikes_assets.adapters.environment import environment
 from bikes_assets.adapters.lake import MODEL_ROWS, DeltaReader, Lake, ModelFormat, digest_together, to_pandas
 from bikes_assets.adapters.mlflow_models import log_copy, set_aliases
-from bikes_assets.adapters.readers import Raw, Reader
+from bikes_assets.adapters.observed import SourceFormat
+from bikes_assets.adapters.readers import Reader
 from bikes_assets.lineage.digest import object_digest, table_digest
 from bikes_assets.lineage.errors import LineageError
 from bikes_assets.lineage.graph import Origin, Record, Use, Version
@@ -123,6 +124,7 @@ class LakeIOManager(dg.IOManager):
         run_id = tracking.start(context.step_key, number) if tracking else ""
         prepared = self.prepare(context, obj, step, tracking if run_id else None, run_id)
         record = _record(context, prepared, step, obj, run_id, self.lake)
+        self.lake.keep_code(context.definition_metadata.get(metadata.FUNCTION, ""), record.code_version)
         version = table.write(partition, prepared.rows, record.to_dict(), since=step.since)
         record = record.at(version)
         context.step_context.set_data_version(context.asset_key, dg.DataVersion(prepared.digest))
@@ -233,20 +235,11 @@ class SourceInputManager(dg.InputManager):
     Args:
         lake: the lake, where the outputs of the reading steps lie.
         reader: makes a reader of the source.
-        parse: validates what it read and returns the rows of all partitions.
-        select: rows of one partition.
-        schema: declared columns of those rows.
+        format_: how the source is read.
     """
 
-    def __init__(
-        self,
-        lake: Lake,
-        reader: Callable[[], Reader],
-        parse: Callable[[Raw], Any],
-        select: Callable[[Any, str], Any],
-        schema: Schema,
-    ) -> None:
-        self.lake, self.reader, self.parse, self.select, self.schema = lake, reader, parse, select, schema
+    def __init__(self, lake: Lake, reader: Callable[[], Reader], format_: SourceFormat) -> None:
+        self.lake, self.reader, self.format = lake, reader, format_
         self._parsed: tuple[str, Any] = ("", None)
 
     def load_input(self, context: dg.InputContext) -> Any:
@@ -260,12 +253,13 @@ class SourceInputManager(dg.InputManager):
         version = reader.origin().version
         if version != self._parsed[0]:
             raw = reader.read()
-            self._parsed = (raw.origin.version, self.parse(raw))
-        rows = self.schema.conform(self.select(self._parsed[1], partition))
-        found = Version(asset, partition, self._parsed[0], table_digest(rows, self.schema).table)
-        step.reads[asset] = _Read(reader, self.schema, {partition: (found, rows)})
+            self._parsed = (raw.origin.version, self.format.parse(raw))
+        schema = self.format.schema
+        rows = schema.conform(self.format.select(self._parsed[1], partition))
+        found = Version(asset, partition, self._parsed[0], table_digest(rows, schema).table)
+        step.reads[asset] = _Read(reader, schema, {partition: (found, rows)})
         metadata.observe(context.instance, found, reader.origin(), len(rows))
-        return to_pandas([rows], self.schema)
+        return to_pandas([rows], schema)
 
 
 def _running_step(context: dg.InputContext, lake: Lake) -> _Step:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bikes_assets.adapters.delta import LakeTable
 from bikes_assets.adapters.readers import Raw, Reader
+from bikes_assets.lineage.code import code_version_of, reached_code
 from bikes_assets.lineage.digest import file_digest, table_digest
 from bikes_assets.lineage.errors import DigestError
 from bikes_assets.lineage.graph import Origin, Version
@@ -76,6 +77,7 @@ class Lake:
     root: Path
     serving: str = ""
     made_by: Mapping[str, str] = field(default_factory=dict)
+    _kept: set[str] = field(default_factory=set, compare=False, repr=False)
 
     def table(self, asset: str) -> LakeTable:
         """Return the table of an asset."""
@@ -111,6 +113,34 @@ class Lake:
         if file_digest(content) != sha256:
             raise DigestError(f"{path}: found SHA-256 {file_digest(content)}; restore the file")
         return content
+
+    def keep_code(self, function: str, code_version: str) -> None:
+        """Keep the digest of each function that a code version stands for, once, so that a later one can be told from it.
+
+        Args:
+            function: dotted name of the function whose code version it is.
+            code_version: the code version.
+        """
+        if not function or code_version in self._kept:
+            return
+        import fsspec
+
+        module, _, name = function.rpartition(".")
+        reached = reached_code(module, name)
+        filesystem, path = fsspec.core.url_to_fs(f"{self.location}/code/{code_version}.json")
+        if code_version_of(reached) == code_version and not filesystem.exists(path):
+            filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
+            digests = {place: file_digest(tree.encode())[:32] for place, tree in reached.items()}
+            with filesystem.transaction, filesystem.open(path, "w") as file:
+                file.write(json.dumps(digests, indent=0))
+        self._kept.add(code_version)
+
+    def code(self, code_version: str) -> dict[str, str] | None:
+        """Return the digest of each function that a code version stands for, None where it was not kept."""
+        import fsspec
+
+        filesystem, path = fsspec.core.url_to_fs(f"{self.location}/code/{code_version}.json")
+        return json.loads(filesystem.cat_file(path)) if filesystem.exists(path) else None
 
     def load_model(self, models: ModelFormat, sha256: str, card: str, origin: str) -> Any:
         """Return the model of a row of MODEL_ROWS, whose file is checked first.

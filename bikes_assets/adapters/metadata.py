@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from bikes_assets.lineage.schema import Schema
 
 COLUMN_LINEAGE = "dagster/column_lineage"
+FUNCTION = "lineage/function"
+"""Metadata key of the dotted name of the function that makes an asset; its code version is that of what it reaches."""
 RECORD = "lineage"
 """Metadata key of a materialization's record (see `lineage.graph.Record`)."""
 

@@ -18,6 +18,7 @@ import dagster as dg
 from bikes_assets.adapters.attempts import attempts_of, ended
 from bikes_assets.adapters.mlflow_runs import PARENT, MlflowRuns, by_attempt, end_failed, parent_name
 from bikes_assets.adapters.mlflow_store import PATIENCE, client_of, experiment_of, fluent, one_by_one
+from bikes_assets.adapters.run_log import BACKLOG
 from bikes_assets.lineage.errors import TrackingError
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ _SLOW = 0.5
 """Seconds after which the first answer is too late: what follows takes about ten more."""
 
 _Answer = TypeVar("_Answer")
-_BACKLOG = "bikes_assets/mlflow_backlog"
 
 
 class Tracking:
@@ -203,19 +203,19 @@ def parent_run(runs: MlflowRuns, uri: str, instance: dg.DagsterInstance, run: dg
 
 def backlog(instance: dg.DagsterInstance) -> str:
     """Return since when something is left to log, "" when nothing is."""
-    return instance.daemon_cursor_storage.get_cursor_values({_BACKLOG}).get(_BACKLOG, "")
+    return instance.daemon_cursor_storage.get_cursor_values({BACKLOG}).get(BACKLOG, "")
 
 
 def mark_backlog(instance: dg.DagsterInstance) -> None:
     """Remember that something is left to log."""
     if not backlog(instance):
-        instance.daemon_cursor_storage.set_cursor_values({_BACKLOG: f"{time.time():.3f}"})
+        instance.daemon_cursor_storage.set_cursor_values({BACKLOG: f"{time.time():.3f}"})
 
 
 def clear_backlog(instance: dg.DagsterInstance) -> None:
     """Remember that everything is logged."""
     if backlog(instance):
-        instance.daemon_cursor_storage.set_cursor_values({_BACKLOG: ""})
+        instance.daemon_cursor_storage.set_cursor_values({BACKLOG: ""})
 
 
 def _attached(context: Any, runs: MlflowRuns, uri: str, experiment: str, parent: str) -> list[Any]:

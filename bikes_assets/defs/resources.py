@@ -6,8 +6,7 @@ from bikes_assets.adapters.io_managers import ModelIOManager, SourceInputManager
 from bikes_assets.adapters.mlflow_runs import MlflowRuns
 from bikes_assets.adapters.sync import Pipeline
 from bikes_assets.adapters.tracking import connect, tracking_resource
-from bikes_assets.defs.partitions import source_reader
-from bikes_assets.demand import source, tables
+from bikes_assets.present import SOURCE, source_reader
 from bikes_assets.settings import settings
 from bikes_assets.store import ASSETS, COLUMNS, MODELS, lake
 
@@ -35,9 +34,7 @@ def _io_manager(manager: dg.IOManager) -> dg.IOManagerDefinition:
 def resources() -> dg.Definitions:
     """Return the resources, and the executor: in process, for a process a step would import everything for each step."""
     known = settings()
-    records = SourceInputManager(
-        lake(), source_reader, lambda raw: source.parse(raw.frame, raw.locate), source.month_of, tables.RENTAL_RECORDS
-    )
+    records = SourceInputManager(lake(), source_reader, SOURCE)
     return dg.Definitions(
         resources={
             "source": dg.InputManagerDefinition(lambda _: records),

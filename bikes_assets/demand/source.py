@@ -77,6 +77,11 @@ def pandera_schema(schema: Schema) -> pandera.DataFrameSchema:
     return pandera.DataFrameSchema(columns, name=schema.name, strict=True, ordered=True)
 
 
+def months_in(records: pd.DataFrame) -> list[str]:
+    """Return the months that records have rows of, such as `2012-08`, in order."""
+    return sorted(records[_DATE].str.slice(stop=7).unique())
+
+
 def month_of(records: pd.DataFrame, month: str) -> pd.DataFrame:
     """Return the records of one month such as `2012-08`, in their order: RENTAL_RECORDS, empty when there are none."""
     return records[records[_DATE].str.startswith(f"{month}-")].reset_index(drop=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -37,7 +38,11 @@ def code_version(module: str, name: str) -> str:
     Raises:
         LookupError: the module has no such definition.
     """
-    reached = reached_code(module, name)
+    return code_version_of(reached_code(module, name))
+
+
+def code_version_of(reached: Mapping[str, str]) -> str:
+    """Return the code version that stands for what `reached_code` returned."""
     lines = sorted(f"{place} {tree}" for place, tree in reached.items())
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
 

@@ -12,6 +12,7 @@ import narwhals as nw
 from bikes_assets.adapters.asset import lineage_asset
 from bikes_assets.adapters.io_managers import ModelIOManager, Outcome, SourceInputManager, TableIOManager
 from bikes_assets.adapters.lake import Lake, ModelFormat
+from bikes_assets.adapters.observed import SourceFormat
 from bikes_assets.adapters.readers import reader_for
 from bikes_assets.lineage import model_file
 from bikes_assets.lineage.checks import Check, Subject, Verdict, of_ranges, of_schema
@@ -45,9 +46,17 @@ def parse(raw: Any) -> Any:
     )
 
 
+def months_in(rows: Any) -> list[str]:
+    """Return the partitions that the rows are of."""
+    return sorted(rows["day"].dt.strftime("%Y-%m").unique())
+
+
 def month_of(rows: Any, month: str) -> Any:
     """Return the rows of one partition."""
     return rows[rows["day"].dt.strftime("%Y-%m") == month]
+
+
+SOURCE = SourceFormat(parse, months_in, month_of, PARCELS)
 
 
 # 2. Your own checks: what must hold before a partition is published
@@ -165,7 +174,7 @@ def _io_manager(manager: dg.IOManager) -> dg.IOManagerDefinition:
 defs = dg.Definitions(
     assets=[dg.AssetSpec("parcel_file", partitions_def=MONTHS), parcels, parcel_features, parcel_model],
     resources={
-        "source": dg.InputManagerDefinition(lambda _: SourceInputManager(LAKE, _reader, parse, month_of, PARCELS)),
+        "source": dg.InputManagerDefinition(lambda _: SourceInputManager(LAKE, _reader, SOURCE)),
         "tables": _io_manager(TableIOManager(LAKE)),
         "models": _io_manager(ModelIOManager(LAKE, RIDGE)),
         "mlflow": dg.ResourceDefinition.none_resource(),  # or adapters.tracking.tracking_resource(...)

@@ -1,0 +1,108 @@
+"""What an external source holds now: the digest of each partition's rows, remembered with the source's fingerprint.
+
+A source whose fingerprint has not changed is not read again, so that asking what is stale costs no parsing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from bikes_assets.lineage.graph import Origin
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from bikes_assets.adapters.readers import Raw, Reader
+    from bikes_assets.lineage.schema import Schema
+
+
+@dataclass(frozen=True)
+class SourceFormat:
+    """How the domain reads a source; adapters know nothing else of it.
+
+    Attributes:
+        parse: validates what a reader read and returns the rows of all partitions.
+        partitions: rows of all partitions to the keys that they have, in order.
+        select: rows of one partition.
+        schema: declared columns of those rows.
+    """
+
+    parse: Callable[[Raw], Any]
+    partitions: Callable[[Any], Sequence[str]]
+    select: Callable[[Any, str], Any]
+    schema: Schema
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What a source held when it was last read.
+
+    Attributes:
+        of: what tells this source, and the code that reads it, from another.
+        fingerprint: token of its state; "" where it has none, and is read every time.
+        origin: what was read.
+        digests: content digest of each partition.
+        rows: number of rows of each partition.
+        since: when each digest was first seen, Unix seconds.
+    """
+
+    of: str
+    fingerprint: str
+    origin: Origin
+    digests: dict[str, str]
+    rows: dict[str, int]
+    since: dict[str, float]
+
+
+def observe(reader: Reader, format_: SourceFormat, memory: Path, of: str) -> Observed:
+    """Return what a source holds now; it is read where it may have changed since it was last read.
+
+    Args:
+        reader: reads it.
+        format_: how.
+        memory: file that remembers; it can be deleted at any time.
+        of: what tells this source, and the code that reads it, from another.
+
+    Raises:
+        DataError: the source is missing, damaged, or not of its layout.
+    """
+    from bikes_assets.lineage.digest import table_digest
+
+    known = remembered(memory)
+    fingerprint = reader.fingerprint()  # before the rows: what changes while they are read is read again next time
+    if known and fingerprint and (known.of, known.fingerprint) == (of, fingerprint):
+        return known
+    raw, now = reader.read(), time.time()
+    records = format_.parse(raw)
+    digests: dict[str, str] = {}
+    rows: dict[str, int] = {}
+    for partition in format_.partitions(records):
+        table = format_.schema.conform(format_.select(records, partition))
+        digests[partition], rows[partition] = table_digest(table, format_.schema).table, len(table)
+    before = known.digests if known else {}
+    since = {key: known.since[key] if known and before.get(key) == digest else now for key, digest in digests.items()}
+    found = Observed(of, fingerprint, raw.origin, digests, rows, since)
+    replace_file(memory, json.dumps(asdict(found)))
+    return found
+
+
+def remembered(memory: Path) -> Observed | None:
+    """Return what was remembered, None where nothing was."""
+    if not memory.exists():
+        return None
+    values = json.loads(memory.read_text())
+    origin = values["origin"]
+    return Observed(**values | {"origin": Origin(**origin | {"files": tuple(map(tuple, origin["files"]))})})
+
+
+def replace_file(file: Path, text: str) -> None:
+    """Write a file whole or not at all, whoever else does so at the same time."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(f".{file.name}.{os.getpid()}")
+    part.write_text(text)
+    part.replace(file)

@@ -1,0 +1,111 @@
+"""What Dagster's storage says of runs that published nothing, and of runs at work: asked in SQL, without importing Dagster.
+
+Its tables are not a public interface: tests hold what is read here against what Dagster's own calls say.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from bikes_assets.lineage.staleness import Ended, Key
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Ask: TypeAlias = Callable[..., list[tuple[Any, ...]]]
+
+BACKLOG = "bikes_assets/mlflow_backlog"
+"""Key under which it is remembered that something is left to log in MLflow."""
+
+_PLANNED = """
+select p.asset_key, p.partition, p.run_id, r.status, r.end_time, p.timestamp, exists(
+    select 1 from event_logs m where m.run_id = p.run_id and m.asset_key = p.asset_key
+    and coalesce(m.partition, '') = coalesce(p.partition, '') and m.dagster_event_type = 'ASSET_MATERIALIZATION')
+from event_logs p join runs r on r.run_id = p.run_id
+where p.dagster_event_type = 'ASSET_MATERIALIZATION_PLANNED' order by p.id
+"""
+_QUEUE = "select max(timestamp) from daemon_heartbeats where daemon_type = 'QUEUED_RUN_COORDINATOR'"
+_QUEUE_SECONDS = 300
+"""Seconds after its last sign of life until nobody is taken to work off the queue."""
+_FAILURE = """
+select event from event_logs where run_id = :run
+and dagster_event_type in ('STEP_FAILURE', 'PIPELINE_FAILURE', 'PIPELINE_CANCELED')
+and (step_key is null or step_key = :step) order by step_key is null, id desc
+"""
+_OVER: dict[str, Literal["failed", "skipped"]] = {"SUCCESS": "skipped", "FAILURE": "failed", "CANCELED": "failed"}
+
+
+def runs_of(storage: str) -> tuple[dict[Key, Ended], set[Key]]:
+    """Return the latest attempt at each partition where it published nothing, and the partitions at work or in the queue.
+
+    What is queued counts only while a daemon works the queue off.
+
+    Args:
+        storage: DAGSTER_HOME of an instance on SQLite, or a database URL.
+    """
+    ended: dict[Key, Ended] = {}
+    at_work: set[Key] = set()
+    with _asking(storage) as ask:
+        queue = [_seconds(at) for (at,) in ask(_QUEUE) if at]
+        is_worked_off = any(at > time.time() - _QUEUE_SECONDS for at in queue)
+        for asset_key, partition, run, status, end, planned, made in ask(_PLANNED):
+            key = ("/".join(json.loads(asset_key)), partition)
+            if status not in _OVER:
+                at_work |= {key} if is_worked_off or status not in ("QUEUED", "NOT_STARTED") else set()
+            elif made:
+                ended.pop(key, None)
+            else:
+                ended[key] = Ended(_OVER[status], end or _seconds(planned), "", run)
+        return {key: _explained(ask, key, item) for key, item in ended.items()}, at_work
+
+
+def remembered(storage: str, key: str) -> str:
+    """Return what a process keeps under a key in the storage (Dagster's `daemon_cursor_storage`), "" where it keeps nothing."""
+    with _asking(storage) as ask:
+        return next((value for (value,) in ask("select value from kvs where key = :key", key=key)), "")
+
+
+def _explained(ask: Ask, key: Key, ended: Ended) -> Ended:
+    """Return an attempt with why it published nothing."""
+    if ended.state == "skipped":
+        return Ended("skipped", ended.time, "there was nothing to work on", ended.run)
+    found = [json.loads(event)["dagster_event"] for (event,) in ask(_FAILURE, run=ended.run, step=key[0])]
+    errors = [((event.get("event_specific_data") or {}).get("error")) or {} for event in found]
+    for error in errors:
+        while error.get("cause"):
+            error = error["cause"]
+        if error.get("message"):
+            return Ended("failed", ended.time, error["message"].strip().split("\n")[0][:500], ended.run)
+    said = next((event["message"] for event in found if event.get("message")), "the run ended before its turn came")
+    return Ended("failed", ended.time, said.split("\n")[0][:500], ended.run)
+
+
+def _seconds(timestamp: Any) -> float:
+    """Return a time of the storage, which is UTC without saying so, in Unix seconds."""
+    moment = timestamp if isinstance(timestamp, datetime) else datetime.fromisoformat(str(timestamp))
+    return moment.replace(tzinfo=UTC).timestamp()
+
+
+@contextmanager
+def _asking(storage: str) -> Iterator[Ask]:
+    """Give a function that answers a SELECT with named parameters; a storage that is not there yet has no rows."""
+    if "://" in storage:
+        import sqlalchemy as sa
+
+        engine = sa.create_engine(storage, poolclass=sa.NullPool)
+        with engine.connect() as remote:
+            yield lambda query, **values: [tuple(row) for row in remote.execute(sa.text(query), values)]
+        return
+    events, runs = Path(storage) / "event_log.db", Path(storage) / "history" / "runs.db"
+    if not events.exists() or not runs.exists():
+        yield lambda *_, **__: []
+        return
+    with closing(sqlite3.connect(f"{events.absolute().as_uri()}?mode=ro", uri=True, timeout=30)) as local:
+        local.execute("attach ? as history", [f"{runs.absolute().as_uri()}?mode=ro"])
+        yield lambda query, **values: local.execute(query, values).fetchall()

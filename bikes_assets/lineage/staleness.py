@@ -1,0 +1,317 @@
+"""The one rule of what is stale, and why; and what is to be made next.
+
+A partition is stale when the digest of an input that it read, the code version of what made it, or its config differs from
+what is there now. Nothing else counts: not times, and not that an input was made again with the same digest.
+
+An asset's *plan* says what would make each of its partitions now; the *present* says what is there. `judge` compares the two.
+`next_runs` says what can be made at once: a partition waits while an input of it is still to be made, for that may come out
+with the digest that it had.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from bikes_assets.lineage.graph import Record, partition_address
+
+Key: TypeAlias = tuple[str, str | None]
+"""Asset and partition."""
+
+State: TypeAlias = Literal["fresh", "pending", "stale", "missing", "failed", "skipped"]
+"""What a partition is: `pending` is fresh by what it read, but an input of it is to be made first; `skipped` had nothing to
+work on."""
+
+DUE: frozenset[State] = frozenset(("stale", "missing", "failed"))
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """What would make an asset's partitions now.
+
+    Attributes:
+        partitions: partition keys, in order; `(None,)` where the asset has none.
+        inputs: for each partition, the partitions that are read of each upstream asset.
+        code_version: of the function that makes them.
+        function: dotted name of that function.
+        config: settings that it would get.
+        group: assets of one group have the same partitions, so that one run can make several of them.
+        since: when this code version and config were first seen, Unix seconds.
+    """
+
+    partitions: tuple[str | None, ...]
+    inputs: Mapping[str | None, tuple[Key, ...]]
+    code_version: str
+    function: str
+    config: Mapping[str, Any]
+    group: int
+    since: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What would make everything now: each asset's node, upstream assets first; other assets come from outside."""
+
+    nodes: Mapping[str, Node]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan as JSON-ready values."""
+        return {
+            name: {
+                "partitions": node.partitions,
+                "inputs": [[partition, list(keys)] for partition, keys in node.inputs.items()],
+                "code_version": node.code_version,
+                "function": node.function,
+                "config": node.config,
+                "group": node.group,
+                "since": node.since,
+            }
+            for name, node in self.nodes.items()
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Plan:
+        """Return the plan that `to_dict` wrote."""
+        return cls(
+            {
+                name: Node(
+                    **item
+                    | {
+                        "partitions": tuple(item["partitions"]),
+                        "inputs": {
+                            partition: tuple((asset, key) for asset, key in keys) for partition, keys in item["inputs"]
+                        },
+                    }
+                )
+                for name, item in values.items()
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """What is there of a partition, and from what it was made; an external one has a digest and a time alone."""
+
+    digest: str
+    time: float
+    inputs: Mapping[Key, str] = field(default_factory=dict)
+    code_version: str = ""
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, record: Record) -> Made:
+        """Return what a record says."""
+        inputs = {(item.asset, item.partition): item.digest for item in record.inputs}
+        return cls(record.output.digest, record.time, inputs, record.code_version, record.config)
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """The latest attempt at a partition, where it published nothing.
+
+    Attributes:
+        state: `failed`, or `skipped` where there was nothing to work on.
+        time: when it ended, Unix seconds.
+        message: why.
+        run: Dagster's run.
+    """
+
+    state: Literal["failed", "skipped"]
+    time: float
+    message: str
+    run: str
+
+
+@dataclass(slots=True)
+class Present:
+    """What is there now.
+
+    Attributes:
+        made: what is there of each partition.
+        ended: the latest attempts that published nothing.
+        at_work: partitions that runs are making or are queued to make.
+    """
+
+    made: dict[Key, Made] = field(default_factory=dict)
+    ended: dict[Key, Ended] = field(default_factory=dict)
+    at_work: set[Key] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a partition is not fresh.
+
+    Attributes:
+        kind: what differs: `missing`, `input`, `code`, `config`, `failed`, `skipped`, `upstream`, or `asked` for what is to be
+            made again whatever it is.
+        what: address of the input, name of the function or of the setting.
+        was: what it was when the partition was made; "" where it was not there.
+        now: what it is now; "" where it is no more.
+    """
+
+    kind: str
+    what: str
+    was: str = ""
+    now: str = ""
+
+    def __str__(self) -> str:
+        match self.kind:
+            case "missing":
+                return "never made"
+            case "input" if not self.was:
+                return f"input {self.what} is new: {self.now[:8]}"
+            case "input" if not self.now:
+                return f"input {self.what} is gone: {self.was[:8]}"
+            case "input":
+                return f"input {self.what}: {self.was[:8]} -> {self.now[:8]}"
+            case "code":
+                return f"code of {self.what}: {self.was[:8]} -> {self.now[:8]}"
+            case "config":
+                return f"setting {self.what}: {self.was or 'none'} -> {self.now or 'none'}"
+            case "upstream":
+                return f"{self.what} is to be made first"
+            case "asked":
+                return "asked for"
+            case _:
+                return f"{self.kind}: {self.what}"
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What a partition is, and why."""
+
+    asset: str
+    partition: str | None
+    state: State
+    reasons: tuple[Reason, ...] = ()
+
+    @property
+    def address(self) -> str:
+        """The partition's address."""
+        return partition_address(self.asset, self.partition)
+
+
+@dataclass(frozen=True, slots=True)
+class NextRun:
+    """Assets of one partition that one run can make now, upstream first; and why the first of them is made."""
+
+    partition: str | None
+    assets: tuple[str, ...]
+    why: str
+
+
+def judge(plan: Plan, present: Present, asked: Collection[Key] = ()) -> dict[Key, Status]:
+    """Return the status of every partition of every asset of a plan, upstream assets first.
+
+    Args:
+        plan: what would make everything now.
+        present: what is there.
+        asked: partitions that are to be made again whatever they are.
+    """
+    found: dict[Key, Status] = {}
+    for asset, node in plan.nodes.items():
+        for partition in node.partitions:
+            key = (asset, partition)
+            reasons = [Reason("asked", "")] if key in asked else _differences(key, node, present)
+            if not reasons:
+                awaited = [item for item in node.inputs[partition] if item in found and found[item].state in _UNSETTLED]
+                reasons = [Reason("upstream", partition_address(*item)) for item in awaited]
+                found[key] = Status(asset, partition, "pending" if awaited else "fresh", tuple(reasons))
+                continue
+            ended = present.ended.get(key)
+            if ended and key not in asked and ended.time >= _settled(key, node, present):
+                reasons = [Reason(ended.state, ended.message), *reasons]
+                found[key] = Status(asset, partition, ended.state, tuple(reasons))
+            else:
+                state = "stale" if key in present.made else "missing"
+                found[key] = Status(asset, partition, state, tuple(reasons))
+    return found
+
+
+def next_runs(
+    plan: Plan,
+    statuses: Mapping[Key, Status],
+    *,
+    targets: Collection[Key],
+    present: Present,
+    retried: Collection[Key] = (),
+) -> Iterator[NextRun]:
+    """Yield the runs that can begin now, in order of partitions: none of them needs what another of them makes.
+
+    A run takes an asset together with what lies downstream of it in the same partition only where that is to be made whatever
+    comes out of the asset. What is at work, or waits for something at work, is left for later.
+
+    Args:
+        plan: what would make everything now.
+        statuses: what `judge` found.
+        targets: partitions that may be made; any other counts as settled.
+        present: what is there.
+        retried: partitions that are tried again although they failed for the same cause.
+    """
+    wanted = {
+        key
+        for key in targets
+        if statuses[key].state in DUE
+        and (statuses[key].state != "failed" or key in retried)
+        and key not in present.at_work
+    }
+    open_keys = {key for key in targets if statuses[key].state in _UNSETTLED} | present.at_work
+    groups = sorted({node.group for node in plan.nodes.values()})
+    order = {
+        (partition, group): [
+            asset for asset, node in plan.nodes.items() if node.group == group and (asset, partition) in wanted
+        ]
+        for partition in sorted({partition for _, partition in wanted}, key=lambda item: item or "")
+        for group in groups
+    }
+    for (partition, _), assets in order.items():
+        taken: list[str] = []
+        for asset in assets:
+            key = (asset, partition)
+            within = {(other, partition) for other in taken}
+            inputs = plan.nodes[asset].inputs[partition]
+            if any(item in open_keys and item not in within for item in inputs):
+                continue
+            if _certain(statuses[key], within & set(inputs)):
+                taken.append(asset)
+        if taken:
+            first = statuses[taken[0], partition]
+            yield NextRun(partition, tuple(taken), f"{first.address}: {first.reasons[0]}")
+
+
+_UNSETTLED: frozenset[State] = frozenset(("pending", "stale", "missing", "failed"))
+
+
+def _differences(key: Key, node: Node, present: Present) -> list[Reason]:
+    """Return what differs between what made a partition and what would make it now."""
+    made = present.made.get(key)
+    if made is None:
+        return [Reason("missing", "")]
+    now = {item: present.made[item].digest for item in node.inputs[key[1]] if item in present.made}
+    reasons = [
+        Reason("input", partition_address(*item), made.inputs.get(item, ""), now.get(item, ""))
+        for item in (*now, *(old for old in made.inputs if old not in now))
+        if made.inputs.get(item) != now.get(item)
+    ]
+    if made.code_version != node.code_version:
+        reasons.append(Reason("code", node.function, made.code_version, node.code_version))
+    reasons += [
+        Reason("config", name, *(repr(side[name]) if name in side else "" for side in (made.config, node.config)))
+        for name in sorted({*made.config, *node.config})
+        if (name in made.config, made.config.get(name)) != (name in node.config, node.config.get(name))
+    ]
+    return reasons
+
+
+def _settled(key: Key, node: Node, present: Present) -> float:
+    """Return since when everything that would make a partition is as it is now; what failed after that fails again."""
+    times = (present.made[item].time for item in node.inputs[key[1]] if item in present.made)
+    return max(node.since, *times, 0.0)
+
+
+def _certain(status: Status, remade: Collection[Key]) -> bool:
+    """Return whether a partition is to be made even where the inputs that are made before it come out as they were read."""
+    addresses = {partition_address(*item) for item in remade}
+    causes = [reason for reason in status.reasons if reason.kind not in ("failed", "skipped")]
+    return any(reason.kind != "input" or reason.what not in addresses for reason in causes)

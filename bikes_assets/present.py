@@ -1,0 +1,164 @@
+"""What is there now, and what is stale of it. It knows nothing of Dagster: the plan of its definitions is remembered."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bikes_assets.adapters import run_log
+from bikes_assets.adapters.observed import Observed, SourceFormat, observe, remembered, replace_file
+from bikes_assets.adapters.readers import Reader, reader_for
+from bikes_assets.demand import source
+from bikes_assets.demand.tables import RENTAL_RECORDS
+from bikes_assets.lineage.digest import file_digest
+from bikes_assets.lineage.errors import DataError
+from bikes_assets.lineage.graph import Record
+from bikes_assets.lineage.staleness import Made, Plan, Present
+from bikes_assets.settings import settings
+from bikes_assets.store import ASSETS, lake
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+SOURCE = SourceFormat(
+    lambda raw: source.parse(raw.frame, raw.locate), source.months_in, source.month_of, RENTAL_RECORDS
+)
+"""How the source is read."""
+
+
+def source_reader() -> Reader:
+    """Return a reader of the source that the settings name."""
+    known = settings()
+    return reader_for(
+        known.source_location, columns=RENTAL_RECORDS.names, date_column="dteday", query=known.source_query
+    )
+
+
+def source_months() -> tuple[str, str]:
+    """Return the first and last month to work on: as set, else as the source holds.
+
+    What the source held is remembered with its fingerprint, so that loading definitions reads an unchanged source no
+    second time, and a source that is away for a while does not take the definitions with it.
+    """
+    known, memory = settings(), settings().data_folder / "months.json"
+    if known.first_month and known.last_month:
+        return known.first_month, known.last_month
+    reader, kept = source_reader(), json.loads(memory.read_text()) if memory.exists() else {}
+    try:
+        fingerprint = reader.fingerprint()
+        if not fingerprint or (kept.get("source"), kept.get("fingerprint")) != (_source(), fingerprint):
+            kept = {"source": _source(), "fingerprint": fingerprint, "span": reader.span()}
+            replace_file(memory, json.dumps(kept))
+    except DataError:
+        if kept.get("source") != _source():
+            raise
+    first, last = kept["span"]
+    return str(known.first_month or first), str(known.last_month or last)
+
+
+def observed() -> Observed:
+    """Return what the source holds now; it is read only where it may have changed.
+
+    Raises:
+        DataError: the source is missing, damaged, or not of its layout.
+    """
+    return observe(source_reader(), SOURCE, _source_memory(), file_digest((_source() + code_stamp()).encode()))
+
+
+def now(source: Observed | None = None) -> Present:
+    """Return what is there of every asset and of what it is made from.
+
+    Args:
+        source: what the source holds; by default what it held when it was last read.
+    """
+    ended, at_work = run_log.runs_of(_storage())  # before the lake: what ends in between is there already
+    found = Present(ended=ended, at_work=at_work)
+    if source := source or remembered(_source_memory()):
+        found.made |= {
+            (RENTAL_RECORDS.name, month): Made(digest, source.since[month]) for month, digest in source.digests.items()
+        }
+    for asset in ASSETS:
+        table = lake().table(asset)
+        if table.exists():
+            found.made |= {
+                (asset, key): Made.of(Record.from_dict(item.record)) for key, item in table.published().items()
+            }
+    return found
+
+
+def unlogged() -> bool:
+    """Return whether something is left that MLflow did not take."""
+    return bool(run_log.remembered(_storage(), run_log.BACKLOG))
+
+
+def code_stamp() -> str:
+    """Return a token that changes when a source file of this package does, or where it lies."""
+    root = Path(__file__).parent
+    files = sorted(root.rglob("*.py"))
+    states = [(str(file), stat.st_mtime_ns, stat.st_size) for file in files if (stat := file.stat())]
+    return file_digest(repr(states).encode())
+
+
+@cache
+def loaded_stamp() -> str:
+    """Return the token of what this process loaded: code, settings and months; call it when definitions are loaded."""
+    return plan_stamp()
+
+
+def plan_stamp() -> str:
+    """Return a token that changes when the plan may: with the code, the settings, or the months of the source."""
+    return file_digest(f"{code_stamp()} {settings()!r} {source_months()}".encode())
+
+
+def remembered_plan() -> tuple[Plan | None, bool]:
+    """Return the plan that was remembered last, None where none was, and whether it is still that of code and settings."""
+    memory = _plan_memory()
+    if not memory.exists():
+        return None, False
+    values = json.loads(memory.read_text())
+    return Plan.from_dict(values["plan"]), values["stamp"] == plan_stamp()
+
+
+def remember_plan(plan: Plan, stamp: str) -> None:
+    """Remember the plan of definitions that were loaded when a stamp was taken."""
+    replace_file(_plan_memory(), json.dumps({"stamp": stamp, "plan": plan.to_dict()}))
+
+
+def changed_functions(was: str, function: str) -> Mapping[str, str]:
+    """Return the functions that make the difference between a code version and the present one: name to what became of it.
+
+    Args:
+        was: the code version.
+        function: dotted name of the function that makes the asset.
+    """
+    from bikes_assets.lineage.code import reached_code
+
+    before = lake().code(was)
+    if before is None:
+        return {}
+    module, _, name = function.rpartition(".")
+    now = {place: file_digest(tree.encode())[:32] for place, tree in reached_code(module, name).items()}
+    return {
+        place: "changed" if place in before and place in now else "new" if place in now else "gone"
+        for place in sorted({*before, *now})
+        if before.get(place) != now.get(place)
+    }
+
+
+def _storage() -> str:
+    return str(settings().dagster_home)
+
+
+def _source() -> str:
+    """Return what tells the source from another; hashed, for it may hold a password."""
+    return file_digest(repr((settings().source_location, settings().source_query)).encode())
+
+
+def _source_memory() -> Path:
+    return settings().data_folder / "source.json"
+
+
+def _plan_memory() -> Path:
+    return settings().data_folder / "plan.json"
