@@ -21,9 +21,6 @@ from bikes_assets.settings import ROOT, settings
 if TYPE_CHECKING:
     import dagster as dg
 
-WHY = "bikes_assets/why"
-"""Tag of a Dagster run: why it was begun."""
-
 # what goes wrong is told once, in the summary; Dagster's page has every event
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 _POLL_SECONDS = 2.0
@@ -75,7 +72,7 @@ def plan() -> Plan:
     from bikes_assets.definitions import defs
     from bikes_assets.defs.planned import remembered
 
-    return remembered(defs().get_repository_def())
+    return remembered(defs().resolve_asset_graph())
 
 
 def status_of(addresses: Sequence[str] = ()) -> list[Status]:
@@ -223,6 +220,7 @@ def _execute(job: dg.JobDefinition, instance: dg.DagsterInstance, run: NextRun, 
     from bikes_assets.adapters.attempts import innermost
     from bikes_assets.adapters.metadata import RECORD
     from bikes_assets.adapters.sync import WORKER
+    from bikes_assets.defs.planned import WHY
 
     result = job.execute_in_process(
         instance=instance,

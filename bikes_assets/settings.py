@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from pydantic import AliasChoices, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -28,6 +29,10 @@ class Settings(BaseSettings):
         home: Dagster's instance folder, from `DAGSTER_HOME`; default is `dagster` under `data`.
         experiment: MLflow experiment.
         deployment: which deployment this is, such as production; records name it.
+        model: settings of `demand_model` that differ from the defaults, as JSON, such as {"seed": 1}.
+        triggers: whether sensor, schedule and automation are on until somebody switches them in Dagster's page.
+        tick_seconds: seconds between two looks of sensor and automation.
+        schedule: when the schedule looks, as a cron expression in UTC.
         dagster_url: where people open Dagster; links in MLflow lead there.
         mlflow_url: where people open MLflow; links in Dagster lead there.
     """
@@ -53,6 +58,10 @@ class Settings(BaseSettings):
     home: str = Field("", validation_alias="DAGSTER_HOME")
     experiment: str = "bike-demand"
     deployment: str = "local"
+    model: dict[str, Any] = {}
+    triggers: bool = False
+    tick_seconds: int = Field(30, ge=1)
+    schedule: str = "0 6 * * *"
     dagster_url: str = "http://127.0.0.1:3000"
     mlflow_url: str = "http://127.0.0.1:5000"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import json
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -16,7 +17,7 @@ from bikes_assets.adapters import metadata
 from bikes_assets.adapters.io_managers import Outcome
 from bikes_assets.lineage.checks import Check, Subject, Verdict, failure, judge, stops
 from bikes_assets.lineage.code import code_version
-from bikes_assets.lineage.errors import NothingToDo
+from bikes_assets.lineage.errors import NothingToDo, SettingsError
 from bikes_assets.lineage.schema import Schema
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ def lineage_asset(
     checks: Sequence[Check] = (),
     owners: Sequence[str] = (),
     tags: Mapping[str, str] | None = None,
+    automation: dg.AutomationCondition[Any] | None = None,
+    config: Mapping[str, Any] | None = None,
 ) -> Callable[[Callable[..., Outcome]], dg.AssetsDefinition]:
     """Return a decorator that makes an asset of a function that returns an `Outcome`.
 
@@ -55,6 +58,8 @@ def lineage_asset(
         checks: what must hold of the outcome.
         owners: teams (`team:name`) or people (by e-mail).
         tags: Dagster's tags.
+        automation: when Dagster's daemon materializes it by itself, None for never.
+        config: defaults of its config, where they differ from those in the code. They are no part of the code version.
     """
 
     def decorate(function: Callable[..., Outcome]) -> dg.AssetsDefinition:
@@ -85,9 +90,13 @@ def lineage_asset(
         signature = inspect.signature(function)
         run.__signature__ = signature.replace(return_annotation=inspect.Signature.empty)  # type: ignore[attr-defined]
         run.__annotations__ = {key: value for key, value in function.__annotations__.items() if key != "return"}
+        if settled := _config_class(function, config or {}):
+            run.__annotations__["config"] = settled
+            run.__signature__ = _with_annotation(run.__signature__, "config", settled)  # type: ignore[attr-defined]
         described: dict[str, Any] = {
             "dagster/code_references": metadata.code_reference(function),
             metadata.FUNCTION: f"{function.__module__}.{function.__name__}",
+            metadata.CONFIG: json.loads(settled().model_dump_json()) if settled else {},
         }
         if schema:
             described["dagster/column_schema"] = metadata.table_schema(schema)
@@ -107,9 +116,34 @@ def lineage_asset(
             metadata=described,
             output_required=False,
             check_specs=specs,
+            automation_condition=automation,
         )(run)
 
     return decorate
+
+
+def _config_class(function: Callable[..., Outcome], config: Mapping[str, Any]) -> type[dg.Config] | None:
+    """Return the class of a function's config with other defaults, None where it takes no config."""
+    parameter = inspect.signature(function).parameters.get("config")
+    if parameter is None:
+        return None
+    declared: Any = parameter.annotation
+    if unknown := sorted(config.keys() - declared.model_fields.keys()):
+        known = ", ".join(declared.model_fields)
+        raise SettingsError(f"{function.__name__}: found setting {', '.join(unknown)}, expected one of {known}")
+    from pydantic import create_model
+
+    fields: Any = {name: (declared.model_fields[name].annotation, value) for name, value in config.items()}
+    return (
+        create_model(declared.__name__, __base__=declared, __doc__=declared.__doc__, **fields) if fields else declared
+    )
+
+
+def _with_annotation(signature: inspect.Signature, name: str, annotation: Any) -> inspect.Signature:
+    parameters = signature.parameters
+    return signature.replace(
+        parameters=[item.replace(annotation=annotation) if key == name else item for key, item in parameters.items()]
+    )
 
 
 def _check_specs(asset: str, checks: Sequence[Check], partitions: dg.PartitionsDefinition) -> list[dg.AssetCheckSpec]:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from bikes_assets.lineage.schema import Schema
 
 COLUMN_LINEAGE = "dagster/column_lineage"
+CONFIG = "lineage/config"
+"""Metadata key of the config that an asset gets where none is given."""
 FUNCTION = "lineage/function"
 """Metadata key of the dotted name of the function that makes an asset; its code version is that of what it reaches."""
 RECORD = "lineage"

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import dagster as dg
-
-from bikes_assets.adapters.metadata import FUNCTION
+from bikes_assets.adapters.metadata import CONFIG, FUNCTION
 from bikes_assets.lineage.staleness import Key, Node, Plan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import dagster as dg
 
-def plan_of(repository: dg.RepositoryDefinition) -> Plan:
-    """Return the plan of a code location: every asset that it can materialize, with its default config."""
-    graph: Any = repository.asset_graph
-    steps = dg.validate_run_config(repository.get_implicit_global_asset_job_def(), {})["ops"]
+
+def plan_of(graph: Any) -> Plan:
+    """Return the plan of a code location's asset graph: every asset that it can materialize, with its default config."""
     nodes: dict[str, Node] = {}
     groups: list[dg.PartitionsDefinition | None] = []
     for key in graph.toposorted_asset_keys:
@@ -28,13 +25,12 @@ def plan_of(repository: dg.RepositoryDefinition) -> Plan:
         if found.partitions_def not in groups:
             groups.append(found.partitions_def)
         partitions = tuple(found.partitions_def.get_partition_keys()) if found.partitions_def else (None,)
-        config = steps[found.assets_def.node_def.name].get("config") or {}
         nodes[key.to_user_string()] = Node(
             partitions,
             {partition: _inputs(graph, found, partition) for partition in partitions},
             found.code_version or "",
-            str(found.metadata.get(FUNCTION, "")),
-            json.loads(json.dumps(config)),
+            found.metadata.get(FUNCTION, ""),
+            found.metadata.get(CONFIG, {}),
             groups.index(found.partitions_def),
         )
     return Plan(nodes)

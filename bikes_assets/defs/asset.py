@@ -3,8 +3,9 @@
 from functools import partial
 
 from bikes_assets.adapters.asset import lineage_asset
+from bikes_assets.defs.automation import Due
 
 OWNERS = ["team:demand"]
 
-demand_asset = partial(lineage_asset, owners=OWNERS, tags={"domain": "bike-sharing"})
+demand_asset = partial(lineage_asset, owners=OWNERS, tags={"domain": "bike-sharing"}, automation=Due())
 """Decorator of an asset of this project; see `lineage_asset`."""

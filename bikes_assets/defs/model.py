@@ -9,6 +9,7 @@ from bikes_assets.defs.asset import OWNERS, demand_asset
 from bikes_assets.defs.partitions import MODEL_MONTHS, all_earlier, earlier
 from bikes_assets.demand import checks
 from bikes_assets.demand.model import Recipe
+from bikes_assets.settings import settings
 
 DEFAULT = Recipe()
 
@@ -36,6 +37,7 @@ class DemandModelConfig(dg.Config):
     kinds={"scikitlearn", "mlflow"},
     io_manager="models",
     checks=checks.OF_MODEL,
+    config=settings().model,
 )
 def demand_model(context: dg.AssetExecutionContext, config: DemandModelConfig, demand_features) -> Outcome:
     """Model for a month, fitted on the months before the previous one and judged on the previous one; never fitted again."""

@@ -23,7 +23,7 @@ def _later(month: str, months: int) -> str:
 
 
 LOADED = loaded_stamp()
-FIRST_MONTH, LAST_MONTH = source_months()
+SPAN = FIRST_MONTH, LAST_MONTH = source_months()
 MONTHS = months_from(FIRST_MONTH, LAST_MONTH)
 MODEL_MONTHS = months_from(FIRST_MONTH, LAST_MONTH, skip=2)
 """A model needs a month to be fitted on and one to be judged on before the month that it is for."""

@@ -1,22 +1,57 @@
-"""The plan of what is loaded in this process, remembered for those who ask without Dagster."""
+"""The plan of what is loaded in this process, and what is due by it."""
 
 import time
-
-import dagster as dg
+from collections.abc import Collection
+from typing import Any
 
 from bikes_assets import present
+from bikes_assets.adapters.code_location import reload
+from bikes_assets.adapters.observed import Observed
 from bikes_assets.adapters.plan import plan_of, since_first_seen
-from bikes_assets.defs.partitions import LOADED
-from bikes_assets.lineage.staleness import Plan
+from bikes_assets.defs.partitions import LOADED, SPAN
+from bikes_assets.lineage.staleness import NextRun, Plan, judge, next_runs
+from bikes_assets.settings import settings
+
+WHY = "bikes_assets/why"
+"""Tag of a Dagster run: why it was begun."""
 
 
-def remembered(repository: dg.RepositoryDefinition) -> Plan:
-    """Return the plan of the definitions that this process loaded, after remembering it."""
+def remembered(graph: Any) -> Plan:
+    """Return the plan of the asset graph that this process loaded, after remembering it for those who ask without Dagster."""
     known, is_current = present.remembered_plan()
     is_loaded = present.plan_stamp() == LOADED
     if known and is_current and is_loaded:
         return known
-    plan = since_first_seen(plan_of(repository), known, time.time())
+    plan = since_first_seen(plan_of(graph), known, time.time())
     if is_loaded:  # else the files have changed since
         present.remember_plan(plan, LOADED)
     return plan
+
+
+def due(graph: Any, *, makes: Collection[str], source: Observed | None = None, again: bool = False) -> list[NextRun]:
+    """Return the runs that Dagster's daemon is to begin now.
+
+    Args:
+        graph: the asset graph.
+        makes: assets that they may make.
+        source: what the source holds; by default what it held when it was last read.
+        again: whether what failed is tried again, though nothing has changed since.
+    """
+    plan, found = remembered(graph), present.now(source)
+    statuses = judge(plan, found)
+    failed = {key for key, status in statuses.items() if status.state == "failed"} if again else ()
+    return list(next_runs(plan, statuses, targets=set(statuses), present=found, retried=failed, makes=makes))
+
+
+def outdated() -> str:
+    """Return why what this process loaded is not what is there now, "" where it is.
+
+    New months are loaded by themselves. Changed code is not: a file that is being edited would take everything with it.
+    """
+    if present.source_months() != SPAN:
+        return (
+            f"The source has other months than {SPAN[0]} to {SPAN[1]}. {reload(settings().dagster_url, 'bikes_assets')}"
+        )
+    if present.plan_stamp() != LOADED:
+        return "The code has changed since it was loaded: reload the code location (Deployment, Reload)."
+    return ""

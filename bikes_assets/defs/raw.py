@@ -29,6 +29,7 @@ rental_records = dg.AssetSpec(
     schema=HOURLY_RENTALS,
     lineage={column: {"rental_records": names} for column, names in HOURLY_FROM_RECORDS.items()},
     checks=checks.OF_RENTALS,
+    automation=None,  # a sensor or a schedule makes it: see triggers
 )
 def hourly_rentals(context: dg.AssetExecutionContext, rental_records) -> Outcome:
     """Rentals of each hour, parsed, typed and validated; missing weather stays missing, absent hours stay absent."""

@@ -236,6 +236,7 @@ def next_runs(
     targets: Collection[Key],
     present: Present,
     retried: Collection[Key] = (),
+    makes: Collection[str] | None = None,
 ) -> Iterator[NextRun]:
     """Yield the runs that can begin now, in order of partitions: none of them needs what another of them makes.
 
@@ -248,6 +249,7 @@ def next_runs(
         targets: partitions that may be made; any other counts as settled.
         present: what is there.
         retried: partitions that are tried again although they failed for the same cause.
+        makes: assets that the runs may make, None for all; the others are left to whoever makes them.
     """
     wanted = {
         key
@@ -255,6 +257,7 @@ def next_runs(
         if statuses[key].state in DUE
         and (statuses[key].state != "failed" or key in retried)
         and key not in present.at_work
+        and (makes is None or key[0] in makes)
     }
     open_keys = {key for key in targets if statuses[key].state in _UNSETTLED} | present.at_work
     groups = sorted({node.group for node in plan.nodes.values()})

@@ -1,0 +1,101 @@
+"""What makes `hourly_rentals` by itself: a sensor where the source tells cheaply that it has changed, else a schedule.
+
+Who owns what: of a file, a folder or a URL that has a fingerprint, the sensor `source_changes` makes the months that are new
+or changed, while it is on. The schedule `finished_months` makes them where it is off or the source has no fingerprint (a
+database), once they are finished; and it tries what failed, of any asset, once more. `automation` makes what lies downstream.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from bikes_assets import present
+from bikes_assets.adapters import metadata
+from bikes_assets.adapters.observed import Observed
+from bikes_assets.defs.automation import AUTOMATED
+from bikes_assets.defs.planned import WHY, due, outdated
+from bikes_assets.lineage.errors import DataError
+from bikes_assets.lineage.graph import Version
+from bikes_assets.lineage.staleness import NextRun
+from bikes_assets.settings import settings
+
+RENTALS = "hourly_rentals"
+_TARGET = dg.AssetSelection.assets(RENTALS, *AUTOMATED)
+
+
+@dg.sensor(
+    target=dg.AssetSelection.assets(RENTALS),
+    minimum_interval_seconds=settings().tick_seconds,
+    default_status=dg.DefaultSensorStatus.RUNNING if settings().triggers else dg.DefaultSensorStatus.STOPPED,
+)
+def source_changes(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
+    """Make each month of hourly_rentals that is new or changed in the source; new months are loaded first."""
+    try:
+        if not present.source_reader().fingerprint():
+            yield dg.SkipReason("The source has no fingerprint: the schedule finished_months looks at it.")
+            return
+        reason, source = outdated(), present.observed()
+    except DataError as error:
+        yield dg.SkipReason(str(error))
+        return
+    if reason:
+        yield dg.SkipReason(reason)
+        return
+    runs = due(_graph(context), makes=[RENTALS], source=source)
+    _observe(context.instance, source, runs)
+    yield from map(_request, runs)
+
+
+@dg.schedule(
+    cron_schedule=settings().schedule,
+    target=_TARGET,
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING if settings().triggers else dg.DefaultScheduleStatus.STOPPED,
+)
+def finished_months(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
+    """Make each finished month that is new or changed, where the sensor does not; and try once more what failed."""
+    try:
+        if reason := outdated():
+            yield dg.SkipReason(reason)
+            return
+        source = present.observed()
+    except DataError as error:
+        yield dg.SkipReason(str(error))
+        return
+    graph = _graph(context)
+    runs = due(graph, makes=[RENTALS], source=source, again=True)
+    if present.source_reader().fingerprint() and _is_on(context.instance, source_changes.name):
+        runs = [run for run in runs if run.why.partition(": ")[2].startswith("failed")]
+    runs = [run for run in runs if _is_finished(str(run.partition), source)]
+    runs += [run for run in due(graph, makes=AUTOMATED, again=True) if "failed" in run.why]
+    _observe(context.instance, source, runs)
+    yield from map(_request, runs)
+
+
+def _graph(context: dg.SensorEvaluationContext | dg.ScheduleEvaluationContext) -> object:
+    assert context.repository_def  # noqa: S101 - Dagster gives it to what it evaluates
+    return context.repository_def.asset_graph
+
+
+def _request(run: NextRun) -> dg.RunRequest:
+    keys = [dg.AssetKey.from_user_string(asset) for asset in run.assets]
+    return dg.RunRequest(partition_key=run.partition, asset_selection=keys, tags={WHY: run.why[:250]})
+
+
+def _observe(instance: dg.DagsterInstance, source: Observed, runs: list[NextRun]) -> None:
+    """Tell Dagster what the source holds of the months that are made from it."""
+    for month in (str(run.partition) for run in runs if RENTALS in run.assets):
+        if month in source.digests:
+            found = Version("rental_records", month, source.origin.version, source.digests[month])
+            metadata.observe(instance, found, source.origin, source.rows[month])
+
+
+def _is_finished(month: str, source: Observed) -> bool:
+    """Return whether a month is over: by the calendar, or because the source has a later one."""
+    return month < max(f"{datetime.now(UTC):%Y-%m}", max(source.digests))
+
+
+def _is_on(instance: dg.DagsterInstance, sensor: str) -> bool:
+    states = [state for state in instance.all_instigator_state() if state.name == sensor]
+    return states[0].is_running if states else settings().triggers
