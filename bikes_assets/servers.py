@@ -24,10 +24,11 @@ _DEFAULTS = {
 }
 
 
-def dagster_command(port: int) -> list[str]:
-    """Return the command that serves Dagster's webserver and daemon."""
+def dagster_command(port: int, *, read_only: bool = False) -> list[str]:
+    """Return the command that serves Dagster's webserver and daemon, or the webserver alone in a mode that changes nothing."""
+    serve = ["dagster_webserver", "--read-only"] if read_only else ["dagster", "dev"]
     workspace = ["--workspace", str(ROOT / "workspace.yaml")]
-    return [sys.executable, "-m", "dagster", "dev", "-h", "127.0.0.1", "-p", str(port), *workspace]
+    return [sys.executable, "-m", *serve, "-h", "127.0.0.1", "-p", str(port), *workspace]
 
 
 def mlflow_command(uri: str, port: int) -> list[str]:
