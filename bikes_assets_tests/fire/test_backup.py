@@ -1,0 +1,55 @@
+"""docs/backup.sh, taken while runs are at work; then the machine is lost, and the backup takes its place."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bikes_assets.adapters.delta import LakeTable
+from bikes_assets_tests.fire.conftest import Ground
+from bikes_assets_tests.fire.processes import Worker, turns
+from bikes_assets_tests.fire.project import MONTHS, SCHEMAS
+
+BACKUP = Path(__file__).parents[2] / "docs" / "backup.sh"
+PARTITIONS = MONTHS.get_partition_keys()[:12]
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("turn", turns(20))
+def test_a_backup_that_is_taken_while_runs_are_at_work_is_whole(local: Ground, tmp_path: Path, turn: int) -> None:
+    # Given; this process opens no store before they are moved
+    first, rest = PARTITIONS[:2], PARTITIONS[2:]
+    assert [success for success, _ in Worker.of_command(local.place, first).outcome()] == [True, True]
+    worker = Worker.of_command(local.place, rest)
+    # When it is backed up at work, and then the machine is lost
+    time.sleep(random.Random(turn).uniform(0, 3))
+    stores = {"DAGSTER_HOME": "dagster", "LAKE": "lake", "MLFLOW": "store"}
+    places = {name: str(tmp_path / folder) for name, folder in stores.items()}
+    subprocess.run(
+        [str(BACKUP), str(tmp_path / "backup")], env=os.environ | places | {"PYTHON": sys.executable}, check=True
+    )
+    at_work = worker.process.is_alive()
+    worker.signal(signal.SIGKILL)
+    worker.outcome()
+    for name, folder in stores.items():
+        (tmp_path / folder).rename(tmp_path / f"lost {name}")
+        (tmp_path / "backup" / {"MLFLOW": "mlflow"}.get(name, folder)).rename(tmp_path / folder)
+    # Then one sync brings agreement, what was there before is there, and whatever is there is whole
+    assert at_work
+    local.place.sync(local.instance)
+    local.agrees()
+    for asset, schema in SCHEMAS.items():
+        table = LakeTable(asset, str(tmp_path / "lake" / asset), schema)
+        there = {commit.partition for commit in table.commits()}
+        assert there >= set(first)
+        assert all(len(rows) == 20 for _, rows in table.read(sorted(there)).values())
+    # and work goes on
+    assert local.place.run(local.instance, rest[-1]).success
+    local.agrees()
