@@ -26,6 +26,7 @@ import pytest
 from bikes_assets_tests import test_ui
 
 CONF = test_ui.ROOT / "docs" / "nginx" / "bikes.conf"
+SERVICES = test_ui.ROOT / "docs" / "systemd"
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 needs_nginx = pytest.mark.skipif(not NGINX, reason="needs nginx: apt-get install nginx-light")
 
@@ -475,7 +476,6 @@ def test_nginx_sets_the_headers_that_keep_pages_apart(site: Site, name: str) -> 
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["Referrer-Policy"] == "same-origin"
     assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
-    assert headers["Server"] == "nginx"
 
 
 @needs_nginx
@@ -674,6 +674,26 @@ def test_bikes_ui_read_only_changes_nothing_and_runs_no_daemon(tmp_path: Path) -
     assert ["demand_features"] in [node["assetKey"]["path"] for node in nodes]
     assert [command for command in commands if "daemon" in command] == []
     assert addresses == {"127.0.0.1"}
+    assert [command for command in commands if "mlflow.db" in command] == []  # whoever is here may read arguments
+
+
+# The services of docs/operate.md
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs systemd-analyze")
+@pytest.mark.parametrize("unit", sorted(SERVICES.glob("*.service")), ids=lambda unit: unit.stem)
+def test_each_service_is_one_that_systemd_takes_and_is_fenced_in(unit: Path, tmp_path: Path) -> None:
+    text = unit.read_text()
+    copy = tmp_path / unit.name
+    copy.write_text(text.replace("/opt/bikes/.venv/bin/", str(Path(sys.executable).parent) + "/"))
+
+    verified = subprocess.run(["systemd-analyze", "verify", "--man=no", str(copy)], capture_output=True, text=True)
+    security = ["systemd-analyze", "security", "--offline=true", "--threshold=40", str(copy)]
+    fenced = subprocess.run(security, capture_output=True, text=True)
+
+    assert (verified.returncode, verified.stderr) == (0, "")
+    assert fenced.returncode == 0, fenced.stdout
+    assert "127.0.0.1" in text or "dagster-daemon" in text
 
 
 def handshake(server: Server, origin: str, headers: Mapping[str, str]) -> int:

@@ -10,12 +10,13 @@ import sys
 import time
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
 from bikes_assets.adapters.delta import LakeTable
 from bikes_assets_tests.fire.conftest import Ground
 from bikes_assets_tests.fire.processes import Worker, turns
-from bikes_assets_tests.fire.project import MONTHS, SCHEMAS
+from bikes_assets_tests.fire.project import ASSETS, MONTHS, SCHEMAS
 
 BACKUP = Path(__file__).parents[2] / "docs" / "backup.sh"
 PARTITIONS = MONTHS.get_partition_keys()[:12]
@@ -53,3 +54,19 @@ def test_a_backup_that_is_taken_while_runs_are_at_work_is_whole(local: Ground, t
     # and work goes on
     assert local.place.run(local.instance, rest[-1]).success
     local.agrees()
+
+
+def test_an_event_log_that_is_lost_is_reported_anew_from_the_commits(local: Ground, tmp_path: Path) -> None:
+    # Given
+    assert [success for success, _ in Worker.of_command(local.place, PARTITIONS[:1]).outcome()] == [True]
+    home = tmp_path / "dagster"
+    # When
+    for file in home.glob("*.db*"):
+        file.unlink()
+    time.sleep(31)  # a commit whose run nobody knows may yet be followed by its event
+    # Then
+    with local.place.instance() as instance:
+        done = local.place.sync(instance).done
+        keys = [dg.AssetKey(asset) for asset in ASSETS]
+        assert {key for key in keys if instance.get_materialized_partitions(key) == {PARTITIONS[0]}} == set(keys)
+    assert sum("was committed, and is now in the event log" in sentence for sentence in done) == len(ASSETS)
