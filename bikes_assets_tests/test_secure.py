@@ -590,6 +590,7 @@ def test_mlflow_is_changed_by_its_own_pages_and_by_programs_alone(site: Site) ->
     assert site.mlflow.status("POST", EXPERIMENTS, JSON, json.dumps({"name": "by nobody"})) == 401
 
 
+@needs_nginx
 def test_mlflow_itself_believes_every_page_of_the_same_machine_and_refuses_other_names(site: Site) -> None:
     mlflow = site.behind[MLFLOW]
 
