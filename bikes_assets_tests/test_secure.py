@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import socket
+import sqlite3
 import ssl
 import subprocess
 import sys
@@ -164,7 +165,7 @@ def started(command: list[str], folder: Path, environment: Mapping[str, str] | N
         process.wait()
 
 
-def wait_for(server: Server, path: str, process: psutil.Process, seconds: float = 120) -> None:
+def wait_for(server: Server, path: str, process: psutil.Process, seconds: float = 240) -> None:
     end = time.monotonic() + seconds
     while time.monotonic() < end and process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
         try:
@@ -404,8 +405,6 @@ def canceled_backfill(home: Path, backfill_id: str) -> str:
 
 def content_of(home: Path) -> dict[str, list[str]]:
     """Return every row of every database of an instance."""
-    import sqlite3
-
     found = {}
     for file in sorted(home.rglob("*.db")):
         with closing(sqlite3.connect(file)) as database:
@@ -668,6 +667,7 @@ def test_bikes_ui_read_only_changes_nothing_and_runs_no_daemon(tmp_path: Path) -
         wait_for(Server(mlflow_port), "/health", process)
         answer = server.graphql(pausing(True))
         nodes = server.graphql("{ assetNodes { assetKey { path } } }")["data"]["assetNodes"]
+        created = Server(mlflow_port).status("POST", EXPERIMENTS, JSON, json.dumps({"name": "by hand"}))
         commands = [" ".join(child.cmdline()) for child in process.children(recursive=True)]
         addresses = listening((process,))
     # Then
@@ -675,6 +675,9 @@ def test_bikes_ui_read_only_changes_nothing_and_runs_no_daemon(tmp_path: Path) -
     assert ["demand_features"] in [node["assetKey"]["path"] for node in nodes]
     assert [command for command in commands if "daemon" in command] == []
     assert addresses == {"127.0.0.1"}
+    assert created == 200
+    with closing(sqlite3.connect(tmp_path / "data" / "mlflow" / "mlflow.db")) as store:
+        assert ("by hand",) in store.execute("SELECT name FROM experiments").fetchall()
     assert [command for command in commands if "mlflow.db" in command] == []  # whoever is here may read arguments
 
 
