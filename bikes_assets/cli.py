@@ -192,7 +192,8 @@ def tune(trials: int, seed: int, before: str | None, groups: bool) -> None:
 @main.command()
 @click.option("--dagster-port", default=3000, show_default=True)
 @click.option("--mlflow-port", default=5000, show_default=True)
-def ui(dagster_port: int, mlflow_port: int) -> None:
+@click.option("--read-only", is_flag=True, help="Dagster to look at: it changes nothing, and no daemon runs.")
+def ui(dagster_port: int, mlflow_port: int, *, read_only: bool) -> None:
     """Open Dagster's webserver and daemon, and MLflow, on 127.0.0.1; Ctrl-C stops all."""
     pages = {
         "BIKES_DAGSTER_URL": f"http://127.0.0.1:{dagster_port}",
@@ -205,7 +206,7 @@ def ui(dagster_port: int, mlflow_port: int) -> None:
     runs.setup()
     servers.serve_until_interrupted(
         {
-            f"Dagster  {pages['BIKES_DAGSTER_URL']}": servers.dagster_command(dagster_port),
+            f"Dagster  {pages['BIKES_DAGSTER_URL']}": servers.dagster_command(dagster_port, read_only=read_only),
             f"MLflow   {pages['BIKES_MLFLOW_URL']}": servers.mlflow_command(settings().tracking_uri, mlflow_port),
         },
         ports=(dagster_port, mlflow_port),

@@ -24,17 +24,17 @@ _DEFAULTS = {
 }
 
 
-def dagster_command(port: int) -> list[str]:
-    """Return the command that serves Dagster's webserver and daemon."""
+def dagster_command(port: int, *, read_only: bool = False) -> list[str]:
+    """Return the command that serves Dagster's webserver and daemon, or the webserver alone in a mode that changes nothing."""
+    serve = ["dagster_webserver", "--read-only"] if read_only else ["dagster", "dev"]
     workspace = ["--workspace", str(ROOT / "workspace.yaml")]
-    return [sys.executable, "-m", "dagster", "dev", "-h", "127.0.0.1", "-p", str(port), *workspace]
+    return [sys.executable, "-m", *serve, "-h", "127.0.0.1", "-p", str(port), *workspace]
 
 
 def mlflow_command(uri: str, port: int) -> list[str]:
-    """Return the command that serves MLflow's page over the tracking store."""
+    """Return the command that serves MLflow's page; the environment names the store, whose address may hold a password."""
     client_of(uri)  # creates the store's tables, before several workers would at once
-    serve = ["server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--backend-store-uri", uri]
-    return [sys.executable, "-m", "mlflow", *serve]
+    return [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
 
 
 def serve_until_interrupted(commands: Mapping[str, Sequence[str]], ports: Sequence[int]) -> None:
@@ -54,7 +54,7 @@ def serve_until_interrupted(commands: Mapping[str, Sequence[str]], ports: Sequen
     # a background shell hands down ignored signals, which the servers would inherit
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    environment = _DEFAULTS | os.environ
+    environment = _DEFAULTS | os.environ | {"MLFLOW_BACKEND_STORE_URI": settings().tracking_uri}
     # not in the project's root: Dagster would take DAGSTER_HOME from .env there, over the environment's
     folder = settings().dagster_home
     servers = [

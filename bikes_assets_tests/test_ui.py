@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
@@ -87,6 +88,15 @@ class Servers:
             except (FileNotFoundError, ProcessLookupError, PermissionError):
                 continue
         return found
+
+
+def listening(pid: int) -> set[str]:
+    """Return the addresses on which a process listens."""
+    try:
+        found = psutil.Process(pid).net_connections("inet")
+    except psutil.NoSuchProcess:
+        return set()
+    return {connection.laddr.ip for connection in found if connection.status == psutil.CONN_LISTEN}
 
 
 def wait_until(holds: Callable[[], Any], what: str, seconds: float) -> Any:
@@ -297,6 +307,7 @@ def test_all_months_are_made_by_clicks_and_ctrl_c_leaves_nothing_behind(
     folder, before = screenshots or tmp_path / "screenshots", dotenv()
     with bikes_ui(tmp_path, last_month) as servers:
         with browser(tmp_path / "browser") as page:
+            assert {address for pid in servers.processes() for address in listening(pid)} == {"127.0.0.1"}
             # When
             open_asset_graph(page, servers)
             unfold_all_groups(page)

@@ -1,0 +1,83 @@
+"""docs/backup.sh, taken while runs are at work; then the machine is lost, and the backup takes its place."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from bikes_assets.adapters.delta import LakeTable
+from bikes_assets_tests.fire.conftest import Ground
+from bikes_assets_tests.fire.harness import disagreements, intact
+from bikes_assets_tests.fire.processes import Worker, turns
+from bikes_assets_tests.fire.project import ASSETS, MONTHS, SCHEMAS
+
+BACKUP = Path(__file__).parents[2] / "docs" / "backup.sh"
+PARTITIONS = MONTHS.get_partition_keys()[:12]
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("turn", turns(20))
+def test_a_backup_that_is_taken_while_runs_are_at_work_is_whole(local: Ground, tmp_path: Path, turn: int) -> None:
+    # Given; this process opens no store before they are moved
+    first, rest = PARTITIONS[:2], PARTITIONS[2:]
+    assert [success for success, _ in Worker.of_command(local.place, first).outcome()] == [True, True]
+    worker = Worker.of_command(local.place, rest)
+    # When it is backed up at work, and then the machine is lost
+    time.sleep(random.Random(turn).uniform(0, 3))
+    stores = {"DAGSTER_HOME": "dagster", "LAKE": "lake", "MLFLOW": "store"}
+    places = {name: str(tmp_path / folder) for name, folder in stores.items()}
+    subprocess.run(
+        [str(BACKUP), str(tmp_path / "backup")], env=os.environ | places | {"PYTHON": sys.executable}, check=True
+    )
+    at_work = worker.process.is_alive()
+    worker.signal(signal.SIGKILL)
+    worker.outcome()
+    for name, folder in stores.items():
+        (tmp_path / folder).rename(tmp_path / f"lost {name}")
+        (tmp_path / "backup" / {"MLFLOW": "mlflow"}.get(name, folder)).rename(tmp_path / folder)
+    # Then one sync brings agreement, what was there before is there, and whatever is there is whole
+    assert at_work
+    local.place.sync(local.instance)
+    agrees_but_for_starts(local)
+    for asset, schema in SCHEMAS.items():
+        table = LakeTable(asset, str(tmp_path / "lake" / asset), schema)
+        there = {commit.partition for commit in table.commits()}
+        assert there >= set(first)
+        assert all(len(rows) == 20 for _, rows in table.read(sorted(there)).values())
+    # and work goes on
+    assert local.place.run(local.instance, rest[-1]).success
+    agrees_but_for_starts(local)
+
+
+def agrees_but_for_starts(ground: Ground) -> None:
+    """Fail unless all agree; a step that began between the copies of event log and lake has no start, and no run in MLflow."""
+    told = disagreements(ground.state())
+    assert [line for line in told if not line.endswith("which did not begin")] == []
+    assert len(told) <= len(ASSETS), told
+    assert intact(ground.store) == "ok"
+    again = ground.place.sync(ground.instance)
+    assert (again.done, again.left) == ([], [])
+
+
+def test_an_event_log_that_is_lost_is_reported_anew_from_the_commits(local: Ground, tmp_path: Path) -> None:
+    # Given
+    assert [success for success, _ in Worker.of_command(local.place, PARTITIONS[:1]).outcome()] == [True]
+    home = tmp_path / "dagster"
+    # When
+    for file in home.glob("*.db*"):
+        file.unlink()
+    time.sleep(31)  # a commit whose run nobody knows may yet be followed by its event
+    # Then
+    with local.place.instance() as instance:
+        done = local.place.sync(instance).done
+        keys = [dg.AssetKey(asset) for asset in ASSETS]
+        assert {key for key in keys if instance.get_materialized_partitions(key) == {PARTITIONS[0]}} == set(keys)
+    assert sum("was committed, and is now in the event log" in sentence for sentence in done) == len(ASSETS)
