@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bikes_assets.adapters.delta import LakeTable
 from bikes_assets.adapters.readers import Raw, Reader
+from bikes_assets.adapters.storage import filesystem_of, write_file
 from bikes_assets.lineage.digest import file_digest, table_digest
 from bikes_assets.lineage.errors import DigestError
 from bikes_assets.lineage.graph import Origin, Version
@@ -83,14 +84,8 @@ class Lake:
 
     def save_file(self, content: bytes) -> str:
         """Store a model's file under its SHA-256, whole or not at all, and return that."""
-        import fsspec
-
         sha256 = file_digest(content)
-        filesystem, path = fsspec.core.url_to_fs(self._file(sha256))
-        if not filesystem.exists(path):
-            filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
-            with filesystem.transaction, filesystem.open(path, "wb") as file:
-                file.write(content)
+        write_file(self._file(sha256), content)
         return sha256
 
     def load_file(self, sha256: str) -> bytes:
@@ -99,9 +94,7 @@ class Lake:
         Raises:
             DigestError: the file is missing, too large, or not what it was when it was stored.
         """
-        import fsspec
-
-        filesystem, path = fsspec.core.url_to_fs(self._file(sha256))
+        filesystem, path = filesystem_of(self._file(sha256))
         try:
             if filesystem.size(path) > MAX_BYTES:
                 raise DigestError(f"{path}: found {filesystem.size(path):,} bytes, expected at most {MAX_BYTES:,}")
