@@ -96,8 +96,8 @@ class Lake:
         """
         filesystem, path = filesystem_of(self._file(sha256))
         try:
-            if filesystem.size(path) > MAX_BYTES:
-                raise DigestError(f"{path}: found {filesystem.size(path):,} bytes, expected at most {MAX_BYTES:,}")
+            if (size := filesystem.size(path)) > MAX_BYTES:
+                raise DigestError(f"{path}: found {size:,} bytes, expected at most {MAX_BYTES:,}")
             content: bytes = filesystem.cat_file(path)
         except FileNotFoundError:
             raise DigestError(f"{path}: found no file there; restore it, or materialize the model again") from None

@@ -15,16 +15,14 @@ from bikes_assets.lineage.errors import SettingsError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fsspec import AbstractFileSystem
-
 
 def is_remote(location: str) -> bool:
     """Return whether a location is a URL, not a folder of this machine."""
     return "://" in location and not location.startswith("file://")
 
 
-def filesystem_of(location: str) -> tuple[AbstractFileSystem, str]:
-    """Return the file system of a folder or URL, and the path on it.
+def filesystem_of(location: str) -> tuple[Any, str]:
+    """Return fsspec's file system of a folder or URL, and the path on it.
 
     Raises:
         ImportError: the package for this kind of URL is not installed.
