@@ -66,7 +66,9 @@ def postgres_cluster(programs: Path) -> Iterator[str]:
             subprocess.run(command, check=True, stdout=log, stderr=log, cwd=folder, timeout=120)
 
     try:
-        run("initdb", "-U", "bikes", "-A", "scram-sha-256", f"--pwfile={folder / 'password'}", "--no-sync", "-E", "UTF8")
+        run(
+            "initdb", "-U", "bikes", "-A", "scram-sha-256", f"--pwfile={folder / 'password'}", "--no-sync", "-E", "UTF8"
+        )
         options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
         run("pg_ctl", "-w", "-l", str(folder / "data" / "server.log"), "-o", options, "start")
         try:
