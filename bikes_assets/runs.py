@@ -56,10 +56,14 @@ def setup() -> Path:
     if not instance.exists():
         shutil.copy(Path(__file__).with_name("dagster-postgres.yaml" if postgres else "dagster.yaml"), instance)
     if postgres != (_STORAGE in re.sub("#.*", "", instance.read_text())):
+        found = (
+            f"kept elsewhere than in the database of {_STORAGE}; unset it"
+            if postgres
+            else f"kept in a database, expected its URL in {_STORAGE}; set it"
+        )
         raise SettingsError(
-            f"{instance}: found Dagster's records {'in another place' if postgres else 'in the database'} than {_STORAGE} says, "
-            f"which is {'set' if postgres else 'not set'}; {'unset' if postgres else 'set'} it, or move {instance.name} away, "
-            "and a new one is made; records are not carried over"
+            f"{instance}: found Dagster's records {found}, or move the file away and a new one is made; records are not "
+            "carried over"
         )
     if not os.environ.get("DAGSTER_HOME"):
         if not (ROOT / ".env").exists():
