@@ -33,7 +33,7 @@ lock:  ## resolve the dependencies anew; needs uv
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-strip-extras --no-annotate --no-header \
 	  --quiet --group build pyproject.toml -o requirements.lock
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-strip-extras --no-annotate --no-header \
-	  --quiet --group build --group dev --constraint requirements.lock pyproject.toml -o requirements-dev.lock
+	  --quiet --group build --group dev --all-extras --constraint requirements.lock pyproject.toml -o requirements-dev.lock
 
 clean:  ## remove what was produced: environment, tables, models, runs
 	rm -rf $(VENV) .env && git clean -fdxq data

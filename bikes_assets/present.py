@@ -148,7 +148,7 @@ def changed_functions(was: str, function: str) -> Mapping[str, str]:
 
 
 def _storage() -> str:
-    return str(settings().dagster_home)
+    return settings().dagster_storage.get_secret_value() or str(settings().dagster_home)
 
 
 def _source() -> str:

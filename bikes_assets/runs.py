@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +23,7 @@ from bikes_assets.settings import ROOT, settings
 if TYPE_CHECKING:
     import dagster as dg
 
+_STORAGE = "BIKES_DAGSTER_STORAGE"
 # what goes wrong is told once, in the summary; Dagster's page has every event
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 _POLL_SECONDS = 2.0
@@ -52,16 +55,48 @@ class Summary:
 
 
 def setup() -> Path:
-    """Make DAGSTER_HOME ready and return it; where the environment does not name it, .env will from now on."""
+    """Make DAGSTER_HOME ready and return it; where the environment does not name it, .env will from now on.
+
+    Raises:
+        SettingsError: BIKES_DAGSTER_STORAGE is unusable, or not what DAGSTER_HOME was made for.
+    """
     home = settings().dagster_home
     home.mkdir(parents=True, exist_ok=True)
-    if not (home / "dagster.yaml").exists():
-        shutil.copy(Path(__file__).with_name("dagster.yaml"), home)
+    postgres, instance = _postgres(settings().dagster_storage.get_secret_value()), home / "dagster.yaml"
+    if not instance.exists():
+        shutil.copy(Path(__file__).with_name("dagster-postgres.yaml" if postgres else "dagster.yaml"), instance)
+    if postgres != (_STORAGE in re.sub("#.*", "", instance.read_text())):
+        found = (
+            f"kept elsewhere than in the database of {_STORAGE}; unset it"
+            if postgres
+            else f"kept in a database, expected its URL in {_STORAGE}; set it"
+        )
+        raise SettingsError(
+            f"{instance}: found Dagster's records {found}, or move the file away and a new one is made; records are not "
+            "carried over"
+        )
     if not os.environ.get("DAGSTER_HOME"):
         if not (ROOT / ".env").exists():
             (ROOT / ".env").write_text(f"DAGSTER_HOME={home}\n")
         os.environ["DAGSTER_HOME"] = str(home)
     return home
+
+
+def _postgres(url: str) -> bool:
+    """Return whether Dagster's records lie in PostgreSQL; the URL, which holds a password, goes into the environment alone."""
+    if not url:
+        return False
+    if not url.startswith(("postgresql://", "postgresql+psycopg2://")):
+        expected = "postgresql+psycopg2://user:password@host/database"
+        raise SettingsError(
+            f"{_STORAGE}: found a value of another form, expected one like {expected}, or none for SQLite"
+        )
+    if find_spec("dagster_postgres") is None:
+        raise SettingsError(
+            f"{_STORAGE}: PostgreSQL needs a package that is missing: pip install 'bikes-assets[postgres]'"
+        )
+    os.environ[_STORAGE] = url  # it may come from .env, and dagster.yaml names the variable
+    return True
 
 
 def plan() -> Plan:

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pydantic import AliasChoices, Field, ValidationError
+from pydantic import AliasChoices, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bikes_assets.lineage.errors import SettingsError
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 class Settings(BaseSettings):
-    """Where things are. Secrets (a database password in `source`) belong in the environment; they are stored nowhere.
+    """Where things are. Secrets (a database password, a store's keys) belong in the environment; they are stored nowhere.
 
     Attributes:
         source: rental records: a CSV or Parquet file, a folder of them, a URL that fsspec reads, or a database URL.
@@ -27,6 +27,7 @@ class Settings(BaseSettings):
         lake: folder or URL of tables and model files; default is `lake` under `data`.
         mlflow_tracking_uri: MLflow's store or server; default is a SQLite file under `data`.
         home: Dagster's instance folder, from `DAGSTER_HOME`; default is `dagster` under `data`.
+        dagster_storage: database URL of Dagster's runs and events; default is SQLite under `home`.
         experiment: MLflow experiment.
         deployment: which deployment this is, such as production; records name it.
         model: settings of `demand_model` that differ from the defaults, as JSON, such as {"seed": 1}.
@@ -56,6 +57,7 @@ class Settings(BaseSettings):
         "", validation_alias=AliasChoices("BIKES_MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_URI")
     )
     home: str = Field("", validation_alias="DAGSTER_HOME")
+    dagster_storage: SecretStr = SecretStr("")
     experiment: str = "bike-demand"
     deployment: str = "local"
     model: dict[str, Any] = {}
@@ -78,7 +80,7 @@ class Settings(BaseSettings):
     @property
     def lake_location(self) -> str:
         """Folder or URL of tables and model files."""
-        return self.lake if "://" in self.lake else str(ROOT / (self.lake or self.data / "lake"))
+        return self.lake.rstrip("/") if "://" in self.lake else str(ROOT / (self.lake or self.data / "lake"))
 
     @property
     def tracking_uri(self) -> str:

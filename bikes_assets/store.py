@@ -1,9 +1,11 @@
 """What lies where in this project: its tables, its models and the lake that holds them. It knows nothing of Dagster."""
 
 import getpass
+from importlib.util import find_spec
 
 from bikes_assets.adapters.lake import Lake, ModelFormat
 from bikes_assets.demand import features, model, tables
+from bikes_assets.lineage.errors import SettingsError
 from bikes_assets.settings import ROOT, settings
 
 SCHEMAS = {
@@ -25,6 +27,13 @@ MODELS = ModelFormat(model.dump, model.load, model.card, model.state, model.esti
 
 
 def lake() -> Lake:
-    """Return the lake that the settings name."""
+    """Return the lake that the settings name.
+
+    Raises:
+        SettingsError: it is at a URL whose package is missing.
+    """
+    location = settings().lake_location
+    if location.startswith(("s3://", "s3a://")) and find_spec("s3fs") is None:
+        raise SettingsError(f"BIKES_LAKE: {location} needs a package that is missing: pip install 'bikes-assets[s3]'")
     made_by = {"user": getpass.getuser(), "deployment": settings().deployment}
-    return Lake(settings().lake_location, SCHEMAS, ROOT, serving=SERVING, made_by=made_by)
+    return Lake(location, SCHEMAS, ROOT, serving=SERVING, made_by=made_by)

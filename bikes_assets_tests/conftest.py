@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+pytest_plugins = ["bikes_assets_tests.elsewhere.fixtures"]
+
 # Settings are read when definitions are loaded, so they are set before anything is imported.
 WORK = Path(tempfile.mkdtemp(prefix="bikes-tests-"))
 atexit.register(shutil.rmtree, WORK, ignore_errors=True)

@@ -134,9 +134,8 @@ def _config_class(function: Callable[..., Outcome], config: Mapping[str, Any]) -
     from pydantic import create_model
 
     fields: Any = {name: (declared.model_fields[name].annotation, value) for name, value in config.items()}
-    return (
-        create_model(declared.__name__, __base__=declared, __doc__=declared.__doc__, **fields) if fields else declared
-    )
+    settled: Any = create_model(declared.__name__, __base__=declared, __doc__=declared.__doc__, **fields)
+    return settled if fields else declared
 
 
 def _with_annotation(signature: inspect.Signature, name: str, annotation: Any) -> inspect.Signature:

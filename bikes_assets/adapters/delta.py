@@ -12,8 +12,10 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from bikes_assets.adapters.storage import create_file, delta_options, is_remote, read_files
 from bikes_assets.lineage.digest import table_digest
 from bikes_assets.lineage.errors import ConflictError, DigestError, LineageError
 from bikes_assets.lineage.graph import Version, partition_address
@@ -87,7 +89,7 @@ class LakeTable:
         """Return whether there is a table."""
         from deltalake import DeltaTable
 
-        return DeltaTable.is_deltatable(self.uri)
+        return DeltaTable.is_deltatable(self.uri, delta_options(self.uri))
 
     def read(self, partitions: Iterable[str], version: int | None = None) -> dict[str, tuple[Version, pa.Table]]:
         """Return each partition's version and rows (in key order) as of one table version, digests checked.
@@ -188,13 +190,14 @@ class LakeTable:
         from deltalake import DeltaTable
         from deltalake.exceptions import TableNotFoundError
 
+        options = delta_options(self.uri)
         try:
-            return self._of_this_schema(DeltaTable(self.uri, version=version))
+            return self._of_this_schema(DeltaTable(self.uri, version, options))
         except TableNotFoundError:
             if version is not None:
                 raise LineageError(f"{self.name}: there is no table at {self.uri}") from None
         self._create()
-        return self._of_this_schema(DeltaTable(self.uri))
+        return self._of_this_schema(DeltaTable(self.uri, storage_options=options))
 
     def _of_this_schema(self, table: DeltaTable) -> DeltaTable:
         found = [field.name for field in table.schema().fields]
@@ -206,15 +209,24 @@ class LakeTable:
         return table
 
     def _create(self) -> None:
-        """Create the table once, however many want it at the same time."""
+        """Create the table once, however many want it at the same time: Delta itself lets two that begin together do so."""
+        if not is_remote(self.uri):
+            with _one_by_one(Path(self.uri)):
+                self._create_at(self.uri)
+            return
+        with TemporaryDirectory() as folder:
+            self._create_at(folder)
+            first = Path(_log_file(folder, 0)).read_text()
+        create_file(_log_file(self.uri, 0), first.replace(Path(folder).as_uri(), self.uri).encode())
+
+    def _create_at(self, location: str) -> None:
         import pyarrow as pa
         from deltalake import DeltaTable
 
         schema = pa.schema([(PARTITION, pa.string()), *self.schema.arrow()])
-        with _one_by_one(self.uri):
-            DeltaTable.create(
-                self.uri, schema, mode="ignore", partition_by=[PARTITION], configuration=_CONFIGURATION, name=self.name
-            )
+        DeltaTable.create(
+            location, schema, mode="ignore", partition_by=[PARTITION], configuration=_CONFIGURATION, name=self.name
+        )
 
     def _published(self, table: DeltaTable) -> dict[str, Commit]:
         last = table.version()
@@ -230,13 +242,12 @@ class LakeTable:
         The log's files are read by their names, for `DeltaTable.history` numbers commits wrongly when the log holds newer
         ones than the version that was opened.
         """
-        import fsspec
-
         known = _commits.setdefault((self.uri, str(table.metadata().id)), {})
-        filesystem, path = fsspec.core.url_to_fs(self.uri)
-        for version in range(max(known, default=-1) + 1, table.version() + 1):
-            with filesystem.open(f"{path}/_delta_log/{version:020}.json", "rb") as lines:
-                info = next((entry["commitInfo"] for entry in map(json.loads, lines) if "commitInfo" in entry), {})
+        missing = range(max(known, default=-1) + 1, table.version() + 1)
+        files = read_files([_log_file(self.uri, version) for version in missing])
+        for version, content in zip(missing, files, strict=True):
+            entries = map(json.loads, content.splitlines())
+            info = next((entry["commitInfo"] for entry in entries if "commitInfo" in entry), {})
             record = json.loads(info.get("record", "{}"))
             digest = record.get("output", {}).get("digest", "")
             made = info.get("timestamp", 0) / 1000
@@ -244,15 +255,15 @@ class LakeTable:
         return known
 
 
+def _log_file(uri: str, version: int) -> str:
+    return f"{uri}/_delta_log/{version:020}.json"
+
+
 @contextmanager
-def _one_by_one(uri: str) -> Iterator[None]:
-    """Let one process of this machine at a time create a table: Delta itself lets two that begin together both do so."""
-    if "://" in uri:
-        yield
-        return
+def _one_by_one(place: Path) -> Iterator[None]:
+    """Let one process of this machine at a time create a table."""
     from filelock import FileLock
 
-    place = Path(uri)
     place.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(place.parent / f".{place.name}.lock", timeout=60):
         yield

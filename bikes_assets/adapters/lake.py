@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bikes_assets.adapters.delta import LakeTable
 from bikes_assets.adapters.readers import Raw, Reader
+from bikes_assets.adapters.storage import filesystem_of, write_file
 from bikes_assets.lineage.code import code_version_of, reached_code
 from bikes_assets.lineage.digest import file_digest, table_digest
 from bikes_assets.lineage.errors import DigestError
@@ -85,14 +86,8 @@ class Lake:
 
     def save_file(self, content: bytes) -> str:
         """Store a model's file under its SHA-256, whole or not at all, and return that."""
-        import fsspec
-
         sha256 = file_digest(content)
-        filesystem, path = fsspec.core.url_to_fs(self._file(sha256))
-        if not filesystem.exists(path):
-            filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
-            with filesystem.transaction, filesystem.open(path, "wb") as file:
-                file.write(content)
+        write_file(self._file(sha256), content)
         return sha256
 
     def load_file(self, sha256: str) -> bytes:
@@ -101,12 +96,10 @@ class Lake:
         Raises:
             DigestError: the file is missing, too large, or not what it was when it was stored.
         """
-        import fsspec
-
-        filesystem, path = fsspec.core.url_to_fs(self._file(sha256))
+        filesystem, path = filesystem_of(self._file(sha256))
         try:
-            if filesystem.size(path) > MAX_BYTES:
-                raise DigestError(f"{path}: found {filesystem.size(path):,} bytes, expected at most {MAX_BYTES:,}")
+            if (size := filesystem.size(path)) > MAX_BYTES:
+                raise DigestError(f"{path}: found {size:,} bytes, expected at most {MAX_BYTES:,}")
             content: bytes = filesystem.cat_file(path)
         except FileNotFoundError:
             raise DigestError(f"{path}: found no file there; restore it, or materialize the model again") from None
@@ -123,23 +116,16 @@ class Lake:
         """
         if not function or code_version in self._kept:
             return
-        import fsspec
-
         module, _, name = function.rpartition(".")
         reached = reached_code(module, name)
-        filesystem, path = fsspec.core.url_to_fs(f"{self.location}/code/{code_version}.json")
-        if code_version_of(reached) == code_version and not filesystem.exists(path):
-            filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
+        if code_version_of(reached) == code_version and self.code(code_version) is None:
             digests = {place: file_digest(tree.encode())[:32] for place, tree in reached.items()}
-            with filesystem.transaction, filesystem.open(path, "w") as file:
-                file.write(json.dumps(digests, indent=0))
+            write_file(f"{self.location}/code/{code_version}.json", json.dumps(digests, indent=0).encode())
         self._kept.add(code_version)
 
     def code(self, code_version: str) -> dict[str, str] | None:
         """Return the digest of each function that a code version stands for, None where it was not kept."""
-        import fsspec
-
-        filesystem, path = fsspec.core.url_to_fs(f"{self.location}/code/{code_version}.json")
+        filesystem, path = filesystem_of(f"{self.location}/code/{code_version}.json")
         return json.loads(filesystem.cat_file(path)) if filesystem.exists(path) else None
 
     def load_model(self, models: ModelFormat, sha256: str, card: str, origin: str) -> Any:

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from bikes_assets.adapters.storage import filesystem_of
 from bikes_assets.lineage.digest import file_digest, table_digest
 from bikes_assets.lineage.errors import DigestError, SchemaError, SettingsError
 from bikes_assets.lineage.graph import Origin
@@ -72,13 +73,11 @@ class VersionedSource(DatasetSource):
         """
         if not self.origin.files:
             raise SettingsError(f"{self.origin.uri}: found {self.origin.kind}, expected a file; use its reader")
-        import fsspec
-
         folder = "" if self.origin.uri.endswith(self.origin.name) and len(self.origin.files) == 1 else "/"
         for name, expected, _ in self.origin.files:
             uri = f"{self.origin.uri}/{name}" if folder else self.origin.uri
-            with fsspec.open(uri, "rb") as file:
-                found = file_digest(file.read())  # pyright: ignore[reportAttributeAccessIssue]
+            filesystem, path = filesystem_of(uri)
+            found = file_digest(filesystem.cat_file(path))
             if found != expected:
                 raise DigestError(f"{uri}: found SHA-256 {found}, expected {expected}")
         return self.origin.uri.removeprefix("file://")

@@ -32,6 +32,7 @@ from bikes_assets.adapters.formats import (
     to_arrow_backed,
     too_large,
 )
+from bikes_assets.adapters.storage import filesystem_of
 from bikes_assets.lineage.digest import file_digest
 from bikes_assets.lineage.errors import DataError, LineageError, SettingsError
 from bikes_assets.lineage.graph import Origin
@@ -196,10 +197,8 @@ class FileReader(Reader):
         return file_digest(repr(marks).encode())
 
     def _filesystem(self) -> tuple[AbstractFileSystem, str]:
-        from fsspec.core import url_to_fs
-
         try:
-            fs, path = url_to_fs(self.source)
+            fs, path = filesystem_of(self.source)
         except (ImportError, ValueError) as error:
             expected = "a path, a URL that fsspec reads with the packages installed, or a database URL with a query"
             raise _unusable(self.source, error, expected) from None

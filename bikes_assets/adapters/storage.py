@@ -1,0 +1,100 @@
+"""Files in a folder or at a URL of object storage: each appears whole or not at all.
+
+Keys of a store are read from the environment (`AWS_ACCESS_KEY_ID`, ...) by the libraries that need them; nothing here
+keeps them.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bikes_assets.lineage.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def is_remote(location: str) -> bool:
+    """Return whether a location is a URL, not a folder of this machine."""
+    return "://" in location and not location.startswith("file://")
+
+
+def filesystem_of(location: str) -> tuple[Any, str]:
+    """Return fsspec's file system of a folder or URL, and the path on it.
+
+    Raises:
+        ImportError: the package for this kind of URL is not installed.
+        ValueError: there is no such kind of URL.
+    """
+    from fsspec.core import url_to_fs
+
+    options: dict[str, Any] = {}
+    region = os.environ.get("AWS_REGION")  # boto knows AWS_DEFAULT_REGION alone, Delta Lake both
+    if _is_s3(location) and region:
+        options["client_kwargs"] = {"region_name": region}
+    return url_to_fs(location, **options)
+
+
+def delta_options(location: str) -> dict[str, str]:
+    """Return what Delta Lake has to be told of a location beyond the environment: that its endpoint is plain HTTP."""
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+    return {"allow_http": "true"} if _is_s3(location) and endpoint.startswith("http://") else {}
+
+
+def read_files(locations: Sequence[str]) -> list[bytes]:
+    """Return the contents of files of one store; from a URL all are asked for at once.
+
+    Raises:
+        FileNotFoundError: one of them is not there.
+    """
+    if not locations:
+        return []
+    filesystem, _ = filesystem_of(locations[0])
+    return filesystem.cat_ranges(list(locations), None, None, on_error="raise")
+
+
+def write_file(location: str, content: bytes) -> None:
+    """Store a file whole or not at all, in the place of one that may be there."""
+    filesystem, path = filesystem_of(location)
+    if is_remote(location):
+        filesystem.pipe_file(path, content)
+        return
+    # under another name first, in the same folder: what is renamed is whole
+    part = Path(f"{path}.{os.getpid()}.part")
+    part.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        part.write_bytes(content)
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def create_file(url: str, content: bytes) -> bool:
+    """Store a file at a URL if there is none, and return whether this was so: of many that try at once, one succeeds.
+
+    Raises:
+        SettingsError: the store replaces a file that is there, so commits of two writers would be lost in it.
+    """
+    filesystem, path = filesystem_of(url)
+    try:
+        filesystem.pipe_file(path, content, mode="create")
+    except OSError:  # stores word their refusal differently
+        if not filesystem.exists(path):
+            raise
+        return False
+    try:
+        filesystem.pipe_file(path, content, mode="create")
+    except OSError:
+        return True
+    filesystem.rm_file(path)
+    raise SettingsError(
+        f"{url}: found a store that replaces a file where it is asked to create one, expected conditional writes "
+        "(If-None-Match), for two writers would lose each other's commits; choose another store"
+    )
+
+
+def _is_s3(location: str) -> bool:
+    return location.startswith(("s3://", "s3a://"))

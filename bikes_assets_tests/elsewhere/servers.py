@@ -1,0 +1,99 @@
+"""An S3-compatible store and a PostgreSQL cluster, both private, on 127.0.0.1 and gone in the end."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from bikes_assets_tests.fire.servers import free_port
+
+PASSWORD = "p@ss/w:rd%1 #?"
+"""A password of characters that a URL has to quote."""
+_ROOT = Path(__file__).parents[2]
+
+
+@contextmanager
+def s3_store() -> Iterator[dict[str, str]]:
+    """Run a store, and yield the environment that leads to it."""
+    port = free_port()
+    command = [sys.executable, "-m", "bikes_assets_tests.elsewhere.s3_server", str(port)]
+    server = subprocess.Popen(command, cwd=_ROOT, stderr=subprocess.DEVNULL)
+    try:
+        _wait(port, server)
+        yield {
+            "AWS_ACCESS_KEY_ID": "somebody",
+            "AWS_SECRET_ACCESS_KEY": "key-that-stands-nowhere",
+            "AWS_REGION": "eu-central-1",
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        }
+    finally:
+        server.kill()
+        server.wait()
+
+
+def postgres_programs() -> Path | None:
+    """Return the folder of PostgreSQL's server programs, the newest there is, or None."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    if found:
+        return found[-1].parent
+    initdb = shutil.which("initdb")
+    return Path(initdb).parent if initdb else None
+
+
+@contextmanager
+def postgres_cluster(programs: Path) -> Iterator[str]:
+    """Make a cluster in a temporary folder, and yield its URL with everything but a database's name."""
+    folder, port = Path(tempfile.mkdtemp(prefix="bikes-postgres-")), free_port()
+    (folder / "password").write_text(PASSWORD)
+    as_user: list[str] = []
+    if os.geteuid() == 0:  # PostgreSQL refuses to run as root
+        for path in (folder, folder / "password"):
+            shutil.chown(path, "postgres")
+        as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+
+    def run(program: str, *arguments: str) -> None:
+        with (folder / "log").open("ab") as log:
+            command = [*as_user, str(programs / program), "-D", str(folder / "data"), *arguments]
+            subprocess.run(command, check=True, stdout=log, stderr=log, cwd=folder, timeout=120)
+
+    try:
+        run(
+            "initdb", "-U", "bikes", "-A", "scram-sha-256", f"--pwfile={folder / 'password'}", "--no-sync", "-E", "UTF8"
+        )
+        options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+        run("pg_ctl", "-w", "-l", str(folder / "data" / "server.log"), "-o", options, "start")
+        try:
+            yield f"postgresql+psycopg2://bikes:{quote(PASSWORD, safe='')}@127.0.0.1:{port}"
+        finally:
+            run("pg_ctl", "-m", "immediate", "stop")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def create_database(cluster: str, name: str) -> str:
+    """Create a database, and return its URL."""
+    import sqlalchemy as sa
+
+    engine = sa.create_engine(f"{cluster}/postgres", isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+    with engine.connect() as connection:
+        connection.execute(sa.text(f'CREATE DATABASE "{name}"'))
+    return f"{cluster}/{name}"
+
+
+def _wait(port: int, server: subprocess.Popen[bytes]) -> None:
+    end = time.monotonic() + 60
+    while time.monotonic() < end and server.poll() is None:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise AssertionError(f"no server on port {port}: exit code {server.poll()}")
