@@ -71,6 +71,7 @@ def run_history(months: Sequence[str] | None, progress: Callable[[str, int, int]
 
     from bikes_assets.adapters.sync import WORKER, end_abandoned, sync
     from bikes_assets.adapters.tracking import backlog
+    from bikes_assets.adapters.workers import was_interrupted
     from bikes_assets.definitions import defs
     from bikes_assets.defs.partitions import MODEL_MONTHS, MONTHS
     from bikes_assets.defs.resources import pipeline
@@ -104,6 +105,8 @@ def run_history(months: Sequence[str] | None, progress: Callable[[str, int, int]
                 tags={WORKER: f"{os.getpid()}@{time.time()}"},
                 raise_on_error=False,
             )
+            if was_interrupted(result):
+                raise KeyboardInterrupt
             made = [event.materialization for event in result.get_asset_materialization_events()]
             for materialization in made:
                 _count(summary, materialization)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -87,10 +88,18 @@ class Lake:
 
         sha256 = file_digest(content)
         filesystem, path = fsspec.core.url_to_fs(self._file(sha256))
-        if not filesystem.exists(path):
-            filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
-            with filesystem.transaction, filesystem.open(path, "wb") as file:
-                file.write(content)
+        # an object store takes a file whole; a folder gets it under another name first. fsspec's own transaction writes to the
+        # system's temporary folder and copies from there, which leaves half a file where the disk is full
+        part = path if "://" in self.location else f"{path}.{os.getpid()}.part"
+        filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
+        try:
+            filesystem.pipe_file(part, content)
+            if part != path:
+                os.replace(part, path)
+        except OSError:
+            if part != path:
+                Path(part).unlink(missing_ok=True)
+            raise
         return sha256
 
     def load_file(self, sha256: str) -> bytes:
