@@ -100,7 +100,7 @@ def what_failed(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
     failed = next((attempt for attempt in last.values() if attempt.succeeded is False), None)
     if not failed:
         stopped = next((_address(attempt, run) for attempt in last.values() if attempt.succeeded is None), "")
-        return f"{stopped or 'before its first step'}: {_ending(instance, run.run_id)}; run it again"
+        return f"{stopped or 'before its first step'}: {_ending(instance, run.run_id)}"
     is_ours = failed.error.partition(":")[0].rpartition(".")[2] in _names_of_errors(LineageError)
     return f"{_address(failed, run)}: {failed.error}" + (
         "" if is_ours else "; see the run's events, mend it, then run it again"

@@ -20,7 +20,7 @@ from bikes_assets.adapters.mlflow_models import copy_from_lake, set_aliases
 from bikes_assets.adapters.mlflow_runs import KEY, PARENT, by_attempt, end_failed
 from bikes_assets.adapters.mlflow_store import one_by_one
 from bikes_assets.adapters.tracking import backlog, clear_backlog
-from bikes_assets.adapters.workers import AT_WORK, end_abandoned
+from bikes_assets.adapters.workers import AT_WORK, end_abandoned, is_gone
 from bikes_assets.adapters.workers import WORKER as WORKER
 from bikes_assets.lineage.errors import LineageError
 from bikes_assets.lineage.graph import Record, Version, partition_address
@@ -292,7 +292,9 @@ def _is_over(instance: dg.DagsterInstance, commit: Commit) -> bool:
     """Return whether what made a commit is over, so that its event is lost rather than about to come."""
     run_id = commit.record.get("made_by", {}).get("dagster_run_id")
     run = instance.get_run_by_id(run_id) if run_id else None
-    return run.is_finished if run else commit.time < time.time() - _DECISION_SECONDS
+    if run:
+        return run.is_finished
+    return is_gone(commit.record.get("made_by", {}).get("process", "")) or commit.time < time.time() - _DECISION_SECONDS
 
 
 def _report(pipeline: Pipeline, record: Record, *, is_present: bool) -> None:

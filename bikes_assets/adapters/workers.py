@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 
@@ -42,6 +43,18 @@ def end_abandoned(instance: dg.DagsterInstance) -> list[str]:
             instance.report_run_failed(run, f"{why}; run again what it has not made.")
         done.append(f"Dagster run {run.run_id}: {why}, so it has ended")
     return done
+
+
+def this_process() -> str:
+    """Return `process id@time@machine` of this process."""
+    return f"{os.getpid()}@{time.time():.3f}@{socket.gethostname()}"
+
+
+def is_gone(process: str) -> bool:
+    """Return whether what `this_process` returned once is no more; False where that cannot be known."""
+    pid, _, rest = process.partition("@")
+    at, _, host = rest.partition("@")
+    return bool(pid) and host == socket.gethostname() and not _alive(int(pid), float(at))
 
 
 def began_later(instance: dg.DagsterInstance, run_id: str, than: str) -> bool:

@@ -6,15 +6,18 @@ folder; each round fills it anew. A fork does one order and ends, or is stopped 
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,12 +51,14 @@ class Point:
     Attributes:
         call: number of the call, from 1.
         window: whether calls count only from the beginning of a table's write to the storing of its event.
+        gap: True counts only calls between the last look at the run and the end of the commit, False waits until they are over.
         delay: seconds after that call, so that it may be in the midst of a library's own code.
         number: SIGKILL or SIGSTOP.
     """
 
     call: int
     window: bool = False
+    gap: bool | None = None
     delay: float = 0.0
     number: int = int(signal.SIGKILL)
 
@@ -71,6 +76,11 @@ class Fork:
     history: History
     folder: Path
     status: int | None = None
+
+    def is_at_work(self) -> bool:
+        if self.status is None and (answer := self.history.ask(f"poll {self.pid}")) != "at work":
+            self.status = os.waitstatus_to_exitcode(int(answer))
+        return self.status is None
 
     def wait(self, *, stopped: bool = False) -> int:
         """Return how it ended: exit code, or minus the signal; with `stopped`, also that it was stopped."""
@@ -171,7 +181,7 @@ class History:
         shutil.copytree(self.folder / "sound", self.data, dirs_exist_ok=True)
 
     def begin(self, order: str, point: Point | None = None, **details: Any) -> Fork:
-        """Fork a process that does an order: `make` an asset of a month, `command` of the command line, `sync`, `end` runs."""
+        """Fork a process that does an order: `make` an asset, `command`, `sync`, `mend`, `runs`, `end`, `said`."""
         self.count += 1
         folder = self.folder / str(self.count)
         folder.mkdir()
@@ -184,11 +194,30 @@ class History:
             return {**self.begin("sync").told(), "success": self.begin("command", arguments=PIN).wait() == 0}
         return self.begin("mend", asset=asset, month=month).told()
 
+    def sync(self) -> dict[str, Any]:
+        return self.begin("sync").told()
+
     def start(self, asset: str, month: str, point: Point | None = None) -> Fork:
         """Begin to make an asset's month, or to pin a model."""
         if asset == "pin":
             return self.begin("command", point, arguments=PIN)
         return self.begin("make", point, asset=asset, month=month)
+
+    def is_held(self) -> bool:
+        """Return whether somebody holds a lock: of a database, or of a file."""
+        for file in (self.home / "event_log.db", self.home / "history" / "runs.db", self.store / "mlflow.db"):
+            with closing(sqlite3.connect(file, timeout=0)) as database:
+                try:
+                    database.execute("begin immediate")
+                except sqlite3.OperationalError:
+                    return True
+        for file in self.data.rglob("*.lock"):
+            with file.open() as lock:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return True
+        return False
 
     def ask(self, line: str) -> str:
         self.process.stdin.write(line + "\n")
@@ -236,15 +265,28 @@ def _work(order: dict[str, Any], job: Any) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         counted = _counted(order["point"])
-        orders = {"make": _make, "command": _command, "sync": _sync, "mend": _mend, "end": _end}
+        orders = {
+            "make": _make,
+            "command": _command,
+            "sync": _sync,
+            "mend": _mend,
+            "end": _end,
+            "runs": _runs,
+            "said": _said,
+        }
         told = orders[order["order"]]({**order, "job": job})
         sys.settrace(None)
         (folder / "told").write_text(json.dumps({**told, "calls": counted}))
         code = told.get("code", 0)
-    except BaseException:  # noqa: BLE001 - a fork must not go on as its parent
+    except BaseException as error:  # noqa: BLE001 - a fork must not go on as its parent
         import traceback
 
+        from bikes_assets.lineage.faults import store_fault
+        from bikes_assets.settings import settings
+
+        sys.settrace(None)
         traceback.print_exc()
+        print(store_fault(error, str(settings().dagster_home)))  # noqa: T201 - as the command line does
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -259,19 +301,29 @@ def _counted(point: dict[str, Any] | None) -> dict[str, int]:
     if point is None:
         return calls
     kind, write = "window" if point["window"] else "all", LakeTable.write
-    state = ["before"]
+    state: set[str] = set()
+    acted: list[bool] = []
 
     def count(frame: Any, event: str, argument: Any) -> Any:
         name = frame.f_code.co_name
-        calls[kind] += 1
-        if calls[kind] == point["call"]:
+        in_gap = "gap" in state
+        if point["gap"] is not True or in_gap:
+            calls[kind] += 1
+        if calls[kind] >= point["call"] > 0 and not acted and not (in_gap and point["gap"] is False):
+            acted.append(True)
             act()
-        if kind == "window" and name == "store_asset_event":
-            state[0] = "storing"
-        return ends if kind == "window" and name == "store_event" else None
+        if name == "store_asset_event":
+            state.add("storing")
+        return ends if name in ("store_event", "_still_at_work", "write_deltalake") else None
 
     def ends(frame: Any, event: str, argument: Any) -> Any:
-        if event == "return" and state[0] == "storing":
+        name = frame.f_code.co_name
+        if event == "return" and name == "_still_at_work" and "committed" not in state:
+            state.add("gap")
+        elif event == "return" and name == "write_deltalake":
+            state.discard("gap")
+            state.add("committed")
+        elif event == "return" and kind == "window" and name == "store_event" and "storing" in state:
             sys.settrace(None)
         return ends
 
@@ -349,6 +401,25 @@ def _sync(order: dict[str, Any]) -> dict[str, Any]:
 
 def _mend(order: dict[str, Any]) -> dict[str, Any]:
     return {**_sync(order), **_make(order)}
+
+
+def _said(order: dict[str, Any]) -> dict[str, Any]:
+    """Return what the newest run warned of, and what failed in it."""
+    from bikes_assets.adapters.attempts import what_failed
+
+    with _instance() as instance:
+        (run,) = instance.get_runs(limit=1)
+        warnings = [entry.user_message for entry in instance.all_logs(run.run_id) if entry.level == 30]
+        return {"said": [*warnings, what_failed(instance, run) if run.is_failure else ""]}
+
+
+def _runs(order: dict[str, Any]) -> dict[str, Any]:
+    import dagster as dg
+
+    with _instance() as instance:
+        return {
+            "at work": [run.run_id for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))]
+        }
 
 
 def _end(order: dict[str, Any]) -> dict[str, Any]:
