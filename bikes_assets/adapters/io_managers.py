@@ -146,7 +146,6 @@ class LakeIOManager(dg.IOManager):
                 raise FencedError(str(error)) from error
             raise
         record = record.at(version)
-        fence()  # sync may have reported the commit of a run that has ended: it must not be reported twice
         context.step_context.set_data_version(context.asset_key, dg.DataVersion(prepared.digest))
         values = {
             **metadata.of_materialization(prepared.rows, record.to_dict(), context.definition_metadata),
@@ -161,6 +160,7 @@ class LakeIOManager(dg.IOManager):
             values["mlflow_run"] = dg.MetadataValue.url(tracking.url(run_id))
             if registered:
                 values["mlflow_model_version"] = registered
+        fence()  # sync may have reported the commit of a run that has ended: it must not be reported twice
         context.add_output_metadata(values)
 
     @abstractmethod

@@ -20,7 +20,7 @@ from bikes_assets.adapters.mlflow_models import copy_from_lake, set_aliases
 from bikes_assets.adapters.mlflow_runs import KEY, PARENT, by_attempt, end_failed
 from bikes_assets.adapters.mlflow_store import one_by_one
 from bikes_assets.adapters.tracking import backlog, clear_backlog
-from bikes_assets.adapters.workers import AT_WORK, end_abandoned, is_gone
+from bikes_assets.adapters.workers import AT_WORK, end_abandoned, is_gone, may_report
 from bikes_assets.adapters.workers import WORKER as WORKER
 from bikes_assets.lineage.errors import LineageError
 from bikes_assets.lineage.graph import Record, Version, partition_address
@@ -293,7 +293,7 @@ def _is_over(instance: dg.DagsterInstance, commit: Commit) -> bool:
     run_id = commit.record.get("made_by", {}).get("dagster_run_id")
     run = instance.get_run_by_id(run_id) if run_id else None
     if run:
-        return run.is_finished
+        return run.is_finished and not may_report(instance, run)
     return is_gone(commit.record.get("made_by", {}).get("process", "")) or commit.time < time.time() - _DECISION_SECONDS
 
 

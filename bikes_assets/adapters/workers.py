@@ -45,6 +45,14 @@ def end_abandoned(instance: dg.DagsterInstance) -> list[str]:
     return done
 
 
+def may_report(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Return whether another process of this machine that executes a run, ended or not, is still there to report its events."""
+    worker = _worker(instance, run)
+    return (
+        bool(worker) and _host(instance, run) == socket.gethostname() and worker[0] != os.getpid() and _alive(*worker)
+    )
+
+
 def this_process() -> str:
     """Return `process id@time@machine` of this process."""
     return f"{os.getpid()}@{time.time():.3f}@{socket.gethostname()}"
@@ -73,9 +81,8 @@ def was_interrupted(result: dg.ExecuteInProcessResult) -> bool:
 
 def _why_gone(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
     """Return why a run cannot be at work any more, "" where it may be."""
-    worker, here = _worker(instance, run), socket.gethostname()
-    host = run.tags.get(HOST) or (here if _is_of_one_machine(instance) else "")
-    if worker and host == here:
+    worker, host = _worker(instance, run), _host(instance, run)
+    if worker and host == socket.gethostname():
         return "" if _alive(*worker) else f"its process is gone (pid {worker[0]})"
     if worker and host:
         where, limit = f"it is of machine {host} and has", SILENCE["elsewhere"]
@@ -83,6 +90,11 @@ def _why_gone(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
         where, limit = "no process has begun its work, and it has", SILENCE["start"]
     silent = time.time() - _last_event(instance, run)
     return f"{where} told nothing for {silent / 60:.0f} minutes" if silent > limit else ""
+
+
+def _host(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
+    """Return the machine that executes a run, "" where it is not known."""
+    return run.tags.get(HOST) or (socket.gethostname() if _is_of_one_machine(instance) else "")
 
 
 def _worker(instance: dg.DagsterInstance, run: dg.DagsterRun) -> tuple[int, float] | None:

@@ -307,8 +307,11 @@ def _counted(point: dict[str, Any] | None) -> dict[str, int]:
     def count(frame: Any, event: str, argument: Any) -> Any:
         name = frame.f_code.co_name
         in_gap = "gap" in state
+        if frame.f_code is write.__code__:
+            state.add("window")
         if point["gap"] is not True or in_gap:
-            calls[kind] += 1
+            calls["all"] += 1
+            calls["window"] += "window" in state
         if calls[kind] >= point["call"] > 0 and not acted and not (in_gap and point["gap"] is False):
             acted.append(True)
             act()
@@ -323,8 +326,10 @@ def _counted(point: dict[str, Any] | None) -> dict[str, int]:
         elif event == "return" and name == "write_deltalake":
             state.discard("gap")
             state.add("committed")
-        elif event == "return" and kind == "window" and name == "store_event" and "storing" in state:
-            sys.settrace(None)
+        elif event == "return" and name == "store_event" and "storing" in state:
+            state.discard("window")
+            if kind == "window":
+                sys.settrace(None)
         return ends
 
     def counted_write(*arguments: Any, **keywords: Any) -> int:
