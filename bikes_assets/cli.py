@@ -8,19 +8,29 @@ import sys
 import click
 
 from bikes_assets.lineage.errors import LineageError
+from bikes_assets.lineage.faults import store_fault
 from bikes_assets.lineage.graph import parse_address
 from bikes_assets.settings import settings
 
 
 class _Group(click.Group):
-    """Shows the project's own errors as one line, for their message says what to do."""
+    """Shows the project's own errors, and a store that cannot be used, as one line, for it says what to do."""
 
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
-        except LineageError as error:
-            click.secho(f"error: {error}", fg="red", err=True)
+        except Exception as error:
+            told = error if isinstance(error, LineageError) else store_fault(error, str(settings().dagster_home))
+            if not told:
+                raise
+            click.secho(f"error: {told}", fg="red", err=True)
             sys.exit(1)
+        except BaseException as error:
+            # Dagster makes an interruption of its own of Ctrl-C
+            if type(error).__name__ not in ("KeyboardInterrupt", "DagsterExecutionInterruptedError"):
+                raise
+            click.echo("Interrupted: what was published stands, the rest is as it was; run again to go on.", err=True)
+            sys.exit(130)
 
 
 @click.group(cls=_Group)

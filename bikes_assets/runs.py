@@ -177,7 +177,7 @@ class Work:
     """
 
     def __init__(self, plan: Plan, found: Present, targets: set[Key], asked: set[Key]) -> None:
-        self.plan, self.present, self.targets, self.asked = plan, found, targets, set(asked)
+        self.plan, self.present, self.targets, self.asked = plan, found, set(targets), set(asked)
         self.retried = {key for key, status in self._judged().items() if status.state == "failed"}
         self.done = 0
         self.summary = Summary()
@@ -208,12 +208,14 @@ class Work:
                 self.present.made[key] = new
                 self.present.ended.pop(key, None)
                 self.summary.unchanged += bool(old and old.digest == new.digest)
+                self.targets.discard(key)  # once is enough, even where its code is edited meanwhile
             elif asset in failed:
                 self.present.ended[key] = Ended("failed", time.time(), failed[asset], run_id)
                 self.summary.failed[partition_address(*key)] = failed[asset]
             elif not failed:
                 self.present.ended[key] = Ended("skipped", time.time(), "", run_id)
                 self.summary.skipped.append(partition_address(*key))
+                self.targets.discard(key)
 
     def _judged(self) -> dict[Key, Status]:
         return judge(self.plan, self.present, self.asked)
@@ -223,8 +225,9 @@ def _work_off(work: Work, progress: Callable[[str, int, int], None]) -> None:
     """Make everything that is due, in this process; wait for what other runs are at."""
     import dagster as dg
 
-    from bikes_assets.adapters.sync import end_abandoned, sync
+    from bikes_assets.adapters.sync import sync
     from bikes_assets.adapters.tracking import backlog
+    from bikes_assets.adapters.workers import end_abandoned
     from bikes_assets.definitions import defs
     from bikes_assets.defs.resources import pipeline
 
@@ -254,7 +257,7 @@ def _execute(job: dg.JobDefinition, instance: dg.DagsterInstance, run: NextRun, 
 
     from bikes_assets.adapters.attempts import innermost
     from bikes_assets.adapters.metadata import RECORD
-    from bikes_assets.adapters.sync import WORKER
+    from bikes_assets.adapters.workers import WORKER, was_interrupted
     from bikes_assets.defs.planned import WHY
 
     result = job.execute_in_process(
@@ -265,6 +268,8 @@ def _execute(job: dg.JobDefinition, instance: dg.DagsterInstance, run: NextRun, 
         tags={WORKER: f"{os.getpid()}@{time.time()}", WHY: run.why[:250]},
         raise_on_error=False,
     )
+    if was_interrupted(result):
+        raise KeyboardInterrupt
     made: dict[str, Record] = {}
     for event in result.get_asset_materialization_events():
         _count(work.summary, event.materialization)

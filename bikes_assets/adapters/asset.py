@@ -9,12 +9,14 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from tempfile import gettempdir
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import dagster as dg
 
 from bikes_assets.adapters import metadata
 from bikes_assets.adapters.io_managers import Outcome
+from bikes_assets.adapters.retries import judged
 from bikes_assets.lineage.checks import Check, Subject, Verdict, failure, judge, stops
 from bikes_assets.lineage.code import code_version
 from bikes_assets.lineage.errors import NothingToDo, SettingsError
@@ -69,7 +71,7 @@ def lineage_asset(
         def run(context: dg.AssetExecutionContext, **inputs: Any) -> Iterator[_Yielded]:
             tracking: Tracking | None = context.resources.mlflow
             try:
-                with tracking.active() if tracking else nullcontext():
+                with judged(context.retry_number + 1, gettempdir()), tracking.active() if tracking else nullcontext():
                     outcome = function(context, **inputs)
             except NothingToDo as reason:
                 context.log.warning(str(reason))

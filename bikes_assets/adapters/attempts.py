@@ -9,7 +9,8 @@ import dagster as dg
 from dagster import DagsterEventType, DagsterRunStatus
 
 from bikes_assets.adapters.metadata import RECORD
-from bikes_assets.lineage.graph import Record
+from bikes_assets.lineage.errors import LineageError
+from bikes_assets.lineage.graph import Record, partition_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -93,11 +94,44 @@ def ended(run: dg.DagsterRun) -> str | None:
     return _ENDED.get(run.status)
 
 
+def what_failed(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
+    """Return in one line what failed in a run, why, and what to do, such as `demand_features[2012-08]: SchemaError: ...`."""
+    last = {attempt.step_key: attempt for attempt in attempts_of(instance, run.run_id)}
+    failed = next((attempt for attempt in last.values() if attempt.succeeded is False), None)
+    if not failed:
+        stopped = next((_address(attempt, run) for attempt in last.values() if attempt.succeeded is None), "")
+        return f"{stopped or 'before its first step'}: {_ending(instance, run.run_id)}"
+    is_ours = failed.error.partition(":")[0].rpartition(".")[2] in _names_of_errors(LineageError)
+    return f"{_address(failed, run)}: {failed.error}" + (
+        "" if is_ours else "; see the run's events, mend it, then run it again"
+    )
+
+
 def innermost(error: Any) -> str:
-    """Return class and message of the error at the bottom of one that Dagster recorded."""
-    while error.cause:
+    """Return class and message of what stopped a step: the first error of ours, for it says what to do, else the innermost."""
+    ours = _names_of_errors(LineageError)
+    while error.cause and error.cls_name not in ours:
         error = error.cause
     return error.message.strip()
+
+
+def _address(attempt: Attempt, run: dg.DagsterRun) -> str:
+    return partition_address(attempt.step_key, run.tags.get("dagster/partition"))
+
+
+def _ending(instance: dg.DagsterInstance, run_id: str) -> str:
+    """Return how a run ended that no step of its own ended: what the event log says last of it."""
+    kinds = {DagsterEventType.RUN_FAILURE, DagsterEventType.ENGINE_EVENT}
+    records = instance.get_records_for_run(run_id, of_type=kinds, limit=2, ascending=False).records
+    told = [record.event_log_entry.get_dagster_event().message or "" for record in records]
+    # Dagster's own words where a run's process died: "marked as failed from outside", and the reason before
+    return (
+        (told[-1] if told and "from outside" in told[0] else told[0] if told else "it ended").split("\n")[0].rstrip(".")
+    )
+
+
+def _names_of_errors(kind: type[LineageError]) -> set[str]:
+    return {kind.__name__}.union(*(_names_of_errors(item) for item in kind.__subclasses__()))
 
 
 def _attempts(run_id: str, entries: Iterable[EventLogEntry]) -> list[Attempt]:

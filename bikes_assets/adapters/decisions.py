@@ -13,6 +13,7 @@ import dagster as dg
 from bikes_assets.adapters import metadata
 from bikes_assets.adapters.environment import environment
 from bikes_assets.adapters.lake import MODEL_ROWS
+from bikes_assets.adapters.workers import this_process
 from bikes_assets.lineage.digest import table_digest
 from bikes_assets.lineage.errors import LineageError
 from bikes_assets.lineage.graph import Record, Version, partition_address
@@ -82,7 +83,8 @@ def _publish(
     rows: pa.Table = MODEL_ROWS.conform(pa.Table.from_pylist(models, schema=MODEL_ROWS.arrow()))
     made = Version(asset, partition, -1, table_digest(rows, MODEL_ROWS).table)
     author = {"user": getpass.getuser(), **lake.made_by}
-    record = Record(made, {}, inputs, "", {**decision}, environment(lake.root), author, time=time.time())
+    made_by = {**author, "process": this_process()}  # no run tells whether it is still about to report the decision
+    record = Record(made, {}, inputs, "", {**decision}, environment(lake.root), made_by, time=time.time())
     made = replace(made, version=table.write(partition, rows, record.to_dict(), since=table.version()))
     instance.report_runless_asset_event(
         dg.AssetMaterialization(

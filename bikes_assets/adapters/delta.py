@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any
 from bikes_assets.adapters.storage import create_file, delta_options, is_remote, read_files
 from bikes_assets.lineage.digest import table_digest
 from bikes_assets.lineage.errors import ConflictError, DigestError, LineageError
+from bikes_assets.lineage.faults import store_fault
 from bikes_assets.lineage.graph import Version, partition_address
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     import pyarrow as pa
     from deltalake import DeltaTable
@@ -136,7 +137,15 @@ class LakeTable:
             parts[key] = (found, part)
         return parts
 
-    def write(self, partition: str, rows: pa.Table, record: dict[str, Any], *, since: int) -> int:
+    def write(
+        self,
+        partition: str,
+        rows: pa.Table,
+        record: dict[str, Any],
+        *,
+        since: int,
+        fence: Callable[[], object] = lambda: None,
+    ) -> int:
         """Replace one partition in one atomic commit and return the table version that publishes it.
 
         Args:
@@ -144,9 +153,11 @@ class LakeTable:
             rows: the partition's rows, as `schema.conform` returns them.
             record: JSON-ready values for the commit's metadata; `record["output"]["digest"]` is the data version.
             since: table version when the work began.
+            fence: called directly before each attempt to commit; what it raises keeps the partition as it is.
 
         Raises:
             ConflictError: this partition was published by another writer after `since`, or the table stayed too busy.
+            StoreError: the log of the table cannot be written.
             LineageError: the partition key is empty, which Delta would store as null.
         """
         from deltalake import CommitProperties, Transaction, write_deltalake
@@ -163,11 +174,13 @@ class LakeTable:
             table = self._open()
             newer = self._published(table).get(partition)
             if newer and newer.version > since:
-                run = newer.record.get("made_by", {}).get("dagster_run_id", "unknown")
+                run = newer.record.get("made_by", {}).get("dagster_run_id", "")
                 raise ConflictError(
-                    f"{address}: run {run} published version {newer.version} while this one was at work from version "
-                    f"{since}; its result stays, run again to replace it"
+                    f"{address}: run {run or 'unknown'} published version {newer.version} while this one was at work from "
+                    f"version {since}; its result stays, run again to replace it",
+                    run,
                 )
+            fence()
             try:
                 write_deltalake(
                     table,
@@ -180,7 +193,10 @@ class LakeTable:
                         app_transactions=[Transaction(partition, table.version() + 1)],
                     ),
                 )
-            except CommitFailedError:  # another commit came first: look again whether it touched this partition
+            except CommitFailedError as error:
+                if fault := store_fault(error, self.uri):
+                    raise fault from error
+                # another commit came first: look again whether it touched this partition
                 time.sleep(random.uniform(0, 0.02 * min(attempt + 1, 10)))
             else:
                 return table.version()

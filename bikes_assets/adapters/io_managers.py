@@ -22,9 +22,11 @@ from bikes_assets.adapters.lake import MODEL_ROWS, DeltaReader, Lake, ModelForma
 from bikes_assets.adapters.mlflow_models import log_copy, set_aliases
 from bikes_assets.adapters.observed import SourceFormat
 from bikes_assets.adapters.readers import Reader
+from bikes_assets.adapters.retries import judged
+from bikes_assets.adapters.workers import AT_WORK, began_later
 from bikes_assets.lineage.digest import object_digest, table_digest
-from bikes_assets.lineage.errors import LineageError
-from bikes_assets.lineage.graph import Origin, Record, Use, Version
+from bikes_assets.lineage.errors import ConflictError, FencedError, LineageError
+from bikes_assets.lineage.graph import Origin, Record, Use, Version, partition_address
 from bikes_assets.lineage.schema import Schema
 
 if TYPE_CHECKING:
@@ -107,6 +109,10 @@ class LakeIOManager(dg.IOManager):
         Raises:
             LineageError: a partition of a table has not been materialized.
         """
+        with judged(_attempt(context), self.lake.location):
+            return self._load(context)
+
+    def _load(self, context: dg.InputContext) -> Any:
         step = _running_step(context, self.lake)
         asset, partitions = context.asset_key.to_user_string(), list(context.asset_partition_keys)
         table = self.lake.table(asset)
@@ -115,17 +121,32 @@ class LakeIOManager(dg.IOManager):
         return self.value(step, partitions, step.reads[asset])
 
     def handle_output(self, context: dg.OutputContext, obj: Outcome) -> None:
-        """Publish an outcome: Delta commit first, then Dagster's event and MLflow's run, each with the record."""
+        """Publish an outcome: Delta commit first, then Dagster's event and MLflow's run, each with the record.
+
+        Raises:
+            ConflictError: an earlier run has published the partition since this step began; another try reads anew.
+            FencedError: the Dagster run has ended meanwhile, or a later one has published the partition.
+            StoreError: the lake cannot be written.
+        """
+        with judged(_attempt(context), self.lake.location):
+            self._publish(context, obj)
+
+    def _publish(self, context: dg.OutputContext, obj: Outcome) -> None:
         asset, partition = context.asset_key.to_user_string(), context.partition_key
         table = self.lake.table(asset)
         step = _steps.pop(_step_key(context), None) or _Step(table.version())
         tracking: Tracking | None = context.resources.mlflow
-        number = context.step_context.previous_attempt_count + 1
-        run_id = tracking.start(context.step_key, number) if tracking else ""
+        run_id = tracking.start(context.step_key, _attempt(context)) if tracking else ""
         prepared = self.prepare(context, obj, step, tracking if run_id else None, run_id)
         record = _record(context, prepared, step, obj, run_id, self.lake)
         self.lake.keep_code(context.definition_metadata.get(metadata.FUNCTION, ""), record.code_version)
-        version = table.write(partition, prepared.rows, record.to_dict(), since=step.since)
+        fence = partial(_still_at_work, context)
+        try:
+            version = table.write(partition, prepared.rows, record.to_dict(), since=step.since, fence=fence)
+        except ConflictError as error:
+            if began_later(context.step_context.instance, error.run_id, context.run_id):
+                raise FencedError(str(error)) from error
+            raise
         record = record.at(version)
         context.step_context.set_data_version(context.asset_key, dg.DataVersion(prepared.digest))
         values = {
@@ -141,6 +162,7 @@ class LakeIOManager(dg.IOManager):
             values["mlflow_run"] = dg.MetadataValue.url(tracking.url(run_id))
             if registered:
                 values["mlflow_model_version"] = registered
+        fence()  # sync may have reported the commit of a run that has ended: it must not be reported twice
         context.add_output_metadata(values)
 
     @abstractmethod
@@ -248,6 +270,10 @@ class SourceInputManager(dg.InputManager):
         Raises:
             DataError: the source is not of its layout.
         """
+        with judged(_attempt(context), self.lake.location):
+            return self._load(context)
+
+    def _load(self, context: dg.InputContext) -> Any:
         step = _running_step(context, self.lake)
         asset, partition, reader = context.asset_key.to_user_string(), context.asset_partition_key, self.reader()
         version = reader.origin().version
@@ -272,6 +298,25 @@ def _running_step(context: dg.InputContext, lake: Lake) -> _Step:
         (output,) = (asset for asset in outputs if asset)  # a check's output is of no asset
         _steps[key] = _Step(lake.table(output.to_user_string()).version())
     return _steps[key]
+
+
+def _attempt(context: dg.InputContext | dg.OutputContext) -> int:
+    return context.step_context.previous_attempt_count + 1
+
+
+def _still_at_work(context: dg.OutputContext) -> None:
+    """Fail where the Dagster run has ended: this step was given up, and what it made is nobody's any more.
+
+    Raises:
+        FencedError: it has.
+    """
+    run_id, instance = context.run_id, context.step_context.instance
+    if not instance.get_runs_count(dg.RunsFilter(run_ids=[run_id], statuses=list(AT_WORK))):
+        address = partition_address(context.asset_key.to_user_string(), context.partition_key)
+        raise FencedError(
+            f"{address}: run {run_id} ended while this step was at work, so nothing more is published; "
+            "run again where the partition is still missing"
+        )
 
 
 def _step_key(context: dg.InputContext | dg.OutputContext) -> tuple[str, str, int]:
@@ -301,7 +346,7 @@ def _record(
             **lake.made_by,
             "dagster_run_id": context.run_id,
             "step_key": context.step_key,
-            "attempt": str(context.step_context.previous_attempt_count + 1),
+            "attempt": str(_attempt(context)),
             "mlflow_run_id": run_id,
         },
         models=tuple(prepared.models),

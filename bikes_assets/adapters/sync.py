@@ -20,6 +20,8 @@ from bikes_assets.adapters.mlflow_models import copy_from_lake, set_aliases
 from bikes_assets.adapters.mlflow_runs import KEY, PARENT, by_attempt, end_failed
 from bikes_assets.adapters.mlflow_store import one_by_one
 from bikes_assets.adapters.tracking import backlog, clear_backlog
+from bikes_assets.adapters.workers import AT_WORK, end_abandoned, is_gone, may_report
+from bikes_assets.adapters.workers import WORKER as WORKER
 from bikes_assets.lineage.errors import LineageError
 from bikes_assets.lineage.graph import Record, Version, partition_address
 
@@ -32,11 +34,8 @@ if TYPE_CHECKING:
     from bikes_assets.adapters.lake import Lake, ModelFormat
     from bikes_assets.adapters.mlflow_runs import MlflowRuns
 
-_AT_WORK = (dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
 _OVER = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 _DECISION_SECONDS = 30
-WORKER = "bikes_assets/worker"
-"""Tag of a Dagster run: process id of what executes it, where Dagster's own events do not tell."""
 
 
 @dataclass
@@ -105,25 +104,9 @@ def sync(pipeline: Pipeline, since: float | None = None) -> Agreement:
 
 def is_due(instance: dg.DagsterInstance, since: float) -> bool:
     """Return whether something happened after a time that may not agree yet; cheap enough to ask every minute."""
-    if backlog(instance) or instance.get_runs_count(dg.RunsFilter(statuses=list(_AT_WORK))):
+    if backlog(instance) or instance.get_runs_count(dg.RunsFilter(statuses=list(AT_WORK))):
         return True
     return instance.get_runs_count(_filter(since)) > 0
-
-
-def end_abandoned(instance: dg.DagsterInstance) -> list[str]:
-    """End every Dagster run whose process is gone, as failed, or as canceled where that was asked for."""
-    done: list[str] = []
-    for run in instance.get_runs(dg.RunsFilter(statuses=list(_AT_WORK))):
-        worker = _worker(instance, run)
-        if worker is None or _alive(*worker):
-            continue
-        message = f"The process that executed the run is gone (pid {worker[0]})."
-        if run.status == dg.DagsterRunStatus.CANCELING:
-            instance.report_run_canceled(run, message)
-        else:
-            instance.report_run_failed(run, message)
-        done.append(f"Dagster run {run.run_id}: its process is gone, so it has ended")
-    return done
 
 
 def recover_events(pipeline: Pipeline, since: float | None = None) -> tuple[list[str], list[str]]:
@@ -283,31 +266,6 @@ def _filter(since: float | None) -> dg.RunsFilter:
     return dg.RunsFilter(statuses=list(_OVER), updated_after=after)
 
 
-def _worker(instance: dg.DagsterInstance, run: dg.DagsterRun) -> tuple[int, float] | None:
-    """Return the process that executes a run, and a time at which it did; None while it is not known."""
-    if WORKER in run.tags:
-        pid, _, at = run.tags[WORKER].partition("@")
-        return int(pid), float(at)
-    records = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT).records
-    for record in records:
-        entry = record.event_log_entry
-        pid = getattr(entry.get_dagster_event().event_specific_data, "metadata", {}).get("pid")
-        if pid is not None:
-            return int(str(pid.value)), entry.timestamp
-    return None
-
-
-def _alive(pid: int, at: float) -> bool:
-    """Return whether the process that had this id at a time is still there; ids are given anew."""
-    import psutil
-
-    try:
-        process = psutil.Process(pid)
-        return process.create_time() <= at + 1 and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-
-
 def _reported(instance: dg.DagsterInstance, asset: str, after: float) -> dict[int | str, str]:
     """Return address by table version of what the event log says was published of an asset after a time."""
     wanted = dg.AssetRecordsFilter(dg.AssetKey(asset), after_timestamp=after or None)
@@ -334,7 +292,9 @@ def _is_over(instance: dg.DagsterInstance, commit: Commit) -> bool:
     """Return whether what made a commit is over, so that its event is lost rather than about to come."""
     run_id = commit.record.get("made_by", {}).get("dagster_run_id")
     run = instance.get_run_by_id(run_id) if run_id else None
-    return run.is_finished if run else commit.time < time.time() - _DECISION_SECONDS
+    if run:
+        return run.is_finished and not may_report(instance, run)
+    return is_gone(commit.record.get("made_by", {}).get("process", "")) or commit.time < time.time() - _DECISION_SECONDS
 
 
 def _report(pipeline: Pipeline, record: Record, *, is_present: bool) -> None:

@@ -19,7 +19,9 @@ from bikes_assets.adapters.attempts import attempts_of, ended
 from bikes_assets.adapters.mlflow_runs import PARENT, MlflowRuns, by_attempt, end_failed, parent_name
 from bikes_assets.adapters.mlflow_store import PATIENCE, client_of, experiment_of, fluent, one_by_one
 from bikes_assets.adapters.run_log import BACKLOG
+from bikes_assets.adapters.workers import mark_host
 from bikes_assets.lineage.errors import TrackingError
+from bikes_assets.lineage.faults import store_fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -135,7 +137,7 @@ class Tracking:
         try:
             result = call()
         except Exception as error:  # noqa: BLE001 - whatever MLflow raises
-            self._leave(str(error))
+            self._leave(str(store_fault(error, self._uri) or error))
             return None
         waited = time.monotonic() - wall - (time.thread_time() - busy)
         if self._uri.startswith("http"):  # a SQLite file is this process's own work
@@ -167,6 +169,7 @@ def tracking_resource(
 
     @dg.resource(description="MLflow: one run per Dagster run, one nested run per attempt to materialize something.")
     def mlflow(context: Any) -> Iterator[Tracking]:
+        mark_host(context.instance, context.run)
         tracking = Tracking(context.instance, context.run, context.log.warning)
         connected = partial(connect, uri, experiment, mlflow_url, dagster_url, schemas)
         tracking.connect(uri, experiment, connected, context)

@@ -44,7 +44,24 @@ class NothingToDo(LineageError):  # noqa: N818 - a reason to skip a partition, n
 
 
 class ConflictError(LineageError):
-    """Another writer has published this partition since this one started."""
+    """Another writer has published this partition since this one started.
+
+    Args:
+        message: what people are told.
+        run_id: the Dagster run that did, "" where it is not known.
+    """
+
+    def __init__(self, message: str, run_id: str = "") -> None:
+        self.run_id = run_id
+        super().__init__(message)
+
+
+class FencedError(LineageError):
+    """The run that this work was for has ended meanwhile, or a later one has published the partition: it publishes nothing."""
+
+
+class StoreError(LineageError):
+    """A store cannot be written or read: it is full, read-only or closed to this user; nothing half-written is published."""
 
 
 class ModelError(LineageError):

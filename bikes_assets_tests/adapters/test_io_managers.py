@@ -5,6 +5,7 @@ import pytest
 
 from bikes_assets.adapters import io_managers
 from bikes_assets.adapters.attempts import innermost
+from bikes_assets.adapters.delta import LakeTable
 from bikes_assets.adapters.io_managers import Outcome, TableIOManager
 from bikes_assets.adapters.lake import Lake
 from bikes_assets.lineage.errors import NothingToDo
@@ -103,7 +104,14 @@ def test_what_is_published_while_a_step_is_at_work_is_not_what_it_read(lake):
     assert lake.table("seeds").published()["2012-01"].version > before
 
 
-def test_a_slower_duplicate_does_not_overwrite_a_newer_result(lake):
+def competing(lake, partition="2012-01"):
+    """Publish a partition as a run does that is not known here."""
+    table = lake.table("doubles")
+    rows = NUMBERS.conform(frame(9.0))
+    table.write(partition, rows, {"output": {"digest": "9" * 32}}, since=table.version())
+
+
+def test_a_slower_duplicate_gives_way_to_a_run_that_began_after_it(lake):
     with dg.DagsterInstance.ephemeral() as instance:
         run(lake, "seeds", "2012-01", instance)
         result = run(
@@ -111,9 +119,63 @@ def test_a_slower_duplicate_does_not_overwrite_a_newer_result(lake):
         )
 
     assert not result.success
-    assert "doubles[2012-01]: run " in error_of(result)
+    assert "FencedError: doubles[2012-01]: run " in error_of(result)
     assert "published version 1 while this one was at work from version 0; its result stays" in error_of(result)
-    assert len(lake.table("doubles").published()) == 1
+    assert lake.table("doubles").version() == 1
+
+
+def test_a_run_that_is_overtaken_by_an_earlier_one_reads_anew(lake):
+    with dg.DagsterInstance.ephemeral() as instance:
+        run(lake, "seeds", "2012-01", instance)
+        others = iter([lambda: competing(lake)])
+        result = run(lake, "doubles", "2012-01", instance, before_return=lambda: next(others, bool)())
+
+    (retry,) = [event for event in result.all_events if event.is_step_up_for_retry]
+    assert "published version 1 while this one was at work from version 0" in innermost(retry.event_specific_data.error)
+    assert (record_of(result)["output"]["version"], record_of(result)["made_by"]["attempt"]) == (2, "2")
+
+
+def test_a_run_that_is_overtaken_again_and_again_fails(lake):
+    with dg.DagsterInstance.ephemeral() as instance:
+        run(lake, "seeds", "2012-01", instance)
+        result = run(lake, "doubles", "2012-01", instance, before_return=lambda: competing(lake))
+
+    assert not result.success
+    assert "ConflictError: doubles[2012-01]: run unknown" in error_of(result)
+    assert "published version 3 while this one was at work from version 2; its result stays" in error_of(result)
+
+
+def test_a_step_whose_run_was_ended_meanwhile_publishes_nothing(lake):
+    with dg.DagsterInstance.ephemeral() as instance:
+        run(lake, "seeds", "2012-01", instance)
+
+        def end():
+            (at_work,) = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
+            instance.report_run_failed(at_work)
+
+        result = run(lake, "doubles", "2012-01", instance, before_return=end)
+
+    assert not [event for event in result.all_events if event.is_step_up_for_retry]
+    assert "ended while this step was at work, so nothing more is published" in error_of(result)
+    assert lake.table("doubles").published() == {}
+
+
+def test_a_step_whose_run_was_ended_after_its_commit_leaves_the_event_to_sync(lake, monkeypatch):
+    """Why it is asked twice: else the commit would be reported by sync and by the step."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        write = LakeTable.write
+
+        def ended_then(*arguments, **keywords):
+            version = write(*arguments, **keywords)
+            (at_work,) = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED]))
+            instance.report_run_failed(at_work)
+            return version
+
+        monkeypatch.setattr(LakeTable, "write", ended_then)
+        result = run(lake, "seeds", "2012-01", instance)
+
+    assert list(lake.table("seeds").published()) == ["2012-01"]
+    assert result.get_asset_materialization_events() == []
 
 
 def test_a_missing_partition_fails_by_name(lake):

@@ -34,3 +34,11 @@ def test_storing_a_model_file_twice_leaves_one_file_and_no_rest(lake):
 def test_a_missing_model_file_is_named(lake):
     with pytest.raises(DigestError, match="found no file there; restore it, or materialize the model again"):
         lake.load_file("0" * 64)
+
+
+def test_half_a_file_in_its_place_is_replaced(lake):
+    from pathlib import Path
+
+    sha256 = lake.save_file(b"a model")
+    (Path(lake.location) / "model_files" / f"{sha256}.skops").write_bytes(b"a m")
+    assert lake.load_file(lake.save_file(b"a model")) == b"a model"

@@ -142,7 +142,7 @@ def test_a_run_whose_process_is_gone_has_failed(agreed):
 
     result = sync(pipeline(agreed.instance))
 
-    assert result.done == [f"Dagster run {gone.run_id}: its process is gone, so it has ended"]
+    assert result.done == [f"Dagster run {gone.run_id}: its process is gone (pid 4194303), so it has ended"]
     assert agreed.instance.get_run_by_id(gone.run_id).status == dg.DagsterRunStatus.FAILURE
     assert agreed.instance.get_run_by_id(at_work.run_id).status == dg.DagsterRunStatus.STARTED
     agreed.instance.delete_run(at_work.run_id)

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from bikes_assets_tests.fire.harness import State, disagreements, intact, state
+from bikes_assets_tests.fire.history import History
 from bikes_assets_tests.fire.project import EXPERIMENT, Place
+from bikes_assets_tests.fire.reading import Reading, read_lake
 from bikes_assets_tests.fire.servers import MlflowServer, Zygote
 
 
@@ -55,6 +57,27 @@ def local(tmp_path: Path) -> Iterator[Ground]:
     """Yield a place with MLflow in a SQLite file, which is not there yet."""
     store = tmp_path / "store" / "mlflow.db"
     yield from ground(tmp_path, f"sqlite:///{store}", store)
+
+
+@pytest.fixture(scope="session")
+def worked(tmp_path_factory) -> Iterator[History]:
+    """Yield the project over four months, and what forks workers in it."""
+    made = History(tmp_path_factory.mktemp("history") / "of")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def fresh(worked: History) -> History:
+    """Return the same with its store as it was made."""
+    worked.renew()
+    return worked
+
+
+@pytest.fixture(scope="session")
+def sound(worked: History) -> Reading:
+    """Return what lies in the lake as it was made."""
+    return read_lake(worked.folder / "sound" / "lake")
 
 
 @pytest.fixture(scope="session")

@@ -219,12 +219,18 @@ class Place:
             raise_on_error=False,
         )
 
-    def run_in_processes(self, instance: dg.DagsterInstance, partition: str, assets: Sequence[str] = ASSETS) -> Any:
+    def run_in_processes(
+        self,
+        instance: dg.DagsterInstance,
+        partition: str,
+        assets: Sequence[str] = ASSETS,
+        orders: Mapping[str, str] | None = None,
+    ) -> Any:
         """Execute a Dagster run with a process for each step, four at a time, and return its result."""
         return dg.execute_job(
             self._reconstructable("multiprocess"),
             instance,
-            tags=self.tags(partition, {}),
+            tags=self.tags(partition, orders or {}),
             asset_selection=[dg.AssetKey(name) for name in assets],
             run_config=_QUIET,
             raise_on_error=False,

@@ -1,0 +1,115 @@
+"""Which faults pass and which are final: a step that met a passing one is tried again, any other ends it at once.
+
+Passing is what another try may find gone: another writer's commit, a database that is locked, a connection, a server that is
+busy. Everything that is not known to pass is final: data, checks, settings, code, and a store that is full or read-only.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from typing import TYPE_CHECKING
+
+from bikes_assets.lineage.errors import ConflictError, LineageError, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_ADVICE = {
+    errno.ENOSPC: "no space is left there; free some, then run again",
+    errno.EDQUOT: "the quota is used up; free some space or have it raised, then run again",
+    errno.EFBIG: "a file has reached the largest size; have the limit raised, then run again",
+    errno.EROFS: "it is read-only; make it writable, then run again",
+    errno.EACCES: "this user may not write there; give it the right to, then run again",
+    errno.EPERM: "this user may not write there; give it the right to, then run again",
+    errno.EIO: "the disk reports an error; see the system's log, then run again",
+}
+_SQLITE = {
+    "database or disk is full": errno.ENOSPC,
+    "attempt to write a readonly database": errno.EROFS,
+    "unable to open database file": errno.EACCES,
+    "disk I/O error": errno.EIO,
+}
+_PASSING_NUMBERS = {
+    errno.EAGAIN, errno.EINTR, errno.EBUSY, errno.ESTALE, errno.EPIPE, errno.ETIMEDOUT, errno.ECONNRESET, errno.ECONNREFUSED,
+    errno.ECONNABORTED, errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTUNREACH,
+}  # fmt: skip
+_PASSING_WORDS = re.compile(
+    r"database is locked|timed? ?out|connection (was )?(reset|refused|closed|aborted)|could not connect|slow ?down"
+    r"|(status|code|error|returned)\D{0,40}\b(429|50[0234])\b|\b(429|50[0234])\b (too many|internal|bad|service|gateway)",
+    re.IGNORECASE,
+)
+_BUSY = {429, 500, 502, 503, 504}
+"""Answers of a server over HTTP that another try may find changed."""
+_RUST_NUMBER = re.compile(r"os error (\d+)|Os \{ code: (\d+)")
+_PLACE = re.compile(r"(?:directory: |file |to |from |: '|-> ')(/[^\s#':]+)")
+_STORES = {
+    "_internal", "deltalake", "pyarrow", "fsspec", "s3fs", "gcsfs", "adlfs", "aiohttp", "botocore", "requests", "urllib",
+    "urllib3", "http", "ssl", "socket", "sqlalchemy", "sqlite3", "psycopg2", "mlflow", "filelock",
+}  # fmt: skip
+"""Packages whose exceptions tell of a store or of the way to it, and whose words are therefore looked at."""
+
+
+def passes(error: BaseException) -> bool:
+    """Return whether another try may succeed where this error stopped one."""
+    if isinstance(error, ConflictError):
+        return True
+    chain = [item for item in _chain(error) if not isinstance(item, LineageError)]  # whose words are ours
+    return not any(_number(item) in _ADVICE for item in chain) and any(_is_passing(item) for item in chain)
+
+
+def store_fault(error: BaseException, place: str) -> StoreError | None:
+    """Return what people are told of a store that cannot be written or read, None where the error is another one.
+
+    Args:
+        error: what was raised.
+        place: folder or URL that was worked on; an error that names a place itself is believed.
+    """
+    for item in _chain(error):
+        number = _number(item)
+        if number in _ADVICE:
+            return StoreError(f"{_named(item) or place}: {_ADVICE[number]}")
+    return None
+
+
+def _is_passing(error: BaseException) -> bool:
+    if isinstance(error, ConnectionError | TimeoutError) or _number(error) in _PASSING_NUMBERS:
+        return True
+    if any(getattr(error, name, None) in _BUSY for name in ("status", "status_code", "code")):
+        return True
+    is_of_store = isinstance(error, OSError) or type(error).__module__.partition(".")[0] in _STORES
+    return is_of_store and bool(_PASSING_WORDS.search(str(error)))
+
+
+def _number(error: BaseException) -> int | None:
+    """Return the system's number of an error; Delta and SQLite tell it in words."""
+    if isinstance(error, LineageError):
+        return None
+    if isinstance(error, OSError) and error.errno:
+        return error.errno
+    text = str(error)
+    if found := _RUST_NUMBER.search(text):
+        return int(found[1] or found[2])
+    if type(error).__module__.partition(".")[0] in _STORES:
+        return next((number for words, number in _SQLITE.items() if words in text), None)
+    return None
+
+
+def _named(error: BaseException) -> str:
+    """Return the folder of the file that an error names, "" where it names none."""
+    names = [error.filename2, error.filename] if isinstance(error, OSError) else []
+    file = next((str(name) for name in names if name), "") or next(iter(_PLACE.findall(str(error))), "")
+    while file and not os.path.isdir(file):
+        file = os.path.dirname(file)
+    return file if file not in ("", "/") else ""
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an error, and what it was raised from or while handling."""
+    seen: set[int] = set()
+    item: BaseException | None = error
+    while item and id(item) not in seen:
+        seen.add(id(item))
+        yield item
+        item = item.__cause__ or item.__context__

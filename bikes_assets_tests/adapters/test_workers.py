@@ -1,0 +1,140 @@
+"""Which runs are given up: those whose process is gone, and no other."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+
+import dagster as dg
+import pytest
+from dagster import DagsterRunStatus as Status
+
+from bikes_assets.adapters import workers
+from bikes_assets.adapters.workers import HOST, WORKER, end_abandoned, is_gone, mark_host, this_process
+from bikes_assets.defs.failures import FAILURE, failures
+
+GONE = "4194303@1.0"
+HERE = socket.gethostname()
+
+
+@pytest.fixture
+def alone(tmp_path):
+    """Yield an instance whose storage is a file of this machine."""
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        yield instance
+
+
+@pytest.fixture
+def shared(alone, monkeypatch):
+    """Yield an instance whose storage several machines share, as far as the reaper can tell."""
+    monkeypatch.setattr(workers, "_is_of_one_machine", lambda _: False)
+    return alone
+
+
+def tagged(instance, tags, status=Status.STARTED):
+    run = dg.DagsterRun(job_name="job", status=status, tags=tags)
+    instance.add_run(run)
+    return run
+
+
+def silent_for(monkeypatch, seconds):
+    now = time.time()
+    monkeypatch.setattr(workers.time, "time", lambda: now + seconds)
+
+
+def test_a_run_whose_process_is_gone_is_ended_and_one_whose_process_is_there_is_not(alone):
+    gone = tagged(alone, {WORKER: GONE})
+    there = tagged(alone, {WORKER: f"{os.getpid()}@{time.time()}"})
+    assert end_abandoned(alone) == [f"Dagster run {gone.run_id}: its process is gone (pid 4194303), so it has ended"]
+    assert [alone.get_run_by_id(run.run_id).status for run in (gone, there)] == [Status.FAILURE, Status.STARTED]
+
+
+def test_a_run_that_was_to_be_cancelled_is_cancelled(alone):
+    gone = tagged(alone, {WORKER: GONE}, Status.CANCELING)
+    end_abandoned(alone)
+    assert alone.get_run_by_id(gone.run_id).status == Status.CANCELED
+
+
+def test_a_run_that_waits_is_left_alone(alone, monkeypatch):
+    waits = tagged(alone, {}, Status.NOT_STARTED)
+    silent_for(monkeypatch, 30 * 24 * 3600)
+    assert end_abandoned(alone) == []
+    assert alone.get_run_by_id(waits.run_id).status == Status.NOT_STARTED
+
+
+def test_a_run_of_a_process_that_was_killed_before_its_first_event_is_ended(alone):
+    gone = tagged(alone, {WORKER: GONE}, Status.NOT_STARTED)
+    end_abandoned(alone)
+    assert alone.get_run_by_id(gone.run_id).status == Status.FAILURE
+
+
+def test_a_run_of_another_machine_is_not_judged_by_process_ids_of_this_one(shared, monkeypatch):
+    elsewhere = tagged(shared, {WORKER: GONE, HOST: f"not-{HERE}"})
+    here = tagged(shared, {WORKER: GONE, HOST: HERE})
+    assert [line.split(":")[0] for line in end_abandoned(shared)] == [f"Dagster run {here.run_id}"]
+    silent_for(monkeypatch, 7 * 3600)
+    (line,) = end_abandoned(shared)
+    assert line == (
+        f"Dagster run {elsewhere.run_id}: it is of machine not-{HERE} and has told nothing for 420 minutes, so it has ended"
+    )
+
+
+@pytest.mark.parametrize("minutes", [9, 11])
+def test_a_run_that_no_process_has_begun_is_given_up_after_ten_minutes(shared, monkeypatch, minutes):
+    tagged(shared, {}, Status.STARTING)
+    silent_for(monkeypatch, minutes * 60)
+    assert len(end_abandoned(shared)) == (minutes > 10)
+
+
+def test_the_machine_is_noted_only_where_it_matters(shared, monkeypatch):
+    run = tagged(shared, {})
+    mark_host(shared, run)
+    assert shared.get_run_by_id(run.run_id).tags[HOST] == HERE
+    monkeypatch.undo()
+    other = tagged(shared, {})
+    mark_host(shared, other)
+    assert HOST not in shared.get_run_by_id(other.run_id).tags
+
+
+def test_a_process_is_gone_only_where_that_can_be_known():
+    assert not is_gone(this_process())
+    assert is_gone(f"{GONE}@{HERE}")
+    assert not is_gone(f"{GONE}@not-{HERE}")
+    assert not is_gone("")
+
+
+def test_dagsters_own_monitoring_cannot_ask_the_default_launcher(alone):
+    """Why we look for the process ourselves."""
+    assert type(alone.run_launcher).__name__ == "DefaultRunLauncher"
+    assert not alone.run_launcher.supports_check_run_worker_health
+
+
+def test_a_failure_is_told_in_one_line_and_in_the_runs_tags(alone):
+    @dg.op
+    def step():
+        raise ValueError("no such thing\nand more")
+
+    @dg.job
+    def job():
+        step()
+
+    result = job.execute_in_process(instance=alone, raise_on_error=False)
+    failed = next(event for event in result.all_events if event.is_run_failure)
+    failures(
+        dg.build_run_status_sensor_context(
+            sensor_name="failures", dagster_event=failed, dagster_instance=alone, dagster_run=result.dagster_run
+        ).for_run_failure()
+    )
+    told = alone.get_run_by_id(result.run_id).tags[FAILURE]
+    assert told == "step: ValueError: no such thing; see the run's events, mend it, then run it again"
+
+
+def test_a_run_that_was_ended_from_outside_says_why(alone):
+    from bikes_assets.adapters.attempts import what_failed
+
+    gone = tagged(alone, {WORKER: GONE})
+    end_abandoned(alone)
+    assert what_failed(alone, gone) == (
+        "before its first step: its process is gone (pid 4194303); run again what it has not made"
+    )

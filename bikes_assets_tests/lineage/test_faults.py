@@ -1,0 +1,165 @@
+"""Passing and final faults, as the libraries raise them."""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from bikes_assets.lineage.errors import CheckFailed, ConflictError, DataError, FencedError, SchemaError, StoreError
+from bikes_assets.lineage.faults import passes, store_fault
+from bikes_assets_tests.fire.servers import failing, free_port
+
+ROWS = pa.table({"partition": ["a"] * 50_000, "x": list(range(50_000))})
+
+
+def raised(call: Callable[[], Any]) -> Exception:
+    try:
+        call()
+    except Exception as error:  # noqa: BLE001 - whatever a library raises
+        return error
+    raise AssertionError("nothing was raised")
+
+
+def wrapped(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (ConflictError("another run was first"), True),
+        (TimeoutError("timed out"), True),
+        (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), True),
+        (OSError(errno.EAGAIN, "Resource temporarily unavailable"), True),
+        (OSError("Generic S3 error: Server returned non-2xx status code: 503 Service Unavailable: SlowDown"), True),
+        (wrapped(DataError("https://x/y.csv", found="nothing", expected="rows"), TimeoutError("timed out")), True),
+        (DataError("y.csv", found="text", expected="a number"), False),
+        (SchemaError("503 is of another type: timed out"), False),
+        (CheckFailed("c", "a[2012-01]@1", found="timeout", expected="none"), False),
+        (FencedError("its run has ended"), False),
+        (wrapped(FencedError("a later run was first"), ConflictError("another run was first")), False),
+        (OSError(errno.ENOSPC, "No space left on device"), False),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), False),
+        (OSError(errno.EROFS, "Read-only file system"), False),
+        (PermissionError(errno.EACCES, "Permission denied"), False),
+        (wrapped(ConnectionResetError("reset"), OSError(errno.ENOSPC, "No space left on device")), False),
+        (TypeError("timed out"), False),
+        (KeyError("database is locked"), False),
+        (ValueError("status code 503"), False),
+        (MemoryError(), False),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else None,
+)  # fmt: skip
+def test_what_passes_and_what_is_final(error: Exception, expected: bool) -> None:
+    assert passes(error) is expected
+
+
+def test_a_database_that_another_process_holds_passes(tmp_path: Path) -> None:
+    file = tmp_path / "x.db"
+    with closing(sqlite3.connect(file)) as holder, closing(sqlite3.connect(file, timeout=0)) as other:
+        holder.execute("create table t (x)")
+        holder.commit()
+        holder.execute("begin immediate")
+        error = raised(lambda: other.execute("insert into t values (1)"))
+    assert str(error) == "database is locked"
+    assert passes(error)
+    assert store_fault(error, "/x") is None
+
+
+def test_a_remote_store_that_answers_503_passes_and_one_that_answers_404_does_not() -> None:
+    import fsspec
+
+    for status, expected in ((503, True), (404, False)):
+        with failing(status) as server:
+            assert passes(raised(lambda: fsspec.open(f"{server.url}/x.csv").open().read())) is expected
+
+
+def test_a_server_that_is_not_there_passes() -> None:
+    import urllib.request
+
+    assert passes(raised(lambda: urllib.request.urlopen(f"http://127.0.0.1:{free_port()}/")))
+
+
+# --- stores that cannot be written
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """Yield a file system of 300 kB; skipped where this user may not mount one."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", folder], capture_output=True).returncode:
+        pytest.skip("this user may mount nothing")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def delta(folder: Path) -> None:
+    from deltalake import write_deltalake
+
+    write_deltalake(f"{folder}/table", ROWS, partition_by=["partition"])
+
+
+def create(folder: Path) -> None:
+    from deltalake import DeltaTable
+
+    DeltaTable.create(f"{folder}/other", ROWS.schema)
+
+
+def file_system(folder: Path) -> None:
+    import fsspec
+
+    fsspec.filesystem("file").pipe_file(f"{folder}/file", b"0" * 400_000)
+
+
+def sqlite(folder: Path) -> None:
+    with closing(sqlite3.connect(folder / "x.db")) as database:
+        database.execute("create table t (x)")
+        database.execute("insert into t values (zeroblob(400000))")
+        database.commit()
+
+
+def lock(folder: Path) -> None:
+    from filelock import FileLock
+
+    with FileLock(folder / ".lock"):
+        pass
+
+
+@pytest.mark.parametrize("write", [delta, create, file_system, sqlite])
+def test_a_full_disk_is_told_with_its_folder(small: Path, write: Callable[[Path], None]) -> None:
+    with closing(sqlite3.connect(small / "x.db")) as database:
+        database.execute("create table s (x)")
+    (small / "fill").write_bytes(b"0" * 280_000)
+    if write is create:
+        with pytest.raises(OSError, match="No space"):
+            (small / "more").write_bytes(b"0" * 300_000)
+    error = raised(lambda: write(small))
+    assert not passes(error)
+    assert str(store_fault(error, str(small))) == f"{small}: no space is left there; free some, then run again"
+
+
+@pytest.mark.parametrize("write", [delta, create, file_system, sqlite, lock])
+def test_a_read_only_store_is_told_with_its_folder(small: Path, write: Callable[[Path], None]) -> None:
+    with closing(sqlite3.connect(small / "x.db")) as database:
+        database.execute("create table s (x)")
+    subprocess.run(["mount", "-o", "remount,ro", small], check=True)
+    error = raised(lambda: write(small))
+    assert not passes(error)
+    told = store_fault(error, str(small))
+    assert isinstance(told, StoreError)
+    assert str(told) == f"{small}: it is read-only; make it writable, then run again"
+
+
+def test_another_error_is_of_no_store() -> None:
+    assert store_fault(ValueError("no such column"), "/x") is None
+    assert store_fault(FileNotFoundError(errno.ENOENT, "No such file or directory"), "/x") is None
