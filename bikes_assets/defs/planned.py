@@ -15,6 +15,8 @@ from bikes_assets.settings import settings
 WHY = "bikes_assets/why"
 """Tag of a Dagster run: why it was begun."""
 
+_AGAIN_SECONDS = 86_400
+
 
 def remembered(graph: Any) -> Plan:
     """Return the plan of the asset graph that this process loaded, after remembering it for those who ask without Dagster."""
@@ -28,19 +30,18 @@ def remembered(graph: Any) -> Plan:
     return plan
 
 
-def due(graph: Any, *, makes: Collection[str], source: Observed | None = None, again: bool = False) -> list[NextRun]:
-    """Return the runs that Dagster's daemon is to begin now.
+def due(graph: Any, *, makes: Collection[str], source: Observed | None = None) -> list[NextRun]:
+    """Return the runs that Dagster's daemon is to begin now; what failed is tried again a day later, or when something changes.
 
     Args:
         graph: the asset graph.
         makes: assets that they may make.
         source: what the source holds; by default what it held when it was last read.
-        again: whether what failed is tried again, though nothing has changed since.
     """
     plan, found = remembered(graph), present.now(source)
-    statuses = judge(plan, found)
-    failed = {key for key, status in statuses.items() if status.state == "failed"} if again else ()
-    return list(next_runs(plan, statuses, targets=set(statuses), present=found, retried=failed, makes=makes))
+    statuses, yesterday = judge(plan, found), time.time() - _AGAIN_SECONDS
+    retried = {key for key, ended in found.ended.items() if ended.time < yesterday}
+    return list(next_runs(plan, statuses, targets=set(statuses), present=found, retried=retried, makes=makes))
 
 
 def outdated() -> str:

@@ -2,7 +2,7 @@
 
 Who owns what: of a file, a folder or a URL that has a fingerprint, the sensor `source_changes` makes the months that are new
 or changed, while it is on. The schedule `finished_months` makes them where it is off or the source has no fingerprint (a
-database), once they are finished; and it tries what failed, of any asset, once more. `automation` makes what lies downstream.
+database), once they are finished. `automation` makes what lies downstream.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,6 @@ import dagster as dg
 from bikes_assets import present
 from bikes_assets.adapters import metadata
 from bikes_assets.adapters.observed import Observed
-from bikes_assets.defs.automation import AUTOMATED
 from bikes_assets.defs.planned import WHY, due, outdated
 from bikes_assets.lineage.errors import DataError
 from bikes_assets.lineage.graph import Version
@@ -21,7 +20,6 @@ from bikes_assets.lineage.staleness import NextRun
 from bikes_assets.settings import settings
 
 RENTALS = "hourly_rentals"
-_TARGET = dg.AssetSelection.assets(RENTALS, *AUTOMATED)
 
 
 @dg.sensor(
@@ -49,12 +47,12 @@ def source_changes(context: dg.SensorEvaluationContext) -> Iterator[dg.RunReques
 
 @dg.schedule(
     cron_schedule=settings().schedule,
-    target=_TARGET,
+    target=dg.AssetSelection.assets(RENTALS),
     execution_timezone="UTC",
     default_status=dg.DefaultScheduleStatus.RUNNING if settings().triggers else dg.DefaultScheduleStatus.STOPPED,
 )
 def finished_months(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
-    """Make each finished month that is new or changed, where the sensor does not; and try once more what failed."""
+    """Make each month of hourly_rentals that is finished and new or changed in the source, where the sensor does not."""
     try:
         if reason := outdated():
             yield dg.SkipReason(reason)
@@ -63,12 +61,11 @@ def finished_months(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunReq
     except DataError as error:
         yield dg.SkipReason(str(error))
         return
-    graph = _graph(context)
-    runs = due(graph, makes=[RENTALS], source=source, again=True)
     if present.source_reader().fingerprint() and _is_on(context.instance, source_changes.name):
-        runs = [run for run in runs if run.why.partition(": ")[2].startswith("failed")]
+        yield dg.SkipReason(f"The sensor {source_changes.name} makes what is new or changed.")
+        return
+    runs = due(_graph(context), makes=[RENTALS], source=source)
     runs = [run for run in runs if _is_finished(str(run.partition), source)]
-    runs += [run for run in due(graph, makes=AUTOMATED, again=True) if "failed" in run.why]
     _observe(context.instance, source, runs)
     yield from map(_request, runs)
 
@@ -85,7 +82,7 @@ def _request(run: NextRun) -> dg.RunRequest:
 
 def _observe(instance: dg.DagsterInstance, source: Observed, runs: list[NextRun]) -> None:
     """Tell Dagster what the source holds of the months that are made from it."""
-    for month in (str(run.partition) for run in runs if RENTALS in run.assets):
+    for month in (str(run.partition) for run in runs):
         if month in source.digests:
             found = Version("rental_records", month, source.origin.version, source.digests[month])
             metadata.observe(instance, found, source.origin, source.rows[month])
