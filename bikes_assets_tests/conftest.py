@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-pytest_plugins = ["bikes_assets_tests.elsewhere.fixtures"]
+from bikes_assets_tests.elsewhere.fixtures import postgres_server, s3, s3_environment  # noqa: F401
 
 # Settings are read when definitions are loaded, so they are set before anything is imported.
 WORK = Path(tempfile.mkdtemp(prefix="bikes-tests-"))

@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from bikes_assets.adapters.storage import create_file, delta_options, is_remote, read_files
+from bikes_assets.adapters.files import create_file, delta_options, is_remote, read_files
 from bikes_assets.lineage.digest import table_digest
 from bikes_assets.lineage.errors import ConflictError, DigestError, LineageError
 from bikes_assets.lineage.faults import store_fault

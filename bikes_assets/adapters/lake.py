@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bikes_assets.adapters.delta import LakeTable
+from bikes_assets.adapters.files import filesystem_of, write_file
 from bikes_assets.adapters.readers import Raw, Reader
-from bikes_assets.adapters.storage import filesystem_of, write_file
 from bikes_assets.lineage.code import code_version_of, reached_code
 from bikes_assets.lineage.digest import file_digest, table_digest
 from bikes_assets.lineage.errors import DigestError

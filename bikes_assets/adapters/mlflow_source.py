@@ -9,7 +9,7 @@ from dataclasses import asdict
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from bikes_assets.adapters.storage import filesystem_of
+from bikes_assets.adapters.files import filesystem_of
 from bikes_assets.lineage.digest import file_digest, table_digest
 from bikes_assets.lineage.errors import DigestError, SchemaError, SettingsError
 from bikes_assets.lineage.graph import Origin

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote
 
+from bikes_assets.adapters.files import filesystem_of
 from bikes_assets.adapters.formats import (
     Limits,
     bounded,
@@ -32,7 +33,6 @@ from bikes_assets.adapters.formats import (
     to_arrow_backed,
     too_large,
 )
-from bikes_assets.adapters.storage import filesystem_of
 from bikes_assets.lineage.digest import file_digest
 from bikes_assets.lineage.errors import DataError, LineageError, SettingsError
 from bikes_assets.lineage.graph import Origin

@@ -11,7 +11,7 @@ from bikes_assets.adapters.delta import LakeTable
 from bikes_assets.lineage.errors import ConflictError, SettingsError
 from bikes_assets_tests.adapters import test_delta as in_a_folder
 from bikes_assets_tests.adapters.test_delta import ORDERS, SPAWN, Barrier, Queue, lake_table, read, rows, write
-from bikes_assets_tests.elsewhere.s3_server import CARELESS
+from bikes_assets_tests.elsewhere.servers import CARELESS
 
 WRITES = 5
 

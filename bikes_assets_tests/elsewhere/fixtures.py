@@ -8,8 +8,12 @@ from typing import Any
 
 import pytest
 
-from bikes_assets_tests.elsewhere.s3_server import CARELESS
-from bikes_assets_tests.elsewhere.servers import create_database, postgres_cluster, postgres_programs, s3_store
+from bikes_assets_tests.elsewhere.servers import (
+    CARELESS,
+    postgres_cluster,
+    postgres_programs,
+    s3_store,
+)
 
 
 @pytest.fixture(scope="session")
@@ -41,9 +45,3 @@ def postgres_server() -> Iterator[str]:
         pytest.skip("PostgreSQL is not installed (Debian: postgresql)")
     with postgres_cluster(programs) as url:
         yield url
-
-
-@pytest.fixture
-def postgres(postgres_server: str) -> str:
-    """Return the URL of an empty PostgreSQL database."""
-    return create_database(postgres_server, uuid.uuid4().hex)

@@ -9,8 +9,7 @@ from typing import Any
 from moto.server import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
-CARELESS = "careless"
-"""A bucket that takes no notice of If-None-Match, as some stores do."""
+from bikes_assets_tests.elsewhere.servers import CARELESS
 
 
 class Store:

@@ -16,6 +16,8 @@ from urllib.parse import quote
 
 from bikes_assets_tests.fire.servers import free_port
 
+CARELESS = "careless"
+"""A bucket that takes no notice of If-None-Match, as some stores do."""
 PASSWORD = "p@ss/w:rd%1 #?"
 """A password of characters that a URL has to quote."""
 _ROOT = Path(__file__).parents[2]

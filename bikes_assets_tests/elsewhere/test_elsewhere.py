@@ -26,7 +26,9 @@ def surroundings(place: str, request: Any) -> dict[str, str]:
     if "s3" in place:
         found |= request.getfixturevalue("s3_environment") | {"BIKES_LAKE": f"s3://bikes/{place.replace(' ', '-')}"}
     if "postgres" in place:
-        found["BIKES_DAGSTER_STORAGE"] = create_database(request.getfixturevalue("postgres_server"), place)
+        found["BIKES_DAGSTER_STORAGE"] = create_database(
+            request.getfixturevalue("postgres_server"), f"dagster_{place.replace(' ', '_')}"
+        )
     return found
 
 
@@ -148,4 +150,4 @@ def test_the_tests_of_a_history_pass_elsewhere(place, request, tmp_path):
     )
 
     assert done.returncode == 0, done.stdout[-3000:]
-    assert "24 passed" in done.stdout.splitlines()[-1]
+    assert "skipped" not in done.stdout.splitlines()[-1]

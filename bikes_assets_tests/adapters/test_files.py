@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from bikes_assets.adapters.files import create_file, delta_options, filesystem_of, is_remote, read_files, write_file
 from bikes_assets.adapters.lake import Lake
 from bikes_assets.adapters.readers import reader_for
-from bikes_assets.adapters.storage import create_file, delta_options, filesystem_of, is_remote, read_files, write_file
 from bikes_assets.lineage.errors import DataError, DigestError
 
 SPAWN = multiprocessing.get_context("spawn")
