@@ -4,7 +4,7 @@ import dagster as dg
 
 from bikes_assets.adapters.attempts import what_failed
 
-FAILURE = "bikes/failure"
+FAILURE = "bikes_assets/failure"
 """Tag of a Dagster run: what failed, why, and what to do."""
 
 
