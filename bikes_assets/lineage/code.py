@@ -27,6 +27,7 @@ class _Module:
     imports: dict[str, list[str]]
 
 
+@cache
 def code_version(module: str, name: str) -> str:
     """Return the code version of the function or class `name` in `module`: 32 hexadecimal digits.
 
