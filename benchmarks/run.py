@@ -13,9 +13,8 @@ COMPARE = """
 import sys
 import pandas as pd
 from bikes_assets import load
-months = "2011-03..2012-12"
-for name, asset in (("demand_features", "demand_features[2011-01..2012-12]"), ("prediction_quality", f"prediction_quality[{months}]")):
-    ours, bare = load(asset), pd.read_parquet(f"{sys.argv[1]}/{name}.parquet")
+for name, months in (("demand_features", "2011-01..2012-12"), ("prediction_quality", "2011-03..2012-12")):
+    ours, bare = load(f"{name}[{months}]"), pd.read_parquet(f"{sys.argv[1]}/{name}.parquet")
     assert (ours["ts"].to_numpy() == bare["ts"].to_numpy()).all(), name
     for column in set(ours) & set(bare) - {"ts"}:
         pair = [frame[column].astype("Float64") for frame in (ours, bare)]
