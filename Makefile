@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --requir
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test ui soak lock clean
+.PHONY: help setup run test ui soak bench lock clean
 
 help:  ## show the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -28,6 +28,9 @@ test: $(VENV)/.dev  ## lint, types, import contracts and all tests
 
 soak: $(VENV)/.dev  ## run the long campaigns whole and write a dated report under docs/; ONLY=path for some of them
 	@BIKES_SOAK=1 $(BIN)/python -m pytest -m soak $(ONLY)
+
+bench: $(VENV)/.dev  ## run the benchmarks and write docs/benchmarks.md; ONLY="load run" for some of them
+	@$(BIN)/python benchmarks $(ONLY)
 
 lock:  ## resolve the dependencies anew; needs uv
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-strip-extras --no-annotate --no-header \

@@ -82,7 +82,7 @@ def lineage_asset(
             asset = context.asset_key.to_user_string()
             subject = Subject(asset, context.partition_key, outcome.value, outcome.metrics, inputs)
             found = judge(checks, subject)
-            results = [_result(check, verdict) for check, verdict in found]
+            results = [_result(context.asset_key, check, verdict) for check, verdict in found]
             if stopped := failure(found, subject):
                 yield from results
                 raise stopped
@@ -162,13 +162,14 @@ def _check_specs(asset: str, checks: Sequence[Check], partitions: dg.PartitionsD
         ]
 
 
-def _result(check: Check, verdict: Verdict) -> dg.AssetCheckResult:
+def _result(asset: dg.AssetKey, check: Check, verdict: Verdict) -> dg.AssetCheckResult:
     """Return what Dagster shows of a verdict; a failure that stops nothing is a warning."""
     only_warns = not check.blocking or (not verdict.passed and not stops(check, verdict))
     figures = {name: dg.MetadataValue.float(float(value)) for name, value in verdict.figures.items()}
     waived = {"waived": verdict.waived} if verdict.waived else {}
     return dg.AssetCheckResult(
         passed=bool(verdict.passed),  # NumPy's are none to Dagster
+        asset_key=asset,  # without it Dagster looks for the materialization once more to find out
         check_name=check.name,
         severity=dg.AssetCheckSeverity.WARN if only_warns else dg.AssetCheckSeverity.ERROR,
         description=verdict.found,

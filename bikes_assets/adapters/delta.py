@@ -58,6 +58,27 @@ class Commit:
     time: float = 0.0
 
 
+class Memory:
+    """Partitions that were read and checked, the latest ones that fit: what a commit published never changes."""
+
+    def __init__(self, most_bytes: int = 2**28) -> None:
+        self._most, self.bytes = most_bytes, 0
+        self._parts: dict[tuple[str, int, str], tuple[Version, pa.Table]] = {}
+
+    def get(self, uri: str, commit: Commit) -> tuple[Version, pa.Table] | None:
+        """Return what a commit to a table published, None when it was not read lately."""
+        return self._parts.get((uri, commit.version, commit.content))
+
+    def put(self, uri: str, commit: Commit, part: tuple[Version, pa.Table]) -> None:
+        """Keep what a commit published as the latest, and forget the oldest that no longer fit."""
+        key = (uri, commit.version, commit.content)
+        self.bytes += part[1].nbytes if self._parts.pop(key, None) is None else 0
+        self._parts[key] = part
+        while self.bytes > self._most:
+            _, rows = self._parts.pop(next(iter(self._parts)))
+            self.bytes -= rows.nbytes
+
+
 @dataclass(frozen=True, slots=True)
 class LakeTable:
     """A table of the lake.
@@ -104,10 +125,18 @@ class LakeTable:
         """
         return self._read(self._open(version), partitions)
 
-    def read_present(self, partitions: Iterable[str]) -> tuple[int, dict[str, tuple[Version, pa.Table]]]:
-        """Return the present table version, and what `read` returns of it."""
+    def read_present(
+        self, partitions: Iterable[str], memory: Memory
+    ) -> tuple[int, dict[str, tuple[Version, pa.Table]]]:
+        """Return the present table version, and what `read` returns of it; what is in `memory` is not read again."""
         table = self._open()
-        return table.version(), self._read(table, partitions)
+        published = self._published(table)
+        wanted = {key: published[key] for key in partitions if key in published}
+        known = {key: part for key, commit in wanted.items() if (part := memory.get(self.uri, commit))}
+        parts = {**known, **self._read(table, [key for key in wanted if key not in known])}
+        for key, commit in wanted.items():
+            memory.put(self.uri, commit, parts[key])
+        return table.version(), {key: parts[key] for key in wanted}
 
     def _read(self, table: DeltaTable, partitions: Iterable[str]) -> dict[str, tuple[Version, pa.Table]]:
         import pyarrow as pa

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import dagster as dg
 
 from bikes_assets.adapters import metadata
+from bikes_assets.adapters.delta import Memory
 from bikes_assets.adapters.environment import environment
 from bikes_assets.adapters.lake import MODEL_ROWS, DeltaReader, Lake, ModelFormat, digest_together, to_pandas
 from bikes_assets.adapters.mlflow_models import log_copy, set_aliases
@@ -32,7 +33,6 @@ from bikes_assets.lineage.schema import Schema
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
-    from matplotlib.figure import Figure
 
     from bikes_assets.adapters.tracking import Tracking
 
@@ -62,7 +62,7 @@ class Outcome:
     series: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
     params: Mapping[str, Any] = field(default_factory=dict)
     checks: Mapping[str, bool] = field(default_factory=dict)
-    figures: Mapping[str, Figure] = field(default_factory=dict)
+    figures: Mapping[str, metadata.Drawing] = field(default_factory=dict)
     example: Any = None
 
 
@@ -102,6 +102,7 @@ class LakeIOManager(dg.IOManager):
 
     def __init__(self, lake: Lake) -> None:
         self.lake = lake
+        self._memory = Memory()
 
     def load_input(self, context: dg.InputContext) -> Any:
         """Load the mapped partitions of an upstream asset, all as of one table version.
@@ -116,7 +117,7 @@ class LakeIOManager(dg.IOManager):
         step = _running_step(context, self.lake)
         asset, partitions = context.asset_key.to_user_string(), list(context.asset_partition_keys)
         table = self.lake.table(asset)
-        version, parts = table.read_present(partitions)
+        version, parts = table.read_present(partitions, self._memory)
         step.reads[asset] = _Read(DeltaReader(table, version, partitions), table.schema, parts)
         return self.value(step, partitions, step.reads[asset])
 

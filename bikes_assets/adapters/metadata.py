@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import base64
-import io
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import dagster as dg
 
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     import pyarrow as pa
-    from matplotlib.figure import Figure
 
     from bikes_assets.lineage.schema import Schema
 
@@ -28,6 +26,14 @@ RECORD = "lineage"
 """Metadata key of a materialization's record (see `lineage.graph.Record`)."""
 
 _PREVIEW_ROWS = 5
+
+
+class Drawing(Protocol):
+    """A plot."""
+
+    def svg(self) -> str:
+        """Return it as SVG."""
+        ...
 
 
 def table_schema(schema: Schema) -> dg.TableSchema:
@@ -76,7 +82,7 @@ def of_materialization(rows: pa.Table, record: dict[str, Any], definition: Mappi
     return values
 
 
-def of_outcome(metrics: Mapping[str, float], figures: Mapping[str, Figure]) -> dict[str, Any]:
+def of_outcome(metrics: Mapping[str, float], figures: Mapping[str, Drawing]) -> dict[str, Any]:
     """Return metrics as numbers and plots as images."""
     numbers = {name: dg.MetadataValue.float(float(value)) for name, value in metrics.items()}
     return numbers | {title: dg.MetadataValue.md(_image(title, figure)) for title, figure in figures.items()}
@@ -148,7 +154,5 @@ def _markdown(rows: pa.Table) -> str:
     return "\n".join(lines)
 
 
-def _image(title: str, figure: Figure) -> str:
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=70)
-    return f"![{title}](data:image/png;base64,{base64.b64encode(content.getvalue()).decode()})"
+def _image(title: str, figure: Drawing) -> str:
+    return f"![{title}](data:image/svg+xml;base64,{base64.b64encode(figure.svg().encode()).decode()})"

@@ -6,6 +6,7 @@ import difflib
 import importlib
 import math
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from bikes_assets.demand.evaluation import scores
@@ -177,9 +178,7 @@ class Model:
 
     def estimate(self, values: pd.DataFrame) -> np.ndarray:
         """Return what the estimator says of the input columns, with the threads that it was fitted with."""
-        from threadpoolctl import threadpool_limits
-
-        with threadpool_limits(limits=self.config.get("threads", 1)):
+        with _threads().limit(limits=self.config.get("threads", 1)):
             return self.estimator.predict(values)
 
 
@@ -295,14 +294,21 @@ def fit_estimator(model: Model, training: pd.DataFrame) -> Model:
     Raises:
         ModelError: the estimator refuses the rows.
     """
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(limits=model.config.get("threads", 1)):
+    with _threads().limit(limits=model.config.get("threads", 1)):
         try:
             model.estimator.fit(inputs(training, model.features), training[TARGET].astype("float64"))
         except ValueError as error:
             raise ModelError(f"{model.name} cannot be fitted: {error}") from error
     return model
+
+
+@cache
+def _threads() -> Any:
+    """Return the control over the thread pools of numerical libraries; finding them takes milliseconds."""
+    importlib.import_module("sklearn.ensemble")  # loads those that estimators use
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def _fitted(model: Model, training: pd.DataFrame, validation: pd.DataFrame) -> Model:
@@ -383,12 +389,14 @@ def _from_card(values: dict[str, Any], estimator: Any, origin: str) -> Model:
 def permutation_importance(model: Model, features: pd.DataFrame) -> dict[str, float]:
     """Return how much the RMSE on the validation month grows when a feature is shuffled once, rentals/hour, by feature."""
     import numpy as np
+    import pandas as pd
 
     validation = features[features["ts"].dt.strftime("%Y-%m") == model.validation_month]
     known = inputs(validation, model.features)  # predicted as the metrics are: a negative estimate counts as zero
     order = np.random.default_rng(0).permutation(len(known))
-    growth: dict[str, float] = {}
-    for name in model.features:
-        shuffled = known.assign(**{name: known[name].to_numpy()[order]})
-        growth[name] = scores(validation[TARGET], model.predict(shuffled))["rmse"] - model.metrics["rmse"]
-    return growth
+    shuffled = pd.concat([known.assign(**{name: known[name].to_numpy()[order]}) for name in model.features])
+    said = model.predict(shuffled).reshape(len(model.features), -1)  # together: each prediction has a cost of its own
+    return {
+        name: scores(validation[TARGET], part)["rmse"] - model.metrics["rmse"]
+        for name, part in zip(model.features, said, strict=True)
+    }

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from math import log10
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from bikes_assets.demand.drift import LARGE_PSI, SMALL_PSI
 from bikes_assets.demand.evaluation import quality_series
+from bikes_assets.demand.svg import Bars, Line, Plot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import pandas as pd
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
     from bikes_assets.demand.champion import Choice
     from bikes_assets.demand.drift import MonthDrift
@@ -21,18 +20,17 @@ if TYPE_CHECKING:
 
 _BLUE, _GREY, _RED = "#2f6fab", "#b8bec6", "#c0392b"
 _WEATHER = {1: "clear", 2: "mist or clouds", 3: "light rain or snow", 4: "heavy rain"}
+_TALL, _NAMES = 260, 150
 
 
-def demand_over_time(rentals: pd.DataFrame) -> Figure:
+def demand_over_time(rentals: pd.DataFrame) -> Plot:
     """Plot rentals by hour; absent hours are gaps."""
-    figure, axes = _canvas("rentals/hour")
-    _dates(axes)
     hourly = rentals.set_index("ts")["cnt"].astype("float64").resample("h").asfreq() if len(rentals) else rentals["cnt"]
-    axes.plot(hourly.index, hourly.to_numpy(), color=_BLUE, linewidth=0.8)
-    return figure
+    known = hourly.index.to_series()
+    return Plot([Line(_hours(known), hourly.tolist(), _BLUE, width=0.8)], ticks=_days(known), beside="rentals/hour")
 
 
-def of_quality(errors: pd.DataFrame, drifted: MonthDrift) -> Mapping[str, Figure]:
+def of_quality(errors: pd.DataFrame, drifted: MonthDrift) -> Mapping[str, Plot]:
     """Return the plots of PREDICTION_QUALITY and of the month's drift, by title."""
     return {
         "predicted and actual": predicted_and_actual(errors),
@@ -42,101 +40,120 @@ def of_quality(errors: pd.DataFrame, drifted: MonthDrift) -> Mapping[str, Figure
     }
 
 
-def predicted_and_actual(errors: pd.DataFrame) -> Figure:
+def predicted_and_actual(errors: pd.DataFrame) -> Plot:
     """Plot predicted over actual rentals by hour."""
-    figure, axes = _canvas("rentals/hour")
-    _dates(axes)
-    axes.plot(errors["ts"], errors["actual"].astype("float64"), color=_GREY, linewidth=1.2, label="actual")
-    axes.plot(errors["ts"], errors["prediction"], color=_BLUE, linewidth=0.8, label="predicted")
-    axes.legend(frameon=False, ncols=2)
-    return figure
+    hours = _hours(errors["ts"])
+    return Plot(
+        [
+            Line(hours, errors["actual"].astype("float64").tolist(), _GREY, "actual", 1.2),
+            Line(hours, errors["prediction"].tolist(), _BLUE, "predicted", 0.8),
+        ],
+        ticks=_days(errors["ts"]),
+        beside="rentals/hour",
+    )
 
 
-def error_by_hour(errors: pd.DataFrame) -> Figure:
+def error_by_hour(errors: pd.DataFrame) -> Plot:
     """Plot RMSE by hour of the day, of predictions and of their baseline."""
-    figure, axes = _canvas("RMSE, rentals/hour")
     series = quality_series(errors)
-    for key, color, label in (("baseline_rmse_by_hour", _GREY, "baseline"), ("rmse_by_hour", _BLUE, "predicted")):
-        axes.plot(list(series[key]), list(series[key].values()), color=color, marker="o", markersize=3, label=label)
-    axes.set_xlabel("hour of the day")
-    axes.set_xticks(range(0, 24, 3))
-    axes.set_ylim(bottom=0)
-    axes.legend(frameon=False, ncols=2)
-    return figure
+    return Plot(
+        [
+            Line(list(series[key]), list(series[key].values()), color, label, dots=True)
+            for key, color, label in (
+                ("baseline_rmse_by_hour", _GREY, "baseline"),
+                ("rmse_by_hour", _BLUE, "predicted"),
+            )
+        ],
+        ticks=[(hour, str(hour)) for hour in range(0, 24, 3)],
+        under="hour of the day",
+        beside="RMSE, rentals/hour",
+    )
 
 
-def error_by_weather(errors: pd.DataFrame) -> Figure:
+def error_by_weather(errors: pd.DataFrame) -> Plot:
     """Plot RMSE by kind of weather, of predictions and of their baseline, with the number of hours of each kind."""
-    figure, axes = _canvas("RMSE, rentals/hour")
     series, hours = quality_series(errors), errors["weather_kind"].value_counts()
     kinds = list(series["rmse_by_weather"])
-    for key, color, label, shift in (
-        ("baseline_rmse_by_weather", _GREY, "baseline", -0.2),
-        ("rmse_by_weather", _BLUE, "predicted", 0.2),
-    ):
-        axes.bar(
-            [kind + shift for kind in kinds], [series[key][kind] for kind in kinds], 0.38, color=color, label=label
+    bars = [
+        Bars([kind + shift for kind in kinds], list(series[key].values()), [color] * len(kinds), label, 0.38)
+        for key, color, label, shift in (
+            ("baseline_rmse_by_weather", _GREY, "baseline", -0.2),
+            ("rmse_by_weather", _BLUE, "predicted", 0.2),
         )
-    axes.set_xticks(kinds, [f"{_WEATHER[kind]}\n{hours[kind]:,} hours" for kind in kinds])
-    axes.legend(frameon=False, ncols=2)
-    return figure
+    ]
+    names = [(kind, f"{_WEATHER[kind]}\n{hours[kind]:,} hours") for kind in kinds]
+    return Plot(bars=bars, ticks=names, beside="RMSE, rentals/hour")
 
 
-def drift(found: MonthDrift) -> Figure:
+def drift(found: MonthDrift) -> Plot:
     """Plot the population stability index of each drift on a logarithmic axis: red stands out, grey is not judged."""
     names = list(found.drifts)[::-1]
-    figure, axes = _canvas("", height=3.6, left=0.22)
-    colors = [_RED if name in found.standing_out else _BLUE if name in found.judged else _GREY for name in names]
-    # bars of logarithms on a linear axis: Matplotlib's logarithmic one takes three times as long
-    axes.barh(names, [log10(max(found.drifts[name].psi, 0.001) / 0.001) for name in names], color=colors)
-    for limit, label in ((SMALL_PSI, "small"), (LARGE_PSI, "large")):
-        axes.axvline(log10(limit / 0.001), color=_GREY, linewidth=1)
-        axes.text(log10(limit / 0.001), len(names) - 0.4, f" {label}", color="#666", va="bottom", fontsize=8)
-    axes.set_xticks(range(5), ["0.001", "0.01", "0.1", "1", "10"])
-    axes.set_xlim(0, 4)
-    axes.set_xlabel("population stability index (red: stands out; grey: not judged)")
-    return figure
-
-
-def candidates(choice: Choice) -> Figure:
-    """Plot the error of each candidate on the month that none was fitted on; the champion is blue."""
-    figure, axes = _canvas("", height=2.4, left=0.3)
-    names = list(choice.rmse)
-    axes.barh(
-        names, list(choice.rmse.values()), color=[_BLUE if name == choice.model.origin else _GREY for name in names]
+    return _ranking(
+        names,
+        [_decades(max(found.drifts[name].psi, 0.001)) for name in names],
+        [_RED if name in found.standing_out else _BLUE if name in found.judged else _GREY for name in names],
+        "population stability index (red: stands out; grey: not judged)",
+        scale=[(_decades(value), f"{value:g}") for value in (0.001, 0.01, 0.1, 1, 10)],
+        rules=[(_decades(SMALL_PSI), "small"), (_decades(LARGE_PSI), "large")],
     )
-    axes.set_xlabel("RMSE, rentals/hour")
-    return figure
 
 
-def importance(model: Model, features: pd.DataFrame, most: int = 15) -> Figure:
+def candidates(choice: Choice) -> Plot:
+    """Plot the error of each candidate on the month that none was fitted on; the champion is blue."""
+    names = list(choice.rmse)
+    colors = [_BLUE if name == choice.model.origin else _GREY for name in names]
+    return _ranking(names, list(choice.rmse.values()), colors, "RMSE, rentals/hour", height=170, left=210)
+
+
+def importance(model: Model, features: pd.DataFrame, most: int = 15) -> Plot:
     """Plot how much the error on the validation month grows when a feature's values are shuffled, largest first."""
     from bikes_assets.demand.model import permutation_importance
 
     values = permutation_importance(model, features)
     names = sorted(values, key=lambda name: values[name])[-most:]
-    figure, axes = _canvas("", height=3.6, left=0.22)
-    axes.barh(names, [values[name] for name in names], color=_BLUE)
-    axes.set_xlabel("growth of RMSE when shuffled, rentals/hour")
-    return figure
+    shown = [values[name] for name in names]
+    return _ranking(names, shown, [_BLUE] * len(names), "growth of RMSE when shuffled, rentals/hour")
 
 
-def _dates(axes: Axes) -> None:
-    """Label the horizontal axis with days, and the first of a month with its name."""
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+def _ranking(
+    names: list[str],
+    values: list[float],
+    colors: list[str],
+    under: str,
+    *,
+    height: int = _TALL,
+    left: int = _NAMES,
+    scale: list[tuple[float, str]] | None = None,
+    rules: list[tuple[float, str]] | None = None,
+) -> Plot:
+    """Return a bar for each name, the last on top."""
+    at = list(range(len(names)))
+    return Plot(
+        bars=[Bars(at, values, colors)],
+        ticks=list(zip(at, names, strict=True)),
+        scale=scale or (),
+        rules=rules or (),
+        under=under,
+        flat=True,
+        height=height,
+        left=left,
+    )
 
-    locator: Any = AutoDateLocator()
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, show_offset=False))
+
+def _decades(value: float) -> float:
+    """Return how many powers of ten a value is above a thousandth."""
+    return log10(value / 0.001)
 
 
-def _canvas(label: str, height: float = 2.6, left: float = 0.08) -> tuple[Figure, Axes]:
-    """Return an empty plot; `left` is the share of its width that labels need. Fixed margins: fitting them takes longer."""
-    from matplotlib.figure import Figure
+def _hours(ts: pd.Series) -> list[float]:
+    """Return hours since the first one."""
+    return ((ts - ts.min()).dt.total_seconds() / 3600).tolist() if len(ts) else []
 
-    figure: Any = Figure(figsize=(9, height))
-    figure.subplots_adjust(left=left, right=0.98, top=0.95, bottom=0.5 / height)
-    axes = figure.subplots()
-    axes.set_ylabel(label)
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
+
+def _days(ts: pd.Series) -> list[tuple[float, str]]:
+    """Return every fourth day of a month as a tick, the first of a month by its name."""
+    if ts.empty:
+        return []
+    days = ts[(ts.dt.hour == 0) & (ts.dt.day % 4 == 1)]
+    names = (f"{day:%b %Y}" if day.day == 1 else str(day.day) for day in days)
+    return list(zip(((days - ts.min()).dt.total_seconds() / 3600).tolist(), names, strict=True))

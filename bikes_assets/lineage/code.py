@@ -28,6 +28,7 @@ class _Module:
     imports: dict[str, list[str]]
 
 
+@cache
 def code_version(module: str, name: str) -> str:
     """Return the code version of the function or class `name` in `module`: 32 hexadecimal digits.
 
@@ -58,13 +59,19 @@ def reached_code(module: str, name: str) -> dict[str, str]:
         place = waiting.pop()
         if ".".join(place) in reached:
             continue
-        found = _module(place[0]).definitions[place[1]]
-        if place == (module, name):
-            found = [_without_decorators(node) for node in found]
-        places, outside = _references(place[0], found, package)
-        reached[".".join(place)] = " ".join([_normal(found), *sorted(outside)])
+        places, reached[".".join(place)] = _definition(*place, package, decorated=place != (module, name))
         waiting.extend(places)
     return reached
+
+
+@cache
+def _definition(module: str, name: str, package: str, *, decorated: bool) -> tuple[list[_Place], str]:
+    """Return the definitions that one names, and its normalised syntax tree; most are reached from several assets."""
+    found = _module(module).definitions[name]
+    if not decorated:
+        found = [_without_decorators(node) for node in found]
+    places, outside = _references(module, found, package)
+    return places, " ".join([_normal(found), *sorted(outside)])
 
 
 @cache

@@ -22,7 +22,7 @@ import pytest
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaProtocolError
 
-from bikes_assets.adapters.delta import Commit, LakeTable
+from bikes_assets.adapters.delta import Commit, LakeTable, Memory
 from bikes_assets.lineage.digest import table_digest
 from bikes_assets.lineage.errors import ConflictError, DigestError, LineageError
 from bikes_assets.lineage.graph import Version
@@ -586,3 +586,39 @@ def test_a_table_created_with_nanoseconds_cannot_be_read_upstream(tmp_path: Path
     DeltaTable.create(uri, pa.schema([("at", pa.timestamp("ns"))]))
     with pytest.raises(DeltaProtocolError, match="timestampNanos"):
         DeltaTable(uri).to_pyarrow_table()
+
+
+def test_what_was_read_and_checked_is_not_read_again(tmp_path: Path) -> None:
+    # Given two partitions that were read, of which one is then published anew
+    table, memory = lake_table(tmp_path), Memory()
+    for partition in ("a", "b"):
+        write(table, partition, "first")
+    before, _ = table.read_present(["a", "b"], memory)
+    write(table, "b", "second")
+
+    # When every file of the first is gone
+    for file in (tmp_path / "orders" / "partition=a").iterdir():
+        file.unlink()
+    after, parts = table.read_present(["b", "a"], memory)
+
+    # Then it is still there, and the second is the new one
+    assert (before, after) == (2, 3)
+    assert {key: version.version for key, (version, _) in parts.items()} == {"b": 3, "a": 1}
+    assert parts["a"][1].equals(rows("first"))
+    assert parts["b"][1].equals(rows("second"))
+    with pytest.raises(DigestError, match=r"orders\[a\]: cannot be read at version 3"):
+        table.read(["a"])
+
+
+def test_memory_is_bounded_and_forgets_the_oldest(tmp_path: Path) -> None:
+    table = lake_table(tmp_path)
+    for partition in ("a", "b", "c"):
+        write(table, partition, "run")
+    size = rows("run").nbytes
+    memory = Memory(most_bytes=2 * size)
+
+    table.read_present(["a", "b", "c"], memory)
+
+    published = table.published()
+    assert [key for key, commit in published.items() if memory.get(table.uri, commit)] == ["b", "c"]
+    assert memory.bytes == 2 * size

@@ -1,0 +1,64 @@
+"""Dagster's SQLite storages with one SQLAlchemy engine each, for dagster.yaml to name.
+
+Dagster's own make an engine for every statement: each compiles its SQL anew, and closing the connection writes SQLite's
+log back into the file. What they override is not public; a test pins it.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from dagster._core.storage.event_log import ConsolidatedSqliteEventLogStorage
+from dagster._core.storage.runs import SqliteRunStorage
+from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import sqlalchemy
+    from dagster._serdes import ConfigurableClassData
+
+
+class _OneEngine:
+    _conn_string: str
+
+    @cached_property
+    def _engine(self) -> sqlalchemy.Engine:
+        import sqlalchemy
+
+        # the webserver's threads each hold a connection or two: none is to wait for another's
+        return sqlalchemy.create_engine(
+            self._conn_string, max_overflow=-1, connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS}
+        )
+
+    @contextmanager
+    def _begun(self) -> Iterator[sqlalchemy.Connection]:
+        with self._engine.begin() as connection:
+            yield connection
+
+    def dispose(self) -> None:
+        """Close the connections."""
+        super().dispose()  # pyright: ignore[reportAttributeAccessIssue] - of the storage that this is mixed into
+        self._engine.dispose()
+
+
+class EventLogStorage(_OneEngine, ConsolidatedSqliteEventLogStorage):
+    """Dagster's event log: one SQLite file for all runs."""
+
+    def _connect(self) -> Any:
+        return self._begun()
+
+
+class RunStorage(_OneEngine, SqliteRunStorage):
+    """Dagster's runs: one SQLite file."""
+
+    @classmethod
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> RunStorage:
+        """Return the storage of the runs under DAGSTER_HOME, where Dagster keeps them when it is told nothing."""
+        return cls.from_local(f"{config_value['base_dir']}/history", inst_data)
+
+    def connect(self) -> Any:
+        """Return a connection in a transaction, as a context."""
+        return self._begun()
