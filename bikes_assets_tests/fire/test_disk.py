@@ -20,6 +20,8 @@ ASSETS = KINDS[:-1]
 MONTH = MONTHS[-1]
 FULL, READ_ONLY = "no space is left there", "it is read-only"
 BLOCK = 4096
+MOST = 10
+"""Draws for each point, for some find room enough or come too late."""
 
 
 @pytest.fixture(params=STORES)
@@ -76,7 +78,9 @@ def check_and_mend(worked: History, sound: Reading, kind: str, where: object) ->
 @pytest.mark.soak
 def test_a_disk_that_is_full(worked: History, sound: Reading, store: Path) -> None:
     rng, hits, needed = random.Random(store.name), 0, dict[str, int]()
-    while hits < len(turns(20)):
+    for _ in range(MOST * len(turns(20))):
+        if hits == len(turns(20)):
+            break
         kind = ASSETS[hits % len(ASSETS)]
         # Given how much an undisturbed run writes, and a disk on which there is room for a part of it
         worked.renew()
@@ -101,6 +105,7 @@ def test_a_disk_that_is_full(worked: History, sound: Reading, store: Path) -> No
         # And once there is room again, the next run mends it
         check_and_mend(worked, sound, kind, where)
         hits += 1
+    assert hits == len(turns(20))
 
 
 @pytest.mark.soak
@@ -109,7 +114,9 @@ def test_a_disk_that_becomes_read_only(worked: History, sound: Reading, store: P
     start = time.monotonic()
     assert worked.start(ASSETS[0], MONTH).told()["success"]
     seconds = time.monotonic() - start
-    while hits < len(turns(20)):
+    for _ in range(MOST * len(turns(20))):
+        if hits == len(turns(20)):
+            break
         kind = ASSETS[hits % len(ASSETS)]
         worked.renew()
         # Given a worker on its way
@@ -130,3 +137,4 @@ def test_a_disk_that_becomes_read_only(worked: History, sound: Reading, store: P
         assert READ_ONLY in said, (where, said)
         check_and_mend(worked, sound, kind, where)
         hits += 1
+    assert hits == len(turns(20))
