@@ -13,15 +13,16 @@ AT_WORK = (dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.Dagster
 WORKER = "bikes_assets/worker"
 """Tag of a Dagster run: `process id@time` of what executes it, where Dagster's own events do not tell."""
 HOST = "bikes_assets/host"
-"""Tag of a Dagster run: the machine that executes it. Process ids mean something there alone."""
+"""Tag of a Dagster run: `start of its id@machine` that executes it. Process ids mean something there alone. With its id, for a
+run that is executed again inherits the tags of the first."""
 SILENCE = {"start": 600, "elsewhere": 6 * 3600}
 """Seconds without an event after which a run is given up: one that no process has begun, and one of another machine."""
 
 
 def mark_host(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
     """Note in a run's tags which machine executes it, where that may be another one than that of who asks later."""
-    if HOST not in run.tags and not _is_of_one_machine(instance):
-        instance.add_run_tags(run.run_id, {HOST: socket.gethostname()})
+    if not _is_of_one_machine(instance) and not _host(instance, run):
+        instance.add_run_tags(run.run_id, {HOST: f"{run.run_id[:8]}@{socket.gethostname()}"})
 
 
 def end_abandoned(instance: dg.DagsterInstance) -> list[str]:
@@ -32,7 +33,7 @@ def end_abandoned(instance: dg.DagsterInstance) -> list[str]:
     """
     done: list[str] = []
     for run in instance.get_runs(dg.RunsFilter(statuses=[*AT_WORK, dg.DagsterRunStatus.NOT_STARTED])):
-        if run.status == dg.DagsterRunStatus.NOT_STARTED and WORKER not in run.tags:
+        if run.status == dg.DagsterRunStatus.NOT_STARTED and (WORKER not in run.tags or run.parent_run_id):
             continue  # it waits for somebody to launch it
         why = _why_gone(instance, run)
         if not why:
@@ -87,19 +88,22 @@ def _why_gone(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
     if worker and host:
         where, limit = f"it is of machine {host} and has", SILENCE["elsewhere"]
     else:
-        where, limit = "no process has begun its work, and it has", SILENCE["start"]
+        where, limit = "no process says that it executes it, and it has", SILENCE["start"]
     silent = time.time() - _last_event(instance, run)
     return f"{where} told nothing for {silent / 60:.0f} minutes" if silent > limit else ""
 
 
 def _host(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
     """Return the machine that executes a run, "" where it is not known."""
-    return run.tags.get(HOST) or (socket.gethostname() if _is_of_one_machine(instance) else "")
+    if _is_of_one_machine(instance):
+        return socket.gethostname()
+    run_id, _, host = run.tags.get(HOST, "").partition("@")
+    return host if run_id == run.run_id[:8] else ""
 
 
 def _worker(instance: dg.DagsterInstance, run: dg.DagsterRun) -> tuple[int, float] | None:
     """Return the process that executes a run, and a time at which it did; None while it is not known."""
-    if WORKER in run.tags:
+    if WORKER in run.tags and not run.parent_run_id:  # else it is the parent's
         pid, _, at = run.tags[WORKER].partition("@")
         return int(pid), float(at)
     records = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT).records

@@ -16,7 +16,10 @@ from bikes_assets.lineage.errors import ConflictError, LineageError, StoreError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+_UNOPENED = -1
+"""What SQLite cannot open, for one reason or the other."""
 _ADVICE = {
+    _UNOPENED: "it is read-only, or closed to this user; make it writable, then run again",
     errno.ENOSPC: "no space is left there; free some, then run again",
     errno.EDQUOT: "the quota is used up; free some space or have it raised, then run again",
     errno.EFBIG: "a file has reached the largest size; have the limit raised, then run again",
@@ -28,7 +31,7 @@ _ADVICE = {
 _SQLITE = {
     "database or disk is full": errno.ENOSPC,
     "attempt to write a readonly database": errno.EROFS,
-    "unable to open database file": errno.EACCES,
+    "unable to open database file": _UNOPENED,
     "disk I/O error": errno.EIO,
 }
 _PASSING_NUMBERS = {

@@ -70,8 +70,9 @@ def test_a_run_of_a_process_that_was_killed_before_its_first_event_is_ended(alon
 
 
 def test_a_run_of_another_machine_is_not_judged_by_process_ids_of_this_one(shared, monkeypatch):
-    elsewhere = tagged(shared, {WORKER: GONE, HOST: f"not-{HERE}"})
-    here = tagged(shared, {WORKER: GONE, HOST: HERE})
+    elsewhere, here = tagged(shared, {WORKER: GONE}), tagged(shared, {WORKER: GONE})
+    shared.add_run_tags(elsewhere.run_id, {HOST: f"{elsewhere.run_id[:8]}@not-{HERE}"})
+    mark_host(shared, here)
     assert [line.split(":")[0] for line in end_abandoned(shared)] == [f"Dagster run {here.run_id}"]
     silent_for(monkeypatch, 7 * 3600)
     (line,) = end_abandoned(shared)
@@ -90,11 +91,25 @@ def test_a_run_that_no_process_has_begun_is_given_up_after_ten_minutes(shared, m
 def test_the_machine_is_noted_only_where_it_matters(shared, monkeypatch):
     run = tagged(shared, {})
     mark_host(shared, run)
-    assert shared.get_run_by_id(run.run_id).tags[HOST] == HERE
+    assert shared.get_run_by_id(run.run_id).tags[HOST] == f"{run.run_id[:8]}@{HERE}"
     monkeypatch.undo()
     other = tagged(shared, {})
     mark_host(shared, other)
     assert HOST not in shared.get_run_by_id(other.run_id).tags
+
+
+def test_a_run_that_is_executed_again_is_not_judged_by_the_tags_of_the_first(shared):
+    again = dg.DagsterRun(
+        job_name="job",
+        status=Status.STARTING,
+        tags={WORKER: GONE, HOST: f"12345678@{HERE}"},
+        parent_run_id="12345678-0000-0000-0000-000000000000",
+        root_run_id="12345678-0000-0000-0000-000000000000",
+    )
+    shared.add_run(again)
+    assert end_abandoned(shared) == []
+    mark_host(shared, again)
+    assert shared.get_run_by_id(again.run_id).tags[HOST] == f"{again.run_id[:8]}@{HERE}"
 
 
 def test_a_process_is_gone_only_where_that_can_be_known():

@@ -50,7 +50,7 @@ def test_a_process_that_is_killed_at_any_point(
         # Given a store in which everything is made, and a point of a run: every second one between commit and event
         kind, window = KINDS[turn % len(KINDS)], bool(turn % 2)
         month = MONTHS[-1] if kind == "pin" else rng.choice(MONTHS)
-        while True:
+        for _ in range(20):
             worked.renew()
             point = Point(
                 rng.randint(1, calls[kind, window]), window, rng.choice([0.0, 0.0, rng.uniform(0, IN_LIBRARIES)])
@@ -59,6 +59,8 @@ def test_a_process_that_is_killed_at_any_point(
             worker = worked.start(kind, month, point)
             if worker.wait() == -signal.SIGKILL:
                 break  # else it was through before its last calls, which differ a little from run to run
+        else:
+            raise AssertionError(f"{kind} was never killed")
         killed[kind] += 1
         # Then every version of every table is whole
         where = (turn, kind, month, point)

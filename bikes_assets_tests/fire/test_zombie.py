@@ -26,7 +26,7 @@ CASES = ("ended", "ended, successor through", "successor through", "ended, succe
 
 def stopped(worked: History, kind: str, month: str, rng: random.Random, most: int, point: Point) -> tuple[Fork, str]:
     """Return a worker that is stopped at a point of its work, holding no lock that others would wait for, and its run."""
-    while True:
+    for _ in range(50):
         fork = worked.start(kind, month, Point(rng.randint(1, most), point.window, point.gap, number=STOP))
         is_stopped = fork.wait(stopped=True) == -STOP
         runs = worked.begin("runs").told()["at work"] if is_stopped and not worked.is_held() else []
@@ -36,6 +36,7 @@ def stopped(worked: History, kind: str, month: str, rng: random.Random, most: in
             fork.signal(signal.SIGKILL)
             fork.wait()
         worked.renew()
+    raise AssertionError(f"{kind} was never stopped where it holds no lock")
 
 
 @pytest.mark.soak
