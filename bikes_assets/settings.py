@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from pydantic import AliasChoices, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -27,6 +28,8 @@ class Settings(BaseSettings):
         mlflow_tracking_uri: MLflow's store or server; default is a SQLite file under `data`.
         home: Dagster's instance folder, from `DAGSTER_HOME`; default is `dagster` under `data`.
         experiment: MLflow experiment.
+        engine: what computes features: `pandas`, `duckdb` or `spark`.
+        engine_memory: memory limit of DuckDB, such as 2GB.
         deployment: which deployment this is, such as production; records name it.
         dagster_url: where people open Dagster; links in MLflow lead there.
         mlflow_url: where people open MLflow; links in Dagster lead there.
@@ -52,6 +55,8 @@ class Settings(BaseSettings):
     )
     home: str = Field("", validation_alias="DAGSTER_HOME")
     experiment: str = "bike-demand"
+    engine: Literal["pandas", "duckdb", "spark"] = "pandas"
+    engine_memory: str = Field("2GB", pattern=r"^\d+(\.\d+)? ?[KMGT]i?B$")
     deployment: str = "local"
     dagster_url: str = "http://127.0.0.1:3000"
     mlflow_url: str = "http://127.0.0.1:5000"
