@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -29,6 +29,8 @@ class Settings(BaseSettings):
         home: Dagster's instance folder, from `DAGSTER_HOME`; default is `dagster` under `data`.
         dagster_storage: database URL of Dagster's runs and events; default is SQLite under `home`.
         experiment: MLflow experiment.
+        engine: what computes features: `pandas`, `duckdb` or `spark`.
+        engine_memory: memory limit of DuckDB, such as 2GB.
         deployment: which deployment this is, such as production; records name it.
         model: settings of `demand_model` that differ from the defaults, as JSON, such as {"seed": 1}.
         triggers: whether sensor, schedule and automation are on until somebody switches them in Dagster's page.
@@ -59,6 +61,8 @@ class Settings(BaseSettings):
     home: str = Field("", validation_alias="DAGSTER_HOME")
     dagster_storage: SecretStr = SecretStr("")
     experiment: str = "bike-demand"
+    engine: Literal["pandas", "duckdb", "spark"] = "pandas"
+    engine_memory: str = Field("2GB", pattern=r"^\d+(\.\d+)? ?[KMGT]i?B$")
     deployment: str = "local"
     model: dict[str, Any] = {}
     triggers: bool = False

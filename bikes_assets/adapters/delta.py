@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from bikes_assets.adapters.files import create_file, delta_options, is_remote, read_files
 from bikes_assets.lineage.digest import table_digest
@@ -80,6 +81,17 @@ class Memory:
 
 
 @dataclass(frozen=True, slots=True)
+class Files:
+    """Rows of a partition that are left in their Parquet files: paths or URLs, and the number of rows."""
+
+    paths: tuple[str, ...]
+    rows: int
+
+    def __len__(self) -> int:
+        return self.rows
+
+
+@dataclass(frozen=True, slots=True)
 class LakeTable:
     """A table of the lake.
 
@@ -137,6 +149,38 @@ class LakeTable:
         for key, commit in wanted.items():
             memory.put(self.uri, commit, parts[key])
         return table.version(), {key: parts[key] for key in wanted}
+
+    def files_present(self, partitions: Iterable[str]) -> tuple[int, dict[str, tuple[Version, Files]]]:
+        """Return the present table version, and each partition's version and files, their sizes checked.
+
+        Raises:
+            DigestError: a file is missing or not of the size that Delta's log says.
+        """
+        import pyarrow as pa
+
+        table = self._open()
+        published = self._published(table)
+        wanted = {key: published[key] for key in partitions if key in published}
+        files = {key: Files((), 0) for key in wanted}
+        for action in pa.table(table.get_add_actions(flatten=True)).to_pylist():
+            key = action[f"partition.{PARTITION}"]
+            if key in wanted:
+                path = self._whole_file(partition_address(self.name, key), action["path"], action["size_bytes"])
+                files[key] = Files((*files[key].paths, path), len(files[key]) + action["num_records"])
+        return table.version(), {
+            key: (Version(self.name, key, commit.version, commit.digest), files[key]) for key, commit in wanted.items()
+        }
+
+    def _whole_file(self, address: str, path: str, size: int) -> str:
+        """Return the path or URL of a file of Delta's log, after checking its size."""
+        import fsspec
+
+        place = f"{self.uri}/{unquote(path)}"
+        filesystem, inside = fsspec.core.url_to_fs(place)
+        found = filesystem.size(inside) if filesystem.exists(inside) else 0
+        if found != size:
+            raise DigestError(f"{address}: {place} has {found:,} bytes, expected {size:,}; restore {self.uri}")
+        return place
 
     def _read(self, table: DeltaTable, partitions: Iterable[str]) -> dict[str, tuple[Version, pa.Table]]:
         import pyarrow as pa

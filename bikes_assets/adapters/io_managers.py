@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import dagster as dg
 
 from bikes_assets.adapters import metadata
-from bikes_assets.adapters.delta import Memory
+from bikes_assets.adapters.delta import LakeTable, Memory
 from bikes_assets.adapters.environment import environment
 from bikes_assets.adapters.lake import MODEL_ROWS, DeltaReader, Lake, ModelFormat, digest_together, to_pandas
 from bikes_assets.adapters.mlflow_models import log_copy, set_aliases
@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 
     from bikes_assets.adapters.tracking import Tracking
 
-Parts: TypeAlias = "dict[str, tuple[Version, pa.Table]]"
+Parts: TypeAlias = "dict[str, tuple[Version, Any]]"
+"""Versions of partitions, and their rows: an Arrow table each, or the files that they were left in."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ class LakeIOManager(dg.IOManager):
         step = _running_step(context, self.lake)
         asset, partitions = context.asset_key.to_user_string(), list(context.asset_partition_keys)
         table = self.lake.table(asset)
-        version, parts = table.read_present(partitions, self._memory)
+        version, parts = self.read(table, partitions)
         step.reads[asset] = _Read(DeltaReader(table, version, partitions), table.schema, parts)
         return self.value(step, partitions, step.reads[asset])
 
@@ -166,6 +167,10 @@ class LakeIOManager(dg.IOManager):
         fence()  # sync may have reported the commit of a run that has ended: it must not be reported twice
         context.add_output_metadata(values)
 
+    def read(self, table: LakeTable, partitions: Sequence[str]) -> tuple[int, Parts]:
+        """Return the present table version, and each partition's version and rows as of it."""
+        return table.read_present(partitions, self._memory)
+
     @abstractmethod
     def value(self, step: _Step, partitions: Sequence[str], read: _Read) -> Any:
         """Return what the asset function is handed for what was read."""
@@ -180,13 +185,17 @@ class LakeIOManager(dg.IOManager):
 class TableIOManager(LakeIOManager):
     """Tables: pandas frames in assets, Delta partitions in the lake."""
 
-    def value(self, step: _Step, partitions: Sequence[str], read: _Read) -> pd.DataFrame:  # noqa: ARG002
-        """Return the rows of all partitions in key order."""
+    def value(self, step: _Step, partitions: Sequence[str], read: _Read) -> Any:  # noqa: ARG002
+        """Return the rows of all partitions."""
         missing = [key for key in partitions if key not in read.parts]
         if missing:
             asset = read.reader.origin().name
             raise LineageError(f"{asset}: not materialized yet for {', '.join(missing)}; materialize that first")
-        return to_pandas([rows for _, rows in read.parts.values()], read.schema)
+        return self.frame(read.parts, read.schema)
+
+    def frame(self, parts: Parts, schema: Schema) -> pd.DataFrame:
+        """Return the rows in key order."""
+        return to_pandas([rows for _, rows in parts.values()], schema)
 
     def prepare(
         self,

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bikes_assets.adapters.delta import LakeTable
+from bikes_assets.adapters.delta import Files, LakeTable
 from bikes_assets.adapters.files import filesystem_of, write_file
 from bikes_assets.adapters.readers import Raw, Reader
 from bikes_assets.lineage.code import code_version_of, reached_code
-from bikes_assets.lineage.digest import file_digest, table_digest
+from bikes_assets.lineage.digest import combined_digest, file_digest, table_digest
 from bikes_assets.lineage.errors import DigestError
 from bikes_assets.lineage.graph import Origin, Version
 from bikes_assets.lineage.model_file import MAX_BYTES
@@ -171,12 +171,17 @@ class DeltaReader(Reader):
         return Raw(frame, self.origin(), lambda position: (self.table.uri, position + 1))
 
 
-def digest_together(parts: Sequence[tuple[Version, pa.Table]], schema: Schema) -> str:
-    """Return the digest of the rows of several partitions together; for a single one, that on its event."""
+def digest_together(parts: Sequence[tuple[Version, pa.Table | Files]], schema: Schema) -> str:
+    """Return the digest of the rows of several partitions together; for a single one, that on its event.
+
+    Where rows were left in their files, it is that of the partitions' digests.
+    """
     import pyarrow as pa
 
     if len(parts) == 1:
         return parts[0][0].digest
+    if any(isinstance(rows, Files) for _, rows in parts):
+        return combined_digest(version.digest for version, _ in parts)
     return table_digest(pa.concat_tables([rows for _, rows in parts]).combine_chunks(), schema).table
 
 

@@ -1,4 +1,4 @@
-"""Features: computed one by one, each from the columns that it declares."""
+"""Features: each computed from the columns that it declares, by the engine that is set."""
 
 import dagster as dg
 
@@ -11,7 +11,7 @@ from bikes_assets.demand.features import COLUMN_LINEAGE, DEMAND_FEATURES
 
 @demand_asset(
     partitions=MONTHS,
-    ins={"hourly_rentals": dg.AssetIn(partition_mapping=earlier(-1, 0))},
+    ins={"hourly_rentals": dg.AssetIn(partition_mapping=earlier(-1, 0), input_manager_key="engine")},
     group="features",
     kinds={"narwhals", "deltalake"},
     schema=DEMAND_FEATURES,
@@ -28,5 +28,5 @@ def demand_features(context: dg.AssetExecutionContext, hourly_rentals) -> Outcom
         datasets={"raw": ("hourly_rentals", None)},
         role="features",
         metrics={"rows": len(table)},
-        params=features.transformations(),
+        params=features.transformations(rentals=hourly_rentals),
     )

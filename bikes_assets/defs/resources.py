@@ -2,10 +2,12 @@
 
 import dagster as dg
 
+from bikes_assets.adapters.engines import EngineIOManager, engine_of
 from bikes_assets.adapters.io_managers import ModelIOManager, SourceInputManager, TableIOManager
 from bikes_assets.adapters.mlflow_runs import MlflowRuns
 from bikes_assets.adapters.sync import Pipeline
 from bikes_assets.adapters.tracking import connect, tracking_resource
+from bikes_assets.demand.features import COLUMN_LINEAGE
 from bikes_assets.present import SOURCE, source_reader
 from bikes_assets.settings import settings
 from bikes_assets.store import ASSETS, COLUMNS, MODELS, lake
@@ -30,6 +32,16 @@ def _io_manager(manager: dg.IOManager) -> dg.IOManagerDefinition:
     return dg.IOManagerDefinition(lambda _: manager, required_resource_keys={"mlflow"})
 
 
+def _engine() -> TableIOManager:
+    """Return what hands rentals to the features: as pandas frames, or lazily where another engine is set."""
+    known = settings()
+    if known.engine == "pandas":
+        return TableIOManager(lake())
+    columns = dict.fromkeys(column for columns in COLUMN_LINEAGE.values() for column in columns)
+    engine = engine_of(known.engine, known.engine_memory, known.data_folder / "spill")
+    return EngineIOManager(lake(), engine, list(columns))
+
+
 @dg.definitions
 def resources() -> dg.Definitions:
     """Return the resources, and the executor: in process, for a process a step would import everything for each step."""
@@ -39,6 +51,7 @@ def resources() -> dg.Definitions:
         resources={
             "source": dg.InputManagerDefinition(lambda _: records),
             "tables": _io_manager(TableIOManager(lake())),
+            "engine": _io_manager(_engine()),
             "models": _io_manager(ModelIOManager(lake(), MODELS)),
             "mlflow": tracking_resource(
                 known.tracking_uri, known.experiment, known.mlflow_url, known.dagster_url, COLUMNS

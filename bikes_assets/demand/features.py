@@ -4,20 +4,25 @@ A function's name is the feature, its parameters are the columns of hourly_renta
 documentation. Lags are by hour, on a grid on which an absent hour is a missing value, not a zero. Demand is known up to
 24 hours before the hour that is predicted, never nearer; the weather of the hour itself stands for its forecast.
 
+Functions say what they make of an hour and the hours before it; `compute` puts the hours in order, those of each station
+by themselves where there are stations. One window never reads another, which lazy engines do not compute: a window that ends
+a day ago is the difference of two windows that end now.
+
 Rolling means are sums of whole numbers, divided once: sums of other floats would differ in their last bits with the
-history that was loaded. A window that ends a day ago is the difference of two windows that end now, which is exact over
-whole numbers and spares a window over a window, which lazy engines do not compute.
+history that was loaded, and from engine to engine.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
 
 from bikes_assets.demand.tables import ACTUAL, TIMESTAMP
 from bikes_assets.lineage.code import code_version
-from bikes_assets.lineage.columns import column_function, column_lineage, compute, schema_of
+from bikes_assets.lineage.columns import ColumnFunction, column_function, column_lineage, compute, schema_of
+from bikes_assets.lineage.schema import Column
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,24 +38,38 @@ HISTORY_HOURS = 672
 """No feature looks farther back than 28 days, so the month before holds all the history that a month needs."""
 
 
-def _lag(column: nw.Expr, hours: int) -> nw.Expr:
-    return column.shift(hours).over(order_by="ts")
+_ONE = 2.0**40
+"""What a known hour adds to a tally, so that one rolling sum holds both sum and count: windows are what features cost. It is
+exact while the sums stay below 2^39."""
 
 
-def _sum(column: nw.Expr, hours: int) -> nw.Expr:
-    """Return the sum of a whole-number column over the last `hours` hours, this one included; missing counts as 0."""
-    return column.fill_null(0).rolling_sum(hours, min_samples=1).over(order_by="ts")
+def tally(column: str, hours: int, scale: int = 1) -> ColumnFunction:
+    """Return the step `{column}_{hours}h`: sum and number of a column's known values over the last `hours` hours.
+
+    Args:
+        column: a column that is whole when it is multiplied by `scale`.
+        hours: length of the window; it ends with the hour itself.
+        scale: what the values are multiplied by.
+    """
+
+    def tallied(values: nw.Expr) -> nw.Expr:
+        # a missing value makes way for 0, in a form in which DuckDB sees that none is missing and need not count them
+        known = nw.max_horizontal(_whole(values, scale) + _ONE, nw.lit(0.0))
+        return known.rolling_sum(hours, min_samples=1)
+
+    meaning = f"Sum of {column} over the last {hours} hours, and 2^40 for each hour in which it is known."
+    return ColumnFunction(tallied, (column,), Column(f"{column}_{hours}h", "float64", meaning), "windows are shared.")
 
 
-def _known(column: nw.Expr) -> nw.Expr:
-    return (~column.is_null()).cast(nw.Int64)
+def _sum_and_count(tallied: nw.Expr) -> tuple[nw.Expr, nw.Expr]:
+    """Return the sum and the number of known values that a tally, or the difference of two, holds."""
+    count = (tallied / _ONE).round()
+    return tallied - count * _ONE, count
 
 
-def _mean_until_yesterday(column: nw.Expr, hours: int) -> nw.Expr:
-    """Return the mean over `hours` hours that end a day ago, of the hours that are not absent."""
-    total = _sum(column, hours + HORIZON_HOURS) - _sum(column, HORIZON_HOURS)
-    count = _sum(_known(column), hours + HORIZON_HOURS) - _sum(_known(column), HORIZON_HOURS)
-    return _ratio(total, count)
+def _mean(tallied: nw.Expr) -> nw.Expr:
+    """Return the mean of a tally's known values, missing where there are none."""
+    return _ratio(*_sum_and_count(tallied))
 
 
 def _ratio(part: nw.Expr, whole: nw.Expr) -> nw.Expr:
@@ -58,20 +77,15 @@ def _ratio(part: nw.Expr, whole: nw.Expr) -> nw.Expr:
     return nw.when(whole > 0).then(part / whole)
 
 
-def _imputed(column: nw.Expr) -> nw.Expr:
-    """Return a column whose missing values are the last known one, at most a day old: from the past only."""
-    return column.fill_null(strategy="forward", limit=IMPUTATION_HOURS).over(order_by="ts")
+def _whole(column: nw.Expr, scale: int = SCALE) -> nw.Expr:
+    """Return a column as whole numbers: the weather's four decimals in ten-thousandths."""
+    return (column * scale).round()
 
 
-def _whole(column: nw.Expr) -> nw.Expr:
-    """Return a scaled weather column in ten-thousandths, as whole numbers: the source has four decimals."""
-    return (column * SCALE).round()
-
-
-def _above_mean(column: nw.Expr, hours: int) -> nw.Expr:
-    """Return how far a scaled weather column is above its mean over the last `hours` hours, this one included."""
-    whole, count = _whole(column), _sum(_known(column), hours)
-    return _ratio(whole * count - _sum(whole, hours), count * SCALE)
+def _above_mean(column: nw.Expr, tallied: nw.Expr) -> nw.Expr:
+    """Return how far a scaled weather column is above the mean of its tally."""
+    total, count = _sum_and_count(tallied)
+    return _ratio(_whole(column) * count - total, count * SCALE)
 
 
 def hour_of_day(ts: nw.Expr) -> Int64:
@@ -143,7 +157,7 @@ def weather_kind(weathersit: nw.Expr) -> Int64:
     Unit: code.
     Why: rain empties the docks; it stands for its forecast.
     """
-    return _imputed(weathersit)
+    return weathersit.fill_null(strategy="forward", limit=IMPUTATION_HOURS)
 
 
 def wet_hours_3h(weathersit: nw.Expr) -> Int64:
@@ -152,25 +166,25 @@ def wet_hours_3h(weathersit: nw.Expr) -> Int64:
     Unit: hours.
     Why: streets stay wet, and so do plans.
     """
-    return _sum((weathersit >= 3).cast(nw.Int64), 3)
+    return (weathersit >= 3).cast(nw.Int64).fill_null(0).rolling_sum(3, min_samples=1)
 
 
-def temperature_above_27d(temp: nw.Expr) -> Float64:
+def temperature_above_27d(temp: nw.Expr, temp_648h: nw.Expr) -> Float64:
     """Temperature above its mean over the last 27 days.
 
     Unit: degrees Celsius / 47.
     Why: 15 degrees are an invitation in March and a warning in September.
     """
-    return _above_mean(temp, 648)
+    return _above_mean(temp, temp_648h)
 
 
-def humidity_above_7d(hum: nw.Expr) -> Float64:
+def humidity_above_7d(hum: nw.Expr, hum_168h: nw.Expr) -> Float64:
     """Humidity above its mean over the last 7 days.
 
     Unit: fraction.
     Why: it tells a damp day from a damp season.
     """
-    return _above_mean(hum, 168)
+    return _above_mean(hum, hum_168h)
 
 
 def demand_lag_24h(cnt: nw.Expr) -> Int64:
@@ -179,7 +193,7 @@ def demand_lag_24h(cnt: nw.Expr) -> Int64:
     Unit: rentals/hour.
     Why: the freshest demand that is known when the hour is predicted.
     """
-    return _lag(cnt, 24)
+    return cnt.shift(24)
 
 
 def demand_lag_168h(cnt: nw.Expr) -> Int64:
@@ -188,35 +202,42 @@ def demand_lag_168h(cnt: nw.Expr) -> Int64:
     Unit: rentals/hour.
     Why: the same hour of the same day of the week.
     """
-    return _lag(cnt, 168)
+    return cnt.shift(168)
 
 
-def demand_level_7d(cnt: nw.Expr) -> Float64:
+def demand_level_7d(cnt_192h: nw.Expr, cnt_24h: nw.Expr) -> Float64:
     """Mean demand over the 7 days that end a day ago.
 
     Unit: rentals/hour.
     Why: the level of the season and of the service's growth, to which the model's estimate is relative.
     """
-    return _mean_until_yesterday(cnt, 168)
+    return _mean(cnt_192h - cnt_24h)
 
 
-def demand_trend_1d(cnt: nw.Expr) -> Float64:
+def demand_trend_1d(cnt_48h: nw.Expr, cnt_24h: nw.Expr, demand_level_7d: nw.Expr) -> Float64:
     """Mean demand of yesterday relative to that of the 7 days that end a day ago.
 
     Unit: ratio.
     Why: whether the last day was better than its week, which tomorrow often is too.
     """
-    return _ratio(_mean_until_yesterday(cnt, 24), _mean_until_yesterday(cnt, 168))
+    return _ratio(_mean(cnt_48h - cnt_24h), demand_level_7d)
 
 
-def demand_trend_7d(cnt: nw.Expr) -> Float64:
+def demand_trend_7d(cnt_672h: nw.Expr, cnt_24h: nw.Expr, demand_level_7d: nw.Expr) -> Float64:
     """Mean demand of the 7 days that end a day ago relative to that of the 27 days that do.
 
     Unit: ratio.
     Why: whether demand is rising or falling with the season.
     """
-    return _ratio(_mean_until_yesterday(cnt, 168), _mean_until_yesterday(cnt, 648))
+    return _ratio(demand_level_7d, _mean(cnt_672h - cnt_24h))
 
+
+STEPS = (
+    *(tally("cnt", hours) for hours in (24, 48, 192, 672)),
+    tally("temp", 648, SCALE),
+    tally("hum", 168, SCALE),
+)
+"""Rolling sums that several features read, each computed once."""
 
 FEATURES = tuple(
     column_function(function)
@@ -246,25 +267,48 @@ FEATURE_NAMES = tuple(item.name for item in FEATURES)
 DEMAND_FEATURES = schema_of("demand_features", [TIMESTAMP], [ACTUAL], FEATURES)
 """Features of each hour that the source has, and `cnt`, what is to be predicted."""
 
-COLUMN_LINEAGE = {"ts": ("ts",), "cnt": ("cnt",), **column_lineage(FEATURES)}
+COLUMN_LINEAGE = {"ts": ("ts",), "cnt": ("cnt",), **column_lineage(FEATURES, STEPS)}
 """Columns of DEMAND_FEATURES, and the columns of HOURLY_RENTALS that each is made from."""
 
 
-def demand_features(rentals: pd.DataFrame, month: str) -> pd.DataFrame:
+def demand_features(rentals: Any, month: str) -> pd.DataFrame:
     """Return the features of one month.
 
     Args:
-        rentals: HOURLY_RENTALS of the month and the one before it (where there is one).
+        rentals: HOURLY_RENTALS of the month and the one before it (where there is one): a pandas frame, or a lazy frame that
+            is on the hourly grid already.
         month: such as 2012-08.
 
     Returns:
         DEMAND_FEATURES, one row for each hour of the month that `rentals` has.
     """
-    grid = on_hourly_grid(rentals)
-    table = compute(grid, FEATURES, key="ts")
-    table.insert(1, ACTUAL.name, grid[ACTUAL.name])
-    present = table[ACTUAL.name].notna() & (table["ts"].dt.strftime("%Y-%m") == month)
-    return table[present].reset_index(drop=True)
+    import pandas as pd
+    import pyarrow as pa
+
+    if isinstance(rentals, pd.DataFrame):
+        return features_of(on_hourly_grid(rentals), month).reset_index(drop=True)
+    made = nw.from_native(features_of(rentals, month)).lazy().collect("pyarrow").sort("ts")
+    return made.to_native().to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
+
+
+def features_of(grid: Any, month: str | None = None, by: Sequence[str] = ()) -> Any:
+    """Return the features of each hour that the source has; a lazy frame stays lazy, and is computed when it is read.
+
+    Args:
+        grid: HOURLY_RENTALS with a row for every hour from the first to the last: a frame of any engine.
+        month: such as 2012-08; default is every month.
+        by: columns of the stations, where the table has several: each has a grid and a history of its own.
+
+    Returns:
+        A frame of the same engine: `by`, then the columns of DEMAND_FEATURES.
+    """
+    rows = nw.from_native(compute(grid, FEATURES, "ts", steps=STEPS, by=by, passed=[ACTUAL.name]))
+    rows = rows.filter(~nw.col(ACTUAL.name).is_null())
+    if month:
+        first = datetime.strptime(month, "%Y-%m")
+        after = first.replace(year=first.year + first.month // 12, month=first.month % 12 + 1)
+        rows = rows.filter(nw.col("ts") >= first, nw.col("ts") < after)
+    return rows.to_native()
 
 
 def on_hourly_grid(rentals: pd.DataFrame) -> pd.DataFrame:
@@ -281,11 +325,22 @@ def on_hourly_grid(rentals: pd.DataFrame) -> pd.DataFrame:
     return rentals.set_index("ts").reindex(hours).reset_index()
 
 
-def transformations(names: Sequence[str] = FEATURE_NAMES) -> dict[str, str]:
-    """Return what makes the features, for the record: code version of each, imputation and windows."""
+def transformations(names: Sequence[str] = FEATURE_NAMES, rentals: Any = None) -> dict[str, str]:
+    """Return what makes the features, for the record: code version of each and of the steps, imputation and windows.
+
+    Args:
+        names: the features.
+        rentals: the frame that they were made from; the record names its engine.
+    """
     versions = {f"feature.{name}": code_version(__name__, name) for name in names}
-    return versions | {
-        "imputation": f"last known weather, at most {IMPUTATION_HOURS} h old",
-        "demand_horizon_hours": str(HORIZON_HOURS),
-        "history_hours": str(HISTORY_HOURS),
-    }
+    engine = {} if rentals is None else {"engine": nw.get_native_namespace(nw.from_native(rentals)).__name__}
+    return (
+        versions
+        | engine
+        | {
+            "steps": code_version(__name__, "STEPS"),
+            "imputation": f"last known weather, at most {IMPUTATION_HOURS} h old",
+            "demand_horizon_hours": str(HORIZON_HOURS),
+            "history_hours": str(HISTORY_HOURS),
+        }
+    )

@@ -15,7 +15,7 @@ from bikes_assets.lineage.errors import FeatureError
 from bikes_assets.lineage.schema import Column, Schema
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import narwhals as nw
 
@@ -66,9 +66,18 @@ def column_function(function: Callable[..., nw.Expr]) -> ColumnFunction:
     return ColumnFunction(function, tuple(inspect.signature(function).parameters), column, why)
 
 
-def column_lineage(functions: Sequence[ColumnFunction]) -> dict[str, tuple[str, ...]]:
-    """Return the input columns of each output column."""
-    return {item.name: item.inputs for item in functions}
+def column_lineage(
+    functions: Sequence[ColumnFunction], steps: Sequence[ColumnFunction] = ()
+) -> dict[str, tuple[str, ...]]:
+    """Return the table's columns that each output column is made from, whatever `steps` lie between."""
+    made = {item.name: item for item in (*steps, *functions)}
+
+    def sources(name: str) -> tuple[str, ...]:
+        if name not in made:
+            return (name,)
+        return tuple(dict.fromkeys(source for column in made[name].inputs for source in sources(column)))
+
+    return {item.name: sources(item.name) for item in functions}
 
 
 def schema_of(
@@ -78,54 +87,94 @@ def schema_of(
     return Schema(name, tuple(item.name for item in key), (*key, *passed, *(item.column for item in functions)))
 
 
-def compute(frame: Any, functions: Sequence[ColumnFunction], key: str) -> Any:
-    """Return a native frame of `key` and one column per function, each computed on its declared columns alone.
+def compute(
+    frame: Any,
+    functions: Sequence[ColumnFunction],
+    key: str,
+    *,
+    steps: Sequence[ColumnFunction] = (),
+    by: Sequence[str] = (),
+    passed: Sequence[str] = (),
+) -> Any:
+    """Return a native frame of `by`, `key`, the columns that are `passed` on and one per function.
 
-    The rows of an eager frame are returned in key order.
+    A function is a plain expression, of a row and those before it: it says nothing of order and group, which are put to each
+    of its windows here. Each is computed on its declared columns alone. On a lazy engine that is proven on its query, and
+    then all are computed in one: a join for each would cost a multiple.
+
+    The rows of an eager frame are returned in order of `by` and `key`.
 
     Args:
-        frame: a frame that Narwhals reads, eager or lazy; its rows are unique in `key`.
-        functions: the column functions.
-        key: name of the key column, which every function may order by.
+        frame: a frame that Narwhals reads, eager or lazy; its rows are unique in `by` and `key`.
+        functions: the column functions. Each reads columns of the frame, or those that others make.
+        key: name of the key column, which gives the order.
+        steps: functions whose columns others read and nobody else gets.
+        by: columns that tell apart what has a history of its own, such as stations.
+        passed: columns that are passed on.
 
     Raises:
-        FeatureError: a function reads a column that it does not declare, or declares one that the frame lacks.
+        FeatureError: a function reads a column that it does not declare, declares one that the frame lacks, reads what is made
+            from it, or cannot be computed.
     """
     import narwhals as nw
 
     wide = nw.from_native(frame)
     if isinstance(
         wide, nw.DataFrame
-    ):  # on pandas, an ordered window fails unless rows are in order and labelled 0, 1, ...
-        wide = nw.maybe_reset_index(wide.sort(key))
-    names = wide.collect_schema().names()
-    for item in functions:
-        missing = [column for column in item.inputs if column not in names]
-        if missing:
-            raise FeatureError(f"{item.name}: declares {', '.join(missing)}, but the table has {', '.join(names)}")
-    columns = [_restricted(wide, item, key) for item in functions]
-    if isinstance(wide, nw.DataFrame):
-        parts = cast("list[nw.DataFrame[Any]]", columns)
-        return nw.concat([wide.select(key), *(part.drop(key) for part in parts)], how="horizontal").to_native()
-    joined = wide.select(key)
-    for part in cast("list[nw.LazyFrame[Any]]", columns):
-        joined = joined.join(part, on=key, how="left")
-    return joined.to_native()
+    ):  # pandas computes an ordered window only where rows are in order, labelled 0, 1, ...
+        wide = nw.maybe_reset_index(wide.sort(*by, key))
+    for level in _levels((*functions, *steps), wide.collect_schema().names()):
+        made = [_alone(wide, item, key, by) for item in level]
+        if isinstance(wide, nw.LazyFrame):
+            wide = wide.with_columns(*(expression for expression, _ in made))
+        else:
+            columns = cast("list[nw.DataFrame[Any]]", [column for _, column in made])
+            wide = nw.concat([wide, *columns], how="horizontal")
+    return wide.select(*dict.fromkeys((*by, key, *passed, *(item.name for item in functions)))).to_native()
 
 
-def _restricted(
-    wide: nw.DataFrame[Any] | nw.LazyFrame[Any], item: ColumnFunction, key: str
-) -> nw.DataFrame[Any] | nw.LazyFrame[Any]:
-    import narwhals as nw
+def _levels(functions: Sequence[ColumnFunction], names: Sequence[str]) -> Iterator[list[ColumnFunction]]:
+    """Yield the functions in groups, each of those that read only what the table has and the groups before it make."""
+    waiting, known = list(functions), list(names)
+    while waiting:
+        unmade = {item.name for item in waiting}
+        for item in waiting:
+            missing = [column for column in item.inputs if column not in unmade and column not in known]
+            if missing:
+                raise FeatureError(f"{item.name}: declares {', '.join(missing)}, but the table has {', '.join(names)}")
+        level = [item for item in waiting if unmade.isdisjoint(item.inputs)]
+        if not level:
+            raise FeatureError(f"{', '.join(sorted(unmade))}: each reads what is made from it; expected a first one")
+        yield level
+        known += [item.name for item in level]
+        waiting = [item for item in waiting if item not in level]
+
+
+def _alone(
+    wide: nw.DataFrame[Any] | nw.LazyFrame[Any], item: ColumnFunction, key: str, by: Sequence[str]
+) -> tuple[nw.Expr, nw.DataFrame[Any] | nw.LazyFrame[Any]]:
+    """Return a function's expression, and its column, computed on a frame that holds only what it declares and the keys."""
     from narwhals.exceptions import NarwhalsError
 
-    narrow = wide.select(*dict.fromkeys((key, *item.inputs)))
-    dtype = nw.Int64 if item.column.type == "int64" else nw.Float64
+    narrow = wide.select(*dict.fromkeys((*by, key, *item.inputs)))
     try:
-        value = item.function(*(nw.col(name) for name in item.inputs)).cast(dtype).alias(item.name)
-        result = narrow.select(nw.col(key), value)
-        result.collect_schema()
-    except NarwhalsError as error:
+        expression = _in_order(item, key, by)
+        column = narrow.select(expression)
+        column.collect_schema()
+    except (NarwhalsError, NotImplementedError) as error:
         held = ", ".join(narrow.columns)
         raise FeatureError(f"{item.name}: cannot be computed from what it declares ({held}): {error}") from error
-    return result
+    return expression, column
+
+
+def _in_order(item: ColumnFunction, key: str, by: Sequence[str]) -> nw.Expr:
+    """Return a function's expression, its windows ordered by `key` and apart for each group."""
+    import narwhals as nw
+    from narwhals.exceptions import InvalidOperationError
+
+    dtype = nw.Int64 if item.column.type == "int64" else nw.Float64
+    value = item.function(*(nw.col(name) for name in item.inputs)).cast(dtype)
+    try:
+        return value.over(*by, order_by=key).alias(item.name)
+    except InvalidOperationError:  # it has no window: each row is computed from itself
+        return value.alias(item.name)

@@ -22,6 +22,7 @@ from bikes_assets.demand.features import (
     DEMAND_FEATURES,
     FEATURE_NAMES,
     FEATURES,
+    STEPS,
     demand_features,
     on_hourly_grid,
     transformations,
@@ -418,7 +419,10 @@ def test_engines_agree(rentals: pd.DataFrame, engine: str, first: str, end: str)
     grid = pa.Table.from_pandas(on_hourly_grid(between(rentals, first, end)), preserve_index=False)
     shuffled = grid.take(pd.Series(range(len(grid))).sample(frac=1, random_state=0).to_numpy())
     there, here = (
-        nw.from_native(compute(ENGINES[name](shuffled), FEATURES, "ts")).lazy().collect("pandas").to_native()
+        nw.from_native(compute(ENGINES[name](shuffled), FEATURES, "ts", steps=STEPS))
+        .lazy()
+        .collect("pandas")
+        .to_native()
         for name in (engine, "pandas")
     )
     both = here.merge(there, on="ts", validate="one_to_one")
@@ -504,7 +508,7 @@ def test_no_feature_looks_farther_back_than_28_days(rentals: pd.DataFrame) -> No
 
 
 def test_lineage_is_what_the_signatures_say() -> None:
-    assert column_lineage(FEATURES) == READS
+    assert column_lineage(FEATURES, STEPS) == READS
     assert COLUMN_LINEAGE == {"ts": ("ts",), "cnt": ("cnt",), **READS}
     assert tuple(COLUMN_LINEAGE) == DEMAND_FEATURES.names
 
@@ -519,9 +523,10 @@ def test_a_read_that_is_not_declared_fails(item: Any) -> None:
         return function(*columns) + nw.col("registered") * 0
 
     grid = on_hourly_grid(hand_made([1, 2, 3, 4]))
-    assert compute(grid, [item], "ts").columns.tolist() == ["ts", item.name]
+    others = [*STEPS, *(other for other in FEATURES if other is not item)]
+    assert compute(grid, [item], "ts", steps=others).columns.tolist() == ["ts", item.name]
     with pytest.raises(FeatureError, match=rf"^{item.name}: cannot be computed from what it declares .*registered"):
-        compute(grid, [replace(item, function=partial(peeking, item.function))], "ts")
+        compute(grid, [replace(item, function=partial(peeking, item.function))], "ts", steps=others)
 
 
 def test_an_hour_without_one_of_its_columns_cannot_be_computed() -> None:

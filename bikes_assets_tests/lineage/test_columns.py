@@ -48,7 +48,7 @@ def before(cnt: nw.Expr) -> Int64:
     Why: the nearest past
     tells most.
     """
-    return cnt.shift(1).over(order_by="ts")
+    return cnt.shift(1)
 
 
 def last_three(cnt: nw.Expr) -> Int64:
@@ -57,7 +57,7 @@ def last_three(cnt: nw.Expr) -> Int64:
     Unit: rentals.
     Why: a sum is exact.
     """
-    return cnt.fill_null(0).rolling_sum(3, min_samples=1).over(order_by="ts")
+    return cnt.fill_null(0).rolling_sum(3, min_samples=1)
 
 
 def last_known(cnt: nw.Expr) -> Int64:
@@ -66,7 +66,7 @@ def last_known(cnt: nw.Expr) -> Int64:
     Unit: rentals/hour.
     Why: gaps are short.
     """
-    return cnt.fill_null(strategy="forward", limit=2).over(order_by="ts")
+    return cnt.fill_null(strategy="forward", limit=2)
 
 
 def share(cnt: nw.Expr, other: nw.Expr) -> Float64:

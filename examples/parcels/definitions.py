@@ -93,7 +93,7 @@ def delivered_week_before(delivered: nw.Expr) -> Float64:
     Unit: parcels/day.
     Why: shops send by the week.
     """
-    return delivered.shift(7).over(order_by="day")
+    return delivered.shift(7)
 
 
 FEATURES = [column_function(delivered_week_before)]
