@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,17 +114,8 @@ class Spark(Engine):
     """PySpark: the session that is there, else one of the user's own configuration."""
 
     def open(self, files: Sequence[str], columns: Sequence[str]) -> Any:
-        """Return the columns as a DataFrame.
-
-        Raises:
-            SettingsError: PySpark is not installed.
-        """
-        try:
-            from pyspark.sql import SparkSession
-        except ImportError as error:
-            raise SettingsError(
-                "BIKES_ENGINE: found spark, but no pyspark; install the extra `spark`, or set another engine"
-            ) from error
+        """Return the columns as a DataFrame."""
+        from pyspark.sql import SparkSession
 
         return SparkSession.builder.getOrCreate().read.parquet(*files).select(*columns)
 
@@ -170,5 +162,12 @@ class EngineIOManager(TableIOManager):
 
 
 def engine_of(name: str, memory: str, spill: Path) -> Engine:
-    """Return the engine of that name, `duckdb` or `spark`."""
+    """Return the engine of that name, `duckdb` or `spark`.
+
+    Raises:
+        SettingsError: its package is not installed.
+    """
+    package = {"duckdb": "duckdb", "spark": "pyspark"}[name]
+    if find_spec(package) is None:
+        raise SettingsError(f"BIKES_ENGINE: found {name}, but no {package}; install the extra `{name}`, or set another")
     return DuckDB(memory, spill) if name == "duckdb" else Spark()

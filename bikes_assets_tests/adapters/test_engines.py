@@ -74,7 +74,7 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Engine:
 def lake(rentals: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Lake:
     """Return a lake with the rentals of three months, the second of which was published twice."""
     folder = tmp_path_factory.mktemp("lake")
-    lake = Lake(str(folder), {"hourly_rentals": HOURLY_RENTALS}, folder)
+    lake = Lake(str(folder), {"hourly_rentals": HOURLY_RENTALS, "demand_features_there": DEMAND_FEATURES}, folder)
     table = lake.table("hourly_rentals")
     for month in (*MONTHS, "2011-02"):
         rows = HOURLY_RENTALS.conform(rentals[rentals["ts"].dt.strftime("%Y-%m") == month])
@@ -231,7 +231,6 @@ def materialize(lake: Lake, manager: dg.IOManager, month: str) -> Any:
         table = demand_features(hourly_rentals, context.partition_key)
         return Outcome(table, datasets={"raw": ("hourly_rentals", None)}, role="features")
 
-    lake = Lake(lake.location, {**lake.schemas, "demand_features_there": DEMAND_FEATURES}, lake.root)
     definitions = dg.Definitions(
         [dg.AssetSpec("hourly_rentals", partitions_def=months), demand_features_there],
         resources={

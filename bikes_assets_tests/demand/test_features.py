@@ -549,6 +549,7 @@ def test_transformations_name_the_code_of_each_feature_and_the_windows() -> None
     assert list(versions) == [f"feature.{name}" for name in READS]
     assert len(set(versions.values())) == 16
     assert {name: value for name, value in found.items() if name not in versions} == {
+        "steps": code_version("bikes_assets.demand.features", "STEPS"),
         "imputation": "last known weather, at most 24 h old",
         "demand_horizon_hours": "24",
         "history_hours": "672",
