@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _UNOPENED = -1
 """What SQLite cannot open, for one reason or the other."""
+_LITTLE = 1 << 17
+"""Bytes that are too few for a database to go on."""
 _ADVICE = {
     _UNOPENED: "it is read-only, or closed to this user; make it writable, then run again",
     errno.ENOSPC: "no space is left there; free some, then run again",
@@ -71,6 +73,8 @@ def store_fault(error: BaseException, place: str) -> StoreError | None:
     """
     for item in _chain(error):
         number = _number(item)
+        if number in (_UNOPENED, errno.EIO):  # all that SQLite says where it cannot write beside a database
+            number = _state_of(place) or number
         if number in _ADVICE:
             return StoreError(f"{_named(item) or place}: {_ADVICE[number]}")
     return None
@@ -97,6 +101,17 @@ def _number(error: BaseException) -> int | None:
     if type(error).__module__.partition(".")[0] in _STORES:
         return next((number for words, number in _SQLITE.items() if words in text), None)
     return None
+
+
+def _state_of(place: str) -> int | None:
+    """Return the system's number for a full or read-only file system, None for one that is neither, or of another machine."""
+    try:
+        found = os.statvfs(place.removeprefix("sqlite:///"))
+    except OSError:
+        return None
+    if found.f_flag & os.ST_RDONLY:
+        return errno.EROFS
+    return errno.ENOSPC if found.f_bavail * found.f_frsize < _LITTLE else None
 
 
 def _named(error: BaseException) -> str:

@@ -160,6 +160,22 @@ def test_a_read_only_store_is_told_with_its_folder(small: Path, write: Callable[
     assert str(told) == f"{small}: it is read-only; make it writable, then run again"
 
 
+def test_what_sqlite_does_not_say_is_looked_up(small: Path) -> None:
+    unopened, failed = (
+        sqlite3.OperationalError("unable to open database file"),
+        sqlite3.OperationalError("disk I/O error"),
+    )
+    uri = f"sqlite:///{small}/"
+    assert str(store_fault(unopened, uri)).endswith(
+        ": it is read-only, or closed to this user; make it writable, then run again"
+    )
+    assert str(store_fault(failed, uri)).endswith(": the disk reports an error; see the system's log, then run again")
+    (small / "fill").write_bytes(b"0" * 290_000)
+    assert str(store_fault(failed, uri)).endswith(": no space is left there; free some, then run again")
+    subprocess.run(["mount", "-o", "remount,ro", small], check=True)
+    assert str(store_fault(unopened, uri)).endswith(": it is read-only; make it writable, then run again")
+
+
 def test_another_error_is_of_no_store() -> None:
     assert store_fault(ValueError("no such column"), "/x") is None
     assert store_fault(FileNotFoundError(errno.ENOENT, "No such file or directory"), "/x") is None
