@@ -36,6 +36,7 @@ automation = dg.AutomationConditionSensorDefinition(
     "automation",
     target=dg.AssetSelection.assets(*AUTOMATED),
     use_user_code_server=True,
+    emit_backfills=False,  # they would begin their runs later than the next look, which would ask for the same again
     minimum_interval_seconds=settings().tick_seconds,
     default_status=dg.DefaultSensorStatus.RUNNING if settings().triggers else dg.DefaultSensorStatus.STOPPED,
     description="Makes whatever is stale or missing downstream of hourly_rentals, each partition once for one cause.",
