@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from bikes_assets.adapters.files import create_file, delta_options, is_remote, read_files
+from bikes_assets.adapters.files import create_file, delta_options, filesystem_of, is_remote, read_files
 from bikes_assets.lineage.digest import table_digest
 from bikes_assets.lineage.errors import ConflictError, DigestError, LineageError
 from bikes_assets.lineage.faults import store_fault
@@ -173,10 +173,8 @@ class LakeTable:
 
     def _whole_file(self, address: str, path: str, size: int) -> str:
         """Return the path or URL of a file of Delta's log, after checking its size."""
-        import fsspec
-
         place = f"{self.uri}/{unquote(path)}"
-        filesystem, inside = fsspec.core.url_to_fs(place)
+        filesystem, inside = filesystem_of(place)
         found = filesystem.size(inside) if filesystem.exists(inside) else 0
         if found != size:
             raise DigestError(f"{address}: {place} has {found:,} bytes, expected {size:,}; restore {self.uri}")

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bikes_assets.adapters.files import filesystem_of
 from bikes_assets.adapters.io_managers import TableIOManager
 from bikes_assets.adapters.lake import to_pandas
 from bikes_assets.lineage.errors import SettingsError
@@ -103,11 +104,9 @@ class DuckDB(Engine):
 
     def _know(self, files: Sequence[str]) -> None:
         """Let DuckDB read from where the lake's files lie, by way of fsspec: its own extensions would have to be fetched."""
-        import fsspec
-
-        for protocol in {file.partition("://")[0] for file in files if "://" in file}:
+        for protocol, file in {file.partition("://")[0]: file for file in files if "://" in file}.items():
             if not self._connection.filesystem_is_registered(protocol):
-                self._connection.register_filesystem(fsspec.filesystem(protocol))
+                self._connection.register_filesystem(filesystem_of(file)[0])
 
 
 class Spark(Engine):
