@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bikes_assets.adapters import run_log
-from bikes_assets.adapters.observed import Observed, SourceFormat, observe, remembered, replace_file
+from bikes_assets.adapters.observed import Observed, SourceFormat, observe, read_memory, remembered, replace_file
 from bikes_assets.adapters.readers import Reader, reader_for
 from bikes_assets.demand import source
 from bikes_assets.demand.tables import RENTAL_RECORDS
@@ -45,7 +45,7 @@ def source_months() -> tuple[str, str]:
     known, memory = settings(), settings().data_folder / "months.json"
     if known.first_month and known.last_month:
         return known.first_month, known.last_month
-    reader, kept = source_reader(), json.loads(memory.read_text()) if memory.exists() else {}
+    reader, kept = source_reader(), read_memory(memory, _span) or {}
     try:
         fingerprint = reader.fingerprint()
         if not fingerprint or (kept.get("source"), kept.get("fingerprint")) != (_source(), fingerprint):
@@ -114,11 +114,8 @@ def plan_stamp() -> str:
 
 def remembered_plan() -> tuple[Plan | None, bool]:
     """Return the plan that was remembered last, None where none was, and whether it is still that of code and settings."""
-    memory = _plan_memory()
-    if not memory.exists():
-        return None, False
-    values = json.loads(memory.read_text())
-    return Plan.from_dict(values["plan"]), values["stamp"] == plan_stamp()
+    known = read_memory(_plan_memory(), lambda values: (Plan.from_dict(values["plan"]), values["stamp"]))
+    return (known[0], known[1] == plan_stamp()) if known else (None, False)
 
 
 def remember_plan(plan: Plan, stamp: str) -> None:
@@ -154,6 +151,11 @@ def _storage() -> str:
 def _source() -> str:
     """Return what tells the source from another; hashed, for it may hold a password."""
     return file_digest(repr((settings().source_location, settings().source_query)).encode())
+
+
+def _span(values: Any) -> dict[str, Any]:
+    first, last = values["span"]
+    return {"source": values["source"], "fingerprint": values["fingerprint"], "span": (first, last)}
 
 
 def _source_memory() -> Path:

@@ -9,7 +9,7 @@ import json
 import os
 import time
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from bikes_assets.lineage.graph import Origin
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from bikes_assets.adapters.readers import Raw, Reader
     from bikes_assets.lineage.schema import Schema
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -92,12 +94,24 @@ def observe(reader: Reader, format_: SourceFormat, memory: Path, of: str) -> Obs
 
 
 def remembered(memory: Path) -> Observed | None:
-    """Return what was remembered, None where nothing was."""
-    if not memory.exists():
-        return None
-    values = json.loads(memory.read_text())
+    """Return what was remembered, None where nothing usable was."""
+    return read_memory(memory, _observed)
+
+
+def _observed(values: Any) -> Observed:
     origin = values["origin"]
     return Observed(**values | {"origin": Origin(**origin | {"files": tuple(map(tuple, origin["files"]))})})
+
+
+def read_memory(memory: Path, of: Callable[[Any], T]) -> T | None:
+    """Return what `of` makes of a file's JSON values; None where there is no file, or it does not hold what it should.
+
+    A memory spares work and holds nothing else: one that was damaged, or written by another version, is written anew.
+    """
+    try:
+        return of(json.loads(memory.read_bytes()))
+    except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError):
+        return None
 
 
 def replace_file(file: Path, text: str) -> None:

@@ -1,0 +1,107 @@
+"""`bikes status`, as a process: what it says, its exit codes, and that asking costs nothing heavy."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from bikes_assets_tests.copied import Store
+
+HEAVY = """
+import atexit, sys
+heavy = ("dagster", "mlflow", "sklearn", "pandas")
+atexit.register(lambda: print([name for name in heavy if name in sys.modules], file=sys.stderr))
+from bikes_assets.cli import main
+main()
+"""
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """Return a store of one month, in which everything was made."""
+    made = Store(tmp_path_factory.mktemp("status"), "2011-01")
+    made.before = made.python(HEAVY, "status"), made.bikes("status", "--json", code=1)
+    made.bikes("run")
+    return made
+
+
+def imported(done):
+    """Return the heavy modules that a process had imported in the end."""
+    return done.stderr.splitlines()[-1]
+
+
+def test_a_store_without_anything_lacks_everything(store):
+    shown, lines = store.before
+    assert shown.returncode == 1
+    assert re.search(r"demand_features +│ +1 │", shown.stdout)
+    assert "demand_features[2011-01]  missing: never made" in shown.stdout
+    assert [json.loads(line) for line in lines.splitlines()] == [
+        {
+            "address": f"{asset}[2011-01]",
+            "state": "missing",
+            "reasons": [{"kind": "missing", "what": "", "was": "", "now": "", "text": "never made"}],
+        }
+        for asset in ("hourly_rentals", "demand_features")
+    ]
+
+
+def test_where_nothing_has_changed_nothing_heavy_is_imported(store):
+    store.bikes("status")
+    for command in ("status", "run"):
+        done = store.python(HEAVY, command)
+        assert (done.returncode, imported(done)) == (0, "[]")
+        assert "Everything is fresh" in done.stdout
+
+
+def test_the_first_look_at_changed_code_loads_dagster(store):
+    edited = store.folder / "code" / "bikes_assets" / "demand" / "source.py"
+    edited.write_text(edited.read_text() + "\n")
+    assert "'dagster'" in imported(store.python(HEAVY, "status"))
+    assert imported(store.python(HEAVY, "status")) == "[]"
+
+
+def test_an_address_restricts_it(store):
+    shown = store.bikes("status", "demand_features[2011-01]")
+    assert "demand_features" in shown
+    assert "hourly_rentals" not in shown
+
+
+def test_an_unknown_address_is_named(store):
+    for address in ("nothing", "demand_features[2013-01]"):
+        done = store.python(HEAVY, "status", address)
+        assert done.returncode == 1
+        assert (
+            f"error: found '{address}', expected an asset or a partition of one: hourly_rentals, demand" in done.stderr
+        )
+
+
+def test_damaged_memories_are_written_anew(store):
+    for name in ("plan.json", "source.json", "months.json"):
+        memory: Path = store.folder / "data" / name
+        whole = memory.read_bytes()
+        for garbage in (whole[: len(whole) // 2], b"[]"):
+            memory.write_bytes(garbage)
+            assert "Everything is fresh" in store.bikes("status"), name
+            assert json.loads(memory.read_bytes()).keys() == json.loads(whole).keys()
+
+
+def test_a_change_of_code_names_the_function_and_what_it_reaches(store):
+    code = store.folder / "code"
+    shutil.copytree(code, store.folder / "kept")
+    store.edit("demand/features.py", "    return hum\n", "    return hum * 1\n")
+    shown = store.bikes("status", code=1)
+    (line,) = [line for line in shown.splitlines() if line.startswith("demand_features[2011-01]  stale")]
+    assert re.fullmatch(
+        r"demand_features\[2011-01\]  stale: code of bikes_assets\.defs\.features\.demand_features: "
+        r"[0-9a-f]{8} -> [0-9a-f]{8} \(demand\.features\.humidity changed\)",
+        line,
+    )
+    assert store.status(code=1) == {"hourly_rentals[2011-01]": "fresh", "demand_features[2011-01]": "stale"}
+    assert "hourly_rentals" in store.bikes("status", "hourly_rentals")
+    shutil.rmtree(code)
+    shutil.move(store.folder / "kept", code)
+    assert "Everything is fresh" in store.bikes("status")
