@@ -40,7 +40,7 @@ def test_a_bad_source_is_one_named_error_and_publishes_nothing(tmp_path):
     done = bikes("run", folder=tmp_path, BIKES_SOURCE=str(bad_source(tmp_path)), BIKES_LAST_MONTH="2011-01")
 
     assert done.returncode == 1
-    assert "bad.csv, row 13000, column hr: found 99, expected a whole number, 0..23" in done.stdout
+    assert "bad.csv, row 13000, column hr: found 99, expected a whole number, 0..23" in done.stderr
     assert list((tmp_path / "lake" / "hourly_rentals").glob("partition=*")) == []
 
 

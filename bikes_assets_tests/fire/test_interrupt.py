@@ -13,7 +13,7 @@ from bikes_assets_tests.fire.processes import turns
 from bikes_assets_tests.fire.reading import Reading, lost, partial, read_lake, statuses, unmatched
 from bikes_assets_tests.fire.test_kill import MONTHS
 
-RUN = ["run", "--month", MONTHS[-1]]
+RUN = ["run", "--force", "--month", MONTHS[-1]]
 
 
 @pytest.mark.soak
