@@ -350,7 +350,8 @@ def _record(
         columns=prepared.columns,
         inputs=tuple(version for read in step.reads.values() for version, _ in read.parts.values()),
         code_version=context.asset_spec.code_version or "",
-        config=dict(context.step_context.op_config or {}),
+        # in the order in which Dagster's event gives it back: MLflow takes its text, and takes no other later
+        config=json.loads(json.dumps(context.step_context.op_config or {}, sort_keys=True)),
         environment=environment(lake.root),
         made_by={
             **lake.made_by,

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import random
 import signal
+import sqlite3
 import time
 from collections import Counter
+from contextlib import closing
 
 import pytest
 from dagster import DagsterEventType
@@ -30,13 +32,21 @@ def stopped(worked: History, kind: str, month: str, rng: random.Random, most: in
         fork = worked.start(kind, month, Point(rng.randint(1, most), point.window, point.gap, number=STOP))
         is_stopped = fork.wait(stopped=True) == -STOP
         runs = worked.begin("runs").told()["at work"] if is_stopped and not worked.is_held() else []
-        if runs:  # else it was before its run's first event, or after its last
+        # else it was before its step had read anything: then it reads what is there when it comes back; or after its last event
+        if runs and has_read(worked, runs[0]):
             return fork, runs[0]
         if is_stopped:
             fork.signal(signal.SIGKILL)
             fork.wait()
         worked.renew()
     raise AssertionError(f"{kind} was never stopped where it holds no lock")
+
+
+def has_read(worked: History, run_id: str) -> bool:
+    """Return whether a run's step has loaded an input."""
+    query = "select count(*) from event_logs where run_id = ? and dagster_event_type = 'LOADED_INPUT'"
+    with closing(sqlite3.connect(worked.home / "event_log.db")) as database:
+        return database.execute(query, [run_id]).fetchone()[0] > 0
 
 
 @pytest.mark.soak
