@@ -203,6 +203,7 @@ def test_files_that_arrive_are_predicted(tmp_path):
 
 
 @pytest.mark.soak
+@pytest.mark.skipif(not SOAK, reason="its looks are a minute apart")
 def test_months_of_a_database_are_made_by_the_schedule(tmp_path):
     # given a database, which tells nothing cheaply, with two months in it
     file = tmp_path / "rentals.db"
