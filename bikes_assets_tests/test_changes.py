@@ -144,8 +144,8 @@ CHANGES = (
     ),
     Change("a comment and a docstring", comment),
     Change(
-        "the colour of two words in one plot",
-        lambda store: store.edit("demand/plots.py", '"#666"', '"#777"'),
+        "the width of a line in one plot",
+        lambda store: store.edit("demand/plots.py", '_GREY, "actual", 1.2', '_GREY, "actual", 1.4'),
         redo("Q", "03 04 05 06"),
         redo("Q", "03 04 05 06"),
     ),
@@ -157,7 +157,7 @@ CHANGES = (
     ),
     Change(
         "a feature's constant",  # the first two models are baselines, which do not read it
-        lambda store: store.edit("demand/features.py", "_above_mean(temp, 648)", "_above_mean(temp, 600)"),
+        lambda store: store.edit("demand/features.py", "(weathersit >= 3)", "(weathersit >= 2)"),
         {"F": "01 02 03 04 05 06", **redo("MCPQ", "03 04 05 06")},
         redo("MCPQ", "03 04"),
     ),
@@ -192,7 +192,7 @@ CHANGES = (
     Change("a new month", lambda store: append_month(store, "2011-07"), redo("RFMCPQ", "07")),
 )
 
-QUICK = ("an input of no feature: atemp", "rows in another order", "the colour of two words in one plot")
+QUICK = ("an input of no feature: atemp", "rows in another order", "the width of a line in one plot")
 
 
 def with_shipped_fields(store: Store, day: str, hour: int, *names: str) -> None:
