@@ -23,7 +23,9 @@ SERVING, PINS = "champion_model", "champion_pins"
 ASSETS = (*SCHEMAS, "demand_model", PINS, SERVING)
 """Assets of which the lake has a table."""
 
-MODELS = ModelFormat(model.dump, model.load, model.card, model.state, model.estimator, model.TRUSTED_TYPES)
+MODELS = ModelFormat(
+    model.dump, model.load, model.card, model.state, model.estimator, model.TRUSTED_TYPES, part="estimator"
+)
 
 
 def lake() -> Lake:

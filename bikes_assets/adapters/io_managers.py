@@ -239,9 +239,10 @@ class ModelIOManager(LakeIOManager):
         digest = object_digest(self.format.state(outcome.value))
         origin = card.pop("origin")
         known = next((item for item in step.models if item["digest"] == digest and item["origin"] == origin), None)
+        content = b"" if known else self.format.dump(outcome.value)
         row = {
             "digest": digest,
-            "sha256": known["sha256"] if known else self.lake.save_file(self.format.dump(outcome.value)),
+            "sha256": known["sha256"] if known else self.lake.save_file(content),
             "origin": origin,
             "card": json.dumps(card, sort_keys=True),
             "example": ""
@@ -250,9 +251,9 @@ class ModelIOManager(LakeIOManager):
             "mlflow_model_id": known["mlflow_model_id"] if known else "",
         }
         if tracking and not origin:
-            asset, estimator = context.asset_key.to_user_string(), self.format.estimator(outcome.value)
+            asset, model = context.asset_key.to_user_string(), outcome.value
             log = partial(
-                log_copy, run_id=run_id, asset=asset, estimator=estimator, row=row, trusted=self.format.trusted
+                log_copy, run_id=run_id, asset=asset, models=self.format, model=model, content=content, row=row
             )
             row["mlflow_model_id"] = tracking.ask(log) or ""
         import pyarrow as pa

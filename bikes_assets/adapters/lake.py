@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 from bikes_assets.adapters.delta import Files, LakeTable
 from bikes_assets.adapters.files import filesystem_of, write_file
 from bikes_assets.adapters.readers import Raw, Reader
+from bikes_assets.lineage import model_file
 from bikes_assets.lineage.code import code_version_of, reached_code
 from bikes_assets.lineage.digest import combined_digest, file_digest, table_digest
 from bikes_assets.lineage.errors import DigestError
 from bikes_assets.lineage.graph import Origin, Version
-from bikes_assets.lineage.model_file import MAX_BYTES
 from bikes_assets.lineage.schema import Column, Schema
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ class ModelFormat:
         state: all fitted parts, which are digested.
         estimator: the fitted scikit-learn estimator, of which MLflow gets a copy.
         trusted: the types that a file may hold.
+        part: where the file holds more than the estimator, the estimator's key in it.
     """
 
     dump: Callable[[Any], bytes]
@@ -59,6 +60,11 @@ class ModelFormat:
     state: Callable[[Any], Any]
     estimator: Callable[[Any], Any]
     trusted: Sequence[str]
+    part: str = ""
+
+    def copy(self, content: bytes) -> bytes:
+        """Return the estimator's own file, of which MLflow gets a copy, from a model's file."""
+        return model_file.part(content, self.part) if self.part else content
 
 
 @dataclass(frozen=True)
@@ -98,8 +104,8 @@ class Lake:
         """
         filesystem, path = filesystem_of(self._file(sha256))
         try:
-            if (size := filesystem.size(path)) > MAX_BYTES:
-                raise DigestError(f"{path}: found {size:,} bytes, expected at most {MAX_BYTES:,}")
+            if (size := filesystem.size(path)) > model_file.MAX_BYTES:
+                raise DigestError(f"{path}: found {size:,} bytes, expected at most {model_file.MAX_BYTES:,}")
             content: bytes = filesystem.cat_file(path)
         except FileNotFoundError:
             raise DigestError(f"{path}: found no file there; restore it, or materialize the model again") from None

@@ -9,7 +9,7 @@ from bikes_assets.adapters import registry
 from bikes_assets.lineage.graph import parse_address
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from mlflow import MlflowClient
 
@@ -19,23 +19,39 @@ CHAMPION, CHALLENGER = "champion", "challenger"
 
 
 def log_copy(
-    client: MlflowClient, run_id: str, asset: str, estimator: Any, row: Mapping[str, str], trusted: Sequence[str]
+    client: MlflowClient,
+    run_id: str,
+    asset: str,
+    models: ModelFormat,
+    model: Any,
+    content: bytes,
+    row: Mapping[str, str],
 ) -> str:
-    """Log a copy of a fitted estimator to the run that fitted it, and return the logged model's id.
+    """Log a copy of a model's estimator to the run that fitted it, and return the logged model's id.
 
     Args:
         client: client of the tracking store.
         run_id: the nested run.
         asset: asset that the model is of; the copy bears its name.
-        estimator: fitted scikit-learn estimator.
+        models: how models are written.
+        model: the model.
+        content: its file.
         row: the model's row in its asset's table.
-        trusted: the types that its file may hold.
     """
     import pandas as pd
 
     example = pd.read_json(io.StringIO(row["example"]), orient="table") if row["example"] else None
     tags = {"digest": row["digest"], "sha256": row["sha256"]}
-    return registry.log_copy(client, run_id, estimator, name=asset, example=example, trusted=trusted, tags=tags)
+    return registry.log_copy(
+        client,
+        run_id,
+        models.estimator(model),
+        name=asset,
+        example=example,
+        trusted=models.trusted,
+        tags=tags,
+        content=models.copy(content),
+    )
 
 
 def copy_from_lake(client: MlflowClient, run_id: str, lake: Lake, models: ModelFormat, address: str) -> str:
@@ -44,7 +60,7 @@ def copy_from_lake(client: MlflowClient, run_id: str, lake: Lake, models: ModelF
     ((_, rows),) = lake.table(asset).read([str(partition)], int(str(version))).values()
     (row,) = rows.to_pylist()
     model = lake.load_model(models, row["sha256"], row["card"], address)
-    return log_copy(client, run_id, asset, models.estimator(model), row, models.trusted)
+    return log_copy(client, run_id, asset, models, model, lake.load_file(row["sha256"]), row)
 
 
 def set_aliases(client: MlflowClient, lake: Lake) -> list[str]:

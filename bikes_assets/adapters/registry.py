@@ -41,6 +41,7 @@ def log_copy(
     example: Any,
     trusted: Sequence[str],
     tags: Mapping[str, str | Sequence[str]],
+    content: bytes = b"",
 ) -> str:
     """Log a copy of a fitted estimator as an MLflow model of a run, and return its id.
 
@@ -55,13 +56,14 @@ def log_copy(
         example: a handful of input rows, a pandas frame; None for a copy without signature and example.
         trusted: the types that its file may hold.
         tags: what it was made from; see `fitting`.
+        content: its file as `model_file.dumps` wrote it, where that is at hand: writing it takes a while.
 
     Raises:
         ModelError: the estimator holds a type that is not trusted.
     """
     from mlflow.entities import LoggedModelOutput
 
-    content = model_file.dumps(estimator, trusted)
+    content = content or model_file.dumps(estimator, trusted)
     experiment_id = client.get_run(run_id).info.experiment_id
     model = client.create_logged_model(experiment_id, name, run_id, tags=fitting(tags))
     try:
@@ -251,6 +253,7 @@ def _write_copy(
     import sklearn
     from mlflow import pyfunc
     from mlflow.models import Model, convert_input_example_to_serving_input, infer_signature
+    from threadpoolctl import threadpool_limits
 
     model = Model(
         artifact_path=logged.artifact_location,
@@ -262,7 +265,8 @@ def _write_copy(
         served = convert_input_example_to_serving_input(example) or ""
         (folder / "serving_input_example.json").write_text(served)
         (folder / "input_example.json").write_text(json.dumps(json.loads(served)["dataframe_split"]))
-        model.signature = infer_signature(example, estimator.predict(example))
+        with threadpool_limits(1):  # for a handful of rows, threads that wait for each other cost seconds
+            model.signature = infer_signature(example, estimator.predict(example))
         model.saved_input_example_info = {
             "artifact_path": "input_example.json",
             "pandas_orient": "split",

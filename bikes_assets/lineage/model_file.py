@@ -81,6 +81,25 @@ def loads(content: bytes, trusted: Sequence[str]) -> Any:
         raise ModelError(f"found no skops file that can be read: {error!r}") from error
 
 
+def part(content: bytes, key: str) -> bytes:
+    """Return the skops file of one value of a mapping that a skops file holds; nothing of either is built.
+
+    Raises:
+        ModelError: the file holds no mapping with that key.
+    """
+    target = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as archive, zipfile.ZipFile(target, "w") as picked:
+        whole = json.loads(archive.read("schema.json"))
+        if whole["__loader__"] != "DictNode" or key not in whole["content"]:
+            raise ModelError(f"found no mapping with {key!r} in the file")
+        schema = {**whole["content"][key], **{name: whole[name] for name in ("protocol", "_skops_version")}}
+        # a value that stands in several places stands whole in each: no node refers to one outside its own value
+        for name in {node["file"]: None for node in _nodes(schema) if "file" in node}:
+            picked.writestr(name, archive.read(name))
+        picked.writestr("schema.json", json.dumps(schema))
+    return target.getvalue()
+
+
 def _check(content: bytes, trusted: Sequence[str]) -> list[str]:
     """Return those of the trusted names that a file holds, after finding nothing else in it."""
     if len(content) > MAX_BYTES:

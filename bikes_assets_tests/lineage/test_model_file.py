@@ -47,6 +47,22 @@ def test_what_cannot_be_written_is_named(value: Any) -> None:
         model_file.dumps(value, ())
 
 
+def test_a_part_is_a_file_of_its_own() -> None:
+    line = Ridge().fit([[0.0], [1.0]], [1.0, 3.0])
+    whole = model_file.dumps({"line": line, "again": [line, line.coef_], "other": np.arange(3)}, RIDGE)
+    for key, found in (("line", lambda value: value), ("again", lambda value: value[0])):
+        loaded = found(model_file.loads(model_file.part(whole, key), RIDGE))
+        assert np.array_equal(loaded.predict([[0.25]]), line.predict([[0.25]]))
+    names = zipfile.ZipFile(io.BytesIO(model_file.part(whole, "line"))).namelist()
+    assert len(names) < len(zipfile.ZipFile(io.BytesIO(whole)).namelist())
+
+
+@pytest.mark.parametrize("value", [{"line": 1}, ["other"], "other"])
+def test_a_part_that_a_file_does_not_have_is_named(value: Any) -> None:
+    with pytest.raises(ModelError, match="found no mapping with 'other' in the file"):
+        model_file.part(model_file.dumps(value, ()), "other")
+
+
 # Files that are larger than they look
 
 
