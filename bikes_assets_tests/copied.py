@@ -32,7 +32,7 @@ class Store:
             folder / "code" / "bikes_assets",
             ignore=shutil.ignore_patterns("__pycache__"),
         )
-        shutil.copy(ROOT / "pyproject.toml", folder / "code")  # Dagster looks for it
+        shutil.copy(ROOT / "dg.toml", folder / "code")  # Dagster looks for it
 
     def set(self, day: str, hour: int, **values: str) -> None:
         """Set fields of an hour."""
