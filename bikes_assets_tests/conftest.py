@@ -68,6 +68,15 @@ def history() -> Any:
         yield History(instance, lake(), client_of(settings().tracking_uri), summary)
 
 
+SLOWEST = ("test_ui.py", "test_outage.py", "test_triggers.py", "test_kill.py", "test_changes.py", "test_elsewhere.py")
+"""Files that take minutes: with several processes, the last to begin is not to be one of them."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have the slowest files begin first."""
+    items.sort(key=lambda item: SLOWEST.index(item.path.name) if item.path.name in SLOWEST else len(SLOWEST))
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Write what a soak showed to docs/soak/, so that it can be committed; campaigns run one by one make one report of a day."""
     if os.environ.get("BIKES_SOAK") != "1":
