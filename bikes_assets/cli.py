@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +12,11 @@ from bikes_assets.lineage.errors import LineageError
 from bikes_assets.lineage.faults import store_fault
 from bikes_assets.lineage.graph import parse_address
 from bikes_assets.settings import settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from bikes_assets.lineage.index import Direction
 
 
 class _Group(click.Group):
@@ -80,6 +86,82 @@ def status(addresses: tuple[str, ...], as_json: bool) -> None:
         report.print_status(found)
     if any(item.state not in ("fresh", "skipped") for item in found):
         sys.exit(1)
+
+
+def _walked(direction: Direction) -> Callable[[Callable[..., None]], click.Command]:
+    """Return a decorator that makes a command of a walk, with the options of both."""
+
+    def decorate(function: Callable[..., None]) -> click.Command:
+        for option in (
+            click.option("--json", "as_json", is_flag=True, help="One JSON object a line."),
+            click.option("--as-of", metavar="TIME", help="As it was then, such as 2012-08-14T17:00."),
+            click.option("--depth", type=click.IntRange(1), help="How far to go; by default to the end."),
+            click.argument("address"),
+        ):
+            function = option(function)
+        return main.command(name=direction)(function)
+
+    return decorate
+
+
+@_walked("upstream")
+def upstream(address: str, depth: int | None, as_of: str | None, as_json: bool) -> None:
+    """List what ADDRESS was made from: tables, columns, partitions or versions, as the address says.
+
+    ADDRESS is demand_features, demand_features.temperature, demand_features[2012-08], demand_features[2012-08]@17,
+    demand_features.temperature[2012-08], demand_model@3, demand_model@champion, or a file, code version or run.
+    """
+    from bikes_assets import answers, report
+
+    report.print_answer(answers.upstream(address, depth=depth, as_of=as_of), f"upstream of {address}", as_json=as_json)
+
+
+@_walked("downstream")
+def downstream(address: str, depth: int | None, as_of: str | None, as_json: bool) -> None:
+    """List what was made from ADDRESS, which is what a change of it reaches; for addresses, see bikes upstream."""
+    from bikes_assets import answers, report
+
+    found = answers.downstream(address, depth=depth, as_of=as_of)
+    report.print_answer(found, f"downstream of {address}", as_json=as_json)
+
+
+@main.command()
+@click.argument("start")
+@click.argument("end")
+@click.option("--as-of", metavar="TIME", help="As it was then, such as 2012-08-14T17:00.")
+@click.option("--most", default=20, show_default=True, help="How many ways are shown; all are counted.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON list of addresses a line.")
+def path(start: str, end: str, as_of: str | None, most: int, as_json: bool) -> None:
+    """List the ways that lead from START downstream to END; exit code 1 when there is none."""
+    from bikes_assets import answers, report
+
+    count, ways = answers.paths(start, end, as_of=as_of)
+    report.print_paths(count, ways, most, as_json=as_json)
+    if not count:
+        sys.exit(1)
+
+
+@main.command()
+@click.argument("words", nargs=-1, required=True)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def search(words: tuple[str, ...], as_json: bool) -> None:
+    """Find tables and columns by their names, meanings and units; exit code 1 when there is none."""
+    from bikes_assets import answers, report
+
+    found = answers.search(" ".join(words))
+    report.print_found(found, as_json=as_json)
+    if not found:
+        sys.exit(1)
+
+
+@main.command()
+@click.option("--rebuild", is_flag=True, help="Make it anew from nothing.")
+def index(rebuild: bool) -> None:
+    """Bring the lineage index up to date with Dagster's event log; every question does so by itself."""
+    from bikes_assets import answers
+
+    found = answers.rebuild() if rebuild else answers.refreshed()
+    click.echo(f"{found.path}: up to date with event {found.cursor:,}")
 
 
 @main.command()

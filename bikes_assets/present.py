@@ -73,7 +73,7 @@ def now(source: Observed | None = None) -> Present:
     Args:
         source: what the source holds; by default what it held when it was last read.
     """
-    ended, at_work = run_log.runs_of(_storage())  # before the lake: what ends in between is there already
+    ended, at_work = run_log.runs_of(settings().event_storage)  # before the lake: what ends in between is there already
     found = Present(ended=ended, at_work=at_work)
     if source := source or remembered(_source_memory()):
         found.made |= {
@@ -90,7 +90,7 @@ def now(source: Observed | None = None) -> Present:
 
 def unlogged() -> bool:
     """Return whether something is left that MLflow did not take."""
-    return bool(run_log.remembered(_storage(), run_log.BACKLOG))
+    return bool(run_log.remembered(settings().event_storage, run_log.BACKLOG))
 
 
 def code_stamp() -> str:
@@ -142,10 +142,6 @@ def changed_functions(was: str, function: str) -> Mapping[str, str]:
         for place in sorted({*before, *now})
         if before.get(place) != now.get(place)
     }
-
-
-def _storage() -> str:
-    return settings().dagster_storage.get_secret_value() or str(settings().dagster_home)
 
 
 def _source() -> str:

@@ -96,6 +96,11 @@ class Settings(BaseSettings):
         """Dagster's instance folder: `DAGSTER_HOME`, else `dagster` under `data`."""
         return Path(self.home or self.data_folder / "dagster")
 
+    @property
+    def event_storage(self) -> str:
+        """Where Dagster's runs and events are: a database URL, which may hold a password, or `dagster_home`."""
+        return self.dagster_storage.get_secret_value() or str(self.dagster_home)
+
 
 @cache
 def settings() -> Settings:

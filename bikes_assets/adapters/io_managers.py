@@ -52,6 +52,7 @@ class Outcome:
         series: figures by a whole number, such as the error by hour of the day.
         params: settings and transformations.
         checks: whether each check that was run on the value passed.
+        used: which columns of an input went into the value, by asset; all of those of an input that is not named.
         figures: plots, by title.
         example: a handful of a model's input rows.
     """
@@ -63,6 +64,7 @@ class Outcome:
     series: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
     params: Mapping[str, Any] = field(default_factory=dict)
     checks: Mapping[str, bool] = field(default_factory=dict)
+    used: Mapping[str, Sequence[str]] = field(default_factory=dict)
     figures: Mapping[str, metadata.Drawing] = field(default_factory=dict)
     example: Any = None
 
@@ -369,6 +371,7 @@ def _record(
             name: {str(step): float(value) for step, value in series.items()} for name, series in outcome.series.items()
         },
         checks=dict(outcome.checks),
+        used={asset: list(names) for asset, names in outcome.used.items()},
         time=time.time(),
     )
 

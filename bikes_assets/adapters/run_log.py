@@ -51,7 +51,7 @@ def runs_of(storage: str) -> tuple[dict[Key, Ended], set[Key]]:
     """
     ended: dict[Key, Ended] = {}
     at_work: set[Key] = set()
-    with _asking(storage) as ask:
+    with asking(storage) as ask:
         queue = [_seconds(at) for (at,) in ask(_QUEUE) if at]
         is_worked_off = any(at > time.time() - _QUEUE_SECONDS for at in queue)
         for asset_key, partition, run, status, end, planned, made in ask(_PLANNED):
@@ -67,7 +67,7 @@ def runs_of(storage: str) -> tuple[dict[Key, Ended], set[Key]]:
 
 def remembered(storage: str, key: str) -> str:
     """Return what a process keeps under a key in the storage (Dagster's `daemon_cursor_storage`), "" where it keeps nothing."""
-    with _asking(storage) as ask:
+    with asking(storage) as ask:
         return next((value for (value,) in ask("select value from kvs where key = :key", key=key)), "")
 
 
@@ -93,7 +93,7 @@ def _seconds(timestamp: Any) -> float:
 
 
 @contextmanager
-def _asking(storage: str) -> Iterator[Ask]:
+def asking(storage: str) -> Iterator[Ask]:
     """Give a function that answers a SELECT with named parameters; a storage that is not there yet has no rows."""
     if "://" in storage:
         import sqlalchemy as sa

@@ -52,6 +52,7 @@ def demand_model(context: dg.AssetExecutionContext, config: DemandModelConfig, d
             "validation": ("demand_features", [fitted.validation_month]),
         },
         metrics=fitted.metrics,
+        used={"demand_features": [*fitted.features, model.TARGET]},
         params={"model": fitted.name, **features.transformations(fitted.features)},
         figures={"importance": plots.importance(fitted, demand_features)},
         example=model.inputs(demand_features.tail(5), fitted.features),
@@ -89,6 +90,7 @@ def champion_model(context: dg.AssetExecutionContext, demand_model, demand_featu
     return Outcome(
         choice.model,
         datasets={"validation": ("demand_features", None)},
+        used={"demand_features": choice.columns},
         metrics=choice.metrics,
         params=choice.params,
         figures={"candidates": plots.candidates(choice)},

@@ -33,6 +33,7 @@ def demand_predictions(context: dg.AssetExecutionContext, demand_features, champ
         predicted,
         datasets={"inference": ("demand_features", None)},
         role="predictions",
+        used={"demand_features": ["ts", *model.columns]},
         metrics={"rows": len(predicted)},
         params={"model": model.name, "model_address": model.origin},
     )
@@ -62,6 +63,7 @@ def prediction_quality(context, demand_predictions, hourly_rentals, demand_featu
     return Outcome(
         errors,
         datasets={"predictions": ("demand_predictions", None), "actuals": ("hourly_rentals", None)},
+        used={"champion_model": []},  # drift is a figure, no column
         metrics={**evaluation.quality_scores(errors), **drifted.metrics},
         series=evaluation.quality_series(errors),
         figures=plots.of_quality(errors, drifted),

@@ -26,6 +26,7 @@ class Choice:
         judged_on: the month that they were judged on.
         rmse: root mean squared error of each candidate on the month that none was fitted on, by address.
         metrics: scores of the champion there.
+        columns: columns of the features that the candidates were judged with.
     """
 
     model: Model
@@ -33,6 +34,7 @@ class Choice:
     judged_on: str
     rmse: Mapping[str, float]
     metrics: Mapping[str, float]
+    columns: Sequence[str]
 
     @property
     def params(self) -> dict[str, str]:
@@ -77,10 +79,14 @@ def choose(candidates: Mapping[str, Model], pinned: Model | None, judged_on: pd.
     best = min(range(len(field)), key=lambda index: (math.isnan(results[index]["rmse"]), results[index]["rmse"]))
     rmse = {model.origin: result["rmse"] for model, result in zip(field, results, strict=True)}
     if pinned is None:
-        return Choice(field[best], f"lowest error of {len(field)} on {judging}", judging, rmse, results[best])
-    return Choice(
-        pinned, f"pinned: {pinned.decision}", judging, rmse, scores(judged_on["cnt"], pinned.predict(judged_on))
-    )
+        reason = f"lowest error of {len(field)} on {judging}"
+        return Choice(field[best], reason, judging, rmse, results[best], _columns(field))
+    metrics = scores(judged_on[TARGET], pinned.predict(judged_on))
+    return Choice(pinned, f"pinned: {pinned.decision}", judging, rmse, metrics, _columns([*field, pinned]))
+
+
+def _columns(models: Sequence[Model]) -> list[str]:
+    return [*dict.fromkeys(column for model in models for column in model.columns), TARGET]
 
 
 def predictions(model: Model, features: pd.DataFrame) -> pd.DataFrame:

@@ -172,6 +172,11 @@ class Model:
     origin: str = ""
     decision: str = ""
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that it or its baseline reads."""
+        return tuple(dict.fromkeys((*self.features, *(self.baseline.features if self.baseline else ()))))
+
     def predict(self, features: pd.DataFrame) -> np.ndarray:
         """Return the demand of each row, float64, rentals/hour; a negative estimate counts as zero."""
         return self.estimate(inputs(features, self.features)).clip(min=0.0)

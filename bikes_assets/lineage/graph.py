@@ -99,6 +99,7 @@ class Record:
         metrics: figures, in float.
         series: figures by a whole number, such as the error by hour of the day: name to number to figure.
         checks: name of each check that was run on it, and whether it passed.
+        used: which columns of an input went into what was made, by asset; all of those of an input that is not named.
         time: when it was made, Unix seconds; figures in MLflow bear it, so that writing them again adds none.
     """
 
@@ -115,6 +116,7 @@ class Record:
     metrics: dict[str, float] = field(default_factory=dict)
     series: dict[str, dict[str, float]] = field(default_factory=dict)
     checks: dict[str, bool] = field(default_factory=dict)
+    used: dict[str, list[str]] = field(default_factory=dict)
     time: float = 0.0
 
     @property

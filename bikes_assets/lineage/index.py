@@ -1,0 +1,567 @@
+"""The lineage index: a projection of an event log into one SQLite file, which answers what lies upstream and downstream.
+
+Things and edges between them; an edge from A to B says that A had a part in B. Whoever reads an event log hands in `Fact`s in
+the log's order; the index keeps nothing of its own, can be deleted, and is rebuilt with equal content. Nothing is forgotten:
+an edge that holds no longer keeps the time in which it held, so that every question can be asked as of any event.
+
+Walks go over the packed neighbours of each thing, in the form of a compressed sparse row matrix, which reads in milliseconds;
+edges that are newer than it are few and walked beside it. SQLite's own recursive queries take six times as long.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from array import array
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from graphlib import TopologicalSorter
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from bikes_assets.lineage.errors import LineageError
+
+Direction: TypeAlias = Literal["upstream", "downstream"]
+
+FORMAT = 1
+"""Number of this layout; a file of another one is made anew."""
+
+_SCHEMA = """
+create table about (key text primary key, value text not null) without rowid;
+create table event (id integer primary key, time real not null);
+create table kind (id integer primary key, name text not null unique);
+create table thing (id integer primary key, kind integer not null, name text not null, event integer not null, facts text,
+  unique (name, kind));
+create table edge (target integer, source integer, kind integer, event integer not null, primary key (target, source, kind))
+  without rowid;
+create table past (target integer, source integer, kind integer, event integer not null, until integer not null);
+create index past_edge on past (target);
+create table recent (target integer, source integer, kind integer, event integer not null);
+create table packed (direction text primary key, ends blob not null, neighbours blob not null, events blob not null)
+  without rowid;
+create table history (thing integer, until integer, facts text not null, primary key (thing, until)) without rowid;
+create virtual table words using fts5 (name, text, kind unindexed);
+"""
+_RECENT = 2_000
+"""Edges beside the packed ones until they are packed anew; a tenth of the packed ones where that is more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Thing:
+    """Something that has a place in the lineage.
+
+    Attributes:
+        kind: what it is, such as `dataset`, `column`, `version`, `code`.
+        name: its address; unique among those of its kind.
+        facts: what is known of it, JSON-ready.
+        text: what it can be found by beside its name.
+    """
+
+    kind: str
+    name: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """One thing's part in another; things by kind and name."""
+
+    source: tuple[str, str]
+    target: tuple[str, str]
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """What one event of a log says.
+
+    Attributes:
+        event: its number; events are handed in in ascending order.
+        time: when it happened, Unix seconds.
+        things: things that it names. Facts of one that is known already replace those from then on.
+        edges: edges between things that are known or named here.
+        settled: things of which it names every edge that leads to them; what led there before ends.
+    """
+
+    event: int
+    time: float
+    things: Sequence[Thing] = ()
+    edges: Sequence[Edge] = ()
+    settled: Collection[tuple[str, str]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A thing in an answer.
+
+    Attributes:
+        kind: what it is.
+        name: its address.
+        depth: number of edges on the shortest way to it.
+        facts: what is known of it.
+    """
+
+    kind: str
+    name: str
+    depth: int = 0
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """All that lies upstream or downstream of something.
+
+    Attributes:
+        things: what was found, nearest first, then by name.
+        counts: how many of each kind.
+    """
+
+    things: Sequence[Found]
+    counts: Mapping[str, int]
+
+
+class Index:
+    """The index in a file; it is opened when it is first asked, and made where there is none.
+
+    Args:
+        path: the SQLite file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @cached_property
+    def _store(self) -> sqlite3.Connection:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        store = sqlite3.connect(self.path, timeout=60, isolation_level=None)
+        store.execute("pragma synchronous = normal")
+        if store.execute("pragma user_version").fetchone()[0] != FORMAT:
+            with self._written(store):
+                # of two processes, the later one finds it made
+                if store.execute("pragma user_version").fetchone()[0] != FORMAT:
+                    _drop_all(store)
+                    for statement in _SCHEMA.split(";\n"):
+                        store.execute(statement)
+                    store.execute(f"pragma user_version = {FORMAT}")
+        return store
+
+    def close(self) -> None:
+        """Close the file."""
+        if "_store" in self.__dict__:
+            self._store.close()
+            del self.__dict__["_store"]
+
+    # Writing
+
+    @property
+    def cursor(self) -> int:
+        """Number of the last event that was taken in, 0 where none was."""
+        return int(self._about("cursor") or 0)
+
+    def append(self, facts: Iterable[Fact], cursor: int | None = None) -> int:
+        """Take events in, all of them or none, and return how many; those that were taken in already are passed over.
+
+        Args:
+            facts: what events say, in the log's order.
+            cursor: number of the last event that was looked at, where the last ones say nothing.
+        """
+        store, count = self._store, 0
+        with self._written(store):
+            writer = _Writer(store, self.cursor)
+            for fact in facts:
+                count += writer.take(fact)
+            last = max(writer.last, cursor or 0)
+            if last > self.cursor:
+                store.execute("insert or replace into about values ('cursor', ?)", [last])
+            writer.pack_where_due()
+        return count
+
+    def clear(self) -> None:
+        """Forget everything, so that it can be rebuilt."""
+        store = self._store
+        with self._written(store):
+            for table in ("about", "event", "kind", "thing", "edge", "past", "recent", "packed", "history", "words"):
+                store.execute(f"delete from {table}")  # noqa: S608 - names of ours
+
+    # Asking
+
+    def event_at(self, time: float) -> int:
+        """Return the number of the last event that had happened by a time, 0 where none had."""
+        (found,) = self._store.execute("select max(id) from event where time <= ?", [time]).fetchone()
+        return found or 0
+
+    def find(self, name: str, kind: str | None = None, *, as_of: int | None = None) -> list[Found]:
+        """Return the things of a name, of one kind or of all; none where there was none as of that event."""
+        query = "select thing.id, kind.name from thing join kind on kind.id = thing.kind where thing.name = ? and event <= ?"
+        rows = self._store.execute(query, [name, _limit(as_of)]).fetchall()
+        return [
+            Found(of, name, 0, facts)
+            for thing, of in rows
+            if kind in (None, of)
+            for _, _, facts in self._rows([thing], as_of)
+        ]
+
+    def names(self, kind: str, *, like: str = "*", as_of: int | None = None) -> list[str]:
+        """Return the names of all things of a kind that are of a form, such as `demand_features[[]*`, in order."""
+        query = (
+            "select thing.name from thing join kind on kind.id = thing.kind "
+            "where kind.name = ? and thing.name glob ? and event <= ? order by thing.name"
+        )
+        return [name for (name,) in self._store.execute(query, [kind, like, _limit(as_of)])]
+
+    def neighbours(self, kind: str, name: str, direction: Direction, *, as_of: int | None = None) -> list[Edge]:
+        """Return the edges that lead to a thing, or from it, in order of their other ends' names."""
+        thing = self._thing(kind, name)
+        if thing is None:
+            return []
+        here, there = ("target", "source") if direction == "upstream" else ("source", "target")
+        limit, names = _limit(as_of), self._kinds
+        found: list[Edge] = []
+        for table, holds in (("edge", "event <= :limit"), ("past", "event <= :limit and until > :limit")):
+            query = f"select {there}, kind from {table} where {here} = :thing and {holds}"  # noqa: S608 - names of ours
+            for other, edge_kind in self._store.execute(query, {"thing": thing, "limit": limit}):
+                ((other_kind, other_name, _),) = self._rows([other], None)
+                ends = ((names[other_kind], other_name), (kind, name))
+                source, target = ends if direction == "upstream" else ends[::-1]
+                found.append(Edge(source, target, names[edge_kind]))
+        return sorted(found, key=lambda edge: (edge.source, edge.target, edge.kind))
+
+    def walk(
+        self,
+        starts: Sequence[tuple[str, str]],
+        direction: Direction,
+        *,
+        depth: int | None = None,
+        kinds: Collection[str] = (),
+        as_of: int | None = None,
+    ) -> Answer:
+        """Return all that lies upstream or downstream of some things, which are not part of the answer.
+
+        Args:
+            starts: things, by kind and name.
+            direction: which way to go.
+            depth: how many edges to go at most, None for all.
+            kinds: kinds that are returned, all by default; the walk goes through any.
+            as_of: number of the last event that counts.
+        """
+        ids = [thing for thing in (self._thing(*start) for start in starts) if thing is not None]
+        names, found = self._kinds, []
+        for number, level in enumerate(self._levels(ids, direction, depth, as_of), 1):
+            for kind_id, name, facts in self._rows(level, as_of):
+                if not kinds or names[kind_id] in kinds:
+                    found.append(Found(names[kind_id], name, number, facts))
+        found.sort(key=lambda item: (item.depth, item.name))
+        return Answer(found, dict(Counter(item.kind for item in found)))
+
+    def count(self, starts: Sequence[tuple[str, str]], direction: Direction, *, as_of: int | None = None) -> int:
+        """Return how many things lie upstream or downstream of some."""
+        ids = [thing for thing in (self._thing(*start) for start in starts) if thing is not None]
+        return sum(len(level) for level in self._levels(ids, direction, None, as_of))
+
+    def paths(
+        self, start: tuple[str, str], end: tuple[str, str], *, as_of: int | None = None
+    ) -> tuple[int, Iterator[list[Found]]]:
+        """Return how many ways lead downstream from one thing to another, and the ways one by one.
+
+        Args:
+            start: where they begin, by kind and name.
+            end: where they end.
+            as_of: number of the last event that counts.
+        """
+        first, last = self._thing(*start), self._thing(*end)
+        if first is None or last is None:
+            return 0, iter(())
+        below = {first, *(thing for level in self._levels([first], "downstream", None, as_of) for thing in level)}
+        above = {last, *(thing for level in self._levels([last], "upstream", None, as_of) for thing in level)}
+        neighbours = _Neighbours(self._store, "downstream", as_of)
+        ahead = {thing: sorted(other for other in neighbours[thing] if other in above) for thing in above & below}
+        ways = {last: 1}
+        for thing in TopologicalSorter(ahead).static_order():
+            ways.setdefault(thing, sum(ways[other] for other in ahead[thing]))
+        if first == last or first not in ahead:
+            return 0, iter(())
+        return ways[first], (self._shown(way, as_of) for way in _ways(ahead, first, last))
+
+    def search(self, words: str, *, most: int = 50) -> list[Found]:
+        """Return the things whose name or text has all words, or words that begin so; the best first."""
+        terms = " ".join(f'"{word}"*' for word in words.replace('"', " ").split())
+        if not terms:
+            return []
+        query = "select kind, name, text from words where words match ? order by rank, name limit ?"
+        return [Found(kind, name, 0, {"text": text}) for kind, name, text in self._store.execute(query, [terms, most])]
+
+    def content(self) -> dict[str, list[tuple[Any, ...]]]:
+        """Return all that is known, without the numbers that a rebuilt index may give otherwise."""
+        ask, kinds = self._store.execute, self._kinds
+        things = {number: (kinds[kind], name) for number, kind, name in ask("select id, kind, name from thing")}
+        edges = ask(
+            "select source, target, kind, event, 0 from edge union all select source, target, kind, event, until from past"
+        )
+        return {
+            "events": sorted(ask("select id, time from event")),
+            "things": sorted(
+                (*things[number], event, facts) for number, event, facts in ask("select id, event, facts from thing")
+            ),
+            "edges": sorted((things[one], things[other], kinds[kind], *times) for one, other, kind, *times in edges),
+            "history": sorted((*things[one], until, facts) for one, until, facts in ask("select * from history")),
+            "words": sorted(ask("select kind, name, text from words")),
+        }
+
+    # Inside
+
+    def _about(self, key: str) -> str | None:
+        row = self._store.execute("select value from about where key = ?", [key]).fetchone()
+        return row[0] if row else None
+
+    @contextmanager
+    def _written(self, store: sqlite3.Connection) -> Iterator[None]:
+        store.execute("begin immediate")
+        try:
+            yield
+        except BaseException:
+            store.execute("rollback")
+            raise
+        store.execute("commit")
+
+    @property
+    def _kinds(self) -> dict[int, str]:
+        return dict(self._store.execute("select id, name from kind"))
+
+    def _thing(self, kind: str, name: str) -> int | None:
+        query = "select thing.id from thing join kind on kind.id = thing.kind where thing.name = ? and kind.name = ?"
+        row = self._store.execute(query, [name, kind]).fetchone()
+        return row[0] if row else None
+
+    def _levels(
+        self, starts: Sequence[int], direction: Direction, depth: int | None, as_of: int | None
+    ) -> Iterator[list[int]]:
+        """Yield what is one edge away from some things, what is two away, and so on; each thing once."""
+        neighbours = _Neighbours(self._store, direction, as_of)
+        seen = bytearray(self._store.execute("select coalesce(max(id), 0) + 1 from thing").fetchone()[0])
+        for thing in starts:
+            seen[thing] = 1
+        level, number = list(starts), 0
+        while level and number != depth:
+            level, number = neighbours.of(level, seen), number + 1
+            if level:
+                yield level
+
+    def _rows(self, things: Sequence[int], as_of: int | None) -> Iterator[tuple[int, str, dict[str, Any]]]:
+        """Yield kind, name and facts of things."""
+        for begin in range(0, len(things), 30_000):
+            part = things[begin : begin + 30_000]
+            marks = ",".join("?" * len(part))
+            query = f"select id, kind, name, facts from thing where id in ({marks})"  # noqa: S608 - question marks alone
+            rows = self._store.execute(query, part).fetchall()
+            if as_of is None:
+                yield from ((kind, name, json.loads(facts)) for _, kind, name, facts in rows)
+            else:
+                yield from ((kind, name, self._facts(thing, facts, as_of)) for thing, kind, name, facts in rows)
+
+    def _facts(self, thing: int, present: str, as_of: int) -> dict[str, Any]:
+        query = "select facts from history where thing = ? and until > ? order by until limit 1"
+        row = self._store.execute(query, [thing, as_of]).fetchone()
+        return json.loads(row[0] if row else present)
+
+    def _shown(self, way: Sequence[int], as_of: int | None) -> list[Found]:
+        names = self._kinds
+        rows = [next(self._rows([thing], as_of)) for thing in way]
+        return [Found(names[kind], name, depth, facts) for depth, (kind, name, facts) in enumerate(rows)]
+
+
+class _Neighbours:
+    """What is one edge away from each thing: the packed edges, and those beside them.
+
+    Args:
+        store: the index.
+        direction: which way.
+        as_of: number of the last event that counts, None for the present.
+    """
+
+    def __init__(self, store: sqlite3.Connection, direction: Direction, as_of: int | None) -> None:
+        self.limit = as_of
+        query = "select ends, neighbours, events from packed where direction = ?"
+        packed = store.execute(query, [direction]).fetchone() or (bytes(8), b"", b"")
+        self.ends, self.packed, self.events = (_numbers(part) for part in packed)
+        here, there = ("target", "source") if direction == "upstream" else ("source", "target")
+        self.beside: dict[int, list[int]] = {}
+        beside = [("recent", "event <= :limit")]
+        beside += [("past", "event <= :limit and until > :limit")] if as_of is not None else []
+        for table, holds in beside:
+            for thing, other in store.execute(
+                f"select {here}, {there} from {table} where {holds}",  # noqa: S608 - names of ours
+                {"limit": _limit(as_of)},
+            ):
+                self.beside.setdefault(thing, []).append(other)
+
+    def __getitem__(self, thing: int) -> list[int]:
+        """Return the things that are one edge away."""
+        found: list[int] = []
+        if thing + 1 < len(self.ends):
+            begin, end = self.ends[thing], self.ends[thing + 1]
+            if self.limit is None:
+                found.extend(self.packed[begin:end])
+            else:
+                found += [self.packed[at] for at in range(begin, end) if self.events[at] <= self.limit]
+        return list(dict.fromkeys(found + self.beside.get(thing, [])))
+
+    def of(self, things: Sequence[int], seen: bytearray) -> list[int]:
+        """Return what is one edge away from some things and was not seen, and mark it as seen."""
+        found: list[int] = []
+        ends, packed, last, beside = self.ends, self.packed, len(self.ends) - 1, self.beside
+        for thing in things:
+            if self.limit is not None:
+                others = self[thing]
+            else:  # written out, for large walks
+                others = packed[ends[thing] : ends[thing + 1]] if thing < last else ()
+                if thing in beside:
+                    others = [*others, *beside[thing]]
+            for other in others:
+                if not seen[other]:
+                    seen[other] = 1
+                    found.append(other)
+        return found
+
+
+class _Writer:
+    """Takes facts in, inside a transaction.
+
+    Args:
+        store: the index.
+        cursor: number of the last event that was taken in before.
+    """
+
+    def __init__(self, store: sqlite3.Connection, cursor: int) -> None:
+        self.store, self.cursor, self.last = store, cursor, cursor
+        self.kinds: dict[str, int] = {name: number for number, name in store.execute("select id, name from kind")}
+        self.known: dict[tuple[str, str], int] = {}
+        self.is_torn = False
+
+    def take(self, fact: Fact) -> int:
+        """Take one event in; return 1, or 0 where it was taken in before."""
+        if fact.event <= self.cursor:
+            return 0
+        if fact.event < self.last:
+            raise LineageError(f"found event {fact.event} after {self.last}, expected events in ascending order")
+        self.last = fact.event
+        self.store.execute("insert or replace into event values (?, ?)", [fact.event, fact.time])
+        for thing in fact.things:
+            self._know(thing, fact.event)
+        edges = [(self._id(edge.target), self._id(edge.source), self._kind(edge.kind)) for edge in fact.edges]
+        for name in fact.settled:
+            self._settle(self._id(name), edges, fact.event)
+        for edge in edges:
+            if self.store.execute("insert or ignore into edge values (?, ?, ?, ?)", [*edge, fact.event]).rowcount:
+                self.store.execute("insert into recent values (?, ?, ?, ?)", [*edge, fact.event])
+        return 1
+
+    def pack_where_due(self) -> None:
+        """Pack the edges where too many lie beside the packed ones, or one of those has ended."""
+        (recent,) = self.store.execute("select count(*) from recent").fetchone()
+        if not self.is_torn and recent <= _RECENT:
+            return
+        (whole,) = self.store.execute("select count(*) from edge").fetchone()
+        if self.is_torn or recent > whole / 10:
+            (last,) = self.store.execute("select coalesce(max(id), 0) from thing").fetchone()
+            orders = {"upstream": "target, source", "downstream": "source, target"}
+            for direction, order in orders.items():
+                rows = self.store.execute(f"select {order}, event from edge order by {order}")  # noqa: S608 - names of ours
+                self.store.execute(
+                    "insert or replace into packed values (?, ?, ?, ?)", [direction, *_packed(rows, last)]
+                )
+            self.store.execute("delete from recent")
+
+    def _kind(self, name: str) -> int:
+        if name not in self.kinds:
+            self.kinds[name] = int(self.store.execute("insert into kind (name) values (?)", [name]).lastrowid or 0)
+        return self.kinds[name]
+
+    def _id(self, thing: tuple[str, str]) -> int:
+        kind, name = thing
+        if thing not in self.known:
+            row = self.store.execute(
+                "select id from thing where name = ? and kind = ?", [name, self._kind(kind)]
+            ).fetchone()
+            if row is None:
+                raise LineageError(f"found an edge of {kind} {name!r}, expected the thing in the same event or before")
+            self.known[thing] = row[0]
+        return self.known[thing]
+
+    def _know(self, thing: Thing, event: int) -> None:
+        kind, facts = self._kind(thing.kind), json.dumps(dict(thing.facts), sort_keys=True)
+        row = self.store.execute(
+            "select id, facts from thing where name = ? and kind = ?", [thing.name, kind]
+        ).fetchone()
+        if row is None:
+            made = self.store.execute(
+                "insert into thing (kind, name, event, facts) values (?, ?, ?, ?)", [kind, thing.name, event, facts]
+            )
+            number, told = int(made.lastrowid or 0), None
+        else:
+            number, told = row
+        self.known[thing.kind, thing.name] = number
+        if told not in (None, facts):
+            self.store.execute("insert or ignore into history values (?, ?, ?)", [number, event, told])
+            self.store.execute("update thing set facts = ? where id = ?", [facts, number])
+        if thing.text:
+            self.store.execute("delete from words where rowid = ?", [number])
+            self.store.execute(
+                "insert into words (rowid, name, text, kind) values (?, ?, ?, ?)",
+                [number, thing.name, thing.text, thing.kind],
+            )
+
+    def _settle(self, target: int, edges: Collection[tuple[int, int, int]], event: int) -> None:
+        """End the edges to a thing that are not among those that there are from now on."""
+        for source, kind, since in self.store.execute(
+            "select source, kind, event from edge where target = ?", [target]
+        ).fetchall():
+            if (target, source, kind) not in edges:
+                key = [target, source, kind]
+                self.store.execute("delete from edge where target = ? and source = ? and kind = ?", key)
+                self.store.execute("insert into past values (?, ?, ?, ?, ?)", [*key, since, event])
+                gone = self.store.execute(
+                    "delete from recent where target = ? and source = ? and kind = ?", key
+                ).rowcount
+                self.is_torn |= not gone
+
+
+def _packed(rows: Iterable[tuple[int, int, int]], last: int) -> tuple[bytes, bytes, bytes]:
+    """Return edges as rows of a compressed sparse row matrix: where each thing's end, their other ends, and their events."""
+    counts, neighbours, events = array("I", bytes(4 * (last + 2))), array("I"), array("I")
+    for here, there, event in rows:
+        counts[here + 1] += 1
+        neighbours.append(there)
+        events.append(event)
+    return array("I", accumulate(counts)).tobytes(), neighbours.tobytes(), events.tobytes()
+
+
+def _numbers(content: bytes) -> array[int]:
+    found = array("I")
+    found.frombytes(content)
+    return found
+
+
+def _ways(ahead: Mapping[int, Sequence[int]], first: int, last: int) -> Iterator[list[int]]:
+    waiting = [[first]]
+    while waiting:
+        way = waiting.pop()
+        if way[-1] == last:
+            yield way
+        else:
+            waiting.extend([*way, other] for other in reversed(ahead[way[-1]]))
+
+
+def _limit(as_of: int | None) -> int:
+    return 2**62 if as_of is None else as_of
+
+
+def _drop_all(store: sqlite3.Connection) -> None:
+    for (name,) in store.execute(
+        "select name from sqlite_master where type = 'table' and name not like 'words_%'"
+    ).fetchall():
+        store.execute(f"drop table {name}")
