@@ -1,0 +1,315 @@
+"""Answers about a real run, held against brute force over Dagster's own events."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from bikes_assets import answers
+from bikes_assets.adapters.event_log import events_since
+from bikes_assets.lineage.errors import LineageError
+from bikes_assets.lineage.graph import Record
+from bikes_assets.lineage.index import Index
+from bikes_assets.lineage.projection import Projection
+from bikes_assets.settings import settings
+from bikes_assets.store import COLUMNS, SERVING
+
+ASSETS = (
+    "hourly_rentals",
+    "demand_features",
+    "demand_model",
+    "champion_model",
+    "demand_predictions",
+    "prediction_quality",
+)
+MODELS = ("demand_model", "champion_model")
+Name = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Event:
+    """A materialization, as Dagster's own calls tell it."""
+
+    number: int
+    time: float
+    record: Record
+    lineage: dict[str, list[tuple[str, str]]]
+
+
+@pytest.fixture(scope="module")
+def log(history) -> list[Event]:
+    found = []
+    for asset in ASSETS:
+        records = history.instance.fetch_materializations(dg.AssetKey(asset), limit=10_000).records
+        for item in records:
+            metadata = item.asset_materialization.metadata
+            columns = metadata["dagster/column_lineage"].value.deps_by_column if asset not in MODELS else {}
+            lineage = {
+                column: [(dep.asset_key.to_user_string(), dep.column_name) for dep in deps]
+                for column, deps in columns.items()
+            }
+            found.append(Event(item.storage_id, item.timestamp, Record.from_dict(metadata["lineage"].value), lineage))
+    return sorted(found, key=lambda event: event.number)
+
+
+def column_edges(event: Event) -> set[tuple[str, str, str, str]]:
+    """Return which columns of which input are in which columns of what an event made; `*` stands for a model."""
+    record, found = event.record, set()
+    for asset in {item.asset for item in record.inputs}:
+        names = [column.name for column in COLUMNS[asset].columns] if asset in COLUMNS else ["*"]
+        used = [name for name in names if asset not in record.used or name in record.used[asset]]
+        if record.output.asset in MODELS:
+            found |= {(asset, name, record.output.asset, "*") for name in used}
+        elif names == ["*"]:
+            found |= {(asset, "*", record.output.asset, column) for column in record.columns if column != "ts" if used}
+        else:
+            found |= {
+                (asset, name, record.output.asset, column)
+                for column, sources in event.lineage.items()
+                for of, name in sources
+                if of == asset and name in used
+            }
+    return found
+
+
+def edges_of(log: list[Event], level: str) -> set[tuple[str, str]]:
+    """Return the edges of a level, by the names of both ends, from the records alone."""
+    latest = {(event.record.output.asset, event.record.output.partition): event for event in log}
+    newest_of = {asset: [event for event in log if event.record.output.asset == asset][-1:] for asset in ASSETS}
+    newest = max(partition for asset, partition in latest if asset == SERVING)
+    if level == "dataset":
+        found = {(item.asset, event.record.output.asset) for event in log for item in event.record.inputs}
+        return found | {(SERVING, "demand_model@champion")}
+    if level == "partition":
+        return {
+            (f"{item.asset}[{item.partition}]", f"{asset}[{partition}]")
+            for (asset, partition), event in latest.items()
+            for item in event.record.inputs
+        }
+    if level == "version":
+        found = {(item.address, event.record.output.address) for event in log for item in event.record.inputs}
+        for event in log:
+            record = event.record
+            found |= {
+                (record.code_version, record.output.address),
+                (record.made_by["dagster_run_id"], record.output.address),
+            }
+            found |= {
+                (model["origin"].removesuffix(" baseline"), record.output.address)
+                for model in record.models
+                if model["origin"]
+            }
+            found |= {
+                (f"hour.csv@{item.version[:16]}", item.address)
+                for item in record.inputs
+                if item.asset == "rental_records"
+            }
+        return found | {(latest[SERVING, newest].record.output.address, "demand_model@champion")}
+    # a column's edges are those of its asset's newest event
+    found = {
+        (f"{asset}.{name}", f"{output}.{column}")
+        for events in newest_of.values()
+        for event in events
+        for asset, name, output, column in column_edges(event)
+    }
+    return found | {(f"{SERVING}.*", "demand_model@champion")}
+
+
+def reached(edges: set[tuple[str, str]], start: str, direction: str) -> set[str]:
+    ahead: dict[str, set[str]] = defaultdict(set)
+    for one, other in edges:
+        here, there = (one, other) if direction == "downstream" else (other, one)
+        ahead[here].add(there)
+    found, waiting = set(), [start]
+    while waiting:
+        for other in ahead[waiting.pop()] - found:
+            found.add(other)
+            waiting.append(other)
+    return found
+
+
+@pytest.mark.parametrize("direction", ["upstream", "downstream"])
+@pytest.mark.parametrize("level", ["dataset", "column", "partition", "version"])
+def test_every_answer_is_that_of_brute_force(log, level: str, direction: str) -> None:
+    edges = edges_of(log, level)
+    starts = {end for edge in edges for end in edge} - {"demand_model@champion"}
+    assert len(starts) > 6
+    ask = answers.upstream if direction == "upstream" else answers.downstream
+    for start in starts:
+        answer = ask(start)
+        registered = {item.name for item in answer.things if item.kind == "model version"}
+        assert {item.name for item in answer.things} - registered == reached(edges, start, direction), start
+
+
+def test_a_partitions_column_is_followed_through_versions(log) -> None:
+    edges = set()
+    for event in log:
+        made = event.record.output
+        for asset, name, output, column in column_edges(event):
+            target = f"{output}.{column}[{made.partition}]@{made.version}"
+            read = (item for item in event.record.inputs if item.asset == asset)
+            edges |= {(f"{asset}.{name}[{item.partition}]@{item.version}", target) for item in read}
+    for start in random.Random(0).sample(sorted({one for one, _ in edges}), 60):
+        found = {item.name for item in answers.downstream(start).things if item.kind == "column version"}
+        assert found == reached(edges, start, "downstream"), start
+    newest = [event for event in log if event.record.output.asset == "demand_features"][-1].record.output
+    partition = f"demand_features.temperature[{newest.partition}]"
+    assert answers.upstream(partition) == answers.upstream(f"{partition}@{newest.version}")
+
+
+def test_the_way_of_a_column_is_told(log) -> None:
+    edges = edges_of(log, "column")
+
+    def ways(start: str, end: str) -> int:
+        return 1 if start == end else sum(ways(other, end) for one, other in edges if one == start)
+
+    for start, end in (("rental_records.temp", "prediction_quality.error"), ("hourly_rentals.cnt", "demand_model.*")):
+        count, found = answers.paths(start, end)
+        assert count == ways(start, end) > 1
+        for way in found:
+            names = [item.name for item in way]
+            assert (names[0], names[-1]) == (start, end)
+            assert all(pair in edges for pair in pairwise(names))
+
+
+def test_a_model_does_not_stand_on_columns_that_it_does_not_use(log) -> None:
+    fitted = next(event.record for event in reversed(log) if event.record.output.asset == "demand_model")
+    found = {item.name for item in answers.upstream("demand_model.*", depth=1).things}
+    assert found == {f"demand_features.{name}" for name in fitted.used["demand_features"]}
+    assert "demand_features.demand_lag_24h" not in found
+    assert "demand_features.cnt" in found
+
+
+def test_what_is_registered_is_a_version_of_the_lake(log, history) -> None:
+    for version in history.client.search_model_versions("name = 'demand_model'"):
+        (found,) = (
+            item
+            for item in answers.upstream(f"demand_model@{version.version}", depth=1).things
+            if item.kind == "version"
+        )
+        assert found.name == version.tags["address"]
+        assert found.facts["digest"] == version.tags["digest"]
+
+
+def test_the_alias_was_led_to_by_the_champion_of_the_time(log) -> None:
+    served: list[tuple[float, str, str]] = []
+    for event in log:
+        output = event.record.output
+        if output.asset == SERVING and all(output.partition >= partition for _, partition, _ in served):
+            served.append((event.time, str(output.partition), output.address))
+    assert len(served) > 2
+    for time, _, address in served:
+        found = answers.upstream(
+            "demand_model@champion", depth=1, as_of=datetime.fromtimestamp(time + 1e-3, UTC)
+        ).things
+        assert [item.name for item in found if item.kind == "version"] == [address]
+
+
+def test_as_of_any_event_is_an_index_of_the_log_cut_there(log, tmp_path) -> None:
+    rng, storage, index = random.Random(0), settings().event_storage, answers.refreshed()
+    cut = Index(tmp_path / "cut.db")
+    projection = Projection(cut, COLUMNS, SERVING)
+    for event in events_since(storage, 0):
+        cut.append([projection.fact(event)])
+        names = [name for kind in ("dataset", "column", "partition", "version") for name in cut.names(kind)]
+        for name in rng.sample(names, min(8, len(names))):
+            (known,) = cut.find(name)
+            assert index.find(name, known.kind, as_of=event.event) == [known]
+            for direction in ("upstream", "downstream"):
+                start = [(known.kind, name)]
+                assert index.walk(start, direction, as_of=event.event) == cut.walk(start, direction)
+    assert cut.content()["edges"] == index.content()["edges"]
+
+
+def test_the_index_can_be_lost(log) -> None:
+    before = answers.refreshed().content()
+    assert before["things"]
+    file = answers.refreshed().path
+    answers.refreshed().close()
+    file.unlink()
+    assert answers.refreshed().content() == before
+    assert answers.rebuild().content() == before
+
+
+def test_a_name_that_is_nothings_is_told_with_the_nearest(log) -> None:
+    for wrong, near in (
+        ("demand_feature", "demand_features"),
+        ("demand_features.temprature", "demand_features.temperature"),
+        ("demand_features[2011-99]", "demand_features[2011-0"),
+        ("demand_model@99", "demand_model@"),
+    ):
+        with pytest.raises(
+            LineageError, match=f"found nothing called '{re.escape(wrong)}'; expected one like .*{re.escape(near)}"
+        ):
+            answers.upstream(wrong)
+    with pytest.raises(LineageError, match="found nothing called 'demand_features' at that time; nothing has been"):
+        answers.upstream("demand_features", as_of="2001-01-01")
+    with pytest.raises(LineageError, match="found time 'yesterday', expected one like 20"):
+        answers.upstream("demand_features", as_of="yesterday")
+
+
+def test_code_and_runs_are_found_by_the_beginnings_of_their_names(log) -> None:
+    record = log[-1].record
+    for name in (record.code_version, record.made_by["dagster_run_id"]):
+        assert answers.downstream(name[:12]) == answers.downstream(name)
+        assert record.output.address in {item.name for item in answers.downstream(name).things}
+
+
+def bikes(*arguments: str) -> subprocess.CompletedProcess[str]:
+    code = (
+        "import sys; from bikes_assets.cli import main\n"
+        "try: main()\n"
+        "finally: print(sorted({'dagster', 'mlflow', 'sklearn', 'pandas', 'pyarrow'} & set(sys.modules)), file=sys.stderr)"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, env=dict(os.environ)
+    )
+
+
+def test_commands_count_first_and_cut_nothing(log) -> None:
+    answer = answers.downstream("hourly_rentals.temp")
+    done = bikes("downstream", "hourly_rentals.temp")
+    lines = done.stdout.splitlines()
+    assert (done.returncode, done.stderr) == (0, "[]\n")  # nothing heavy was imported
+    assert lines[0].startswith(f"{len(answer.things)} downstream of hourly_rentals.temp: ")
+    assert len(lines) == len(answer.things) + 1
+    told = [json.loads(line) for line in bikes("downstream", "hourly_rentals.temp", "--json").stdout.splitlines()]
+    assert [item["depth"] for item in told] == [item.depth for item in answer.things]
+    done = bikes("path", "hourly_rentals.temp", "prediction_quality.error", "--most", "1")
+    count, _ = answers.paths("hourly_rentals.temp", "prediction_quality.error")
+    assert done.stdout.splitlines()[0] == f"{count} ways"
+    assert f"and {count - 1} more" in done.stdout
+    assert bikes("path", "prediction_quality.error", "hourly_rentals.temp").returncode == 1
+    done = bikes("search", "air", "temperature", "--json")
+    assert {json.loads(line)["address"] for line in done.stdout.splitlines()} >= {"hourly_rentals.temp"}
+    assert bikes("search", "nonesuch").returncode == 1
+    done = bikes("upstream", "demand_featurs")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: found nothing called 'demand_featurs'; expected one like demand_features")
+
+
+def test_a_question_takes_in_what_has_happened_since(history, log, tmp_path) -> None:
+    """A run's events are in the answer to the next question, whoever made them."""
+    before = answers.refreshed().cursor
+    environment: dict[str, Any] = dict(os.environ)
+    done = subprocess.run(
+        [sys.executable, "-c", "from bikes_assets.cli import main; main()", "run", "--force", "--month", "2011-01"],
+        env=environment, capture_output=True, text=True, cwd=Path(__file__).parents[1],
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert answers.refreshed().cursor > before
+    versions = answers.refreshed().names("version", like="hourly_rentals[[]2011-01]@*")
+    assert len(versions) == 2
