@@ -6,14 +6,13 @@ import json
 import os
 import random
 import re
+import shutil
 import subprocess
 import sys
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
-from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import pytest
@@ -268,14 +267,14 @@ def test_code_and_runs_are_found_by_the_beginnings_of_their_names(log) -> None:
         assert record.output.address in {item.name for item in answers.downstream(name).things}
 
 
-def bikes(*arguments: str) -> subprocess.CompletedProcess[str]:
+def bikes(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     code = (
         "import sys; from bikes_assets.cli import main\n"
         "try: main()\n"
         "finally: print(sorted({'dagster', 'mlflow', 'sklearn', 'pandas', 'pyarrow'} & set(sys.modules)), file=sys.stderr)"
     )
     return subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, env=dict(os.environ)
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, env=os.environ | environment
     )
 
 
@@ -301,15 +300,30 @@ def test_commands_count_first_and_cut_nothing(log) -> None:
     assert done.stderr.startswith("error: found nothing called 'demand_featurs'; expected one like demand_features")
 
 
-def test_a_question_takes_in_what_has_happened_since(history, log, tmp_path) -> None:
+def test_a_question_takes_in_what_has_happened_since(log, tmp_path) -> None:
     """A run's events are in the answer to the next question, whoever made them."""
-    before = answers.refreshed().cursor
-    environment: dict[str, Any] = dict(os.environ)
-    done = subprocess.run(
-        [sys.executable, "-c", "from bikes_assets.cli import main; main()", "run", "--force", "--month", "2011-01"],
-        env=environment, capture_output=True, text=True, cwd=Path(__file__).parents[1],
-    )  # fmt: skip
+    shutil.copytree(settings().data_folder, tmp_path / "data", ignore=shutil.ignore_patterns("*.lock"))
+    elsewhere = {
+        "BIKES_DATA": str(tmp_path / "data"),
+        "DAGSTER_HOME": str(tmp_path / "data" / "dagster"),
+        "BIKES_MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/data/mlflow/mlflow.db",
+    }
+    question = ("downstream", "hourly_rentals[2011-01]@1", "--json")
+    before = bikes(*question, **elsewhere).stdout
+    done = bikes("run", "--force", "--month", "2011-01", **elsewhere)
     assert done.returncode == 0, done.stderr
-    assert answers.refreshed().cursor > before
-    versions = answers.refreshed().names("version", like="hourly_rentals[[]2011-01]@*")
-    assert len(versions) == 2
+    new = set(bikes(*question, **elsewhere).stdout.splitlines()) ^ set(before.splitlines())
+    assert new == set()  # what was read then was read then
+    again = [
+        json.loads(line)
+        for line in bikes("upstream", "demand_features[2011-01]", "--json", **elsewhere).stdout.splitlines()
+    ]
+    assert [item["address"] for item in again] == ["hourly_rentals[2011-01]", "rental_records[2011-01]"]
+    made = [
+        json.loads(line)
+        for line in bikes("downstream", "rental_records[2011-01]", "--json", **elsewhere).stdout.splitlines()
+    ]
+    assert len(made) > 5
+    events = bikes("index", **elsewhere).stdout
+    assert int(events.rpartition(" ")[2].replace(",", "")) > answers.refreshed().cursor
+    assert bikes("index", "--rebuild", **elsewhere).stdout == events
