@@ -18,9 +18,7 @@ from bikes_assets.adapters import event_log
 from bikes_assets.lineage import queries
 from bikes_assets.lineage.errors import LineageError
 from bikes_assets.lineage.index import Index
-from bikes_assets.lineage.projection import Projection
 from bikes_assets.settings import settings
-from bikes_assets.store import COLUMNS, SERVING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,6 +65,9 @@ def refreshed() -> Index:
     if newest < index.cursor:  # the log is another one, or was restored from a backup
         index.clear()
     if newest > index.cursor:
+        from bikes_assets.lineage.projection import Projection
+        from bikes_assets.store import COLUMNS, SERVING  # with every feature: most questions need none of it
+
         projection = Projection(index, COLUMNS, SERVING)
         index.append((projection.fact(event) for event in event_log.events_since(storage, index.cursor)), newest)
     return index

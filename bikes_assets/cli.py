@@ -111,18 +111,20 @@ def upstream(address: str, depth: int | None, as_of: str | None, as_json: bool) 
     ADDRESS is demand_features, demand_features.temperature, demand_features[2012-08], demand_features[2012-08]@17,
     demand_features.temperature[2012-08], demand_model@3, demand_model@champion, or a file, code version or run.
     """
-    from bikes_assets import answers, report
+    from bikes_assets import answers, report_answers
 
-    report.print_answer(answers.upstream(address, depth=depth, as_of=as_of), f"upstream of {address}", as_json=as_json)
+    report_answers.print_answer(
+        answers.upstream(address, depth=depth, as_of=as_of), f"upstream of {address}", as_json=as_json
+    )
 
 
 @_walked("downstream")
 def downstream(address: str, depth: int | None, as_of: str | None, as_json: bool) -> None:
     """List what was made from ADDRESS, which is what a change of it reaches; for addresses, see bikes upstream."""
-    from bikes_assets import answers, report
+    from bikes_assets import answers, report_answers
 
     found = answers.downstream(address, depth=depth, as_of=as_of)
-    report.print_answer(found, f"downstream of {address}", as_json=as_json)
+    report_answers.print_answer(found, f"downstream of {address}", as_json=as_json)
 
 
 @main.command()
@@ -133,10 +135,10 @@ def downstream(address: str, depth: int | None, as_of: str | None, as_json: bool
 @click.option("--json", "as_json", is_flag=True, help="One JSON list of addresses a line.")
 def path(start: str, end: str, as_of: str | None, most: int, as_json: bool) -> None:
     """List the ways that lead from START downstream to END; exit code 1 when there is none."""
-    from bikes_assets import answers, report
+    from bikes_assets import answers, report_answers
 
     count, ways = answers.paths(start, end, as_of=as_of)
-    report.print_paths(count, ways, most, as_json=as_json)
+    report_answers.print_paths(count, ways, most, as_json=as_json)
     if not count:
         sys.exit(1)
 
@@ -146,10 +148,10 @@ def path(start: str, end: str, as_of: str | None, most: int, as_json: bool) -> N
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def search(words: tuple[str, ...], as_json: bool) -> None:
     """Find tables and columns by their names, meanings and units; exit code 1 when there is none."""
-    from bikes_assets import answers, report
+    from bikes_assets import answers, report_answers
 
     found = answers.search(" ".join(words))
-    report.print_found(found, as_json=as_json)
+    report_answers.print_found(found, as_json=as_json)
     if not found:
         sys.exit(1)
 

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from itertools import groupby, islice
+from itertools import groupby
 from typing import TYPE_CHECKING
 
-import click
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
 from bikes_assets.lineage.errors import NothingToDo
 from bikes_assets.lineage.graph import parse_address, partition_address
-from bikes_assets.lineage.queries import address_of
 from bikes_assets.lineage.staleness import Reason, State, Status
 
 if TYPE_CHECKING:
@@ -26,7 +22,6 @@ if TYPE_CHECKING:
 
     from bikes_assets.adapters.deployments import Deployment
     from bikes_assets.adapters.sync import Agreement
-    from bikes_assets.lineage.index import Answer, Found
     from bikes_assets.runs import Summary
     from bikes_assets.tune import Trial
 
@@ -42,45 +37,6 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task("starting", total=None)
         yield lambda name, done, total: bar.update(task, description=name, completed=done, total=total)
-
-
-def print_answer(answer: Answer, what: str, *, as_json: bool) -> None:
-    """Print what lies upstream or downstream of something: counts first, then all of it, nearest first."""
-    if as_json:
-        for item in answer.things:
-            click.echo(json.dumps({"kind": item.kind, "address": address_of(item), "depth": item.depth, **item.facts}))
-        return
-    counts = ", ".join(
-        f"{count:,} {kind}{'s' if count > 1 and kind != 'code' else ''}" for kind, count in answer.counts.items()
-    )
-    click.echo(f"{len(answer.things):,} {what}" + (f": {counts}" if counts else ""))
-    width = max((len(item.kind) for item in answer.things), default=0)
-    lines = [f"{item.depth:>4}  {item.kind:<{width}}  {address_of(item)}" for item in answer.things]
-    sys.stdout.writelines(f"{line}\n" for line in lines)
-
-
-def print_paths(count: int, ways: Iterator[list[Found]], most: int, *, as_json: bool) -> None:
-    """Print ways from one thing to another, as many as are wanted, and how many there are."""
-    shown = ([address_of(item) for item in way] for way in islice(ways, most))
-    if as_json:
-        sys.stdout.writelines(f"{json.dumps(way)}\n" for way in shown)
-        return
-    click.echo(f"{count:,} ways" if count != 1 else "1 way")
-    sys.stdout.writelines(f"  {' -> '.join(way)}\n" for way in shown)
-    if count > most:
-        click.echo(f"and {count - most:,} more; --most {count} shows them")
-
-
-def print_found(found: Sequence[Found], *, as_json: bool) -> None:
-    """Print what a search found."""
-    if as_json:
-        for item in found:
-            click.echo(json.dumps({"kind": item.kind, "address": address_of(item), **item.facts}))
-        return
-    table = Table("address", "kind", "meaning", box=None, pad_edge=False)
-    for item in found:
-        table.add_row(escape(address_of(item)), item.kind, "" if item.kind == "dataset" else escape(item.facts["text"]))
-    Console(highlight=False).print(table if found else "Found nothing; bikes columns lists every column.")
 
 
 def print_summary(summary: Summary) -> None:
