@@ -78,7 +78,7 @@ def print_status(found: Sequence[Status]) -> None:
     for (asset, state, why), alike in groupby(found, lambda item: (item.asset, item.state, _reasons(item))):
         keys = [item.partition for item in alike]
         address = partition_address(asset, keys[0] if len(keys) == 1 else f"{keys[0]}..{keys[-1]}")
-        if state != "fresh":
+        if state != "fresh" or why:
             console.print(f"{address}  {state}: {why}", markup=False, style=_COLOURS.get(state, ""))
     if states == ["fresh"]:
         console.print("Everything is fresh.")

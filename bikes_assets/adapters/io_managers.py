@@ -27,7 +27,7 @@ from bikes_assets.adapters.retries import judged
 from bikes_assets.adapters.workers import AT_WORK, began_later
 from bikes_assets.lineage.digest import object_digest, table_digest
 from bikes_assets.lineage.errors import ConflictError, FencedError, LineageError
-from bikes_assets.lineage.graph import Origin, Record, Use, Version, partition_address
+from bikes_assets.lineage.graph import Origin, Record, Use, Version, partition_address, used_digest
 from bikes_assets.lineage.schema import Schema
 
 if TYPE_CHECKING:
@@ -348,6 +348,9 @@ def _record(
         datasets.append(
             Use(outcome.role, output.asset, (context.partition_key,), output.digest, len(prepared.rows), source)
         )
+    used = {
+        asset: sorted({*step.reads[asset].schema.key, *names}) if names else [] for asset, names in outcome.used.items()
+    }
     return Record(
         output=output,
         columns=prepared.columns,
@@ -371,9 +374,22 @@ def _record(
             name: {str(step): float(value) for step, value in series.items()} for name, series in outcome.series.items()
         },
         checks=dict(outcome.checks),
-        used={asset: list(names) for asset, names in outcome.used.items()},
+        used=used,
+        used_digests=_used_digests(used, step.reads, lake),
         time=time.time(),
     )
+
+
+def _used_digests(used: Mapping[str, Sequence[str]], reads: Mapping[str, _Read], lake: Lake) -> dict[str, str]:
+    """Return the digest of the columns that were used of each table version that was read."""
+    found: dict[str, str] = {}
+    for asset, names in used.items():
+        reader = reads[asset].reader
+        if names and isinstance(reader, DeltaReader):
+            commits = lake.table(asset).published(reader.version)
+            for key in reads[asset].parts:
+                found[partition_address(asset, key)] = used_digest(commits[key].record["columns"], names)
+    return found
 
 
 def _named(row: dict[str, Any]) -> dict[str, Any]:

@@ -27,6 +27,7 @@ def demand_features(context: dg.AssetExecutionContext, hourly_rentals) -> Outcom
         table,
         datasets={"raw": ("hourly_rentals", None)},
         role="features",
+        used={"hourly_rentals": features.COLUMNS_READ},
         metrics={"rows": len(table)},
         params=features.transformations(rentals=hourly_rentals),
     )

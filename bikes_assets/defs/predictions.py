@@ -63,7 +63,7 @@ def prediction_quality(context, demand_predictions, hourly_rentals, demand_featu
     return Outcome(
         errors,
         datasets={"predictions": ("demand_predictions", None), "actuals": ("hourly_rentals", None)},
-        used={"champion_model": []},  # drift is a figure, no column
+        used={"hourly_rentals": ["cnt"], "champion_model": []},  # drift is a figure, no column
         metrics={**evaluation.quality_scores(errors), **drifted.metrics},
         series=evaluation.quality_series(errors),
         figures=plots.of_quality(errors, drifted),

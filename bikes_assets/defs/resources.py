@@ -7,7 +7,7 @@ from bikes_assets.adapters.io_managers import ModelIOManager, SourceInputManager
 from bikes_assets.adapters.mlflow_runs import MlflowRuns
 from bikes_assets.adapters.sync import Pipeline
 from bikes_assets.adapters.tracking import connect, tracking_resource
-from bikes_assets.demand.features import COLUMN_LINEAGE
+from bikes_assets.demand.features import COLUMNS_READ
 from bikes_assets.present import SOURCE, source_reader
 from bikes_assets.settings import settings
 from bikes_assets.store import ASSETS, COLUMNS, MODELS, lake
@@ -37,9 +37,8 @@ def _engine() -> TableIOManager:
     known = settings()
     if known.engine == "pandas":
         return TableIOManager(lake())
-    columns = dict.fromkeys(column for columns in COLUMN_LINEAGE.values() for column in columns)
     engine = engine_of(known.engine, known.engine_memory, known.data_folder / "spill")
-    return EngineIOManager(lake(), engine, list(columns))
+    return EngineIOManager(lake(), engine, COLUMNS_READ)
 
 
 @dg.definitions

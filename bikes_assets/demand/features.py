@@ -271,6 +271,10 @@ COLUMN_LINEAGE = {"ts": ("ts",), "cnt": ("cnt",), **column_lineage(FEATURES, STE
 """Columns of DEMAND_FEATURES, and the columns of HOURLY_RENTALS that each is made from."""
 
 
+COLUMNS_READ = tuple(dict.fromkeys(column for columns in COLUMN_LINEAGE.values() for column in columns))
+"""The columns of HOURLY_RENTALS that are read at all."""
+
+
 def demand_features(rentals: Any, month: str) -> pd.DataFrame:
     """Return the features of one month.
 

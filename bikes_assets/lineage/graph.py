@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from bikes_assets.lineage.digest import combined_digest
 from bikes_assets.lineage.errors import LineageError
 
 _ADDRESS = re.compile(r"(?P<asset>\w+)(\[(?P<partition>[^\]]+)\])?(@(?P<version>\w+))?")
@@ -99,7 +101,9 @@ class Record:
         metrics: figures, in float.
         series: figures by a whole number, such as the error by hour of the day: name to number to figure.
         checks: name of each check that was run on it, and whether it passed.
-        used: which columns of an input went into what was made, by asset; all of those of an input that is not named.
+        used: which columns of an input went into what was made, its key among them, by asset; all of those of an input that
+            is not named, and none where there are none: then it served the figures alone.
+        used_digests: digest of those columns of each version that was read (see `used_digest`), by its partition's address.
         time: when it was made, Unix seconds; figures in MLflow bear it, so that writing them again adds none.
     """
 
@@ -117,6 +121,7 @@ class Record:
     series: dict[str, dict[str, float]] = field(default_factory=dict)
     checks: dict[str, bool] = field(default_factory=dict)
     used: dict[str, list[str]] = field(default_factory=dict)
+    used_digests: dict[str, str] = field(default_factory=dict)
     time: float = 0.0
 
     @property
@@ -150,6 +155,16 @@ class Record:
             ),
         }
         return cls(**(values | parts))
+
+
+def used_digest(columns: Mapping[str, str], used: Iterable[str]) -> str:
+    """Return one digest of some columns of a table version: by it, another version that differs in other columns is the same.
+
+    Args:
+        columns: digest of each column of the version.
+        used: names of the columns; one that the version does not have counts as such.
+    """
+    return combined_digest(part for name in sorted(used) for part in (name, columns.get(name, "")))
 
 
 def partition_address(asset: str, partition: str | None) -> str:

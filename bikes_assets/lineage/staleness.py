@@ -1,7 +1,8 @@
 """The one rule of what is stale, and why; and what is to be made next.
 
 A partition is stale when the digest of an input that it read, the code version of what made it, or its config differs from
-what is there now. Nothing else counts: not times, and not that an input was made again with the same digest.
+what is there now. Nothing else counts: not times, not that an input was made again with the same digest, and not what changed
+in columns of an input that it does not use.
 
 An asset's *plan* says what would make each of its partitions now; the *present* says what is there. `judge` compares the two.
 `next_runs` says what can be made at once: a partition waits while an input of it is still to be made, for that may come out
@@ -14,7 +15,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from bikes_assets.lineage.graph import Record, partition_address
+from bikes_assets.lineage.graph import Record, parse_address, partition_address, used_digest
 
 Key: TypeAlias = tuple[str, str | None]
 """Asset and partition."""
@@ -91,19 +92,48 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What is there of a partition, and from what it was made; an external one has a digest and a time alone."""
+    """What is there of a partition, and from what it was made; an external one has a digest and a time alone.
+
+    Attributes:
+        digest: its content.
+        time: when it was made, Unix seconds.
+        inputs: digest of each partition that was read.
+        code_version: of what made it.
+        config: settings that it got.
+        columns: digest of each of its columns.
+        used: columns that were used of an input, by asset, where not all were.
+        used_digests: digest of those columns of each partition that was read.
+    """
 
     digest: str
     time: float
     inputs: Mapping[Key, str] = field(default_factory=dict)
     code_version: str = ""
     config: Mapping[str, Any] = field(default_factory=dict)
+    columns: Mapping[str, str] = field(default_factory=dict)
+    used: Mapping[str, Collection[str]] = field(default_factory=dict)
+    used_digests: Mapping[Key, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, record: Record) -> Made:
         """Return what a record says."""
         inputs = {(item.asset, item.partition): item.digest for item in record.inputs}
-        return cls(record.output.digest, record.time, inputs, record.code_version, record.config)
+        used = {parse_address(address)[:2]: digest for address, digest in record.used_digests.items()}
+        return cls(
+            record.output.digest,
+            record.time,
+            inputs,
+            record.code_version,
+            record.config,
+            record.columns,
+            record.used,
+            used,
+        )
+
+    def is_in_other_columns(self, item: Key, now: Made) -> bool:
+        """Return whether an input that was read differs from what is there now only in columns that were not used."""
+        was = self.used_digests.get(item)
+        return bool(was and now.columns) and was == used_digest(now.columns, self.used[item[0]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,11 +170,11 @@ class Present:
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why a partition is not fresh.
+    """Why a partition is not fresh, or is although something differs.
 
     Attributes:
-        kind: what differs: `missing`, `input`, `code`, `config`, `failed`, `skipped`, `upstream`, or `asked` for what is to be
-            made again whatever it is.
+        kind: what differs: `missing`, `input`, `code`, `config`, `failed`, `skipped`, `upstream`, `asked` for what is to be
+            made again whatever it is, or `unused`: an input that differs only in columns that are not used.
         what: address of the input, name of the function or of the setting.
         was: what it was when the partition was made; "" where it was not there.
         now: what it is now; "" where it is no more.
@@ -165,6 +195,8 @@ class Reason:
                 return f"input {self.what} is gone: {self.was[:8]}"
             case "input":
                 return f"input {self.what}: {self.was[:8]} -> {self.now[:8]}"
+            case "unused":
+                return f"input {self.what}: {self.was[:8]} -> {self.now[:8]}, but only in columns that are not used"
             case "code":
                 return f"code of {self.what}: {self.was[:8]} -> {self.now[:8]}"
             case "config":
@@ -217,6 +249,7 @@ def judge(plan: Plan, present: Present, asked: Collection[Key] = ()) -> dict[Key
             if not reasons:
                 awaited = [item for item in node.inputs[partition] if item in found and found[item].state in _UNSETTLED]
                 reasons = [Reason("upstream", partition_address(*item)) for item in awaited]
+                reasons = reasons or _unused(key, node, present)
                 found[key] = Status(asset, partition, "pending" if awaited else "fresh", tuple(reasons))
                 continue
             ended = present.ended.get(key)
@@ -296,6 +329,7 @@ def _differences(key: Key, node: Node, present: Present) -> list[Reason]:
         Reason("input", partition_address(*item), made.inputs.get(item, ""), now.get(item, ""))
         for item in (*now, *(old for old in made.inputs if old not in now))
         if made.inputs.get(item) != now.get(item)
+        and not (item in now and made.is_in_other_columns(item, present.made[item]))
     ]
     if made.code_version != node.code_version:
         reasons.append(Reason("code", node.function, made.code_version, node.code_version))
@@ -305,6 +339,17 @@ def _differences(key: Key, node: Node, present: Present) -> list[Reason]:
         if (name in made.config, made.config.get(name)) != (name in node.config, node.config.get(name))
     ]
     return reasons
+
+
+def _unused(key: Key, node: Node, present: Present) -> list[Reason]:
+    """Return what differs from what was read of a partition's inputs without making it stale."""
+    made = present.made[key]
+    now = {item: present.made[item].digest for item in node.inputs[key[1]] if item in present.made}
+    return [
+        Reason("unused", partition_address(*item), made.inputs[item], digest)
+        for item, digest in now.items()
+        if made.inputs.get(item) not in (None, digest)
+    ]
 
 
 def _settled(key: Key, node: Node, present: Present) -> float:

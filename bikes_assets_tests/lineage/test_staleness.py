@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bikes_assets.lineage.graph import Record, Version
+from bikes_assets.lineage.graph import Record, Version, used_digest
 from bikes_assets.lineage.staleness import Ended, Key, Made, NextRun, Node, Plan, Present, Reason, judge, next_runs
 
 MAY, JUNE = "2012-05", "2012-06"
@@ -89,6 +89,39 @@ def test_a_changed_input_makes_stale_and_what_lies_downstream_waits():
     assert reasons(PLAN, present, ("rentals", MAY)) == [f"input source[{MAY}]: 01234567 -> fedcba98"]
     assert reasons(PLAN, present, ("features", MAY)) == [f"rentals[{MAY}] is to be made first"]
     assert judge(PLAN, present)["rentals", JUNE].state == "fresh"
+
+
+def using(present: Present, *names: str) -> Present:
+    """Have the features of May and June use some columns of the rentals, which have three."""
+    for month in (MAY, JUNE):
+        rentals = replace(
+            present.made["rentals", month], columns={name: f"{name} {month}" for name in ("ts", "cnt", "felt")}
+        )
+        digests = {("rentals", month): used_digest(rentals.columns, names)}
+        features = replace(present.made["features", month], used={"rentals": names}, used_digests=digests)
+        present.made |= {("rentals", month): rentals, ("features", month): features}
+    return present
+
+
+@pytest.mark.parametrize(("column", "state"), [("felt", "fresh"), ("cnt", "stale"), ("ts", "stale")])
+def test_a_change_of_a_column_reaches_what_uses_it(column, state):
+    present = using(fresh(), "cnt", "ts")
+    rentals = present.made["rentals", MAY]
+    present.made["rentals", MAY] = replace(rentals, digest=NEW, columns={**rentals.columns, column: "changed"})
+    found = judge(PLAN, present)["features", MAY]
+    assert found.state == state
+    assert [(reason.kind, reason.what, reason.now) for reason in found.reasons] == [
+        ("input" if state == "stale" else "unused", f"rentals[{MAY}]", NEW)
+    ]
+    assert ("but only in columns that are not used" in str(found.reasons[0])) == (state == "fresh")
+    assert judge(PLAN, present)["features", JUNE].reasons == ()
+
+
+def test_a_column_that_is_gone_or_an_unknown_version_reaches_what_uses_it():
+    for columns in ({"ts": f"ts {MAY}", "felt": f"felt {MAY}"}, {}):
+        present = using(fresh(), "cnt", "ts")
+        present.made["rentals", MAY] = replace(present.made["rentals", MAY], digest=NEW, columns=columns)
+        assert states(PLAN, present)["features"] == "stale"
 
 
 def test_an_input_that_is_new_or_gone_makes_stale():
