@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bikes_assets.lineage.index import Answer, Found
+    from bikes_assets.lineage.waste import Waste
 
 
 def upstream(address: str, *, depth: int | None = None, as_of: str | datetime | None = None) -> Answer:
@@ -56,6 +57,14 @@ def paths(start: str, end: str, *, as_of: str | datetime | None = None) -> tuple
 def search(words: str, *, most: int = 50) -> list[Found]:
     """Return the datasets and columns whose name, meaning or unit has all words, or words that begin so."""
     return refreshed().search(words, most=most)
+
+
+def waste() -> Waste:
+    """Return what is made and nobody reads, what was made again and came out as it was, and where the time goes."""
+    from bikes_assets.adapters.run_log import seconds_of
+    from bikes_assets.lineage import waste as module
+
+    return module.waste(refreshed(), *seconds_of(settings().event_storage))
 
 
 def refreshed() -> Index:

@@ -157,6 +157,15 @@ def search(words: tuple[str, ...], as_json: bool) -> None:
 
 
 @main.command()
+@click.option("--json", "as_json", is_flag=True, help="All of it as one JSON object.")
+def waste(as_json: bool) -> None:
+    """Show what is made and nobody reads, what was made again and came out as it was, and where the time goes."""
+    from bikes_assets import answers, report_answers
+
+    report_answers.print_waste(answers.waste(), as_json=as_json)
+
+
+@main.command()
 @click.option("--rebuild", is_flag=True, help="Make it anew from nothing.")
 def index(rebuild: bool) -> None:
     """Bring the lineage index up to date with Dagster's event log; every question does so by itself."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from bikes_assets.lineage.index import Answer, Found
+    from bikes_assets.lineage.waste import Waste
 
 
 def print_answer(answer: Answer, what: str, *, as_json: bool) -> None:
@@ -58,3 +60,32 @@ def print_found(found: Sequence[Found], *, as_json: bool) -> None:
     for item in found:
         table.add_row(escape(address_of(item)), item.kind, "" if item.kind == "dataset" else escape(item.facts["text"]))
     Console(highlight=False).print(table if found else "Found nothing; bikes columns lists every column.")
+
+
+def print_waste(found: Waste, *, as_json: bool) -> None:
+    """Print the waste in the flow."""
+    if as_json:
+        click.echo(json.dumps(asdict(found) | {"overhead": found.overhead}))
+        return
+    from rich.console import Console
+    from rich.table import Column, Table
+
+    console = Console(highlight=False, soft_wrap=True)
+    lists = {
+        "Tables that no other is made from": found.without_readers,
+        "Columns that nothing is made from": found.unread,
+    }
+    lists |= {f"Columns of its inputs that {model} does not use": names for model, names in found.unused.items()}
+    for title, names in lists.items():
+        console.print(f"{title}: {len(names)}", markup=False)
+        console.print(f"  {', '.join(names)}" if names else "  none", markup=False)
+    numbers = (Column(name, justify="right") for name in ("times", "seconds", "unchanged", "seconds of these"))
+    table = Table("asset", *numbers)
+    for item in found.spent:
+        table.add_row(
+            item.asset, str(item.times), f"{item.seconds:.1f}", str(item.unchanged), f"{item.unchanged_seconds:.1f}"
+        )
+    console.print(table)
+    console.print(
+        f"Runs took {found.runs:.1f} s, their steps {found.steps:.1f} s: {found.overhead:.0%} is beyond the steps."
+    )

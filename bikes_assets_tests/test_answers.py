@@ -300,6 +300,37 @@ def test_commands_count_first_and_cut_nothing(log) -> None:
     assert done.stderr.startswith("error: found nothing called 'demand_featurs'; expected one like demand_features")
 
 
+def test_waste_is_what_nothing_reads_and_what_it_took(log, history) -> None:
+    found = answers.waste()
+    edges = edges_of(log, "column")
+    readers = {one for one, _ in edges_of(log, "dataset")}
+    known = {f"{asset}.{name}" for asset in ("hourly_rentals", "demand_features") for name in COLUMNS[asset].names}
+    known |= {f"demand_predictions.{name}" for name in COLUMNS["demand_predictions"].names}
+    assert set(found.without_readers) == {"prediction_quality"} == {*ASSETS} - readers
+    source = {name for name in found.unread if name.startswith("rental_records.")}
+    assert {*found.unread} - source == {name for name in known if not any(one == name for one, _ in edges)}
+    assert "hourly_rentals.casual" in found.unread
+    fitted = [event.record.used["demand_features"] for event in log if event.record.output.asset == "demand_model"][-1]
+    assert {name.partition(".")[2] for name in found.unused["demand_model"]} == {*COLUMNS["demand_features"].names} - {
+        *fitted
+    }
+    seconds = {
+        asset: sum(
+            step.end_time - step.start_time
+            for event in log
+            if event.record.output.asset == asset
+            for step in history.instance.get_run_step_stats(event.record.made_by["dagster_run_id"], [asset])
+        )
+        for asset in ASSETS
+    }
+    told = {item.asset: (item.times, item.unchanged) for item in found.spent}
+    assert told == {asset: (sum(event.record.output.asset == asset for event in log), 0) for asset in ASSETS}
+    for item in found.spent:
+        assert item.seconds == pytest.approx(seconds[item.asset], rel=0.2)
+    assert 0 < found.overhead < 1
+    assert found.steps == pytest.approx(sum(item.seconds for item in found.spent))
+
+
 def test_a_question_takes_in_what_has_happened_since(log, tmp_path) -> None:
     """A run's events are in the answer to the next question, whoever made them."""
     shutil.copytree(settings().data_folder, tmp_path / "data", ignore=shutil.ignore_patterns("*.lock"))
@@ -327,3 +358,8 @@ def test_a_question_takes_in_what_has_happened_since(log, tmp_path) -> None:
     events = bikes("index", **elsewhere).stdout
     assert int(events.rpartition(" ")[2].replace(",", "")) > answers.refreshed().cursor
     assert bikes("index", "--rebuild", **elsewhere).stdout == events
+    spent = {item["asset"]: item for item in json.loads(bikes("waste", "--json", **elsewhere).stdout)["spent"]}
+    assert {asset: item["unchanged"] for asset, item in spent.items() if item["unchanged"]} == {
+        "hourly_rentals": 1,
+        "demand_features": 1,
+    }

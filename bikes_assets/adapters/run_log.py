@@ -30,6 +30,11 @@ select p.asset_key, p.partition, p.run_id, r.status, r.end_time, p.timestamp, ex
 from event_logs p join runs r on r.run_id = p.run_id
 where p.dagster_event_type = 'ASSET_MATERIALIZATION_PLANNED' order by p.id
 """
+_STEPS = "select run_id, step_key, event from event_logs where dagster_event_type = 'STEP_SUCCESS'"
+_RUNS = (
+    "select run_id, start_time, end_time from runs "
+    "where status = 'SUCCESS' and start_time is not null and end_time is not null"
+)
 _QUEUE = "select max(timestamp) from daemon_heartbeats where daemon_type = 'QUEUED_RUN_COORDINATOR'"
 _QUEUE_SECONDS = 300
 """Seconds after its last sign of life until nobody is taken to work off the queue."""
@@ -69,6 +74,16 @@ def remembered(storage: str, key: str) -> str:
     """Return what a process keeps under a key in the storage (Dagster's `daemon_cursor_storage`), "" where it keeps nothing."""
     with asking(storage) as ask:
         return next((value for (value,) in ask("select value from kvs where key = :key", key=key)), "")
+
+
+def seconds_of(storage: str) -> tuple[dict[tuple[str, str], float], dict[str, float]]:
+    """Return the wall seconds of each step that succeeded, by run and step, and of each run that succeeded."""
+    with asking(storage) as ask:
+        steps: dict[tuple[str, str], float] = {}
+        for run, step, event in ask(_STEPS):
+            data = json.loads(event)["dagster_event"]["event_specific_data"]
+            steps[run, step] = steps.get((run, step), 0.0) + data["duration_ms"] / 1000
+        return steps, {run: end - start for run, start, end in ask(_RUNS)}
 
 
 def _explained(ask: Ask, key: Key, ended: Ended) -> Ended:

@@ -1,0 +1,114 @@
+"""Waste in the flow: what is made and nobody reads, what was made again and came out as it was, and where the time goes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from bikes_assets.lineage.graph import parse_address
+from bikes_assets.lineage.projection import COLUMN, DATASET, RUN, VERSION, WHOLE
+
+if TYPE_CHECKING:
+    from bikes_assets.lineage.index import Index
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What making an asset took.
+
+    Attributes:
+        asset: the asset.
+        times: how often a partition of it was made.
+        seconds: wall time of its steps.
+        unchanged: how often one came out with the digest that it had.
+        unchanged_seconds: wall time of those steps.
+    """
+
+    asset: str
+    times: int
+    seconds: float
+    unchanged: int
+    unchanged_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Waste:
+    """Waste in the flow.
+
+    Attributes:
+        without_readers: datasets that no other is made from; what people look at is among them.
+        unread: columns that nothing is made from, of datasets that have readers.
+        unused: columns that a model's inputs have and the model does not use, by the model's asset.
+        spent: what making each asset took, most first.
+        steps: wall seconds of all steps.
+        runs: wall seconds of all runs that ended; what is beyond the steps is starting, connecting and ending.
+    """
+
+    without_readers: tuple[str, ...]
+    unread: tuple[str, ...]
+    unused: Mapping[str, tuple[str, ...]]
+    spent: tuple[Spent, ...]
+    steps: float
+    runs: float
+
+    @property
+    def overhead(self) -> float:
+        """The share of the runs' time that is beyond their steps."""
+        return 1 - self.steps / self.runs if self.runs else 0.0
+
+
+def waste(index: Index, steps: Mapping[tuple[str, str], float], runs: Mapping[str, float]) -> Waste:
+    """Return the waste in the flow.
+
+    Args:
+        index: the index.
+        steps: wall seconds of each step, by run and asset.
+        runs: wall seconds of each run that ended.
+    """
+    datasets = index.names(DATASET)
+    read = {name for name in datasets if index.neighbours(DATASET, name, "downstream")}
+    columns = {name: _columns(index, name) for name in datasets}
+    unread = [column for name in datasets if name in read for column in columns[name] if not _targets(index, column)]
+    models = [name for name in datasets if columns[name] == [f"{name}.{WHOLE}"]]
+    unused: dict[str, tuple[str, ...]] = {}
+    for model in models:
+        inputs = {edge.source[1] for edge in index.neighbours(DATASET, model, "upstream")} - set(models)
+        used = {edge.source[1] for edge in index.neighbours(COLUMN, f"{model}.{WHOLE}", "upstream")}
+        unused[model] = tuple(column for name in sorted(inputs) for column in columns[name] if column not in used)
+    spent = sorted((_spent(index, name, steps) for name in datasets), key=lambda item: -item.seconds)
+    ended = {key: seconds for key, seconds in steps.items() if key[0] in runs}
+    return Waste(
+        tuple(name for name in datasets if name not in read),
+        tuple(unread),
+        {model: names for model, names in unused.items() if names},
+        tuple(item for item in spent if item.times),
+        sum(ended.values()),
+        sum(runs.values()),
+    )
+
+
+def _columns(index: Index, dataset: str) -> list[str]:
+    return index.names(COLUMN, like=f"{dataset}.*")
+
+
+def _targets(index: Index, column: str) -> set[str]:
+    return {edge.target[1] for edge in index.neighbours(COLUMN, column, "downstream")}
+
+
+def _spent(index: Index, asset: str, steps: Mapping[tuple[str, str], float]) -> Spent:
+    """Return what making an asset took, by its versions in the order in which they were made."""
+    found = [index.find(name, VERSION)[0] for name in index.names(VERSION, like=f"{asset}[[@]*")]
+    made = sorted((item for item in found if "code" in item.facts), key=lambda item: item.facts["time"])
+    latest: dict[str | None, str] = {}
+    times = [0.0, 0.0]
+    unchanged = 0
+    for item in made:
+        runs = [edge.source[1] for edge in index.neighbours(VERSION, item.name, "upstream") if edge.source[0] == RUN]
+        seconds = sum(steps.get((run, asset), 0.0) for run in runs)
+        partition = parse_address(item.name)[1]
+        same = latest.get(partition) == item.facts["digest"]
+        latest[partition] = item.facts["digest"]
+        unchanged += same
+        times = [times[0] + seconds, times[1] + same * seconds]
+    return Spent(asset, len(made), times[0], unchanged, times[1])
