@@ -10,20 +10,24 @@ answers.upstream("demand_predictions[2012-08]", depth=1).things
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING
 
 from bikes_assets.adapters import event_log
 from bikes_assets.lineage import queries
+from bikes_assets.lineage.code import columns_made_by
 from bikes_assets.lineage.errors import LineageError
 from bikes_assets.lineage.index import Index
+from bikes_assets.lineage.projection import COLUMN
 from bikes_assets.settings import settings
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from bikes_assets.lineage.index import Answer, Found
+    from bikes_assets.lineage.staleness import Plan
     from bikes_assets.lineage.waste import Waste
 
 
@@ -31,7 +35,7 @@ def upstream(address: str, *, depth: int | None = None, as_of: str | datetime | 
     """Return all that had a part in what an address names, nearest first.
 
     Args:
-        address: a dataset, column, partition, version, column of a version, model version, alias, file, code or run.
+        address: a dataset, column, partition, version, column of a version, model version, alias, tag, file, code or run.
         depth: how many edges to go at most, None for all.
         as_of: time that counts, such as 2012-08-14T17:00; without an offset it is local time. None for now.
 
@@ -57,6 +61,45 @@ def paths(start: str, end: str, *, as_of: str | datetime | None = None) -> tuple
 def search(words: str, *, most: int = 50) -> list[Found]:
     """Return the datasets and columns whose name, meaning or unit has all words, or words that begin so."""
     return refreshed().search(words, most=most)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Code that differs from that of what was materialized last.
+
+    Attributes:
+        asset: the asset that it makes.
+        functions: what became of each function that makes the difference: `changed`, `new` or `gone`.
+        columns: columns of the asset that they have a part in.
+    """
+
+    asset: str
+    functions: Mapping[str, str]
+    columns: tuple[str, ...]
+
+
+def changed(plan: Plan) -> tuple[list[Change], Answer]:
+    """Return in which code the working tree differs from what was materialized last, and all that lies downstream of that.
+
+    Args:
+        plan: what would make everything now; see `bikes_assets.runs.plan`.
+    """
+    from bikes_assets import present
+
+    index, made = refreshed(), present.now().made
+    found: list[Change] = []
+    for asset, node in plan.nodes.items():
+        was = {made[asset, key].code_version for key in node.partitions if (asset, key) in made} - {node.code_version}
+        functions = {
+            name: became
+            for version in was
+            for name, became in present.changed_functions(version, node.function).items()
+        }
+        if was:
+            names = [name.rpartition(".")[2] for name in index.names(COLUMN, like=f"{asset}.*")]
+            found.append(Change(asset, functions, columns_made_by(functions, names, node.function)))
+    starts = [(COLUMN, f"{change.asset}.{name}") for change in found for name in change.columns]
+    return found, index.walk(starts, "downstream")
 
 
 def waste() -> Waste:

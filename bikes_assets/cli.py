@@ -96,7 +96,7 @@ def _walked(direction: Direction) -> Callable[[Callable[..., None]], click.Comma
             click.option("--json", "as_json", is_flag=True, help="One JSON object a line."),
             click.option("--as-of", metavar="TIME", help="As it was then, such as 2012-08-14T17:00."),
             click.option("--depth", type=click.IntRange(1), help="How far to go; by default to the end."),
-            click.argument("address"),
+            click.argument("address", required=direction == "upstream"),
         ):
             function = option(function)
         return main.command(name=direction)(function)
@@ -109,7 +109,7 @@ def upstream(address: str, depth: int | None, as_of: str | None, as_json: bool) 
     """List what ADDRESS was made from: tables, columns, partitions or versions, as the address says.
 
     ADDRESS is demand_features, demand_features.temperature, demand_features[2012-08], demand_features[2012-08]@17,
-    demand_features.temperature[2012-08], demand_model@3, demand_model@champion, or a file, code version or run.
+    demand_features.temperature[2012-08], demand_model@3, demand_model@champion, or a tag, file, code version or run.
     """
     from bikes_assets import answers, report_answers
 
@@ -119,12 +119,27 @@ def upstream(address: str, depth: int | None, as_of: str | None, as_json: bool) 
 
 
 @_walked("downstream")
-def downstream(address: str, depth: int | None, as_of: str | None, as_json: bool) -> None:
-    """List what was made from ADDRESS, which is what a change of it reaches; for addresses, see bikes upstream."""
+@click.option("--change", is_flag=True, help="Of the working tree's code, where it differs from what was made last.")
+def downstream(address: str | None, depth: int | None, as_of: str | None, as_json: bool, change: bool) -> None:
+    """List what was made from ADDRESS, which is what a change of it reaches; for addresses, see bikes upstream.
+
+    With --change and no ADDRESS, list what the functions reach that were edited since everything was made; exit code 1 when
+    there is one.
+    """
     from bikes_assets import answers, report_answers
 
-    found = answers.downstream(address, depth=depth, as_of=as_of)
-    report_answers.print_answer(found, f"downstream of {address}", as_json=as_json)
+    if change == bool(address):
+        raise click.UsageError("expected an ADDRESS, or --change without one")
+    if address:
+        found = answers.downstream(address, depth=depth, as_of=as_of)
+        report_answers.print_answer(found, f"downstream of {address}", as_json=as_json)
+        return
+    from bikes_assets import runs
+
+    changes, found = answers.changed(runs.plan())
+    report_answers.print_changes(changes, found, as_json=as_json)
+    if changes:
+        sys.exit(1)
 
 
 @main.command()

@@ -15,6 +15,7 @@ from bikes_assets.lineage.queries import address_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from bikes_assets.answers import Change
     from bikes_assets.lineage.index import Answer, Found
     from bikes_assets.lineage.waste import Waste
 
@@ -32,6 +33,19 @@ def print_answer(answer: Answer, what: str, *, as_json: bool) -> None:
     width = max((len(item.kind) for item in answer.things), default=0)
     lines = [f"{item.depth:>4}  {item.kind:<{width}}  {address_of(item)}" for item in answer.things]
     sys.stdout.writelines(f"{line}\n" for line in lines)
+
+
+def print_changes(changes: Sequence[Change], answer: Answer, *, as_json: bool) -> None:
+    """Print which code differs from what was made last, and what it reaches."""
+    if as_json:
+        for change in changes:
+            click.echo(json.dumps(asdict(change)))
+    for change in () if as_json else changes:
+        functions = ", ".join(f"{name} {became}" for name, became in change.functions.items())
+        click.echo(
+            f"{change.asset}: {functions or 'its functions were not kept'}; columns: {', '.join(change.columns)}"
+        )
+    print_answer(answer, "downstream of changed code", as_json=as_json)
 
 
 def print_paths(count: int, ways: Iterator[list[Found]], most: int, *, as_json: bool) -> None:

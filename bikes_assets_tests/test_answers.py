@@ -124,6 +124,9 @@ def edges_of(log: list[Event], level: str) -> set[tuple[str, str]]:
         for event in events
         for asset, name, output, column in column_edges(event)
     }
+    found |= {
+        (tag, f"{asset}.{column.name}") for asset in COLUMNS for column in COLUMNS[asset].columns for tag in column.tags
+    }
     return found | {(f"{SERVING}.*", "demand_model@champion")}
 
 
@@ -144,7 +147,7 @@ def reached(edges: set[tuple[str, str]], start: str, direction: str) -> set[str]
 @pytest.mark.parametrize("level", ["dataset", "column", "partition", "version"])
 def test_every_answer_is_that_of_brute_force(log, level: str, direction: str) -> None:
     edges = edges_of(log, level)
-    starts = {end for edge in edges for end in edge} - {"demand_model@champion"}
+    starts = {end for edge in edges for end in edge} - {"demand_model@champion"}  # it has several levels
     assert len(starts) > 6
     ask = answers.upstream if direction == "upstream" else answers.downstream
     for start in starts:
@@ -182,6 +185,13 @@ def test_the_way_of_a_column_is_told(log) -> None:
             names = [item.name for item in way]
             assert (names[0], names[-1]) == (start, end)
             assert all(pair in edges for pair in pairwise(names))
+
+
+def test_a_tag_goes_wherever_its_columns_go(log) -> None:
+    found = answers.downstream("licence: CC BY 4.0")
+    assert {item.name for item in found.things} == reached(edges_of(log, "column"), "licence: CC BY 4.0", "downstream")
+    assert found.counts["column"] > 40
+    assert "licence: CC BY 4.0" in {item.name for item in answers.upstream("demand_predictions.prediction").things}
 
 
 def test_a_model_does_not_stand_on_columns_that_it_does_not_use(log) -> None:

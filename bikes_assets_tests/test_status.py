@@ -102,6 +102,20 @@ def test_a_change_of_code_names_the_function_and_what_it_reaches(store):
     )
     assert store.status(code=1) == {"hourly_rentals[2011-01]": "fresh", "demand_features[2011-01]": "stale"}
     assert "hourly_rentals" in store.bikes("status", "hourly_rentals")
+    change, *reached = map(json.loads, store.bikes("downstream", "--change", "--json", code=1).splitlines())
+    assert change == {
+        "asset": "demand_features",
+        "functions": {"bikes_assets.demand.features.humidity": "changed"},
+        "columns": ["humidity"],
+    }
+    assert reached == []  # of a month for which there is no model
+    store.edit("demand/features.py", "return _ratio(_whole(column) * count", "return _ratio(1 * _whole(column) * count")
+    change, *_ = map(json.loads, store.bikes("downstream", "--change", "--json", code=1).splitlines())
+    assert change["columns"] == ["humidity", "humidity_above_7d", "temperature_above_27d"]
+    store.edit("demand/features.py", "known = nw.max_horizontal(", "known = nw.max_horizontal(nw.lit(0.0), ")
+    change, *_ = map(json.loads, store.bikes("downstream", "--change", "--json", code=1).splitlines())
+    assert len(change["columns"]) == 18  # a step is read by its name, not called: it may have a part in all
     shutil.rmtree(code)
     shutil.move(store.folder / "kept", code)
     assert "Everything is fresh" in store.bikes("status")
+    assert store.bikes("downstream", "--change") == "0 downstream of changed code\n"

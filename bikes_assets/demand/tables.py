@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from bikes_assets.lineage.schema import Column, Schema
 
 _INSTANT = Column("instant", "int64", "Row number in the source.", minimum=1)
@@ -37,10 +39,16 @@ _COUNTS = (
 )
 TIMESTAMP = Column("ts", "timestamp", "Start of the hour, local time of Washington D.C., without timezone.")
 
+LICENCE = "licence: CC BY 4.0"
+"""The source's licence, which goes with whatever is made of it."""
+
 RENTAL_RECORDS = Schema(
     "rental_records",
     key=("dteday", "hr"),
-    columns=(_INSTANT, Column("dteday", "string", "Date, YYYY-MM-DD."), *_CALENDAR, *_WEATHER, *_COUNTS),
+    columns=tuple(
+        replace(column, tags=(LICENCE,))
+        for column in (_INSTANT, Column("dteday", "string", "Date, YYYY-MM-DD."), *_CALENDAR, *_WEATHER, *_COUNTS)
+    ),
 )
 """The source's own layout: one row an hour; hours without a row are absent, which is not the same as zero rentals."""
 

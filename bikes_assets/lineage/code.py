@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -62,6 +62,27 @@ def reached_code(module: str, name: str) -> dict[str, str]:
         places, reached[".".join(place)] = _definition(*place, package, decorated=place != (module, name))
         waiting.extend(places)
     return reached
+
+
+def columns_made_by(functions: Collection[str], columns: Sequence[str], maker: str) -> tuple[str, ...]:
+    """Return the columns of a table that some functions have a part in.
+
+    A column is made by the function of its name that the table's own function reaches, and by what that reaches. What no such
+    function reaches has a part in every column.
+
+    Args:
+        functions: dotted names.
+        columns: the table's columns.
+        maker: dotted name of the function that makes the table.
+    """
+    module, _, name = maker.rpartition(".")
+    makers = {place.rpartition(".")[2]: place for place in reached_code(module, name) if place != maker}
+    reached = {
+        column: reached_code(*makers[column].rpartition(".")[::2]).keys() for column in columns if column in makers
+    }
+    if not functions or set(functions).difference(*reached.values()):
+        return tuple(columns)
+    return tuple(column for column in columns if column in reached and reached[column] & set(functions))
 
 
 @cache

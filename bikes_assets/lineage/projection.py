@@ -9,7 +9,8 @@ Things lie on five levels, and an edge stays on its level:
     demand_features.temperature[2012-08]@17    column version
 
 Files, code and runs have a part in versions; versions are registered as model versions (`demand_model@3`); an alias
-(`demand_model@champion`) is led to by what it names, on every level.
+(`demand_model@champion`) is led to by what it names, on every level. A tag leads to the columns that are declared with it, and
+so to everything that is made from them.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from bikes_assets.lineage.schema import Schema
 
 DATASET, COLUMN, PARTITION, VERSION, COLUMN_VERSION = "dataset", "column", "partition", "version", "column version"
-CODE, RUN, FILE, MODEL, ALIAS = "code", "run", "file", "model version", "alias"
+CODE, RUN, FILE, MODEL, ALIAS, TAG = "code", "run", "file", "model version", "alias", "tag"
 WHOLE = "*"
 """What stands for the columns of something that has none."""
 
@@ -97,14 +98,15 @@ class Projection:
     def _observed(self, event: Observed) -> Fact:
         version, origin = event.version, event.origin
         things = [*self._of_version(version, {"digest": version.digest, "rows": event.rows, "time": event.time})]
-        edges: list[Edge] = []
+        edges = self._tagged(version.asset)
+        things += [Thing(*edge.source) for edge in edges]
         for name, sha256, size in origin.files or ((origin.name, origin.version, origin.size),):
             address = f"{name}@{sha256[:16]}"
             things.append(
                 Thing(FILE, address, {"sha256": sha256, "bytes": size, "uri": origin.uri, "kind": origin.kind})
             )
             edges.append(Edge((FILE, address), (VERSION, version.address), "holds"))
-        return Fact(event.event, event.time, things, edges)
+        return Fact(event.event, event.time, things, edges, self._columns_of(version.asset, self._names(version.asset)))
 
     def _materialized(self, event: Materialized) -> Fact:
         record, output = event.record, event.record.output
@@ -123,7 +125,7 @@ class Projection:
         for item in record.inputs:
             if not self.index.find(item.address, VERSION):
                 things += self._of_version(item, {"digest": item.digest})
-        edges = [*self._read(record), *self._columns(event, columns)]
+        edges = [*self._read(record), *self._columns(event, columns), *self._tagged(output.asset)]
         things += [Thing(CODE, record.code_version), Thing(RUN, record.made_by.get("dagster_run_id", ""))]
         edges += [
             Edge((thing.kind, thing.name), (VERSION, output.address), "made") for thing in things[-2:] if thing.name
@@ -134,7 +136,9 @@ class Projection:
             if end not in known and not self.index.find(end[1], end[0]):
                 known.add(end)
                 things.append(Thing(*end))
-        settled = {edge.target for edge in edges if edge.target[0] in (COLUMN, PARTITION)}
+        settled = {edge.target for edge in edges if edge.target[0] == PARTITION} | self._columns_of(
+            output.asset, columns
+        )
         if event.registered:
             model = f"{output.asset}@{event.registered}"
             things.append(Thing(MODEL, model, {"address": output.address, "digest": output.digest}))
@@ -164,6 +168,14 @@ class Projection:
         yield Thing(VERSION, version.address, facts)
         for name, digest in names.items():
             yield Thing(COLUMN_VERSION, _column_version(version, name), {"digest": digest} if digest else {})
+
+    def _columns_of(self, asset: str, names: Collection[str]) -> set[tuple[str, str]]:
+        return {(COLUMN, f"{asset}.{name}") for name in names}
+
+    def _tagged(self, asset: str) -> list[Edge]:
+        """Return the edges from tags to an asset's columns that are declared with them."""
+        columns = self.schemas[asset].columns if asset in self.schemas else ()
+        return [Edge((TAG, tag), (COLUMN, f"{asset}.{item.name}"), "tags") for item in columns for tag in item.tags]
 
     def _read(self, record: Record) -> Iterator[Edge]:
         """Yield the edges between datasets, partitions and versions."""

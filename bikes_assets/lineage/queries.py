@@ -17,6 +17,7 @@ from bikes_assets.lineage.projection import (
     MODEL,
     PARTITION,
     RUN,
+    TAG,
     VERSION,
     WHOLE,
 )
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from bikes_assets.lineage.index import Answer, Direction, Found, Index
 
-_KINDS = (DATASET, COLUMN, PARTITION, VERSION, COLUMN_VERSION, MODEL, ALIAS, FILE, CODE, RUN)
+_KINDS = (DATASET, COLUMN, PARTITION, VERSION, COLUMN_VERSION, MODEL, ALIAS, TAG, FILE, CODE, RUN)
 _SHORTENED = {CODE: 8, RUN: 8, FILE: 4}
 """Kinds of which the first characters of a name are enough, and how many at least."""
 
@@ -67,7 +68,7 @@ def walk(
 
     Args:
         index: the index.
-        address: a dataset, column, partition, version, column of a version, model version, alias, file, code or run.
+        address: a dataset, column, partition, version, column of a version, model version, alias, tag, file, code or run.
         direction: which way.
         depth: how many edges to go at most, None for all.
         as_of: number of the last event that counts.
@@ -90,7 +91,7 @@ def address_of(found: Found) -> str:
 
 
 def _nearest(index: Index, address: str, as_of: int | None) -> str:
-    names = [name for kind in (DATASET, COLUMN, ALIAS, MODEL) for name in index.names(kind, as_of=as_of)]
+    names = [name for kind in (DATASET, COLUMN, ALIAS, MODEL, TAG) for name in index.names(kind, as_of=as_of)]
     asset = re.split(r"[.\[@]", address)[0]
     names += [
         name for kind in (PARTITION, VERSION) for name in index.names(kind, like=f"{_literal(asset)}[[]*", as_of=as_of)

@@ -26,6 +26,7 @@ class Column:
         maximum: highest lawful value, inclusive.
         allowed: the lawful values where they are few.
         nullable: whether a value may be missing.
+        tags: what is to be known of it and of everything that is made from it, such as a licence, a purpose, or `personal`.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Column:
     maximum: float | None = None
     allowed: tuple[int | str, ...] = ()
     nullable: bool = False
+    tags: tuple[str, ...] = ()
 
     @property
     def constraint(self) -> str:
