@@ -64,6 +64,11 @@ def reached_code(module: str, name: str) -> dict[str, str]:
     return reached
 
 
+def definition(module: str, name: str) -> tuple[Path | None, list[ast.stmt]]:
+    """Return the file that defines a name at its top, and the statements that do, as they were when it was first read."""
+    return _source(module), _module(module).definitions.get(name, [])
+
+
 @cache
 def _definition(module: str, name: str, package: str, *, decorated: bool) -> tuple[list[_Place], str]:
     """Return the definitions that one names, and its normalised syntax tree; most are reached from several assets."""
