@@ -1,4 +1,4 @@
-"""Why two versions of a model differ, on a real store: what is named is what was changed, and undoing it undoes the difference."""
+"""Why two versions of a model differ, on a real store: what is named was changed, and undoing it undoes the difference."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def digests(store: Store) -> list[str]:
     """Return the digest of the model before and after the changes of `store`."""
     before = make(store)
     store.rent("2011-01-20", 8, 40)
-    store.edit("demand/features.py", "(weathersit >= 3)", "(weathersit >= 2)  # mist counts")
+    store.edit("demand/features.py", "    return (weathersit >= 3)", "    # mist counts\n    return (weathersit >= 2)")
     configure(store, seed=1)
     # idle: a column that no feature reads, in a month that the function changes too; and what is no code
     store.set("2011-02-10", 12, atemp="0.5")
@@ -120,7 +120,7 @@ def test_exactly_the_causes_are_named_and_undoing_them_one_by_one_undoes_the_dif
     assert "different content, 3 causes" in told
     assert "demand_model.seed: 0 -> 1" in told
     assert "2011-01-20T08:00:00 cnt: " in told
-    assert "# mist counts" in told
+    assert "  +    # mist counts\n  +    return (weathersit >= 2)" in told
     assert "hourly_rentals[2011-02]@2 -> @4: only in atemp, which went into nothing that differs" in told
     # and each has a part: without it the model is another one; without all of them it is that of before
     settings, made = {"seed": 1}, [digests[1]]
