@@ -5,6 +5,7 @@ from bikes_assets import answers
 
 answers.downstream("hourly_rentals.weathersit").counts       # {'column': 9, 'alias': 1}
 answers.upstream("demand_predictions[2012-08]", depth=1).things
+answers.diff("demand_model@3", "demand_model@champion").causes
 ```
 """
 
@@ -26,6 +27,7 @@ from bikes_assets.settings import settings
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from bikes_assets.lineage.diff import Difference
     from bikes_assets.lineage.index import Answer, Found
     from bikes_assets.lineage.staleness import Plan
     from bikes_assets.lineage.waste import Waste
@@ -108,6 +110,30 @@ def waste() -> Waste:
     from bikes_assets.lineage import waste as module
 
     return module.waste(refreshed(), *seconds_of(settings().event_storage))
+
+
+def diff(a: str, b: str) -> Difference:
+    """Return how two versions of one asset differ, and why, down to the rows from outside, the code and the settings.
+
+    Args:
+        a: address of the one: `demand_model@3`, `demand_model@champion`, `demand_model[2012-08]@17`, or `demand_model[2012-08]`
+            for its present version.
+        b: address of the other.
+
+    Raises:
+        LineageError: there is no such version, or they are of two assets.
+    """
+    from bikes_assets import versions
+    from bikes_assets.lineage.diff import explain
+
+    index = refreshed()
+    one, other = versions.record_of(index, a), versions.record_of(index, b)
+    if one.output.asset != other.output.asset:
+        raise LineageError(
+            f"found {one.output.address} and {other.output.address}, expected two versions of one asset; "
+            "what one was made from: bikes upstream"
+        )
+    return explain(one, other, versions.Stored(index))
 
 
 def refreshed() -> Index:

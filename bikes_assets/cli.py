@@ -30,7 +30,7 @@ class _Group(click.Group):
             if not told:
                 raise
             click.secho(f"error: {told}", fg="red", err=True)
-            sys.exit(1)
+            sys.exit(2 if ctx.invoked_subcommand == "diff" else 1)  # to diff, 1 is an answer
         except BaseException as error:
             # Dagster makes an interruption of its own of Ctrl-C
             if type(error).__name__ not in ("KeyboardInterrupt", "DagsterExecutionInterruptedError"):
@@ -155,6 +155,26 @@ def path(start: str, end: str, as_of: str | None, most: int, as_json: bool) -> N
     count, ways = answers.paths(start, end, as_of=as_of)
     report_answers.print_paths(count, ways, most, as_json=as_json)
     if not count:
+        sys.exit(1)
+
+
+@main.command()
+@click.argument("a")
+@click.argument("b")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def diff(a: str, b: str, as_json: bool) -> None:
+    """Say why two versions of one asset differ: rows, code and settings at the roots, then what lies between.
+
+    A and B are addresses of versions, such as demand_model@3, demand_model@champion, demand_features[2012-08]@17, or
+    demand_features[2012-08] for the present one. What differs and cannot have had a part is no cause, and is said to be none.
+
+    Exit code 0 when their content is equal, 1 when it differs, 2 when they cannot be compared.
+    """
+    from bikes_assets import answers, report_diff
+
+    found = answers.diff(a, b)
+    report_diff.print_difference(found, as_json=as_json)
+    if not found.equal:
         sys.exit(1)
 
 

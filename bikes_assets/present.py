@@ -130,18 +130,15 @@ def changed_functions(was: str, function: str) -> Mapping[str, str]:
         was: the code version.
         function: dotted name of the function that makes the asset.
     """
+    from bikes_assets.lineage import diff
     from bikes_assets.lineage.code import reached_code
+    from bikes_assets.lineage.source import function_digests
 
     before = lake().code(was)
     if before is None:
         return {}
     module, _, name = function.rpartition(".")
-    now = {place: file_digest(tree.encode())[:32] for place, tree in reached_code(module, name).items()}
-    return {
-        place: "changed" if place in before and place in now else "new" if place in now else "gone"
-        for place in sorted({*before, *now})
-        if before.get(place) != now.get(place)
-    }
+    return diff.changed_functions(before, function_digests(reached_code(module, name)))
 
 
 def _source() -> str:

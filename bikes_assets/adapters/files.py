@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from bikes_assets.lineage.errors import SettingsError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 
 def is_remote(location: str) -> bool:
@@ -70,6 +70,17 @@ def write_file(location: str, content: bytes) -> None:
     except OSError:
         part.unlink(missing_ok=True)
         raise
+
+
+def write_files(contents: Mapping[str, bytes]) -> None:
+    """Store several files of one store, each whole or not at all, in their order; at a URL all at once."""
+    if contents and is_remote(next(iter(contents))):
+        places = {location: filesystem_of(location) for location in contents}
+        filesystem = next(iter(places.values()))[0]
+        filesystem.pipe({path: contents[location] for location, (_, path) in places.items()})
+        return
+    for location, content in contents.items():
+        write_file(location, content)
 
 
 def create_file(url: str, content: bytes) -> bool:

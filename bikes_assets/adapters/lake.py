@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bikes_assets.adapters.delta import Files, LakeTable
-from bikes_assets.adapters.files import filesystem_of, write_file
+from bikes_assets.adapters.files import filesystem_of, write_file, write_files
 from bikes_assets.adapters.readers import Raw, Reader
 from bikes_assets.lineage import model_file
 from bikes_assets.lineage.code import code_version_of, reached_code
 from bikes_assets.lineage.digest import combined_digest, file_digest, table_digest
-from bikes_assets.lineage.errors import DigestError
-from bikes_assets.lineage.graph import Origin, Version
+from bikes_assets.lineage.errors import DigestError, LineageError
+from bikes_assets.lineage.graph import Origin, Record, Version, partition_address
 from bikes_assets.lineage.schema import Column, Schema
+from bikes_assets.lineage.source import function_digests, source_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -114,7 +115,7 @@ class Lake:
         return content
 
     def keep_code(self, function: str, code_version: str) -> None:
-        """Keep the digest of each function that a code version stands for, once, so that a later one can be told from it.
+        """Keep what a code version stands for, once, so that a later one can be told from it: each function's digest and text.
 
         Args:
             function: dotted name of the function whose code version it is.
@@ -124,15 +125,44 @@ class Lake:
             return
         module, _, name = function.rpartition(".")
         reached = reached_code(module, name)
-        if code_version_of(reached) == code_version and self.code(code_version) is None:
-            digests = {place: file_digest(tree.encode())[:32] for place, tree in reached.items()}
-            write_file(f"{self.location}/code/{code_version}.json", json.dumps(digests, indent=0).encode())
+        if code_version_of(reached) == code_version:
+            digests = function_digests(reached)
+            # a store may hold digests alone, from before texts were kept
+            if self.code(code_version) is None or self.text(digests[function]) is None:
+                self._keep_texts([*(digests.keys() - {function}), function], digests)
+                write_file(f"{self.location}/code/{code_version}.json", json.dumps(digests, indent=0).encode())
         self._kept.add(code_version)
 
     def code(self, code_version: str) -> dict[str, str] | None:
         """Return the digest of each function that a code version stands for, None where it was not kept."""
-        filesystem, path = filesystem_of(f"{self.location}/code/{code_version}.json")
-        return json.loads(filesystem.cat_file(path)) if filesystem.exists(path) else None
+        content = self._content(f"{self.location}/code/{code_version}.json")
+        return None if content is None else json.loads(content)
+
+    def text(self, digest: str) -> str | None:
+        """Return a function's source as it was first kept under its digest, with comments; None where it was not."""
+        content = self._content(self._text_file(digest))
+        return None if content is None else content.decode()
+
+    def record(self, asset: str, partition: str, version: int | None = None) -> Record:
+        """Return how a partition was made that was there as of a table version, by default the present one.
+
+        Raises:
+            LineageError: nothing was.
+        """
+        table = self.table(asset)
+        if not table.exists():  # asking for its version would create it
+            raise LineageError(f"{asset}: found no table at {table.uri}; materialize {asset} first, as with bikes run")
+        present = table.version()
+        if version is not None and version > present:
+            raise LineageError(f"{asset}@{version}: found table version {present}, expected one from 0 to {present}")
+        published = table.published(version)
+        if partition not in published:
+            raise LineageError(
+                f"{partition_address(asset, partition)}: found nothing as of version {present if version is None else version}, "
+                f"expected one of {', '.join(sorted(published)) or 'none, for nothing was published by then'}"
+            )
+        commit = published[partition]
+        return Record.from_dict(commit.record).at(commit.version)
 
     def load_model(self, models: ModelFormat, sha256: str, card: str, origin: str) -> Any:
         """Return the model of a row of MODEL_ROWS, whose file is checked first.
@@ -147,6 +177,21 @@ class Lake:
             DigestError: the file is not what it was when it was stored.
         """
         return models.load(self.load_file(sha256), {**json.loads(card), "origin": origin})
+
+    def _text_file(self, digest: str) -> str:
+        return f"{self.location}/code/functions/{digest}.py"
+
+    def _keep_texts(self, places: Sequence[str], digests: Mapping[str, str]) -> None:
+        """Keep the source text of functions whose digest has none yet."""
+        filesystem, folder = filesystem_of(f"{self.location}/code/functions")
+        known = {Path(name).stem for name in filesystem.ls(folder, detail=False)} if filesystem.exists(folder) else ()
+        wanted = {digests[place]: place for place in places if digests[place] not in known}
+        write_files({self._text_file(digest): source_text(place).encode() for digest, place in wanted.items()})
+
+    @staticmethod
+    def _content(location: str) -> bytes | None:
+        filesystem, path = filesystem_of(location)
+        return filesystem.cat_file(path) if filesystem.exists(path) else None
 
     def _file(self, sha256: str) -> str:
         if not _SHA256.fullmatch(sha256):

@@ -85,6 +85,11 @@ def columns_made_by(functions: Collection[str], columns: Sequence[str], maker: s
     return tuple(column for column in columns if column in reached and reached[column] & set(functions))
 
 
+def definition(module: str, name: str) -> tuple[Path | None, list[ast.stmt]]:
+    """Return the file that defines a name at its top, and the statements that do, as they were when it was first read."""
+    return _source(module), _module(module).definitions.get(name, [])
+
+
 @cache
 def _definition(module: str, name: str, package: str, *, decorated: bool) -> tuple[list[_Place], str]:
     """Return the definitions that one names, and its normalised syntax tree; most are reached from several assets."""

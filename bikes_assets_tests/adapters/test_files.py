@@ -10,7 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from bikes_assets.adapters.files import create_file, delta_options, filesystem_of, is_remote, read_files, write_file
+from bikes_assets.adapters.files import (
+    create_file,
+    delta_options,
+    filesystem_of,
+    is_remote,
+    read_files,
+    write_file,
+    write_files,
+)
 from bikes_assets.adapters.lake import Lake
 from bikes_assets.adapters.readers import reader_for
 from bikes_assets.lineage.errors import DataError, DigestError
@@ -50,6 +58,14 @@ def test_files_are_read_together_in_order(s3: str, tmp_path: Path) -> None:
         assert read_files([]) == []
         with pytest.raises(FileNotFoundError):
             read_files([*names, f"{place}/none"])
+
+
+def test_files_are_stored_together(s3: str, tmp_path: Path) -> None:
+    for place in (s3, str(tmp_path / "a[b]*")):
+        contents = {f"{place}/several/{number}": f"content {number}".encode() for number in range(20)}
+        write_files(contents)
+        write_files({})
+        assert read_files([*contents]) == [*contents.values()]
 
 
 def test_a_file_is_replaced_whole(s3: str, tmp_path: Path) -> None:

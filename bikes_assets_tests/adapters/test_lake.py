@@ -42,3 +42,48 @@ def test_half_a_file_in_its_place_is_replaced(lake):
     sha256 = lake.save_file(b"a model")
     (Path(lake.location) / "model_files" / f"{sha256}.skops").write_bytes(b"a m")
     assert lake.load_file(lake.save_file(b"a model")) == b"a model"
+
+
+FUNCTION = "bikes_assets.demand.features.humidity"
+
+
+def test_code_is_kept_once_with_its_text(lake):
+    from pathlib import Path
+
+    from bikes_assets.lineage.code import code_version
+
+    version = code_version("bikes_assets.demand.features", "humidity")
+    lake.keep_code(FUNCTION, version)
+    digests = lake.code(version)
+    assert digests is not None
+    assert lake.text(digests[FUNCTION]).startswith("def humidity(hum: nw.Expr) -> Float64:\n")
+    files = {file: file.stat().st_mtime_ns for file in (Path(lake.location) / "code" / "functions").iterdir()}
+    assert {file.stem for file in files} == {*digests.values()}
+
+    # another code version that reaches the same functions, and another process
+    other = Lake(lake.location, {}, lake.root)
+    other.keep_code(
+        "bikes_assets.demand.features.transformations", code_version("bikes_assets.demand.features", "transformations")
+    )
+    assert {file: file.stat().st_mtime_ns for file in files} == files
+
+
+def test_texts_are_added_to_a_lake_that_holds_digests_alone(lake):
+    import shutil
+    from pathlib import Path
+
+    from bikes_assets.lineage.code import code_version
+
+    version = code_version("bikes_assets.demand.features", "humidity")
+    lake.keep_code(FUNCTION, version)
+    shutil.rmtree(Path(lake.location) / "code" / "functions")
+    digests = lake.code(version)
+    assert lake.text(digests[FUNCTION]) is None
+
+    Lake(lake.location, {}, lake.root).keep_code(FUNCTION, version)
+    assert all(lake.text(digest) for digest in digests.values())
+
+
+def test_code_that_is_not_of_its_code_version_is_not_kept(lake):
+    lake.keep_code(FUNCTION, "0" * 32)
+    assert lake.code("0" * 32) is None

@@ -1,0 +1,522 @@
+"""Why two versions of a thing differ: what went into the one and not, or otherwise, into the other.
+
+`compare` sets two records side by side; `explain` goes on to the inputs that differ, and to theirs, until it has what no
+record of ours explains: rows from outside, code, settings. Only what can have had a part is a cause. An input that was made
+again with the same digest is none, nor is one that differs only in columns that went into nothing that differs.
+
+What it has to know beside the records, it asks a `Known` for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from difflib import unified_diff
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from bikes_assets.lineage.graph import Record, Version, partition_address
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+Side: TypeAlias = Literal["", "a", "b"]
+"""Which of the two has something; "" for both."""
+
+Part: TypeAlias = Literal["content", "figures", "none"]
+"""What a difference can have had a part in: the content, the figures of a model alone, or neither."""
+
+Kind: TypeAlias = Literal["partition", "input", "code", "config", "environment", "unknown"]
+"""What a cause is; `environment` where nothing else differs, `unknown` where not even that does."""
+
+_CELLS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A value that differs, JSON-ready.
+
+    Attributes:
+        name: what it is of; parts of a nested setting are joined by dots.
+        a: what it is in A.
+        b: what it is in B.
+        only: which of the two has it, "" for both.
+    """
+
+    name: str
+    a: Any
+    b: Any
+    only: Side = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A value of a row that both have: the row's key, the column, and what stands there in A and in B, JSON-ready."""
+
+    key: tuple[Any, ...]
+    column: str
+    a: Any
+    b: Any
+
+
+@dataclass(frozen=True, slots=True)
+class RowChange:
+    """How the rows of two tables differ, by their key.
+
+    Attributes:
+        added: number of rows that only B has.
+        removed: number of rows that only A has.
+        changed: number of rows that differ, of those that both have.
+        columns: in how many of these each column differs, where it does.
+        cells: the first values that differ, a few.
+    """
+
+    added: int
+    removed: int
+    changed: int
+    columns: Mapping[str, int]
+    cells: tuple[Cell, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class InputChange:
+    """An input that differs.
+
+    Attributes:
+        asset: name of the asset.
+        partition: partition key.
+        a: the version that A read, None where it read none.
+        b: the version that B read, None where it read none.
+        part: what the difference can have had a part in.
+        roles: what A and B read it for, such as `training`; "" where that is not known.
+        columns: columns whose digest differs; empty where that is not known, and for a model.
+        rows: how the rows differ, None where they are not at hand.
+    """
+
+    asset: str
+    partition: str | None
+    a: Version | None
+    b: Version | None
+    part: Part
+    roles: tuple[str, str] = ("", "")
+    columns: tuple[str, ...] = ()
+    rows: RowChange | None = None
+
+    @property
+    def address(self) -> str:
+        """The partition's address."""
+        return partition_address(self.asset, self.partition)
+
+    @property
+    def only(self) -> Side:
+        """Which of the two read it, "" for both."""
+        return _only(self.a is not None, self.b is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionChange:
+    """A function, class or constant that differs.
+
+    Attributes:
+        name: its dotted name.
+        change: what became of it from A to B.
+        a: its source text in A, "" where it is not there or not known.
+        b: its source text in B.
+    """
+
+    name: str
+    change: Literal["changed", "new", "gone"]
+    a: str = ""
+    b: str = ""
+
+    @property
+    def text(self) -> str:
+        """The change as a unified diff; "" where a text of it is not known."""
+        if (self.change != "new" and not self.a) or (self.change != "gone" and not self.b):
+            return ""
+        sides = (self.a.splitlines(), self.b.splitlines())
+        return "\n".join(unified_diff(*sides, f"a/{self.name}", f"b/{self.name}", lineterm=""))
+
+
+@dataclass(frozen=True, slots=True)
+class CodeChange:
+    """Two code versions, and the functions that make the difference; none where they were not kept."""
+
+    a: str
+    b: str
+    functions: tuple[FunctionChange, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Something that two versions differ by, at its root.
+
+    Attributes:
+        kind: what it is.
+        what: address of the input; dotted name of the function; asset and setting; else the asset.
+        of: assets that it went into directly.
+        part: what it can have had a part in: the content, or the figures alone.
+        change: what is in A, and what is in B.
+        rows: for an input from outside, how the rows that were made of it differ.
+    """
+
+    kind: Kind
+    what: str
+    of: tuple[str, ...]
+    part: Part
+    change: Change | InputChange | FunctionChange
+    rows: RowChange | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How two versions of a thing differ, and why.
+
+    Attributes:
+        a: the one.
+        b: the other.
+        inputs: inputs that differ.
+        code: code versions, None where they are equal.
+        config: settings.
+        environment: git commit, lock file, Python, libraries: they can be a cause, and need not be.
+        columns: columns whose digest differs.
+        rows: how the rows differ, None for models and for different partitions.
+        file: SHA-256 of the model's file, None where it is equal or there is none.
+        params: what else is told of the result: consequences, as are those that follow.
+        metrics: figures.
+        checks: whether they passed.
+        part: in what of the thing that was asked about this one, upstream of it, had a part.
+        upstream: of `explain`, how the inputs that differ differ, and theirs: each pair of versions once, nearest first.
+    """
+
+    a: Version
+    b: Version
+    inputs: tuple[InputChange, ...] = ()
+    code: CodeChange | None = None
+    config: tuple[Change, ...] = ()
+    environment: tuple[Change, ...] = ()
+    columns: tuple[str, ...] = ()
+    rows: RowChange | None = None
+    file: Change | None = None
+    params: tuple[Change, ...] = ()
+    metrics: tuple[Change, ...] = ()
+    checks: tuple[Change, ...] = ()
+    part: Part = "content"
+    upstream: tuple[Difference, ...] = ()
+
+    @property
+    def equal(self) -> bool:
+        """Whether both hold the same content."""
+        return self.a.digest == self.b.digest
+
+    @property
+    def causes(self) -> tuple[Cause, ...]:
+        """What they differ by at the roots: inputs from outside, code, settings; each once, whatever it went into."""
+        explained = {(item.a.address, item.b.address) for item in self.upstream}
+        found: dict[tuple[Kind, str, str], Cause] = {}
+        for item in (self, *self.upstream):
+            for cause in item._own_causes(explained):
+                key = (cause.kind, cause.what, repr(cause.change))
+                known = found.get(key, cause)
+                part: Part = "content" if "content" in (known.part, cause.part) else "figures"
+                found[key] = replace(known, of=tuple(dict.fromkeys((*known.of, *cause.of))), part=part)
+        return tuple(found.values())
+
+    @property
+    def surroundings(self) -> tuple[Change, ...]:
+        """What differs of the environments that they and what is upstream of them were made in."""
+        changes = (change for item in (self, *self.upstream) for change in item.environment)
+        return tuple({repr(change): change for change in changes}.values())
+
+    @property
+    def idle(self) -> tuple[InputChange, ...]:
+        """Inputs, at any distance, that differ and cannot have had a part."""
+        return tuple(change for item in (self, *self.upstream) for change in item.inputs if change.part == "none")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the difference as JSON-ready values, with its causes."""
+        causes = [asdict(cause) | _told(cause) for cause in self.causes]
+        return {"equal": self.equal, "causes": causes} | asdict(self)
+
+    @property
+    def _unexplained(self) -> bool:
+        """Whether the content differs although nothing does that is recorded, but for the environment."""
+        known = self.code or self.config or self.a.partition != self.b.partition
+        return not self.equal and not known and all(item.part != "content" for item in self.inputs)
+
+    def _own_causes(self, explained: Collection[tuple[str, str]]) -> Iterator[Cause]:
+        """Yield what these two differ by themselves, but for inputs whose difference is explained further upstream."""
+        asset = (self.a.asset,)
+        if self.a.partition != self.b.partition:
+            change = Change("partition", self.a.partition, self.b.partition)
+            yield Cause("partition", self.a.asset, asset, self.part, change)
+        for item in self.inputs:
+            pair = (item.a.address if item.a else "", item.b.address if item.b else "")
+            if item.part != "none" and pair not in explained:
+                outside = item.a and item.b and not item.rows
+                part = "figures" if "figures" in (self.part, item.part) else "content"
+                yield Cause("input", item.address, asset, part, item, self.rows if outside else item.rows)
+        if self.code:
+            for function in self.code.functions:
+                yield Cause("code", function.name, asset, self.part, function)
+            if not self.code.functions:
+                yield Cause("code", self.a.asset, asset, self.part, Change("code", self.code.a, self.code.b))
+        for change in self.config:
+            yield Cause("config", f"{self.a.asset}.{change.name}", asset, self.part, change)
+        if self._unexplained:
+            kind = "environment" if self.environment else "unknown"
+            yield Cause(kind, self.a.asset, asset, self.part, Change("digest", self.a.digest, self.b.digest))
+
+
+class Known:
+    """What is known beside two records; this one knows nothing."""
+
+    def record(self, version: Version) -> Record | None:
+        """Return how a version was made, None where that is not known, such as for a source."""
+
+    def rows(self, a: Version, b: Version) -> RowChange | None:
+        """Return how the rows of two versions of one partition differ, None where they are not at hand."""
+
+    def functions(self, code_version: str) -> Mapping[str, str] | None:
+        """Return the digest of each function that a code version stands for, None where that is not known."""
+
+    def text(self, digest: str) -> str | None:
+        """Return the source text of a function by its digest, None where that is not known."""
+
+    def used(self, record: Record, columns: Collection[str]) -> Mapping[str, Collection[str]] | None:
+        """Return which columns of each input went into some columns of what was made; None where that is not known.
+
+        Args:
+            record: how it was made.
+            columns: columns of it; none for a model.
+        """
+
+    def key(self, asset: str) -> Collection[str]:
+        """Return an asset's key columns, which always have a part."""
+        del asset
+        return ()
+
+
+def compare(a: Record, b: Record, known: Known | None = None, columns: Collection[str] | None = None) -> Difference:
+    """Return how two versions of an asset differ, and what of their making does.
+
+    Args:
+        a: how the one was made.
+        b: how the other was made.
+        known: what is known beside.
+        columns: the columns of them that are asked about, None for all.
+    """
+    known = known or Known()
+    one, other = a.output, b.output
+    differing = tuple(name for name in {**a.columns, **b.columns} if a.columns.get(name) != b.columns.get(name))
+    asked = [name for name in differing if columns is None or name in columns] or differing or tuple(a.columns)
+    file, of_other = _file(a), _file(b)
+    return Difference(
+        one,
+        other,
+        inputs=tuple(_inputs(a, b, known, asked)),
+        code=_code(a.code_version, b.code_version, known),
+        config=changes(a.config, b.config),
+        environment=changes(a.environment, b.environment),
+        columns=differing,
+        rows=known.rows(one, other) if one.digest != other.digest and one.partition == other.partition else None,
+        file=Change("sha256", file, of_other) if file != of_other else None,
+        params=changes(a.params, b.params),
+        metrics=changes(a.metrics, b.metrics),
+        checks=changes(a.checks, b.checks),
+    )
+
+
+def explain(a: Record, b: Record, known: Known) -> Difference:
+    """Return how two versions differ, with how the inputs differ that had a part in it, and theirs, to the roots."""
+    first = compare(a, b, known)
+    asked: dict[tuple[str, str], _Asked] = {}
+    found: dict[tuple[str, str], Difference] = {}
+    waiting: list[tuple[Difference, Part]] = [(first, "content")]
+    while waiting:
+        item, part = waiting.pop(0)
+        for change in item.inputs:
+            if change.part == "none" or not change.a or not change.b or change.a.digest == change.b.digest:
+                continue
+            one, other = known.record(change.a), known.record(change.b)
+            if one is None or other is None:
+                continue
+            pair = (change.a.address, change.b.address)
+            before = asked.get(pair)
+            now = _Asked.of(change, "figures" if "figures" in (part, change.part) else "content").joined(before)
+            if now != before:  # it is asked about for more than it was
+                asked[pair] = now
+                found[pair] = replace(compare(one, other, known, now.columns), part=now.part)
+                waiting.append((found[pair], now.part))
+    return replace(first, upstream=tuple(found.values()))
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """For what a pair of versions is asked about: columns, None for all, and what they had a part in."""
+
+    columns: frozenset[str] | None
+    part: Part
+
+    @classmethod
+    def of(cls, change: InputChange, part: Part) -> _Asked:
+        return cls(frozenset(change.columns) or None, part)
+
+    def joined(self, other: _Asked | None) -> _Asked:
+        if other is None:
+            return self
+        columns = None if self.columns is None or other.columns is None else self.columns | other.columns
+        return _Asked(columns, "content" if "content" in (self.part, other.part) else "figures")
+
+
+def changes(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[Change, ...]:
+    """Return the values that differ between two mappings, by name; nested ones part by part."""
+    one, other = dict(_leaves(a)), dict(_leaves(b))
+    return tuple(
+        Change(".".join(path), one.get(path), other.get(path), _only(path in one, path in other))
+        for path in sorted({*one, *other})
+        if path not in one or path not in other or json.dumps(one[path]) != json.dumps(other[path])
+    )
+
+
+def _only(a: bool, b: bool) -> Side:
+    return "" if a and b else "a" if a else "b"
+
+
+def changed_functions(a: Mapping[str, str], b: Mapping[str, str]) -> dict[str, Literal["changed", "new", "gone"]]:
+    """Return what became of each function whose digest differs, by its dotted name."""
+    return {
+        name: "changed" if name in a and name in b else "new" if name in b else "gone"
+        for name in sorted({*a, *b})
+        if a.get(name) != b.get(name)
+    }
+
+
+def compare_rows(a: pa.Table, b: pa.Table, key: Collection[str]) -> RowChange:
+    """Return how the rows of two tables of one schema differ; what counts are the bits, as for their digests.
+
+    Args:
+        a: the one; its rows are unique in `key`.
+        b: the other.
+        key: columns that tell the rows apart.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    keys = list(key)
+    left, right = (
+        table.select(keys).append_column(name, pa.array(range(len(table)), pa.int64()))
+        for table, name in ((a, " a"), (b, " b"))
+    )
+    joined = left.join(right, keys, join_type="full outer").sort_by([(name, "ascending") for name in keys])
+    one_only, other_only = (pc.sum(pc.is_null(joined[name])).as_py() or 0 for name in (" b", " a"))
+    both = joined.filter(pc.and_(pc.is_valid(joined[" a"]), pc.is_valid(joined[" b"])))
+    one, other = a.take(both[" a"]), b.take(both[" b"])
+    changed, columns, cells = pa.array([False] * len(both)), dict[str, int](), list[Cell]()
+    for name in (name for name in a.column_names if name not in keys):
+        differs = _differs(one[name], other[name])
+        if count := pc.sum(differs).as_py() or 0:
+            columns[name] = count
+            changed = pc.or_(changed, differs)
+            rows = pc.indices_nonzero(differs)[:_CELLS]
+            known = zip(*(table.take(rows).to_pylist() for table in (one, other)), strict=True)
+            cells += [
+                Cell(tuple(_plain(x[part]) for part in keys), name, _plain(x[name]), _plain(y[name])) for x, y in known
+            ]
+    cells.sort(key=lambda cell: cell.key)
+    return RowChange(other_only, one_only, pc.sum(changed).as_py() or 0, columns, tuple(cells[:_CELLS]))
+
+
+def _differs(a: pa.ChunkedArray, b: pa.ChunkedArray) -> pa.Array:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    one, other = (pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type) for array in (a, b))
+    if pa.types.is_floating(one.type):  # 0.0 and -0.0 are equal, but not in a digest
+        one, other = one.view(pa.int64()), other.view(pa.int64())
+    unequal = pc.fill_null(pc.not_equal(one, other), False)
+    return pc.or_(unequal, pc.xor(pc.is_null(one), pc.is_null(other)))
+
+
+def _plain(value: Any) -> Any:
+    return value.isoformat() if hasattr(value, "isoformat") else value
+
+
+def _inputs(a: Record, b: Record, known: Known, asked: Collection[str]) -> Iterator[InputChange]:
+    """Yield the inputs that differ, with what the difference can have had a part in; `asked` are columns of what was made."""
+    one, other = ({(item.asset, item.partition): item for item in record.inputs} for record in (a, b))
+    used = _used(a, known, asked), _used(b, known, asked)
+    fitted = bool(a.fitted and b.fitted)
+    for asset, partition in sorted({*one, *other}, key=lambda item: (item[0], item[1] or "")):
+        was, now = one.get((asset, partition)), other.get((asset, partition))
+        roles = (_role(a, asset, partition), _role(b, asset, partition))
+        moved = fitted and all(roles) and roles[0] != roles[1]  # such as from validation to training
+        if was and now and was.digest == now.digest and not moved:
+            continue
+        columns: tuple[str, ...] = ()
+        wanted = [each(asset) for each in used]
+        part: Part = "figures" if fitted and {*roles} - {""} == {"validation"} else "content"
+        if was and now and was.digest != now.digest:
+            columns = _columns(known.record(was), known.record(now))
+            if columns and None not in wanted:
+                mattering = {name for names in (*wanted, known.key(asset)) for name in names or ()}
+                if mattering.isdisjoint(columns):
+                    part = "none"
+                else:
+                    columns = tuple(name for name in columns if name in mattering)
+        rows = known.rows(was, now) if was and now and was.digest != now.digest else None
+        yield InputChange(asset, partition, was, now, part, roles, columns, rows)
+
+
+def _used(record: Record, known: Known, asked: Collection[str]):  # noqa: ANN202
+    """Return a function from an asset to the columns of it that went into what is asked about, None where all may have."""
+    found = known.used(record, asked)
+
+    def of(asset: str) -> Collection[str] | None:
+        return record.used.get(asset) if found is None else found.get(asset, ())
+
+    return of
+
+
+def _file(record: Record) -> str:
+    """Return the SHA-256 of a model's file, "" for a table."""
+    return "" if record.columns else next((model["sha256"] for model in record.models), "")
+
+
+def _columns(a: Record | None, b: Record | None) -> tuple[str, ...]:
+    one, other = (record.columns if record else {} for record in (a, b))
+    return tuple(name for name in {**one, **other} if one and other and one.get(name) != other.get(name))
+
+
+def _role(record: Record, asset: str, partition: str | None) -> str:
+    contexts = (use.context for use in record.datasets if use.asset == asset and str(partition) in use.partitions)
+    return "+".join(sorted({*contexts}))
+
+
+def _code(a: str, b: str, known: Known) -> CodeChange | None:
+    if a == b:
+        return None
+    one, other = known.functions(a), known.functions(b)
+    if one is None or other is None:
+        return CodeChange(a, b)
+
+    def text(digests: Mapping[str, str], name: str) -> str:
+        return known.text(digests[name]) or "" if name in digests else ""
+
+    found = changed_functions(one, other).items()
+    return CodeChange(
+        a, b, tuple(FunctionChange(name, change, text(one, name), text(other, name)) for name, change in found)
+    )
+
+
+def _leaves(values: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterable[tuple[tuple[str, ...], Any]]:
+    """Yield the values of nested mappings that are none themselves, or are empty, by the path to them."""
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, (*path, name))
+        else:
+            yield (*path, name), value
+
+
+def _told(cause: Cause) -> dict[str, Any]:
+    return {"text": cause.change.text} if isinstance(cause.change, FunctionChange) else {}
