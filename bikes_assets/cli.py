@@ -272,13 +272,14 @@ def deployments(month: str | None, as_json: bool) -> None:
 @main.command()
 def sync() -> None:
     """Bring run states, events and MLflow into agreement, and say what was done; exit code 1 when something is left."""
-    from bikes_assets import report, runs
+    from bikes_assets import answers, report, runs
     from bikes_assets.adapters import sync as agreement
     from bikes_assets.defs.resources import pipeline
 
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     with _instance(runs.setup()) as instance:
         result = agreement.sync(pipeline(instance))
+    answers.refreshed()
     report.print_agreement(result)
     if result.left:
         sys.exit(1)

@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bikes_assets import present
+from bikes_assets import answers, present
 from bikes_assets.lineage.errors import LineageError, SettingsError
 from bikes_assets.lineage.graph import Record, parse_address, partition_address
 from bikes_assets.lineage.staleness import DUE, Ended, Key, Made, NextRun, Plan, Present, Status, judge, next_runs
@@ -250,6 +250,7 @@ def _work_off(work: Work, progress: Callable[[str, int, int], None]) -> None:
         if backlog(instance):
             sync(pipeline(instance))
         work.summary.unlogged = bool(backlog(instance))
+    answers.refreshed()
 
 
 def _execute(job: dg.JobDefinition, instance: dg.DagsterInstance, run: NextRun, work: Work) -> None:

@@ -4,6 +4,7 @@ import time
 
 import dagster as dg
 
+from bikes_assets import answers
 from bikes_assets.adapters.sync import is_due, sync
 from bikes_assets.defs.resources import pipeline
 
@@ -15,6 +16,7 @@ def agreement(context: dg.SensorEvaluationContext) -> dg.SkipReason:
     if since and not is_due(context.instance, since):
         return dg.SkipReason("Nothing has happened.")
     result = sync(pipeline(context.instance), since or None)
+    answers.refreshed()
     if not result.left:
         context.update_cursor(str(now - 5))
     return dg.SkipReason("; ".join(result.left + result.done) or "Everything agrees.")
