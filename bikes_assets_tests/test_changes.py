@@ -135,7 +135,7 @@ CHANGES = (
     ),
     Change(
         "rentals of an hour early in the first month",
-        lambda store: store.rent("2011-01-02", 5, 30),
+        lambda store: store.rent("2011-01-02", 6, 30),
         {"R": "01", "F": "01 02", **redo("MCPQ", "03 04 05 06")},
         {"F": "02"},
     ),
