@@ -5,6 +5,7 @@ from bikes_assets import answers
 
 answers.downstream("hourly_rentals.weathersit").counts       # {'column': 9, 'alias': 1}
 answers.upstream("demand_predictions[2012-08]", depth=1).things
+answers.trace("demand_predictions.prediction[2012-08]#2012-08-14T17:00").values[0].made_from  # the features' values
 ```
 """
 
@@ -15,17 +16,31 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from bikes_assets.adapters import event_log
+from bikes_assets.adapters.trace import Computed, Derivations, Trace, Tracer
+from bikes_assets.demand import features, tables
 from bikes_assets.lineage import queries
 from bikes_assets.lineage.errors import LineageError
 from bikes_assets.lineage.index import Index
 from bikes_assets.lineage.projection import Projection
 from bikes_assets.settings import settings
-from bikes_assets.store import COLUMNS, SERVING
+from bikes_assets.store import COLUMNS, SERVING, lake
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from bikes_assets.lineage.index import Answer, Found
+
+_DERIVATIONS = Derivations(
+    same_row={
+        "demand_features": {name: {"hourly_rentals": [name]} for name in ("ts", tables.ACTUAL.name)},
+        "demand_predictions": {"ts": {"demand_features": ["ts"]}},
+        "prediction_quality": tables.QUALITY_LINEAGE,
+    },
+    computed={
+        "demand_features": Computed("hourly_rentals", features.FEATURES, features.STEPS, features.on_hourly_grid)
+    },
+    predicted={"demand_predictions": ("demand_features", {"prediction": "", "baseline": "baseline"})},
+)
 
 
 def upstream(address: str, *, depth: int | None = None, as_of: str | datetime | None = None) -> Answer:
@@ -58,6 +73,27 @@ def paths(start: str, end: str, *, as_of: str | datetime | None = None) -> tuple
 def search(words: str, *, most: int = 50) -> list[Found]:
     """Return the datasets and columns whose name, meaning or unit has all words, or words that begin so."""
     return refreshed().search(words, most=most)
+
+
+def trace(address: str) -> Trace:
+    """Return where the values of one row came from: the model, the features, the raw rows and the source's file, as recorded.
+
+    Everything is read from the lake with its digest checked; see `adapters.trace.Trace`.
+
+    Args:
+        address: `demand_predictions[2012-08]#2012-08-14T17:00`; with a column, `demand_predictions.prediction[2012-08]#...`, for
+            that alone; with a table version, `demand_predictions[2012-08]@17#...`, for what stood there then.
+
+    Raises:
+        LineageError: there is no such table, column, partition, version or row; the message says which there are.
+        DigestError: what lies there is not what was published, or not what was read according to a record.
+    """
+    return tracer().trace(address)
+
+
+def tracer() -> Tracer:
+    """Return what traces several rows, and reads and checks each version once for all of them."""
+    return Tracer(lake(), _DERIVATIONS)
 
 
 def refreshed() -> Index:
