@@ -29,7 +29,7 @@ _LOW, _HIGH, _MISSING = _WAYS = (0, 1, 2)
 _NONE = 3
 _GUARDS = (0, 0, 1, 0, 2, 0, 3, 1, 1, 2, 1, 3, 2, 2, 3, 3, 0)
 """How the guards at the end of a batch are disturbed: each way comes once behind each."""
-_BLOCKS, _PARTS, _SHUFFLES = 12, 6, 1
+_BLOCKS, _FEW, _PARTS, _SHUFFLES = 12, 3, 10, 1
 
 
 def rows_behind(
@@ -136,7 +136,7 @@ class _Bench:
         while wide := {
             pair: [part for block in blocks for part in _divided(block, _PARTS)]
             for pair, blocks in question.items()
-            if len(blocks) <= _PARTS and any(len(block) > _PARTS for block in blocks)
+            if len(blocks) <= _FEW and any(len(block) > _PARTS for block in blocks)
         }:
             question |= self._that_move(wide, self._window(wide))
         return question
