@@ -6,6 +6,7 @@ from bikes_assets import answers
 answers.downstream("hourly_rentals.weathersit").counts       # {'column': 9, 'alias': 1}
 answers.upstream("demand_predictions[2012-08]", depth=1).things
 answers.diff("demand_model@3", "demand_model@champion").causes
+answers.trace("demand_predictions.prediction[2012-08]#2012-08-14T17:00").values[0].made_from  # the features' values
 ```
 """
 
@@ -27,6 +28,7 @@ from bikes_assets.settings import settings
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from bikes_assets.adapters.trace import Trace, Tracer
     from bikes_assets.lineage.diff import Difference
     from bikes_assets.lineage.index import Answer, Found
     from bikes_assets.lineage.staleness import Plan
@@ -134,6 +136,29 @@ def diff(a: str, b: str) -> Difference:
             "what one was made from: bikes upstream"
         )
     return explain(one, other, versions.Stored(index))
+
+
+def trace(address: str) -> Trace:
+    """Return where the values of one row came from: the model, the features, the raw rows and the source's file, as recorded.
+
+    Everything is read from the lake with its digest checked; see `adapters.trace.Trace`.
+
+    Args:
+        address: `demand_predictions[2012-08]#2012-08-14T17:00`; with a column, `demand_predictions.prediction[2012-08]#...`, for
+            that alone; with a table version, `demand_predictions[2012-08]@17#...`, for what stood there then.
+
+    Raises:
+        LineageError: there is no such table, column, partition, version or row; the message says which there are.
+        DigestError: what lies there is not what was published, or not what was read according to a record.
+    """
+    return tracer().trace(address)
+
+
+def tracer() -> Tracer:
+    """Return what traces several rows, and reads and checks each version once for all of them."""
+    from bikes_assets import tracing  # with every feature: other questions need none of it
+
+    return tracing.tracer()
 
 
 def refreshed() -> Index:

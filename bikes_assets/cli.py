@@ -179,6 +179,20 @@ def diff(a: str, b: str, as_json: bool) -> None:
 
 
 @main.command()
+@click.argument("address")
+@click.option("--json", "as_json", is_flag=True, help="All of it as one JSON object.")
+def trace(address: str, as_json: bool) -> None:
+    """Show where one row's values came from: model, features, raw rows and file, each as recorded, with its digest checked.
+
+    ADDRESS is demand_predictions[2012-08]#2012-08-14T17:00, demand_predictions.prediction[2012-08]#2012-08-14T17:00 for one
+    column, or demand_predictions[2012-08]@17#2012-08-14T17:00 as of a table version.
+    """
+    from bikes_assets import answers, report_trace
+
+    report_trace.print_trace(answers.trace(address), as_json=as_json)
+
+
+@main.command()
 @click.argument("words", nargs=-1, required=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def search(words: tuple[str, ...], as_json: bool) -> None:

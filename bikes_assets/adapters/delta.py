@@ -18,7 +18,7 @@ from urllib.parse import unquote
 
 from bikes_assets.adapters.files import create_file, delta_options, filesystem_of, is_remote, read_files
 from bikes_assets.lineage.digest import table_digest
-from bikes_assets.lineage.errors import ConflictError, DigestError, LineageError
+from bikes_assets.lineage.errors import ConflictError, DigestError, LineageError, SchemaError
 from bikes_assets.lineage.faults import store_fault
 from bikes_assets.lineage.graph import Version, partition_address
 
@@ -198,8 +198,11 @@ class LakeTable:
             ) from error
         parts: dict[str, tuple[Version, pa.Table]] = {}
         for key, commit in wanted.items():
-            part = self.schema.conform(rows.filter(pc.equal(rows[PARTITION], key)).drop_columns(PARTITION))
             found = Version(self.name, key, commit.version, commit.digest)
+            try:
+                part = self.schema.conform(rows.filter(pc.equal(rows[PARTITION], key)).drop_columns(PARTITION))
+            except SchemaError as error:  # what was published was of the schema
+                raise DigestError(f"{found.address}: {error}; restore {self.uri}") from error
             content = table_digest(part, self.schema).table
             if content != commit.content:
                 raise DigestError(

@@ -1,0 +1,574 @@
+"""From a value in the lake down to the raw rows and the files that it came from, by the records that commits hold.
+
+Each step goes to the version that was recorded as read, never to the latest. All rows are read with their digests checked, and
+a model's file with its SHA-256.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+from bikes_assets.adapters.files import filesystem_of
+from bikes_assets.lineage.errors import DigestError, LineageError
+from bikes_assets.lineage.graph import Record, Version, parse_address, partition_address
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from bikes_assets.adapters.lake import Lake
+    from bikes_assets.lineage.columns import ColumnFunction
+
+_ROW = re.compile(r"(?P<asset>\w+)(\.(?P<column>\w+))?(?P<partition>\[[^\]]+\])(?P<version>@\w+)?#(?P<key>.+)")
+_EXAMPLE = "demand_predictions[2012-08]#2012-08-14T17:00"
+_CHUNK = 2**20
+
+Scalar = int | float | str | bool | None
+FileState = Literal["as recorded", "changed", "gone", "not checked"]
+
+
+@dataclass(frozen=True)
+class Computed:
+    """How columns of a table are computed from rows of another.
+
+    Attributes:
+        source: the asset whose rows are read.
+        functions: the column functions.
+        steps: those whose columns others read and nobody else gets.
+        grid: makes of the rows of a few partitions the frame that the functions see.
+    """
+
+    source: str
+    functions: Sequence[ColumnFunction]
+    steps: Sequence[ColumnFunction]
+    grid: Callable[[Any], Any]
+
+
+@dataclass(frozen=True)
+class Derivations:
+    """How the rows of each table are made: all that a trace knows of the domain. Tables that it does not name are raw.
+
+    Attributes:
+        same_row: columns that are made from the row with the same key, by table: column to asset to columns.
+        computed: tables whose other columns are computed.
+        predicted: columns that a model says of the row with the same key, by table: the table of features, and each column with
+            the part of the model that says it, "" for the model itself.
+    """
+
+    same_row: Mapping[str, Mapping[str, Mapping[str, Sequence[str]]]]
+    computed: Mapping[str, Computed]
+    predicted: Mapping[str, tuple[str, Mapping[str, str]]]
+
+
+@dataclass(frozen=True)
+class RawRows:
+    """Cells of one column of raw rows that had a part in a value.
+
+    Attributes:
+        asset: table of the rows.
+        column: the column.
+        keys: keys of the rows, in order.
+        values: the column's value in each.
+        versions: addresses of the versions that the rows lie in.
+        absent: keys that no row has, which had a part by being absent.
+    """
+
+    asset: str
+    column: str
+    keys: tuple[str, ...]
+    values: tuple[Scalar, ...]
+    versions: tuple[str, ...]
+    absent: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Value:
+    """A value, and what it was made from.
+
+    Attributes:
+        address: such as `demand_features.temperature[2012-08]@20#2012-08-14T17:00`.
+        value: what stands there; None where it is missing.
+        model: address of the model that said it, "" where none did.
+        made_from: the values of other tables' rows that it was made from.
+        rows: the raw rows that had a part in it, by column.
+        repeats: whether the present code makes the same value of the same rows; None where nothing was computed.
+    """
+
+    address: str
+    value: Scalar
+    model: str = ""
+    made_from: tuple[Value, ...] = ()
+    rows: tuple[RawRows, ...] = ()
+    repeats: bool | None = None
+
+
+@dataclass(frozen=True)
+class TracedModel:
+    """A model that had a part: its file was read, and has the SHA-256 that it was stored under.
+
+    Attributes:
+        address: the version that was fitted, such as `demand_model[2012-08]@18`.
+        name: class of the estimator.
+        digest: of the fitted state.
+        sha256: of the file.
+        served_by: the version that put it in charge.
+        features: columns that it reads.
+        training: addresses of the versions that it was fitted on.
+        validation: of those that it was judged on.
+    """
+
+    address: str
+    name: str
+    digest: str
+    sha256: str
+    served_by: str
+    features: tuple[str, ...]
+    training: tuple[str, ...]
+    validation: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CheckedVersion:
+    """A version of which rows were read: they are what its commit says was published, by `digest` or, of models, `content`.
+
+    Attributes:
+        address: such as `demand_features[2012-08]@20`.
+        digest: content digest.
+        content: digest of the rows as stored; of a table, the digest again.
+        inputs: what it was made from, as recorded: address to digest.
+        code_version: of the function that made it.
+        run: Dagster's run that made it.
+        time: when, Unix seconds.
+    """
+
+    address: str
+    digest: str
+    content: str
+    inputs: Mapping[str, str]
+    code_version: str
+    run: str
+    time: float
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file that rows came from, as recorded, and what is there now.
+
+    Attributes:
+        name: its name.
+        uri: where it was read.
+        sha256: of what was read.
+        size: bytes that were read.
+        state: whether what is there now is that; `not checked` for a query, or where a URL is kept without its secrets.
+        found: SHA-256 of what is there now, "" where that was not read.
+    """
+
+    name: str
+    uri: str
+    sha256: str
+    size: int
+    state: FileState
+    found: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """A partition of an external source, as it was read.
+
+    Attributes:
+        address: such as `rental_records[2012-08]@35f54957...`.
+        digest: content digest of its rows.
+        files: the files that were read.
+    """
+
+    address: str
+    digest: str
+    files: tuple[SourceFile, ...]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Where one row's values came from; nothing in it is the latest, all is as recorded.
+
+    Attributes:
+        address: the row, with the table version that it lies in.
+        values: the values that were asked about.
+        models: the models that had a part.
+        versions: every version that was read, its digest checked.
+        sources: the external source's partitions and files.
+    """
+
+    address: str
+    values: tuple[Value, ...]
+    models: tuple[TracedModel, ...]
+    versions: tuple[CheckedVersion, ...]
+    sources: tuple[Source, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the trace as JSON-ready values."""
+        return asdict(self)
+
+
+class Tracer:
+    """Traces rows of a lake; what it has read and checked, it does not read again.
+
+    Args:
+        lake: the lake.
+        derivations: how its tables' rows are made.
+    """
+
+    def __init__(self, lake: Lake, derivations: Derivations) -> None:
+        self.lake, self.derivations = lake, derivations
+        self._parts: dict[Version, _Part] = {}
+        self._models: dict[tuple[str, Version], TracedModel] = {}
+        self._files: dict[tuple[str, str], str] = {}
+        self._grids: dict[tuple[Version, ...], Any] = {}
+
+    def trace(self, address: str) -> Trace:
+        """Return where a row's values came from.
+
+        Args:
+            address: `demand_predictions[2012-08]#2012-08-14T17:00`; with a column, `demand_predictions.prediction[2012-08]#...`,
+                for that alone; with a table version, `demand_predictions[2012-08]@17#...`, for what stood there then.
+
+        Raises:
+            LineageError: there is no such table, column, partition, version or row; the message says which there are.
+            DigestError: what lies there is not what was published, or not what was read according to a record.
+        """
+        match = _ROW.fullmatch(address)
+        if match is None:
+            raise LineageError(f"found address {address!r}, expected that of a row, such as {_EXAMPLE}")
+        asset, column = match["asset"], match["column"]
+        if asset not in self.lake.schemas:
+            raise LineageError(f"found no table {asset!r}, expected one of {', '.join(self.lake.schemas)}")
+        schema = self.lake.schemas[asset]
+        if column and column not in schema.names:
+            raise LineageError(f"found no column {asset}.{column}, expected one of {', '.join(schema.names)}")
+        _, partition, version = parse_address(f"{asset}{match['partition']}{match['version'] or ''}")
+        part = self._asked(asset, str(partition), version)
+        descent = _Descent(self, part, part.key(match["key"]))
+        names = [column] if column else [name for name in schema.names if name not in schema.key]
+        values = descent.values(part, names)
+        return Trace(
+            f"{part.version.address}#{_text(descent.key)}",
+            tuple(values[name] for name in names),
+            tuple(descent.models.values()),
+            tuple(item.checked for item in descent.parts.values()),
+            tuple(source for item in descent.parts.values() for source in self._sources(item)),
+        )
+
+    def _asked(self, asset: str, partition: str, version: str | None) -> _Part:
+        table = self.lake.table(asset)
+        if not table.exists():  # asking for its version would create it
+            raise LineageError(f"{asset}: found no table at {table.uri}; materialize {asset} first, as with bikes run")
+        present = table.version()
+        if version is not None and not (version.isdecimal() and int(version) <= present):
+            raise LineageError(f"{asset}@{version}: found version {version!r}, expected one from 0 to {present}")
+        known = table.published(present if version is None else int(version))
+        if partition not in known:
+            expected = (
+                f"one of {', '.join(sorted(known))}" if known else "another version: nothing was published by then"
+            )
+            raise LineageError(f"{partition_address(asset, partition)}: found no such partition, expected {expected}")
+        commit = known[partition]
+        return self.part(Version(asset, partition, commit.version, commit.digest))
+
+    def part(self, version: Version) -> _Part:
+        """Return the rows of a version, checked against its commit, and the commit against the digest that is expected.
+
+        Raises:
+            DigestError: they differ, or the version is not there.
+        """
+        if version not in self._parts:
+            table, number = self.lake.table(version.asset), int(version.version)
+            commit = table.published(number).get(str(version.partition)) if table.exists() else None
+            if commit is None or (commit.version, commit.digest) != (number, version.digest):
+                found = f"digest {commit.digest} of version {commit.version}" if commit else "no such version"
+                raise DigestError(f"{version.address}: found {found}, expected {version.digest}; restore {table.uri}")
+            ((_, rows),) = table.read([str(version.partition)], number).values()
+            record = Record.from_dict(commit.record).at(number)
+            self._parts[version] = _Part(version, commit.content, rows, record, table.schema.key[0])
+        return self._parts[version]
+
+    def model(self, record: Record) -> tuple[TracedModel, dict[str, Any], _Part]:
+        """Return the model that made a version, its card, and the version that put it in charge; its file is checked."""
+        (serving,) = (self.part(item) for item in record.inputs if item.asset == self.lake.serving)
+        (row,) = serving.rows.to_pylist()
+        (said,) = record.models
+        if (row["digest"], row["sha256"]) != (said["digest"], said["sha256"]):
+            raise DigestError(
+                f"{serving.version.address}: holds model {row['digest']} in file {row['sha256']}, but {record.output.address} "
+                f"was made with {said['digest']} in file {said['sha256']}; restore the lake"
+            )
+        card, address = json.loads(row["card"]), said["origin"]
+        if (address, serving.version) not in self._models:
+            self.lake.load_file(said["sha256"])
+            made = self._fitted(address.removesuffix(" baseline"), serving.record).record
+            uses = {use.context: use for use in made.datasets}
+            training, validation = (
+                tuple(
+                    item.address
+                    for item in made.inputs
+                    if role in uses and item.asset == uses[role].asset and item.partition in uses[role].partitions
+                )
+                for role in ("training", "validation")
+            )
+            self._models[address, serving.version] = TracedModel(
+                address,
+                card["name"],
+                said["digest"],
+                said["sha256"],
+                serving.version.address,
+                tuple(card["features"]),
+                training,
+                validation,
+            )
+        return self._models[address, serving.version], card, serving
+
+    def _fitted(self, address: str, chosen: Record) -> _Part:
+        """Return the version of a model that was fitted; one that was pinned is no input of the record that chose it."""
+        recorded = next((item for item in chosen.inputs if item.address == address), None)
+        if recorded:
+            return self.part(recorded)
+        asset, partition, version = parse_address(address)
+        return self._asked(asset, str(partition), version)
+
+    def grid(self, computed: Computed, parts: Sequence[_Part]) -> Any:
+        """Return the frame that column functions see of the rows of some versions."""
+        from bikes_assets.adapters.lake import to_pandas
+
+        key = tuple(part.version for part in parts)
+        if key not in self._grids:
+            rows = [part.rows for part in parts]
+            self._grids[key] = computed.grid(to_pandas(rows, self.lake.schemas[computed.source]))
+        return self._grids[key]
+
+    def _sources(self, part: _Part) -> list[Source]:
+        """Return the external partitions that a version was made from, with their files."""
+        found: list[Source] = []
+        for item in part.record.inputs:
+            for use in part.record.datasets:
+                if (use.asset, use.partitions) == (item.asset, (item.partition,)) and use.source["kind"] != "delta":
+                    found.append(Source(item.address, item.digest, self._files_of(use.source)))
+        return found
+
+    def _files_of(self, origin: Mapping[str, Any]) -> tuple[SourceFile, ...]:
+        files = origin["files"] or [(origin["name"], origin["version"], origin["size"])]
+        one = len(files) == 1 and files[0][0] == origin["name"]
+        found: list[SourceFile] = []
+        for name, sha256, size in files:
+            uri = origin["uri"] if one else f"{origin['uri'].rstrip('/')}/{name}"
+            if origin["kind"] == "sql" or "***" in uri:
+                found.append(SourceFile(name, uri, sha256, size, "not checked", ""))
+                continue
+            there = self._sha256(uri)
+            state: FileState = "as recorded" if there == sha256 else "changed" if there else "gone"
+            found.append(SourceFile(name, uri, sha256, size, state, there))
+        return tuple(found)
+
+    def _sha256(self, uri: str) -> str:
+        """Return the SHA-256 of a file as it is now, "" where there is none."""
+        filesystem, path = filesystem_of(uri)
+        try:
+            info = filesystem.info(path)
+            mark = (uri, str(sorted((str(key), str(value)) for key, value in info.items())))
+            if mark not in self._files:
+                digest = hashlib.sha256()
+                with filesystem.open(path, "rb") as file:
+                    while chunk := file.read(_CHUNK):
+                        digest.update(chunk)
+                self._files[mark] = digest.hexdigest()
+        except FileNotFoundError:
+            return ""
+        return self._files[mark]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """The rows of a version, checked, and its record."""
+
+    version: Version
+    content: str
+    rows: pa.Table
+    record: Record
+    key_column: str
+    _places: dict[Any, int] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def checked(self) -> CheckedVersion:
+        record = self.record
+        return CheckedVersion(
+            self.version.address,
+            self.version.digest,
+            self.content,
+            {item.address: item.digest for item in record.inputs},
+            record.code_version,
+            record.made_by.get("dagster_run_id", ""),
+            record.time,
+        )
+
+    @property
+    def places(self) -> dict[Any, int]:
+        """Key of each row, and its place; a table has one key column."""
+        if not self._places:
+            self._places.update({key: place for place, key in enumerate(self.rows.column(self.key_column).to_pylist())})
+        return self._places
+
+    def key(self, text: str) -> Any:
+        """Return the key that a text names.
+
+        Raises:
+            LineageError: no row has it; the nearest is told.
+        """
+        if not self.places:
+            raise LineageError(f"{self.version.address}: found no rows; trace another partition")
+        known = list(self.places)
+        try:
+            key: Any = datetime.fromisoformat(text) if isinstance(known[0], datetime) else text
+            nearest = min(known, key=lambda item: abs(item - key)) if isinstance(known[0], datetime) else known[0]
+        except (ValueError, TypeError):  # no time, or one with an offset
+            raise LineageError(f"found row {text!r}, expected one like {_text(known[0])}") from None
+        if key not in self.places:
+            raise LineageError(
+                f"{self.version.address}: found no row {text}, expected one of {_text(known[0])} to {_text(known[-1])}; the "
+                f"nearest is {_text(nearest)}"
+            )
+        return key
+
+    def value(self, column: str, key: Any) -> Scalar:
+        """Return a cell, JSON-ready."""
+        return _plain(self.rows.column(column)[self.places[key]].as_py())
+
+
+class _Descent:
+    """The way down from one row: what was read on it, in that order."""
+
+    def __init__(self, tracer: Tracer, part: _Part, key: Any) -> None:
+        self.tracer, self.derivations, self.key = tracer, tracer.derivations, key
+        self.parts: dict[Version, _Part] = {part.version: part}
+        self.models: dict[str, TracedModel] = {}
+        self._known: dict[str, Value] = {}
+
+    def values(self, part: _Part, columns: Sequence[str]) -> dict[str, Value]:
+        """Return the row's values in some columns of a version, with what they were made from."""
+        unknown = [name for name in columns if self._address(part, name) not in self._known]
+        asset = part.version.asset
+        table, predicted = self.derivations.predicted.get(asset, ("", {}))
+        same_row = self.derivations.same_row.get(asset, {})
+        found: list[Value] = []
+        for name in unknown:
+            if name in predicted:
+                found.append(self._predicted(part, name, table, predicted[name]))
+            elif name in same_row:
+                found.append(self._value(part, name, **self._same_row(part, same_row[name])))
+            elif asset not in self.derivations.computed:
+                found.append(self._value(part, name))
+                self._read(part.version)
+        if asset in self.derivations.computed:
+            computed = [name for name in unknown if name not in same_row]
+            found += self._computed(part, computed, self.derivations.computed[asset]) if computed else []
+        self._known |= {value.address: value for value in found}
+        return {name: self._known[self._address(part, name)] for name in columns}
+
+    def _predicted(self, part: _Part, name: str, table: str, said_by: str) -> Value:
+        model, card, serving = self.tracer.model(part.record)
+        self.parts.setdefault(serving.version, serving)
+        self.models[model.address] = model
+        features = (card[said_by] or card)["features"] if said_by else card["features"]
+        values = self.values(self._input(part, table), features)
+        address = f"{model.address} {said_by}" if said_by and card[said_by] else model.address
+        return self._value(part, name, model=address, made_from=tuple(values[feature] for feature in features))
+
+    def _same_row(self, part: _Part, sources: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+        made_from: list[Value] = []
+        rows: list[RawRows] = []
+        for asset, columns in sources.items():
+            above = self._input(part, asset)
+            if self._is_raw(asset):
+                rows += [self._raw(asset, column, [above], [self.key]) for column in columns]
+            else:
+                made_from += self.values(above, columns).values()
+        return {"made_from": tuple(made_from), "rows": tuple(rows)}
+
+    def _computed(self, part: _Part, columns: Sequence[str], computed: Computed) -> list[Value]:
+        from bikes_assets.lineage.rows import rows_behind
+
+        above = [self._read(item) for item in part.record.inputs if item.asset == computed.source]
+        schema = self.tracer.lake.schemas[computed.source]
+        frame = self.tracer.grid(computed, above)
+        made, behind = rows_behind(
+            frame,
+            computed.functions,
+            schema.key[0],
+            self.key,
+            schema=schema,
+            steps=computed.steps,
+            columns=columns,
+        )
+        return [
+            self._value(
+                part,
+                name,
+                rows=tuple(
+                    self._raw(computed.source, source, above, keys)
+                    for (of, source), keys in behind.items()
+                    if of == name
+                ),
+                repeats=made[name] == part.value(name, self.key),
+            )
+            for name in columns
+        ]
+
+    def _raw(self, asset: str, column: str, parts: Sequence[_Part], keys: Sequence[Any]) -> RawRows:
+        lying = [(key, part) for key in keys for part in parts if key in part.places]
+        known = {key for key, _ in lying}
+        return RawRows(
+            asset,
+            column,
+            tuple(_text(key) for key, _ in lying),
+            tuple(part.value(column, key) for key, part in lying),
+            tuple(dict.fromkeys(part.version.address for _, part in lying)),
+            tuple(_text(key) for key in keys if key not in known),
+        )
+
+    def _value(self, part: _Part, name: str, **more: Any) -> Value:
+        return Value(self._address(part, name), part.value(name, self.key), **more)
+
+    def _address(self, part: _Part, name: str) -> str:
+        version = part.version
+        return f"{partition_address(f'{version.asset}.{name}', version.partition)}@{version.version}#{_text(self.key)}"
+
+    def _is_raw(self, asset: str) -> bool:
+        return not any(asset in known for known in (self.derivations.computed, self.derivations.same_row))
+
+    def _input(self, part: _Part, asset: str) -> _Part:
+        """Return the version of an asset that holds this row, of those that a version was made from."""
+        inputs = [item for item in part.record.inputs if item.asset == asset]
+        inputs.sort(key=lambda item: item.partition != part.version.partition)  # the same month, where there is one
+        for item in inputs:
+            if self.key in self.tracer.part(item).places:
+                return self._read(item)
+        found = ", ".join(item.address for item in inputs) or "none"
+        raise LineageError(
+            f"{part.version.address}: found no row {_text(self.key)} in what it was made from, {asset}: {found}"
+        )
+
+    def _read(self, version: Version) -> _Part:
+        self.parts.setdefault(version, self.tracer.part(version))
+        return self.parts[version]
+
+
+def _text(key: Any) -> str:
+    """Return a key as it stands in an address."""
+    if not isinstance(key, datetime):
+        return str(key)
+    return key.isoformat(timespec="auto" if key.second or key.microsecond else "minutes")
+
+
+def _plain(value: Any) -> Scalar:
+    return _text(value) if isinstance(value, datetime) else value

@@ -1,0 +1,90 @@
+"""What `bikes trace` prints: lines that are read from the value down to the file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+import click
+
+from bikes_assets.lineage.graph import parse_address, partition_address
+
+if TYPE_CHECKING:
+    from bikes_assets.adapters.trace import RawRows, Trace, Value
+
+
+def print_trace(trace: Trace, *, as_json: bool) -> None:
+    """Print where a row's values came from, top down: value, model, features, raw rows, versions and files."""
+    if as_json:
+        click.echo(json.dumps(trace.to_dict()))
+        return
+    click.echo(trace.address)
+    for depth, text, colour in _lines_of(trace):
+        click.secho(f"{'  ' * depth}{text}", fg=colour or None)
+
+
+def _lines_of(trace: Trace) -> Iterator[tuple[int, str, str]]:
+    """Yield the lines of a trace: depth, text and colour."""
+    shown: set[str] = set()
+    for value in trace.values:
+        yield from _lines_of_value(value, 1, shown)
+    for model in trace.models:
+        yield 1, f"model {model.address}: {model.name}, put in charge by {model.served_by}", ""
+        yield 2, f"file SHA-256 {model.sha256}, checked", ""
+        yield 2, f"fitted on {_span(model.training)}; judged on {_span(model.validation)}", ""
+    yield 1, "versions that were read, their digests checked", ""
+    for version in trace.versions:
+        yield 2, f"{version.address}  {version.digest}", ""
+    for source in trace.sources:
+        asset, partition, _ = parse_address(source.address)
+        yield 1, f"source {partition_address(asset, partition)}, digest of its rows {source.digest}", ""
+        for file in source.files:
+            colour = {"changed": "red", "gone": "red", "not checked": "yellow"}.get(file.state, "")
+            now = f"now {file.state}" + (f": {file.found}" if file.state == "changed" else "")
+            yield 2, f"{file.uri}, {file.size:,} bytes, SHA-256 {file.sha256}, {now}", colour
+
+
+def _lines_of_value(value: Value, depth: int, shown: set[str]) -> Iterator[tuple[int, str, str]]:
+    """Yield a value's line and those of what it was made from; what is shown already is not shown again."""
+    text = f"{value.address.partition('#')[0]} = {'missing' if value.value is None else value.value}"
+    text += f", said by {value.model}" if value.model else ""
+    if value.address in shown and (value.made_from or value.rows):
+        yield depth, f"{text}, as above", ""
+        return
+    shown.add(value.address)
+    changed = ", which the present code does not make of these rows" if value.repeats is False else ""
+    yield depth, text + changed, "yellow" if changed else ""
+    for made_from in value.made_from:
+        yield from _lines_of_value(made_from, depth + 1, shown)
+    for rows in value.rows:
+        yield depth + 1, _rows_text(rows), ""
+
+
+def _rows_text(rows: RawRows) -> str:
+    """Return raw rows on one line: their hours as ranges, and how many there are."""
+    name = f"{rows.asset}.{rows.column}"
+    if len(rows.keys) == 1:
+        text = f"{name} {rows.keys[0]} = {'missing' if rows.values[0] is None else rows.values[0]}"
+    else:
+        text = f"{name} {_ranges(rows.keys)}, {len(rows.keys)} rows" if rows.keys else f"{name}: no row"
+    return text + (f"; absent {_ranges(rows.absent)}, {len(rows.absent)} hours" if rows.absent else "")
+
+
+def _ranges(hours: Sequence[str]) -> str:
+    """Return hours that follow one another as their first and last."""
+    runs: list[list[str]] = []
+    for hour in hours:
+        if runs and datetime.fromisoformat(hour) - datetime.fromisoformat(runs[-1][-1]) == timedelta(hours=1):
+            runs[-1].append(hour)
+        else:
+            runs.append([hour])
+    return ", ".join(run[0] if len(run) == 1 else f"{run[0]}..{run[-1]}" for run in runs)
+
+
+def _span(addresses: Sequence[str]) -> str:
+    """Return versions of one table's partitions on one line: the first and the last."""
+    if len(addresses) < 3:
+        return ", ".join(addresses) or "nothing"
+    return f"{addresses[0]} .. {addresses[-1]}, {len(addresses)} versions"
