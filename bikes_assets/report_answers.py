@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from bikes_assets.lineage.projection import COLUMN
 from bikes_assets.lineage.queries import address_of
 
 if TYPE_CHECKING:
@@ -66,14 +67,12 @@ def print_found(found: Sequence[Found], *, as_json: bool) -> None:
         for item in found:
             click.echo(json.dumps({"kind": item.kind, "address": address_of(item), **item.facts}))
         return
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table("address", "kind", "meaning", box=None, pad_edge=False)
+    if not found:
+        click.echo("Found nothing; bikes columns lists every column.")
+    width = max((len(address_of(item)) for item in found), default=0)
     for item in found:
-        table.add_row(escape(address_of(item)), item.kind, "" if item.kind == "dataset" else escape(item.facts["text"]))
-    Console(highlight=False).print(table if found else "Found nothing; bikes columns lists every column.")
+        meaning = item.facts["text"] if item.kind == COLUMN else ""
+        click.echo(f"{address_of(item):<{width}}  {item.kind:<7}  {meaning}".rstrip())
 
 
 def print_waste(found: Waste, *, as_json: bool) -> None:

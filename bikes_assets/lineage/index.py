@@ -117,7 +117,7 @@ class Answer:
     """All that lies upstream or downstream of something.
 
     Attributes:
-        things: what was found, nearest first, then by name.
+        things: what was found, nearest first, then by kind and name.
         counts: how many of each kind.
     """
 
@@ -255,7 +255,7 @@ class Index:
             for kind_id, name, facts in self._rows(level, as_of):
                 if not kinds or names[kind_id] in kinds:
                     found.append(Found(names[kind_id], name, number, facts))
-        found.sort(key=lambda item: (item.depth, item.name))
+        found.sort(key=lambda item: (item.depth, item.kind, item.name))
         return Answer(found, dict(Counter(item.kind for item in found)))
 
     def count(self, starts: Sequence[tuple[str, str]], direction: Direction, *, as_of: int | None = None) -> int:

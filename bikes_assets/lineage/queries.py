@@ -74,7 +74,9 @@ def walk(
         as_of: number of the last event that counts.
     """
     start = find(index, address, as_of=as_of)
-    return index.walk([(start.kind, start.name)], direction, depth=depth, as_of=as_of)
+    # an alias is led to on every level: what it is made of are versions
+    kinds = (VERSION, FILE, CODE, RUN) if start.kind == ALIAS and direction == "upstream" else ()
+    return index.walk([(start.kind, start.name)], direction, depth=depth, kinds=kinds, as_of=as_of)
 
 
 def paths(index: Index, start: str, end: str, *, as_of: int | None = None) -> tuple[int, Iterator[list[Found]]]:
