@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bikes_assets.lineage.errors import LineageError
-from bikes_assets.lineage.faults import store_fault
+from bikes_assets.lineage.faults import away, store_fault
 from bikes_assets.lineage.graph import parse_address
 from bikes_assets.settings import settings
 
@@ -26,7 +26,13 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except Exception as error:
-            told = error if isinstance(error, LineageError) else store_fault(error, str(settings().dagster_home))
+            if isinstance(error, click.ClickException | click.exceptions.Exit | click.Abort):
+                raise
+            told = (
+                error
+                if isinstance(error, LineageError)
+                else store_fault(error, str(settings().dagster_home)) or away(error)
+            )
             if not told:
                 raise
             click.secho(f"error: {told}", fg="red", err=True)

@@ -47,6 +47,7 @@ _PASSING_WORDS = re.compile(
 )
 _BUSY = {429, 500, 502, 503, 504}
 """Answers of a server over HTTP that another try may find changed."""
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _RUST_NUMBER = re.compile(r"os error (\d+)|Os \{ code: (\d+)")
 _PLACE = re.compile(r"(?:directory: |file |to |from |: '|-> ')(/[^\s#':]+)")
 _STORES = {
@@ -77,6 +78,17 @@ def store_fault(error: BaseException, place: str) -> StoreError | None:
             number = _state_of(place) or number
         if number in _ADVICE:
             return StoreError(f"{_named(item) or place}: {_ADVICE[number]}")
+    return None
+
+
+def away(error: BaseException) -> StoreError | None:
+    """Return what people are told of a store or server that cannot be reached or is busy, None where the error is another one."""
+    for item in _chain(error):
+        if not isinstance(item, LineageError) and _is_passing(item):
+            lines = [_COLOUR.sub("", line).strip(" \t↳|") for line in str(item).splitlines()]
+            telling = (line for form in (_RUST_NUMBER, _PASSING_WORDS) for line in lines if form.search(line))
+            line = next(telling, lines[0] if lines else type(item).__name__)
+            return StoreError(f"a store or server is away or busy: {line}; look whether it runs, then try again")
     return None
 
 

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from bikes_assets.lineage.errors import CheckFailed, ConflictError, DataError, FencedError, SchemaError, StoreError
-from bikes_assets.lineage.faults import passes, store_fault
+from bikes_assets.lineage.faults import away, passes, store_fault
 from bikes_assets_tests.fire.servers import failing, free_port
 
 ROWS = pa.table({"partition": ["a"] * 50_000, "x": list(range(50_000))})
@@ -174,6 +174,28 @@ def test_what_sqlite_does_not_say_is_looked_up(small: Path) -> None:
     assert str(store_fault(failed, uri)).endswith(": no space is left there; free some, then run again")
     subprocess.run(["mount", "-o", "remount,ro", small], check=True)
     assert str(store_fault(unopened, uri)).endswith(": it is read-only; make it writable, then run again")
+
+
+def test_a_server_that_is_away_is_told_in_one_line() -> None:
+    import sqlalchemy as sa
+    from deltalake import DeltaTable
+
+    port = free_port()
+    database = sa.create_engine(f"postgresql+psycopg2://me:secret@127.0.0.1:{port}/db", poolclass=sa.NullPool)
+    options = {"aws_endpoint": f"http://127.0.0.1:{port}", "aws_access_key_id": "me", "aws_secret_access_key": "secret"}
+    options |= {"allow_http": "true", "aws_region": "us-east-1", "max_retries": "0"}
+    for call in (database.connect, lambda: DeltaTable("s3://bucket/table", storage_options=options)):
+        told = str(away(raised(call)))
+        assert told.startswith("a store or server is away or busy: ")
+        assert "refused" in told
+        assert "\n" not in told
+        assert "\x1b" not in told
+        assert "secret" not in told
+    assert (
+        away(wrapped(RuntimeError("cannot go on"), ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")))
+        is not None
+    )
+    assert away(ValueError("connection refused")) is None  # of no store
 
 
 def test_another_error_is_of_no_store() -> None:
