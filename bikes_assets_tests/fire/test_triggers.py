@@ -48,6 +48,12 @@ class Commit:
         inputs = sorted((item["asset"], item["partition"], item["digest"]) for item in self.record["inputs"])
         return json.dumps([inputs, self.record["code_version"], self.record["config"]], sort_keys=True)
 
+    def seen(self, version: Commit) -> dict[str, str]:
+        """Return the digests of the columns that this used of a version of an input."""
+        columns = version.record["columns"]
+        used = self.record["used"].get(version.asset) or columns
+        return {name: columns[name] for name in used} or {"": version.record["output"]["digest"]}
+
 
 @dataclass
 class Site:
@@ -71,15 +77,20 @@ class Site:
         return {(item.asset, item.partition): item for item in self.commits()}
 
     def unsettled(self, months: list[str]) -> list[str]:
-        """Return what is not as it should be: a partition that is missing, or was made from what is there no more."""
+        """Return what is not as it should be: a partition that is missing, or was made from what is there no more.
+
+        An input that differs only in columns that are not used is as it should be.
+        """
         present = self.present()
+        published = {(item.asset, item.partition, item.record["output"]["digest"]): item for item in self.commits()}
         wanted = [(asset, month) for asset in EVERY_MONTH for month in months]
         wanted += [(asset, month) for asset in FROM_THE_THIRD_MONTH for month in months[2:]]
         told = [f"{asset}[{month}] is missing" for asset, month in wanted if (asset, month) not in present]
         for (asset, month), commit in present.items():
             for item in commit.record["inputs"]:
                 now = present.get((item["asset"], item["partition"]))
-                if now and now.record["output"]["digest"] != item["digest"]:
+                read = published.get((item["asset"], item["partition"], item["digest"]))
+                if now and read and commit.seen(now) != commit.seen(read):
                     told.append(f"{asset}[{month}] was made from an older {item['asset']}[{item['partition']}]")
         return told
 
