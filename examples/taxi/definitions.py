@@ -23,7 +23,10 @@ RIDGE = ModelFormat.of_estimators("sklearn.linear_model._ridge.Ridge", "numpy.dt
 FEATURES = {**{name: [name] for name in ["trip", *assets.PASSED]}, **column_lineage(assets.FEATURES)}
 LINEAGE = {
     "trip_features": {column: {"trips": names} for column, names in FEATURES.items()},
-    "fare_predictions": {"trip": {"trip_features": ["trip"]}, "predicted": {"trip_features": assets.INPUTS}},
+    "fare_predictions": {
+        "trip": {"trip_features": ["trip"]},
+        "predicted": {"trip_features": assets.INPUTS, "fare_model": ["*"]},
+    },
     "zone_summary": {
         "zone": {"trips": ["zone"]},
         "trips": {"trips": ["trip"]},
