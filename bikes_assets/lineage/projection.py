@@ -106,7 +106,7 @@ class Projection:
                 Thing(FILE, address, {"sha256": sha256, "bytes": size, "uri": origin.uri, "kind": origin.kind})
             )
             edges.append(Edge((FILE, address), (VERSION, version.address), "holds"))
-        return Fact(event.event, event.time, things, edges, self._columns_of(version.asset, self._names(version.asset)))
+        return Fact(event.event, event.time, things, edges, self._columns_of(version.asset, self._names(version)))
 
     def _materialized(self, event: Materialized) -> Fact:
         record, output = event.record, event.record.output
