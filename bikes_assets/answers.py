@@ -22,7 +22,7 @@ from bikes_assets.lineage import queries
 from bikes_assets.lineage.code import columns_made_by
 from bikes_assets.lineage.errors import LineageError
 from bikes_assets.lineage.index import Index
-from bikes_assets.lineage.projection import COLUMN
+from bikes_assets.lineage.projection import COLUMN, Projection
 from bikes_assets.settings import settings
 
 if TYPE_CHECKING:
@@ -163,17 +163,13 @@ def tracer() -> Tracer:
 
 def refreshed() -> Index:
     """Return the index, brought up to date with Dagster's event log."""
-    index, storage = _index(), settings().event_storage
-    newest = event_log.newest_event(storage)
-    if newest < index.cursor:  # the log is another one, or was restored from a backup
-        index.clear()
-    if newest > index.cursor:
-        from bikes_assets.lineage.projection import Projection
-        from bikes_assets.store import COLUMNS, SERVING  # with every feature: most questions need none of it
+    return event_log.refresh(_index(), settings().event_storage, _projection)
 
-        projection = Projection(index, COLUMNS, SERVING)
-        index.append((projection.fact(event) for event in event_log.events_since(storage, index.cursor)), newest)
-    return index
+
+def _projection(index: Index) -> Projection:
+    from bikes_assets.store import COLUMNS, SERVING  # with every feature: most questions need none of it
+
+    return Projection(index, COLUMNS, SERVING)
 
 
 def rebuild() -> Index:

@@ -266,7 +266,7 @@ def _published(asset: str, wanted: str | None, version: str | None) -> tuple[Lak
     if version is not None and not (version.isdecimal() and int(version) <= present):
         raise LineageError(f"{asset}@{version}: found version {version!r}, expected one from 0 to {present}")
     at = present if version is None else int(version)
-    known = sorted(table.published(at))
+    known = sorted(map(str, table.published(at)))
     if not known:
         raise LineageError(
             f"{asset}@{at}: nothing was published by then, and the present version is {present}; load another"

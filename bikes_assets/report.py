@@ -260,4 +260,4 @@ def lake_table(asset: str) -> pd.DataFrame:
 
     table = lake().table(asset)
     version = table.version()
-    return DeltaReader(table, version, sorted(table.published(version))).read().frame
+    return DeltaReader(table, version, sorted(map(str, table.published(version)))).read().frame

@@ -85,7 +85,7 @@ class Stored(Known):
 
     def _compared(self, a: Version, b: Version) -> RowChange:
         table = self._lake.table(a.asset)
-        one, other = (table.read([str(a.partition)], int(item.version))[str(a.partition)][1] for item in (a, b))
+        one, other = (table.read([a.partition], int(item.version))[a.partition][1] for item in (a, b))
         return compare_rows(one, other, table.schema.key)
 
     def used(self, record: Record, columns: Collection[str]) -> Mapping[str, Collection[str]] | None:

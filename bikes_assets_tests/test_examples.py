@@ -40,7 +40,7 @@ def test_the_second_project_has_the_same_record(parcels):
 
 
 def test_code_in_the_guide_is_code_that_runs():
-    example = (ROOT / "examples" / "parcels" / "definitions.py").read_text()
+    example = "".join((ROOT / "examples" / name / "definitions.py").read_text() for name in ("parcels", "taxi"))
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "adapt.md").read_text(), re.DOTALL)
 
     assert len(blocks) >= 4

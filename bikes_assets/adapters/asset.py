@@ -6,7 +6,7 @@ import functools
 import inspect
 import json
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from tempfile import gettempdir
@@ -30,10 +30,10 @@ _Yielded: TypeAlias = "dg.Output[Outcome] | dg.Output[None] | dg.AssetCheckResul
 
 def lineage_asset(
     *,
-    partitions: dg.PartitionsDefinition,
-    ins: Mapping[str, dg.AssetIn],
-    group: str,
-    kinds: set[str],
+    partitions: dg.PartitionsDefinition | None = None,
+    ins: Mapping[str, dg.AssetIn] | None = None,
+    group: str | None = None,
+    kinds: set[str] | None = None,
     io_manager: str = "tables",
     schema: Schema | None = None,
     lineage: Mapping[str, Mapping[str, Sequence[str]]] | None = None,
@@ -42,16 +42,16 @@ def lineage_asset(
     tags: Mapping[str, str] | None = None,
     automation: dg.AutomationCondition[Any] | None = None,
     config: Mapping[str, Any] | None = None,
-) -> Callable[[Callable[..., Outcome]], dg.AssetsDefinition]:
-    """Return a decorator that makes an asset of a function that returns an `Outcome`.
+) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
+    """Return a decorator that makes an asset of a function that returns an `Outcome`, or a plain value.
 
     It adds what each asset has: the docstring as description, code version, owners, column schema, column lineage, checks
     and a reference to the code; and it skips a partition that has nothing to work on. Checks look at the outcome before it
     is published: one that blocks fails the step, so that neither the lake nor anything downstream gets to see it.
 
     Args:
-        partitions: the asset's partitions.
-        ins: upstream assets by parameter, with their partition mappings.
+        partitions: the asset's partitions, None where it has none.
+        ins: upstream assets by parameter, with their partition mappings; by default those that the parameters name.
         group: Dagster's asset group.
         kinds: what it is made with.
         io_manager: `tables` or `models`.
@@ -64,7 +64,7 @@ def lineage_asset(
         config: defaults of its config, where they differ from those in the code. They are no part of the code version.
     """
 
-    def decorate(function: Callable[..., Outcome]) -> dg.AssetsDefinition:
+    def decorate(function: Callable[..., Any]) -> dg.AssetsDefinition:
         specs = _check_specs(function.__name__, checks, partitions)
 
         @functools.wraps(function)
@@ -72,7 +72,7 @@ def lineage_asset(
             tracking: Tracking | None = context.resources.mlflow
             try:
                 with judged(context.retry_number + 1, gettempdir()), tracking.active() if tracking else nullcontext():
-                    outcome = function(context, **inputs)
+                    made = function(context, **inputs)
             except NothingToDo as reason:
                 context.log.warning(str(reason))
                 # Dagster fails a step whose checks gave no output; without a result they count as skipped
@@ -80,7 +80,9 @@ def lineage_asset(
                     yield dg.Output(None, output_name=spec.get_python_identifier())
                 return
             asset = context.asset_key.to_user_string()
-            subject = Subject(asset, context.partition_key, outcome.value, outcome.metrics, inputs)
+            outcome = made if isinstance(made, Outcome) else Outcome(made)
+            partition = context.partition_key if context.has_partition_key else ""
+            subject = Subject(asset, partition, outcome.value, outcome.metrics, inputs)
             found = judge(checks, subject)
             results = [_result(context.asset_key, check, verdict) for check, verdict in found]
             if stopped := failure(found, subject):
@@ -95,15 +97,8 @@ def lineage_asset(
         if settled := _config_class(function, config or {}):
             run.__annotations__["config"] = settled
             run.__signature__ = _with_annotation(run.__signature__, "config", settled)  # type: ignore[attr-defined]
-        described: dict[str, Any] = {
-            "dagster/code_references": metadata.code_reference(function),
-            metadata.FUNCTION: f"{function.__module__}.{function.__name__}",
-            metadata.CONFIG: json.loads(settled().model_dump_json()) if settled else {},
-        }
-        if schema:
-            described["dagster/column_schema"] = metadata.table_schema(schema)
-        if lineage:
-            described[metadata.COLUMN_LINEAGE] = metadata.column_lineage(lineage)
+        described = _described(function, schema, lineage)
+        described[metadata.CONFIG] = json.loads(settled().model_dump_json()) if settled else {}
         return dg.asset(
             partitions_def=partitions,
             ins=ins,
@@ -124,7 +119,51 @@ def lineage_asset(
     return decorate
 
 
-def _config_class(function: Callable[..., Outcome], config: Mapping[str, Any]) -> type[dg.Config] | None:
+def with_lineage(
+    assets: Iterable[dg.AssetsDefinition],
+    lineage: Mapping[str, Mapping[str, Mapping[str, Sequence[str]]]] | None = None,
+    schemas: Mapping[str, Schema] | None = None,
+) -> list[dg.AssetsDefinition]:
+    """Return plain assets, each of one function, with what a record needs of their definitions.
+
+    That is the code version, unless it is given by hand, a reference to the code, the column schema and the column lineage. All
+    else is done by the IO managers, and the functions stay as they are.
+
+    Args:
+        assets: what `dg.asset` has made.
+        lineage: for an asset, output column to input asset to the columns of it that it is made from.
+        schemas: declared columns of those tables that have any.
+    """
+
+    def described(spec: dg.AssetSpec, function: Callable[..., Any]) -> dg.AssetSpec:
+        name = spec.key.to_user_string()
+        found = _described(function, (schemas or {}).get(name), (lineage or {}).get(name))
+        version = spec.code_version or code_version(function.__module__, function.__name__)
+        return spec.replace_attributes(code_version=version, metadata={**found, **spec.metadata})
+
+    def function_of(asset: dg.AssetsDefinition) -> Callable[..., Any]:
+        decorated: Any = asset.op.compute_fn
+        return decorated.decorated_fn
+
+    return [asset.map_asset_specs(functools.partial(described, function=function_of(asset))) for asset in assets]
+
+
+def _described(
+    function: Callable[..., Any], schema: Schema | None, lineage: Mapping[str, Mapping[str, Sequence[str]]] | None
+) -> dict[str, Any]:
+    """Return the metadata of a definition: where its function is, and which columns it makes of which."""
+    described: dict[str, Any] = {
+        "dagster/code_references": metadata.code_reference(function),
+        metadata.FUNCTION: f"{function.__module__}.{function.__name__}",
+    }
+    if schema:
+        described["dagster/column_schema"] = metadata.table_schema(schema)
+    if lineage:
+        described[metadata.COLUMN_LINEAGE] = metadata.column_lineage(lineage)
+    return described
+
+
+def _config_class(function: Callable[..., Any], config: Mapping[str, Any]) -> type[dg.Config] | None:
     """Return the class of a function's config with other defaults, None where it takes no config."""
     parameter = inspect.signature(function).parameters.get("config")
     if parameter is None:
@@ -147,7 +186,9 @@ def _with_annotation(signature: inspect.Signature, name: str, annotation: Any) -
     )
 
 
-def _check_specs(asset: str, checks: Sequence[Check], partitions: dg.PartitionsDefinition) -> list[dg.AssetCheckSpec]:
+def _check_specs(
+    asset: str, checks: Sequence[Check], partitions: dg.PartitionsDefinition | None
+) -> list[dg.AssetCheckSpec]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", dg.PreviewWarning)  # partitions of checks are marked as preview
         return [

@@ -45,7 +45,7 @@ def pin(
         raise LineageError(
             f"{model}[{fitted_for}] has seen months that {partition} may not know; pin one not later than it"
         )
-    parts = lake.table(model).read([fitted_for])
+    parts = lake.table(model, MODEL_ROWS).read([fitted_for])
     if fitted_for not in parts:
         raise LineageError(f"{model}[{fitted_for}]: there is no such model; materialize it, or name another month")
     found, rows = parts[fitted_for]
@@ -61,7 +61,7 @@ def unpin(lake: Lake, instance: dg.DagsterInstance, *, pins: str, partition: str
     Raises:
         LineageError: nothing is pinned there.
     """
-    parts = lake.table(pins).read([partition])
+    parts = lake.table(pins, MODEL_ROWS).read([partition])
     if not parts or not len(parts[partition][1]):
         raise LineageError(f"{partition_address(pins, partition)}: nothing is pinned there")
     return _publish(lake, instance, pins, partition, [], (parts[partition][0],), {"lifted": True, "reason": reason})
@@ -79,7 +79,7 @@ def _publish(
     """Commit a decision to the lake and report it to Dagster as a materialization."""
     import pyarrow as pa
 
-    table = lake.table(asset)
+    table = lake.table(asset, MODEL_ROWS)
     rows: pa.Table = MODEL_ROWS.conform(pa.Table.from_pylist(models, schema=MODEL_ROWS.arrow()))
     made = Version(asset, partition, -1, table_digest(rows, MODEL_ROWS).table)
     author = {"user": getpass.getuser(), **lake.made_by}

@@ -21,6 +21,7 @@ from bikes_assets.lineage.digest import table_digest
 from bikes_assets.lineage.errors import ConflictError, DigestError, LineageError, SchemaError
 from bikes_assets.lineage.faults import store_fault
 from bikes_assets.lineage.graph import Version, partition_address
+from bikes_assets.lineage.schema import schema_from
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -46,9 +47,9 @@ _commits: dict[tuple[str, str], dict[int, Commit]] = {}
 class Commit:
     """What one Delta commit published: a partition and the record of its making.
 
-    `partition` is None for a commit that published none, such as the table's creation. `digest` is that of what the rows
-    stand for (for a model, its fitted state); `content` is that of the rows themselves; `time` is
-    when it was made, Unix seconds.
+    `partition` is None where the asset has no partitions. `digest` is that of what the rows stand for (for a model, its fitted
+    state); `content` is that of the rows themselves, "" for a commit that published none, such as the table's creation; `time`
+    is when it was made, Unix seconds.
     """
 
     version: int
@@ -98,7 +99,7 @@ class LakeTable:
     Attributes:
         name: asset that owns it.
         uri: folder or URL of the Delta table.
-        schema: declared columns; each partition holds rows of it.
+        schema: its columns; each partition holds rows of it. Rows of no partition lie under the partition null.
     """
 
     name: str
@@ -109,7 +110,7 @@ class LakeTable:
         """Return the table's present version; the table is created when there is none."""
         return self._open().version()
 
-    def published(self, version: int | None = None) -> dict[str, Commit]:
+    def published(self, version: int | None = None) -> dict[str | None, Commit]:
         """Return the commit that published each partition, as of a table version (default: the present)."""
         return self._published(self._open(version))
 
@@ -117,7 +118,7 @@ class LakeTable:
         """Return every commit that published a partition, oldest first; nothing where there is no table."""
         if not self.exists():
             return []
-        return [commit for _, commit in sorted(self._history(self._open()).items()) if commit.partition is not None]
+        return [commit for _, commit in sorted(self._history(self._open()).items()) if commit.content]
 
     def exists(self) -> bool:
         """Return whether there is a table."""
@@ -125,11 +126,13 @@ class LakeTable:
 
         return DeltaTable.is_deltatable(self.uri, delta_options(self.uri))
 
-    def read(self, partitions: Iterable[str], version: int | None = None) -> dict[str, tuple[Version, pa.Table]]:
+    def read(
+        self, partitions: Iterable[str | None], version: int | None = None
+    ) -> dict[str | None, tuple[Version, pa.Table]]:
         """Return each partition's version and rows (in key order) as of one table version, digests checked.
 
         Args:
-            partitions: partition keys; those that are not in the table are left out of the result.
+            partitions: partition keys, [None] where there are none; those that the table lacks are left out of the result.
             version: table version to read; default is the present one, the same for all partitions.
 
         Raises:
@@ -138,8 +141,8 @@ class LakeTable:
         return self._read(self._open(version), partitions)
 
     def read_present(
-        self, partitions: Iterable[str], memory: Memory
-    ) -> tuple[int, dict[str, tuple[Version, pa.Table]]]:
+        self, partitions: Iterable[str | None], memory: Memory
+    ) -> tuple[int, dict[str | None, tuple[Version, pa.Table]]]:
         """Return the present table version, and what `read` returns of it; what is in `memory` is not read again."""
         table = self._open()
         published = self._published(table)
@@ -150,7 +153,7 @@ class LakeTable:
             memory.put(self.uri, commit, parts[key])
         return table.version(), {key: parts[key] for key in wanted}
 
-    def files_present(self, partitions: Iterable[str]) -> tuple[int, dict[str, tuple[Version, Files]]]:
+    def files_present(self, partitions: Iterable[str | None]) -> tuple[int, dict[str | None, tuple[Version, Files]]]:
         """Return the present table version, and each partition's version and files, their sizes checked.
 
         Raises:
@@ -180,7 +183,7 @@ class LakeTable:
             raise DigestError(f"{address}: {place} has {found:,} bytes, expected {size:,}; restore {self.uri}")
         return place
 
-    def _read(self, table: DeltaTable, partitions: Iterable[str]) -> dict[str, tuple[Version, pa.Table]]:
+    def _read(self, table: DeltaTable, partitions: Iterable[str | None]) -> dict[str | None, tuple[Version, pa.Table]]:
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -190,17 +193,19 @@ class LakeTable:
             return {}
         columns = [PARTITION, *self.schema.names]
         try:
-            rows = table.to_pyarrow_dataset().to_table(columns, filter=pc.field(PARTITION).isin(list(wanted)))
+            keys = pa.array(list(wanted), pa.string())
+            rows = table.to_pyarrow_dataset().to_table(columns, filter=pc.field(PARTITION).isin(keys))
         except (pa.ArrowException, OSError) as error:
             where = ", ".join(partition_address(self.name, key) for key in wanted)
             raise DigestError(
                 f"{where}: cannot be read at version {table.version()}: {error}; restore {self.uri}"
             ) from error
-        parts: dict[str, tuple[Version, pa.Table]] = {}
+        parts: dict[str | None, tuple[Version, pa.Table]] = {}
         for key, commit in wanted.items():
+            is_of_key = pc.is_null(rows[PARTITION]) if key is None else pc.equal(rows[PARTITION], key)
             found = Version(self.name, key, commit.version, commit.digest)
             try:
-                part = self.schema.conform(rows.filter(pc.equal(rows[PARTITION], key)).drop_columns(PARTITION))
+                part = self.schema.conform(rows.filter(is_of_key).drop_columns(PARTITION))
             except SchemaError as error:  # what was published was of the schema
                 raise DigestError(f"{found.address}: {error}; restore {self.uri}") from error
             content = table_digest(part, self.schema).table
@@ -213,39 +218,47 @@ class LakeTable:
 
     def write(
         self,
-        partition: str,
+        partition: str | None,
         rows: pa.Table,
         record: dict[str, Any],
         *,
         since: int,
         fence: Callable[[], object] = lambda: None,
+        anew: bool = False,
     ) -> int:
         """Replace one partition in one atomic commit and return the table version that publishes it.
 
         Args:
-            partition: partition key.
+            partition: partition key, None where the asset has no partitions.
             rows: the partition's rows, as `schema.conform` returns them.
             record: JSON-ready values for the commit's metadata; `record["output"]["digest"]` is the data version.
             since: table version when the work began.
             fence: called directly before each attempt to commit; what it raises keeps the partition as it is.
+            anew: whether the table takes on these columns from then on, where it had others. Earlier versions keep theirs.
 
         Raises:
             ConflictError: this partition was published by another writer after `since`, or the table stayed too busy.
             StoreError: the log of the table cannot be written.
             LineageError: the partition key is empty, which Delta would store as null.
         """
+        import pyarrow as pa
         from deltalake import CommitProperties, Transaction, write_deltalake
         from deltalake.exceptions import CommitFailedError
 
         address = partition_address(self.name, partition)
-        if not partition:
+        if partition == "":
             raise LineageError(f"{address}: found an empty partition key, expected one of at least one character")
         content = table_digest(rows, self.schema).table
-        metadata = {PARTITION: partition, "content": content, "record": json.dumps(record)}
-        data = rows.append_column(PARTITION, [[partition] * len(rows)]).select([PARTITION, *self.schema.names])
-        quoted = partition.replace("'", "''")
+        metadata = {"content": content, "record": json.dumps(record)}
+        predicate = f"{PARTITION} is null"
+        if partition is not None:
+            metadata[PARTITION] = partition
+            quoted = partition.replace("'", "''")
+            predicate = f"{PARTITION} = '{quoted}'"
+        keys = pa.array([partition] * len(rows), pa.string())
+        data = rows.append_column(PARTITION, keys).select([PARTITION, *self.schema.names])
         for attempt in range(_ATTEMPTS):
-            table = self._open()
+            table = self._open_as_it_is() if anew else self._open()
             newer = self._published(table).get(partition)
             if newer and newer.version > since:
                 run = newer.record.get("made_by", {}).get("dagster_run_id", "")
@@ -260,11 +273,12 @@ class LakeTable:
                     table,
                     data,
                     mode="overwrite",
-                    predicate=f"{PARTITION} = '{quoted}'",
+                    predicate=predicate,
+                    schema_mode="overwrite" if anew else None,
                     commit_properties=CommitProperties(
                         custom_metadata=metadata,
                         # without it, a commit of no rows is no conflict for one that comes at the same time
-                        app_transactions=[Transaction(partition, table.version() + 1)],
+                        app_transactions=[Transaction(partition or "", table.version() + 1)],
                     ),
                 )
             except CommitFailedError as error:
@@ -277,17 +291,20 @@ class LakeTable:
         raise ConflictError(f"{address}: {_ATTEMPTS} attempts met other writers' commits; run again")
 
     def _open(self, version: int | None = None) -> DeltaTable:
+        return self._of_this_schema(self._open_as_it_is(version))
+
+    def _open_as_it_is(self, version: int | None = None) -> DeltaTable:
         from deltalake import DeltaTable
         from deltalake.exceptions import TableNotFoundError
 
         options = delta_options(self.uri)
         try:
-            return self._of_this_schema(DeltaTable(self.uri, version, options))
+            return DeltaTable(self.uri, version, options)
         except TableNotFoundError:
             if version is not None:
                 raise LineageError(f"{self.name}: there is no table at {self.uri}") from None
         self._create()
-        return self._of_this_schema(DeltaTable(self.uri, storage_options=options))
+        return DeltaTable(self.uri, storage_options=options)
 
     def _of_this_schema(self, table: DeltaTable) -> DeltaTable:
         found = [field.name for field in table.schema().fields]
@@ -318,12 +335,12 @@ class LakeTable:
             location, schema, mode="ignore", partition_by=[PARTITION], configuration=_CONFIGURATION, name=self.name
         )
 
-    def _published(self, table: DeltaTable) -> dict[str, Commit]:
+    def _published(self, table: DeltaTable) -> dict[str | None, Commit]:
         last = table.version()
         return {
             commit.partition: commit
             for number, commit in sorted(self._history(table).items())
-            if number <= last and commit.partition is not None
+            if number <= last and commit.content
         }
 
     def _history(self, table: DeltaTable) -> dict[int, Commit]:
@@ -343,6 +360,31 @@ class LakeTable:
             made = info.get("timestamp", 0) / 1000
             known[version] = Commit(version, info.get(PARTITION), digest, info.get("content", ""), record, made)
         return known
+
+
+def present_version(uri: str) -> int:
+    """Return the present version of the table at a place; 0, that of its creation, where there is none yet."""
+    from deltalake import DeltaTable
+    from deltalake.exceptions import TableNotFoundError
+
+    try:
+        return DeltaTable(uri, storage_options=delta_options(uri)).version()
+    except TableNotFoundError:
+        return 0
+
+
+def stored_schema(name: str, uri: str, version: int | None = None) -> Schema | None:
+    """Return the columns that the table at a place has, as of a table version (default: the present); None without a table."""
+    import pyarrow as pa
+    from deltalake import DeltaTable
+    from deltalake.exceptions import TableNotFoundError
+
+    try:
+        table = DeltaTable(uri, version, delta_options(uri))
+    except TableNotFoundError:
+        return None
+    columns = [field for field in pa.schema(table.schema().to_arrow()) if field.name != PARTITION]
+    return schema_from(pa.schema(columns).empty_table(), name)
 
 
 def _log_file(uri: str, version: int) -> str:

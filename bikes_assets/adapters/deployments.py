@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from bikes_assets.adapters.lake import MODEL_ROWS
 from bikes_assets.lineage.graph import Record
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ def deployments(lake: Lake, pins: str) -> list[Deployment]:
         lake: where decisions lie; its `serving` asset holds them.
         pins: asset that holds pins.
     """
-    commits = [(commit, asset) for asset in (lake.serving, pins) for commit in lake.table(asset).commits()]
+    tables = [lake.table(asset, MODEL_ROWS) for asset in (lake.serving, pins)]
+    commits = [(commit, table.name) for table in tables for commit in table.commits()]
     serving: dict[str, str] = {}
     found: list[Deployment] = []
     for commit, asset in sorted(commits, key=lambda item: (item[0].time, item[0].version)):

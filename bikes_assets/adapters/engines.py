@@ -147,7 +147,7 @@ class EngineIOManager(TableIOManager):
         super().__init__(lake)
         self.engine, self.columns = engine, columns
 
-    def read(self, table: LakeTable, partitions: Sequence[str]) -> tuple[int, Parts]:
+    def read(self, table: LakeTable, partitions: Sequence[str | None]) -> tuple[int, Parts]:
         """Return the present table version, and each partition's version and files."""
         return table.files_present(partitions)
 

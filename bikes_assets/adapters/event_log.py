@@ -14,7 +14,10 @@ from bikes_assets.lineage.graph import Origin, Record, Version
 from bikes_assets.lineage.projection import Materialized, Observed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+
+    from bikes_assets.lineage.index import Index
+    from bikes_assets.lineage.projection import Projection
 
 _EVENTS = """
 select id, event from event_logs where id > :since
@@ -36,6 +39,23 @@ def events_since(storage: str, since: int) -> Iterator[Materialized | Observed]:
                 since = number
                 if event := _event(number, json.loads(text)):
                     yield event
+
+
+def refresh(index: Index, storage: str, projection: Callable[[Index], Projection]) -> Index:
+    """Bring an index up to date with Dagster's event log, and return it.
+
+    Args:
+        index: the index.
+        storage: DAGSTER_HOME of an instance on SQLite, or a database URL.
+        projection: returns what makes facts for the index of what events say; it is asked where there is something new.
+    """
+    newest = newest_event(storage)
+    if newest < index.cursor:  # the log is another one, or was restored from a backup
+        index.clear()
+    if newest > index.cursor:
+        facts = projection(index)
+        index.append((facts.fact(event) for event in events_since(storage, index.cursor)), newest)
+    return index
 
 
 def newest_event(storage: str) -> int:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import dagster as dg
 
 from bikes_assets.adapters import metadata
-from bikes_assets.adapters.delta import LakeTable, Memory
+from bikes_assets.adapters.delta import PARTITION, LakeTable, Memory, present_version, stored_schema
 from bikes_assets.adapters.environment import environment
 from bikes_assets.adapters.lake import MODEL_ROWS, DeltaReader, Lake, ModelFormat, digest_together, to_pandas
 from bikes_assets.adapters.mlflow_models import log_copy, set_aliases
@@ -26,9 +26,10 @@ from bikes_assets.adapters.readers import Reader
 from bikes_assets.adapters.retries import judged
 from bikes_assets.adapters.workers import AT_WORK, began_later
 from bikes_assets.lineage.digest import object_digest, table_digest
-from bikes_assets.lineage.errors import ConflictError, FencedError, LineageError
+from bikes_assets.lineage.errors import ConflictError, FencedError, LineageError, SchemaError
 from bikes_assets.lineage.graph import Origin, Record, Use, Version, partition_address, used_digest
-from bikes_assets.lineage.schema import Schema
+from bikes_assets.lineage.projection import WHOLE
+from bikes_assets.lineage.schema import Schema, schema_from
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,18 +37,20 @@ if TYPE_CHECKING:
 
     from bikes_assets.adapters.tracking import Tracking
 
-Parts: TypeAlias = "dict[str, tuple[Version, Any]]"
-"""Versions of partitions, and their rows: an Arrow table each, or the files that they were left in."""
+Parts: TypeAlias = "dict[str | None, tuple[Version, Any]]"
+"""Versions of partitions, and their rows: an Arrow table each, or the files that they were left in. The key is None where an
+asset has no partitions."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an asset returns: its value and what people want to know of it.
+    """What an asset returns: its value and what people want to know of it. A plain value is an outcome of which nothing is said.
 
     Attributes:
         value: a table (any frame that Narwhals reads) or a model.
         datasets: what was read in which role: context (`raw`, `training`, ...) to input asset and its partitions, None for all.
-        role: context of the value as a dataset, None when it is not one.
+            By default every table that was read, as `input`, or `training` where the value is a model.
+        role: context of a table as a dataset, `output` by default.
         metrics: figures, in float.
         series: figures by a whole number, such as the error by hour of the day.
         params: settings and transformations.
@@ -58,7 +61,7 @@ class Outcome:
     """
 
     value: Any
-    datasets: Mapping[str, tuple[str, Sequence[str] | None]] = field(default_factory=dict)
+    datasets: Mapping[str, tuple[str, Sequence[str] | None]] | None = None
     role: str | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     series: Mapping[str, Mapping[int, float]] = field(default_factory=dict)
@@ -89,8 +92,9 @@ class _Step:
 
 @dataclass(frozen=True)
 class _Prepared:
-    """An outcome as it is published: its rows, their digests, and the models that it is or was made with."""
+    """An outcome as it is published: its table and rows, their digests, and the models that it is or was made with."""
 
+    table: LakeTable
     rows: pa.Table
     digest: str
     columns: dict[str, str]
@@ -101,11 +105,23 @@ _steps: dict[tuple[str, str, int], _Step] = {}
 
 
 class LakeIOManager(dg.IOManager):
-    """Loads with pinned versions, remembers what was loaded, and publishes outputs with their record."""
+    """Loads with pinned versions, remembers what was loaded, and publishes outputs with their record.
+
+    Attributes:
+        read_as: context of what was read, where an outcome names none.
+        made_as: context of what was made, where an outcome names none; None where it is no dataset.
+    """
+
+    read_as: str = "input"
+    made_as: str | None = None
 
     def __init__(self, lake: Lake) -> None:
         self.lake = lake
         self._memory = Memory()
+
+    def resource(self) -> dg.IOManagerDefinition:
+        """Return it as a resource of a project that has a resource `mlflow`: of `tracking_resource`, or none at all."""
+        return dg.IOManagerDefinition(lambda _: self, required_resource_keys={"mlflow"})
 
     def load_input(self, context: dg.InputContext) -> Any:
         """Load the mapped partitions of an upstream asset, all as of one table version.
@@ -118,14 +134,15 @@ class LakeIOManager(dg.IOManager):
 
     def _load(self, context: dg.InputContext) -> Any:
         step = _running_step(context, self.lake)
-        asset, partitions = context.asset_key.to_user_string(), list(context.asset_partition_keys)
-        table = self.lake.table(asset)
+        asset = context.asset_key.to_user_string()
+        partitions = [*context.asset_partition_keys] if context.has_asset_partitions else [None]
+        table = self.table(asset)
         version, parts = self.read(table, partitions)
         step.reads[asset] = _Read(DeltaReader(table, version, partitions), table.schema, parts)
         return self.value(step, partitions, step.reads[asset])
 
-    def handle_output(self, context: dg.OutputContext, obj: Outcome) -> None:
-        """Publish an outcome: Delta commit first, then Dagster's event and MLflow's run, each with the record.
+    def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
+        """Publish an `Outcome` or a plain value: Delta commit first, then Dagster's event and MLflow's run, each with the record.
 
         Raises:
             ConflictError: an earlier run has published the partition since this step began; another try reads anew.
@@ -133,20 +150,23 @@ class LakeIOManager(dg.IOManager):
             StoreError: the lake cannot be written.
         """
         with judged(_attempt(context), self.lake.location):
-            self._publish(context, obj)
+            self._publish(context, obj if isinstance(obj, Outcome) else Outcome(obj))
 
     def _publish(self, context: dg.OutputContext, obj: Outcome) -> None:
-        asset, partition = context.asset_key.to_user_string(), context.partition_key
-        table = self.lake.table(asset)
-        step = _steps.pop(_step_key(context), None) or _Step(table.version())
+        asset, partition = context.asset_key.to_user_string(), _partition(context)
+        step = _steps.pop(_step_key(context), None) or _Step(present_version(self.lake.uri(asset)))
         tracking: Tracking | None = context.resources.mlflow
         run_id = tracking.start(context.step_key, _attempt(context)) if tracking else ""
         prepared = self.prepare(context, obj, step, tracking if run_id else None, run_id)
-        record = _record(context, prepared, step, obj, run_id, self.lake)
+        record = self._record(context, prepared, step, obj, run_id)
         self.lake.keep_code(context.definition_metadata.get(metadata.FUNCTION, ""), record.code_version)
         fence = partial(_still_at_work, context)
         try:
-            version = table.write(partition, prepared.rows, record.to_dict(), since=step.since, fence=fence)
+            # a table of partitions has one form for all of them
+            anew = partition is None and asset not in self.lake.schemas
+            version = prepared.table.write(
+                partition, prepared.rows, record.to_dict(), since=step.since, fence=fence, anew=anew
+            )
         except ConflictError as error:
             if began_later(context.step_context.instance, error.run_id, context.run_id):
                 raise FencedError(str(error)) from error
@@ -169,12 +189,62 @@ class LakeIOManager(dg.IOManager):
         fence()  # sync may have reported the commit of a run that has ended: it must not be reported twice
         context.add_output_metadata(values)
 
-    def read(self, table: LakeTable, partitions: Sequence[str]) -> tuple[int, Parts]:
+    def _record(
+        self, context: dg.OutputContext, prepared: _Prepared, step: _Step, outcome: Outcome, run_id: str
+    ) -> Record:
+        """Return the record of a materialization; its table version is not known before the commit."""
+        output = Version(context.asset_key.to_user_string(), _partition(context), -1, prepared.digest)
+        if outcome.datasets is None:
+            datasets = [_use(self.read_as, read) for read in step.reads.values() if read.schema is not MODEL_ROWS]
+        else:
+            datasets = [_use(role, step.reads[asset], keys) for role, (asset, keys) in outcome.datasets.items()]
+        if role := outcome.role or self.made_as:
+            source = asdict(Origin(output.asset, prepared.table.uri, "delta", str(output.version), 0))
+            keys = () if output.partition is None else (output.partition,)
+            datasets.append(Use(role, output.asset, keys, output.digest, len(prepared.rows), source))
+        used = {
+            asset: sorted({*step.reads[asset].schema.key, *names}) if names else []
+            for asset, names in outcome.used.items()
+        }
+        return Record(
+            output=output,
+            columns=prepared.columns,
+            inputs=tuple(version for read in step.reads.values() for version, _ in read.parts.values()),
+            code_version=context.asset_spec.code_version or "",
+            # in the order in which Dagster's event gives it back: MLflow takes its text, and takes no other later
+            config=json.loads(json.dumps(context.step_context.op_config or {}, sort_keys=True)),
+            environment=environment(self.lake.root),
+            made_by={
+                **self.lake.made_by,
+                "dagster_run_id": context.run_id,
+                "step_key": context.step_key,
+                "attempt": str(_attempt(context)),
+                "mlflow_run_id": run_id,
+            },
+            models=tuple(prepared.models),
+            datasets=tuple(datasets),
+            params={name: str(value) for name, value in outcome.params.items()},
+            metrics={name: float(value) for name, value in outcome.metrics.items()},
+            series={
+                name: {str(step): float(value) for step, value in series.items()}
+                for name, series in outcome.series.items()
+            },
+            checks=dict(outcome.checks),
+            used=used,
+            used_digests=_used_digests(used, step.reads),
+            time=time.time(),
+        )
+
+    @abstractmethod
+    def table(self, asset: str) -> LakeTable:
+        """Return the table of an asset that is read."""
+
+    def read(self, table: LakeTable, partitions: Sequence[str | None]) -> tuple[int, Parts]:
         """Return the present table version, and each partition's version and rows as of it."""
         return table.read_present(partitions, self._memory)
 
     @abstractmethod
-    def value(self, step: _Step, partitions: Sequence[str], read: _Read) -> Any:
+    def value(self, step: _Step, partitions: Sequence[str | None], read: _Read) -> Any:
         """Return what the asset function is handed for what was read."""
 
     @abstractmethod
@@ -185,14 +255,27 @@ class LakeIOManager(dg.IOManager):
 
 
 class TableIOManager(LakeIOManager):
-    """Tables: pandas frames in assets, Delta partitions in the lake."""
+    """Tables: pandas frames in assets, Delta partitions in the lake.
 
-    def value(self, step: _Step, partitions: Sequence[str], read: _Read) -> Any:  # noqa: ARG002
+    A table that the lake has no declared columns of has those of the frame.
+    """
+
+    made_as = "output"
+
+    def table(self, asset: str) -> LakeTable:
+        """Return the table of an asset, of the columns that are declared or stored.
+
+        Raises:
+            LineageError: there are neither.
+        """
+        schema = self.lake.schemas.get(asset) or stored_schema(asset, self.lake.uri(asset))
+        if schema is None:
+            raise LineageError(f"{asset}: not materialized yet; materialize that first")
+        return self.lake.table(asset, schema)
+
+    def value(self, step: _Step, partitions: Sequence[str | None], read: _Read) -> Any:  # noqa: ARG002
         """Return the rows of all partitions."""
-        missing = [key for key in partitions if key not in read.parts]
-        if missing:
-            asset = read.reader.origin().name
-            raise LineageError(f"{asset}: not materialized yet for {', '.join(missing)}; materialize that first")
+        _all_there(partitions, read)
         return self.frame(read.parts, read.schema)
 
     def frame(self, parts: Parts, schema: Schema) -> pd.DataFrame:
@@ -208,14 +291,44 @@ class TableIOManager(LakeIOManager):
         run_id: str,  # noqa: ARG002
     ) -> _Prepared:
         """Return the rows as declared; the models are those that were read."""
-        schema = self.lake.table(context.asset_key.to_user_string()).schema
+        asset = context.asset_key.to_user_string()
+        schema = self.lake.schemas.get(asset) or self._schema_of(context, outcome, step)
+        _check_lineage(context, schema, step)
         rows = schema.conform(outcome.value)
         digest = table_digest(rows, schema)
-        return _Prepared(rows, digest.table, digest.columns, step.models)
+        return _Prepared(self.lake.table(asset, schema), rows, digest.table, digest.columns, step.models)
+
+    def _schema_of(self, context: dg.OutputContext, outcome: Outcome, step: _Step) -> Schema:
+        """Return the columns of a frame that nobody has declared: what made them of such columns before makes them again.
+
+        Raises:
+            SchemaError: a column is of no type that tables have, or the same code has made other columns of the same ones.
+        """
+        asset = context.asset_key.to_user_string()
+        found, uri = schema_from(outcome.value, asset), self.lake.uri(asset)
+        if PARTITION in found.names:
+            raise SchemaError(f"{asset}.{PARTITION}: found a column of the name that the lake keeps; rename it")
+        known = stored_schema(asset, uri)
+        if known is None or known.types == found.types:
+            return found
+        before = self.lake.table(asset, known).published().get(_partition(context))
+        if before is None or before.record["code_version"] != context.asset_spec.code_version:
+            return found
+        for item in before.record["inputs"]:
+            read = step.reads.get(item["asset"])
+            then = stored_schema(item["asset"], self.lake.uri(item["asset"]), int(item["version"]))
+            if read is None or then is None or read.schema.types != then.types:
+                return found
+        raise SchemaError(
+            f"{asset}: found columns {_shown(found)}, expected {_shown(known)}, which the same code made of the same columns; "
+            "make them alike, or declare the schema"
+        )
 
 
 class ModelIOManager(LakeIOManager):
     """Models: a file named by its SHA-256, and a row of the asset's table that points to it."""
+
+    read_as = "training"
 
     def __init__(self, lake: Lake, model_format: ModelFormat) -> None:
         super().__init__(lake)
@@ -223,15 +336,22 @@ class ModelIOManager(LakeIOManager):
         # of a month's three candidates, two were the month before's
         self._loaded = lru_cache(maxsize=4)(partial(lake.load_model, model_format))
 
-    def value(self, step: _Step, partitions: Sequence[str], read: _Read) -> dict[str, Any]:  # noqa: ARG002
-        """Return the model of each partition that has one."""
-        models: dict[str, Any] = {}
+    def table(self, asset: str) -> LakeTable:
+        """Return the table of an asset."""
+        return self.lake.table(asset, MODEL_ROWS)
+
+    def value(self, step: _Step, partitions: Sequence[str | None], read: _Read) -> Any:
+        """Return the model of each partition that has one; the model itself where the asset has no partitions."""
+        models: dict[str | None, Any] = {}
         for partition, (version, rows) in read.parts.items():
             for row in rows.to_pylist():
                 row["origin"] = row["origin"] or version.address
                 step.models.append(_named(row))
                 models[partition] = self._loaded(row["sha256"], row["card"], row["origin"])
-        return models
+        if [*partitions] != [None]:
+            return models
+        _all_there(partitions, read)
+        return models.get(None)
 
     def prepare(
         self, context: dg.OutputContext, outcome: Outcome, step: _Step, tracking: Tracking | None, run_id: str
@@ -261,7 +381,7 @@ class ModelIOManager(LakeIOManager):
         import pyarrow as pa
 
         rows = MODEL_ROWS.conform(pa.Table.from_pylist([row], schema=MODEL_ROWS.arrow()))
-        return _Prepared(rows, digest, {}, [_named(row)])
+        return _Prepared(self.table(context.asset_key.to_user_string()), rows, digest, {}, [_named(row)])
 
 
 class SourceInputManager(dg.InputManager):
@@ -309,8 +429,51 @@ def _running_step(context: dg.InputContext, lake: Lake) -> _Step:
             del _steps[other]  # a step of this run that failed or skipped: steps of a process run one by one
         outputs = (item.properties.asset_key for item in context.step_context.step.step_outputs)
         (output,) = (asset for asset in outputs if asset)  # a check's output is of no asset
-        _steps[key] = _Step(lake.table(output.to_user_string()).version())
+        _steps[key] = _Step(present_version(lake.uri(output.to_user_string())))
     return _steps[key]
+
+
+def _partition(context: dg.OutputContext) -> str | None:
+    return context.partition_key if context.has_partition_key else None
+
+
+def _all_there(partitions: Sequence[str | None], read: _Read) -> None:
+    """Fail where a partition that is read has not been made.
+
+    Raises:
+        LineageError: one has not.
+    """
+    missing = [key for key in partitions if key not in read.parts]
+    if missing:
+        which = "".join(f" for {', '.join(keys)}" for keys in [[key for key in missing if key]] if keys)
+        raise LineageError(f"{read.reader.origin().name}: not materialized yet{which}; materialize that first")
+
+
+def _check_lineage(context: dg.OutputContext, schema: Schema, step: _Step) -> None:
+    """Fail where the lineage that an asset declares names a column that is not there.
+
+    Raises:
+        SchemaError: one is in none of the tables.
+    """
+    declared = context.definition_metadata.get(metadata.COLUMN_LINEAGE)
+    if declared is None:
+        return
+    tables = {asset: read.schema for asset, read in step.reads.items()}
+    tables[context.asset_key.to_user_string()] = schema
+    named = [(schema.name, column) for column in declared.deps_by_column]
+    named += [
+        (dep.asset_key.to_user_string(), dep.column_name) for deps in declared.deps_by_column.values() for dep in deps
+    ]
+    for asset, column in named:
+        if asset in tables and column not in (*tables[asset].names, WHOLE):
+            found = ", ".join(tables[asset].names)
+            raise SchemaError(
+                f"{asset}: found columns {found}, expected {column}, which the column lineage of {schema.name} names"
+            )
+
+
+def _shown(schema: Schema) -> str:
+    return ", ".join(f"{name} ({kind})" for name, kind in schema.types.items())
 
 
 def _attempt(context: dg.InputContext | dg.OutputContext) -> int:
@@ -325,7 +488,7 @@ def _still_at_work(context: dg.OutputContext) -> None:
     """
     run_id, instance = context.run_id, context.step_context.instance
     if not instance.get_runs_count(dg.RunsFilter(run_ids=[run_id], statuses=list(AT_WORK))):
-        address = partition_address(context.asset_key.to_user_string(), context.partition_key)
+        address = partition_address(context.asset_key.to_user_string(), _partition(context))
         raise FencedError(
             f"{address}: run {run_id} ended while this step was at work, so nothing more is published; "
             "run again where the partition is still missing"
@@ -337,56 +500,13 @@ def _step_key(context: dg.InputContext | dg.OutputContext) -> tuple[str, str, in
     return step.run_id, step.step.key, step.previous_attempt_count
 
 
-def _record(
-    context: dg.OutputContext, prepared: _Prepared, step: _Step, outcome: Outcome, run_id: str, lake: Lake
-) -> Record:
-    """Return the record of a materialization; its table version is not known before the commit."""
-    output = Version(context.asset_key.to_user_string(), context.partition_key, -1, prepared.digest)
-    datasets = [_use(role, step.reads[asset], partitions) for role, (asset, partitions) in outcome.datasets.items()]
-    if outcome.role:
-        source = asdict(Origin(output.asset, lake.table(output.asset).uri, "delta", str(output.version), 0))
-        datasets.append(
-            Use(outcome.role, output.asset, (context.partition_key,), output.digest, len(prepared.rows), source)
-        )
-    used = {
-        asset: sorted({*step.reads[asset].schema.key, *names}) if names else [] for asset, names in outcome.used.items()
-    }
-    return Record(
-        output=output,
-        columns=prepared.columns,
-        inputs=tuple(version for read in step.reads.values() for version, _ in read.parts.values()),
-        code_version=context.asset_spec.code_version or "",
-        # in the order in which Dagster's event gives it back: MLflow takes its text, and takes no other later
-        config=json.loads(json.dumps(context.step_context.op_config or {}, sort_keys=True)),
-        environment=environment(lake.root),
-        made_by={
-            **lake.made_by,
-            "dagster_run_id": context.run_id,
-            "step_key": context.step_key,
-            "attempt": str(_attempt(context)),
-            "mlflow_run_id": run_id,
-        },
-        models=tuple(prepared.models),
-        datasets=tuple(datasets),
-        params={name: str(value) for name, value in outcome.params.items()},
-        metrics={name: float(value) for name, value in outcome.metrics.items()},
-        series={
-            name: {str(step): float(value) for step, value in series.items()} for name, series in outcome.series.items()
-        },
-        checks=dict(outcome.checks),
-        used=used,
-        used_digests=_used_digests(used, step.reads, lake),
-        time=time.time(),
-    )
-
-
-def _used_digests(used: Mapping[str, Sequence[str]], reads: Mapping[str, _Read], lake: Lake) -> dict[str, str]:
+def _used_digests(used: Mapping[str, Sequence[str]], reads: Mapping[str, _Read]) -> dict[str, str]:
     """Return the digest of the columns that were used of each table version that was read."""
     found: dict[str, str] = {}
     for asset, names in used.items():
         reader = reads[asset].reader
         if names and isinstance(reader, DeltaReader):
-            commits = lake.table(asset).published(reader.version)
+            commits = reader.table.published(reader.version)
             for key in reads[asset].parts:
                 found[partition_address(asset, key)] = used_digest(commits[key].record["columns"], names)
     return found
@@ -397,9 +517,10 @@ def _named(row: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in row.items() if key not in ("card", "example")}
 
 
-def _use(context: str, read: _Read, partitions: Sequence[str] | None) -> Use:
+def _use(context: str, read: _Read, partitions: Sequence[str] | None = None) -> Use:
     """Return the role of the partitions that were read together, with the content digest of all their rows."""
     parts = {key: part for key, part in read.parts.items() if partitions is None or key in partitions}
     (asset,) = {version.asset for version, _ in read.parts.values()}
     digest, rows = digest_together([*parts.values()], read.schema), sum(len(rows) for _, rows in parts.values())
-    return Use(context, asset, tuple(sorted(parts)), digest, rows, asdict(read.reader.origin()))
+    keys = tuple(sorted(key for key in parts if key is not None))
+    return Use(context, asset, keys, digest, rows, asdict(read.reader.origin()))

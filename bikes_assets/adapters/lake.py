@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bikes_assets.adapters.delta import Files, LakeTable
+from bikes_assets.adapters.delta import Files, LakeTable, stored_schema
 from bikes_assets.adapters.files import filesystem_of, write_file, write_files
 from bikes_assets.adapters.readers import Raw, Reader
 from bikes_assets.lineage import model_file
@@ -63,6 +63,26 @@ class ModelFormat:
     trusted: Sequence[str]
     part: str = ""
 
+    @classmethod
+    def of_estimators(cls, *trusted: str) -> ModelFormat:
+        """Return the format of models that are scikit-learn estimators and nothing else.
+
+        Args:
+            trusted: the types that their files may hold beside plain values; an error names each that is missing.
+        """
+
+        def itself(model: Any) -> Any:
+            return model
+
+        return cls(
+            dump=lambda model: model_file.dumps(model, trusted),
+            load=lambda content, _: model_file.loads(content, trusted),
+            card=lambda model: {"name": type(model).__name__, "origin": ""},
+            state=itself,
+            estimator=itself,
+            trusted=trusted,
+        )
+
     def copy(self, content: bytes) -> bytes:
         """Return the estimator's own file, of which MLflow gets a copy, from a model's file."""
         return model_file.part(content, self.part) if self.part else content
@@ -74,7 +94,8 @@ class Lake:
 
     Attributes:
         location: folder or URL.
-        schemas: declared schema of each table asset; any other asset's table holds models.
+        schemas: declared schema of each table asset. Any other asset's table has the columns that were stored, and holds models
+            while there are none.
         root: the project's root, for the environment's record.
         serving: the asset whose newest partition says which model serves, "" where none does.
         made_by: what else a record says of who made a version, such as the user and the deployment.
@@ -87,9 +108,22 @@ class Lake:
     made_by: Mapping[str, str] = field(default_factory=dict)
     _kept: set[str] = field(default_factory=set, compare=False, repr=False)
 
-    def table(self, asset: str) -> LakeTable:
-        """Return the table of an asset."""
-        return LakeTable(asset, f"{self.location}/{asset}", self.schemas.get(asset, MODEL_ROWS))
+    def table(self, asset: str, schema: Schema | None = None) -> LakeTable:
+        """Return the table of an asset.
+
+        Args:
+            asset: name of the asset.
+            schema: its columns, where the caller knows them better than `schemas`.
+        """
+        uri, schema = self.uri(asset), schema or self.schemas.get(asset)
+        if schema is None:
+            stored = stored_schema(asset, uri)
+            schema = stored if stored and stored.types != MODEL_ROWS.types else MODEL_ROWS
+        return LakeTable(asset, uri, schema)
+
+    def uri(self, asset: str) -> str:
+        """Return where the table of an asset lies."""
+        return f"{self.location}/{asset}"
 
     def save_file(self, content: bytes) -> str:
         """Store a model's file under its SHA-256, whole or not at all, and return that."""
@@ -159,7 +193,7 @@ class Lake:
         if partition not in published:
             raise LineageError(
                 f"{partition_address(asset, partition)}: found nothing as of version {present if version is None else version}, "
-                f"expected one of {', '.join(sorted(published)) or 'none, for nothing was published by then'}"
+                f"expected one of {', '.join(sorted(map(str, published))) or 'none, for nothing was published by then'}"
             )
         commit = published[partition]
         return Record.from_dict(commit.record).at(commit.version)
@@ -208,7 +242,7 @@ class DeltaReader(Reader):
         partitions: partition keys; those that the table lacks are left out.
     """
 
-    def __init__(self, table: LakeTable, version: int, partitions: Sequence[str]) -> None:
+    def __init__(self, table: LakeTable, version: int, partitions: Sequence[str | None]) -> None:
         self.table, self.version, self.partitions = table, version, partitions
 
     def origin(self) -> Origin:

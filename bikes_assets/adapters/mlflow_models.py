@@ -6,6 +6,7 @@ import io
 from typing import TYPE_CHECKING, Any
 
 from bikes_assets.adapters import registry
+from bikes_assets.adapters.lake import MODEL_ROWS
 from bikes_assets.lineage.graph import parse_address
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def log_copy(
 def copy_from_lake(client: MlflowClient, run_id: str, lake: Lake, models: ModelFormat, address: str) -> str:
     """Log a copy of a model version of the lake, whose file is checked first; return the logged model's id."""
     asset, partition, version = parse_address(address)
-    ((_, rows),) = lake.table(asset).read([str(partition)], int(str(version))).values()
+    ((_, rows),) = lake.table(asset, MODEL_ROWS).read([partition], int(str(version))).values()
     (row,) = rows.to_pylist()
     model = lake.load_model(models, row["sha256"], row["card"], address)
     return log_copy(client, run_id, asset, models, model, lake.load_file(row["sha256"]), row)
@@ -72,11 +73,11 @@ def set_aliases(client: MlflowClient, lake: Lake) -> list[str]:
     Returns:
         What was changed, in words; nothing where no partition says which model serves.
     """
-    table = lake.table(lake.serving)
+    table = lake.table(lake.serving, MODEL_ROWS)
     published = table.published() if lake.serving and table.exists() else {}
     if not published:
         return []
-    record = published[max(published)].record
+    record = published[max(published, key=str)].record
     (model,) = record["models"]
     name, chosen, _ = parse_address(model["origin"].removesuffix(" baseline"))
     is_baseline = model["origin"].endswith(" baseline")
@@ -86,6 +87,6 @@ def set_aliases(client: MlflowClient, lake: Lake) -> list[str]:
     lost = None
     if losers:
         newest = candidates[losers[-1]]
-        commit = lake.table(name).published(int(newest["version"]))[newest["partition"]]
+        commit = lake.table(name, MODEL_ROWS).published(int(newest["version"]))[newest["partition"]]
         lost = registry.version_of(client, name, sha256=commit.record["models"][0]["sha256"])
     return registry.set_aliases(client, name, {CHAMPION: serves, CHALLENGER: lost})

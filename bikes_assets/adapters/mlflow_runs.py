@@ -218,7 +218,7 @@ def _version_tags(record: Record, model: Mapping[str, Any]) -> dict[str, str | l
     return {
         "address": record.output.address,
         "asset": record.output.asset,
-        "partition": str(record.output.partition),
+        "partition": record.output.partition or "",
         "digest": record.output.digest,
         "sha256": model["sha256"],
         RUN: record.made_by["dagster_run_id"],

@@ -121,6 +121,8 @@ def asking(storage: str) -> Iterator[Ask]:
             yield lambda query, **values: [tuple(row) for row in remote.execute(sa.text(query), values)]
         return
     events, runs = Path(storage) / "event_log.db", Path(storage) / "history" / "runs.db"
+    if not events.exists():  # Dagster's default: a file a run, and one that has the events of assets of all runs
+        events = Path(storage) / "history" / "runs" / "index.db"
     if not events.exists() or not runs.exists():
         yield lambda *_, **__: []
         return

@@ -303,7 +303,7 @@ def _report(pipeline: Pipeline, record: Record, *, is_present: bool) -> None:
     It becomes an event of the run that made it, so that whoever looks at the run finds it there.
     """
     asset, partition = record.output.asset, record.output.partition
-    ((_, rows),) = pipeline.lake.table(asset).read([str(partition)], int(record.output.version)).values()
+    ((_, rows),) = pipeline.lake.table(asset).read([partition], int(record.output.version)).values()
     values = metadata.of_materialization(rows, record.to_dict(), {})
     tags = {"dagster/data_version": record.output.digest, "dagster/code_version": record.code_version}
     kind = dg.AssetMaterialization if is_present else dg.AssetObservation

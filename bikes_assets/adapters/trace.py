@@ -272,7 +272,9 @@ class Tracer:
         known = table.published(present if version is None else int(version))
         if partition not in known:
             expected = (
-                f"one of {', '.join(sorted(known))}" if known else "another version: nothing was published by then"
+                f"one of {', '.join(sorted(map(str, known)))}"
+                if known
+                else "another version: nothing was published by then"
             )
             raise LineageError(f"{partition_address(asset, partition)}: found no such partition, expected {expected}")
         commit = known[partition]
@@ -286,11 +288,11 @@ class Tracer:
         """
         if version not in self._parts:
             table, number = self.lake.table(version.asset), int(version.version)
-            commit = table.published(number).get(str(version.partition)) if table.exists() else None
+            commit = table.published(number).get(version.partition) if table.exists() else None
             if commit is None or (commit.version, commit.digest) != (number, version.digest):
                 found = f"digest {commit.digest} of version {commit.version}" if commit else "no such version"
                 raise DigestError(f"{version.address}: found {found}, expected {version.digest}; restore {table.uri}")
-            ((_, rows),) = table.read([str(version.partition)], number).values()
+            ((_, rows),) = table.read([version.partition], number).values()
             record = Record.from_dict(commit.record).at(number)
             self._parts[version] = _Part(version, commit.content, rows, record, table.schema.key[0])
         return self._parts[version]

@@ -28,10 +28,6 @@ def pipeline(instance: dg.DagsterInstance) -> Pipeline:
     return Pipeline(instance, lake(), MODELS, ASSETS, mlflow_runs, settings().tracking_uri)
 
 
-def _io_manager(manager: dg.IOManager) -> dg.IOManagerDefinition:
-    return dg.IOManagerDefinition(lambda _: manager, required_resource_keys={"mlflow"})
-
-
 def _engine() -> TableIOManager:
     """Return what hands rentals to the features: as pandas frames, or lazily where another engine is set."""
     known = settings()
@@ -49,9 +45,9 @@ def resources() -> dg.Definitions:
     return dg.Definitions(
         resources={
             "source": dg.InputManagerDefinition(lambda _: records),
-            "tables": _io_manager(TableIOManager(lake())),
-            "engine": _io_manager(_engine()),
-            "models": _io_manager(ModelIOManager(lake(), MODELS)),
+            "tables": TableIOManager(lake()).resource(),
+            "engine": _engine().resource(),
+            "models": ModelIOManager(lake(), MODELS).resource(),
             "mlflow": tracking_resource(
                 known.tracking_uri, known.experiment, known.mlflow_url, known.dagster_url, COLUMNS
             ),

@@ -22,7 +22,7 @@ class Subject:
 
     Attributes:
         asset: name of the asset.
-        partition: partition key.
+        partition: partition key, "" where the asset has no partitions.
         value: what was made: a table or a model.
         metrics: its figures, by name.
         inputs: what its function was handed, by parameter.
@@ -86,7 +86,7 @@ def stops(check: Check, verdict: Verdict) -> bool:
 
 def failure(found: Sequence[tuple[Check, Verdict]], subject: Subject) -> CheckFailed | None:
     """Return the error that keeps the subject from being published, None when nothing does."""
-    address = partition_address(subject.asset, subject.partition)
+    address = partition_address(subject.asset, subject.partition or None)
     return next(
         (
             CheckFailed(check.name, address, found=verdict.found, expected=check.description)
@@ -107,7 +107,8 @@ def of_schema(schema: Schema) -> Check:
             return Verdict(False, str(error))
         return Verdict(True, f"{rows} rows as declared", {"rows": rows})
 
-    return Check("schema", f"columns, types, order and unique {', '.join(schema.key)} as declared", True, conforms)
+    unique = f" and unique {', '.join(schema.key)}" if schema.key else ""
+    return Check("schema", f"columns, types, order{unique} as declared", True, conforms)
 
 
 def of_ranges(schema: Schema) -> Check:

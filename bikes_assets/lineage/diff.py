@@ -489,7 +489,9 @@ def _columns(a: Record | None, b: Record | None) -> tuple[str, ...]:
 
 
 def _role(record: Record, asset: str, partition: str | None) -> str:
-    contexts = (use.context for use in record.datasets if use.asset == asset and str(partition) in use.partitions)
+    contexts = (
+        use.context for use in record.datasets if use.asset == asset and partition in (use.partitions or (None,))
+    )
     return "+".join(sorted({*contexts}))
 
 

@@ -63,7 +63,7 @@ class Use:
     Attributes:
         context: the role: raw, features, training, validation, inference, predictions, ...
         asset: asset that the rows are of.
-        partitions: its partitions, together.
+        partitions: its partitions, together; none where the asset has no partitions.
         digest: content digest of the rows of all of them.
         rows: number of rows.
         source: where they came from, as an `Origin`'s JSON-ready values.
@@ -80,7 +80,8 @@ class Use:
     def name(self) -> str:
         """The address of the partitions together, such as `demand_features[2011-01..2011-04]`."""
         keys = sorted(self.partitions)
-        return partition_address(self.asset, keys[0] if len(keys) == 1 else f"{keys[0]}..{keys[-1]}")
+        span = keys[0] if len(keys) == 1 else f"{keys[0]}..{keys[-1]}" if keys else None
+        return partition_address(self.asset, span)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +133,7 @@ class Record:
     def at(self, version: int) -> Record:
         """Return the record of what was published at a table version: a record that a commit holds cannot know its own."""
         output = replace(self.output, version=version)
-        made = (self.output.asset, (self.output.partition,))
+        made = (self.output.asset, () if self.output.partition is None else (self.output.partition,))
         datasets = tuple(
             replace(use, source={**use.source, "version": str(version)}) if (use.asset, use.partitions) == made else use
             for use in self.datasets

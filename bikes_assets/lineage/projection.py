@@ -15,7 +15,7 @@ so to everything that is made from them.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -106,7 +106,7 @@ class Projection:
                 Thing(FILE, address, {"sha256": sha256, "bytes": size, "uri": origin.uri, "kind": origin.kind})
             )
             edges.append(Edge((FILE, address), (VERSION, version.address), "holds"))
-        return Fact(event.event, event.time, things, edges, self._columns_of(version.asset, self._names(version.asset)))
+        return Fact(event.event, event.time, things, edges, self._columns_of(version.asset, self._names(version)))
 
     def _materialized(self, event: Materialized) -> Fact:
         record, output = event.record, event.record.output
@@ -162,7 +162,7 @@ class Projection:
         for name in names:
             declared = schema[name] if schema and name in schema.names else None
             told = {"type": declared.type, "unit": declared.unit, "meaning": declared.meaning} if declared else {}
-            text = f"{declared.meaning} {declared.unit}" if declared else ""
+            text = f"{declared.meaning} {declared.unit}" if declared else name.removesuffix(WHOLE)
             yield Thing(COLUMN, f"{version.asset}.{name}", told, text)
         yield Thing(PARTITION, partition_address(version.asset, version.partition))
         yield Thing(VERSION, version.address, facts)
@@ -183,10 +183,10 @@ class Projection:
         roles = {
             (use.asset, partition): _ROLES.get(use.context, "read")
             for use in record.datasets
-            for partition in use.partitions
+            for partition in use.partitions or (None,)
         }
         for item in record.inputs:
-            role = roles.get((item.asset, str(item.partition)), "read")
+            role = roles.get((item.asset, item.partition), "read")
             yield Edge((DATASET, item.asset), (DATASET, output.asset), "read")
             source = partition_address(item.asset, item.partition)
             yield Edge((PARTITION, source), (PARTITION, partition_address(output.asset, output.partition)), role)
@@ -204,34 +204,43 @@ class Projection:
             by_asset.setdefault(item.asset, []).append(item)
         key = self.schemas[record.output.asset].key if record.output.asset in self.schemas else ()
         for asset, versions in by_asset.items():
-            for source, target, kind in self._pairs(event, asset, columns, key):
+            for source, target, kind in self._pairs(event, asset, versions, columns, key):
                 yield Edge((COLUMN, f"{asset}.{source}"), (COLUMN, f"{record.output.asset}.{target}"), kind)
                 for version in versions:
                     here = (COLUMN_VERSION, _column_version(version, source))
                     yield Edge(here, (COLUMN_VERSION, _column_version(record.output, target)), kind)
 
     def _pairs(
-        self, event: Materialized, asset: str, columns: Collection[str], key: Collection[str]
+        self,
+        event: Materialized,
+        asset: str,
+        versions: Sequence[Version],
+        columns: Collection[str],
+        key: Collection[str],
     ) -> Iterator[tuple[str, str, str]]:
         """Yield which columns of an input are in which columns of what was made, and how."""
-        used, names = event.record.used.get(asset), self._names(asset)
+        used, names = event.record.used.get(asset), self._names(versions[-1])
         used = [name for name in names if used is None or name in used]
         if not event.record.columns:  # a model: of all that it read
             yield from ((name, WHOLE, "direct") for name in used)
         elif names == [WHOLE]:  # made with a model, or with something else that has no columns
-            yield from ((WHOLE, target, "indirect") for target in columns if used and target not in key)
+            told = [target for target, sources in event.lineage.items() if asset in dict(sources)]
+            yield from ((WHOLE, target, "indirect") for target in told or columns if used and target not in key)
         elif event.lineage:
             for target, sources in event.lineage.items():
                 yield from ((name, target, "direct") for of, name in sources if of == asset and name in used)
         else:
             yield from ((name, target, "undeclared") for name in used for target in columns)
 
-    def _names(self, asset: str) -> list[str]:
+    def _names(self, version: Version) -> list[str]:
         """Return the columns that an asset has, as declared or as it was made last."""
+        asset = version.asset
         if asset in self.schemas:
             return list(self.schemas[asset].names)
         if asset not in self._made:
-            self._made[asset] = [name.rpartition(".")[2] for name in self.index.names(COLUMN, like=f"{asset}.*")]
+            like = _column_version(version, "*").replace("[", "[[]")
+            names = self.index.names(COLUMN_VERSION, like=like)
+            self._made[asset] = [name.removeprefix(f"{asset}.").partition("@")[0].partition("[")[0] for name in names]
         return self._made[asset] or [WHOLE]
 
     def _is_newest(self, output: Version) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from bikes_assets.lineage.errors import SchemaError
 
@@ -55,7 +55,8 @@ class Schema:
 
     Attributes:
         name: name of the table, as in error messages.
-        key: columns whose values together are unique and give the row order.
+        key: columns whose values together are unique and give the row order. Without a key, rows are in order of their
+            columns from left to right, and may be equal.
         columns: the columns, in order.
     """
 
@@ -74,6 +75,11 @@ class Schema:
             if column.name == name:
                 return column
         raise KeyError(f"{self.name} has no column {name!r}: it has {', '.join(self.names)}")
+
+    @property
+    def types(self) -> dict[str, ColumnType]:
+        """Type of each column, in declared order."""
+        return {column.name: column.type for column in self.columns}
 
     def arrow(self) -> pa.Schema:
         """Return the Arrow schema: every column nullable, so that storage never differs by it."""
@@ -106,9 +112,9 @@ class Schema:
     def _in_key_order(self, table: pa.Table) -> pa.Table:
         import pyarrow.compute as pc
 
-        order = pc.sort_indices(table, sort_keys=[(name, "ascending") for name in self.key])
+        order = pc.sort_indices(table, sort_keys=[(name, "ascending") for name in self.key or self.names])
         ordered = table.take(order).combine_chunks()
-        if len(ordered) > 1:
+        if self.key and len(ordered) > 1:
             same = None
             for name in self.key:
                 equal = pc.equal(ordered[name][1:], ordered[name][:-1])
@@ -118,6 +124,42 @@ class Schema:
                 twice = ", ".join(f"{name} {ordered[name][row].as_py()}" for name in self.key)
                 raise SchemaError(f"{self.name}: {twice} stands twice, expected once")
         return ordered
+
+
+def schema_from(frame: Any, name: str) -> Schema:
+    """Return the schema of a frame whose columns nobody has declared: their names and types, any value may be missing, no key.
+
+    Args:
+        frame: anything Narwhals reads, or an Arrow table.
+        name: name of the table.
+
+    Raises:
+        SchemaError: it is no table, has a named index, or a column of no type that tables have here.
+    """
+    if named := [str(level) for level in getattr(getattr(frame, "index", None), "names", ()) if level is not None]:
+        raise SchemaError(f"{name}: found index {', '.join(named)}, expected columns alone; use frame.reset_index()")
+    return Schema(name, (), tuple(_column_from(field, name) for field in _to_arrow(frame, name).schema))
+
+
+def _column_from(field: pa.Field, table: str) -> Column:
+    types: tuple[ColumnType, ...] = get_args(ColumnType)
+    for type_name in types:
+        if field.type in _same_content(type_name):
+            return Column(field.name, type_name, "", nullable=True)
+    raise SchemaError(
+        f"{table}.{field.name}: found type {field.type}, expected one of {', '.join(types)}; convert it, such as by "
+        f'frame["{field.name}"].astype("float64"), or leave it out'
+    )
+
+
+def _same_content(name: ColumnType) -> tuple[pa.DataType, ...]:
+    """Return the Arrow types that hold just what a type of ours does."""
+    import pyarrow as pa
+
+    return {
+        "string": (pa.string(), pa.large_string(), pa.string_view()),
+        "timestamp": (pa.timestamp("us"), pa.timestamp("ns")),
+    }.get(name, (_arrow_type(name),))
 
 
 def _arrow_type(name: ColumnType) -> pa.DataType:
@@ -155,11 +197,7 @@ def _conform_column(array: pa.ChunkedArray, column: Column, table: str) -> pa.Ar
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    same_content = {
-        "string": (pa.string(), pa.large_string(), pa.string_view()),
-        "timestamp": (pa.timestamp("us"), pa.timestamp("ns")),
-    }.get(column.type, (_arrow_type(column.type),))
-    if array.type not in same_content:
+    if array.type not in _same_content(column.type):
         raise SchemaError(f"{table}.{column.name}: found type {array.type}, expected {column.type}")
     if array.null_count and not column.nullable:
         row = pc.index(pc.is_null(array), True).as_py() + 1

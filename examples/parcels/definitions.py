@@ -167,16 +167,12 @@ def _reader() -> Any:
     return reader_for(str(HERE / "parcels.csv"), columns=PARCELS.names, date_column="day")
 
 
-def _io_manager(manager: dg.IOManager) -> dg.IOManagerDefinition:
-    return dg.IOManagerDefinition(lambda _: manager, required_resource_keys={"mlflow"})
-
-
 defs = dg.Definitions(
     assets=[dg.AssetSpec("parcel_file", partitions_def=MONTHS), parcels, parcel_features, parcel_model],
     resources={
         "source": dg.InputManagerDefinition(lambda _: SourceInputManager(LAKE, _reader, SOURCE)),
-        "tables": _io_manager(TableIOManager(LAKE)),
-        "models": _io_manager(ModelIOManager(LAKE, RIDGE)),
+        "tables": TableIOManager(LAKE).resource(),
+        "models": ModelIOManager(LAKE, RIDGE).resource(),
         "mlflow": dg.ResourceDefinition.none_resource(),  # or adapters.tracking.tracking_resource(...)
     },
     executor=dg.in_process_executor,

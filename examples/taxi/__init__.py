@@ -1,0 +1,1 @@
+"""Taxi trips: plain Dagster assets on pandas, without partitions, that get their lineage from the wiring alone."""

@@ -1,0 +1,54 @@
+"""What gives plain assets their lineage: where things lie, which columns are made of which, and how to ask."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import dagster as dg
+
+from bikes_assets.adapters.asset import with_lineage
+from bikes_assets.adapters.event_log import refresh
+from bikes_assets.adapters.io_managers import ModelIOManager, TableIOManager
+from bikes_assets.adapters.lake import Lake, ModelFormat
+from bikes_assets.adapters.tracking import tracking_resource
+from bikes_assets.lineage.columns import column_lineage
+from bikes_assets.lineage.index import Index
+from bikes_assets.lineage.projection import Projection
+from examples.taxi import assets
+
+DATA = Path(os.environ.get("TAXI_DATA", str(Path(__file__).parent / "data")))
+LAKE = Lake(str(DATA / "lake"), schemas={}, root=Path(__file__).parent)
+RIDGE = ModelFormat.of_estimators("sklearn.linear_model._ridge.Ridge", "numpy.dtype")
+FEATURES = {**{name: [name] for name in ["trip", *assets.PASSED]}, **column_lineage(assets.FEATURES)}
+LINEAGE = {
+    "trip_features": {column: {"trips": names} for column, names in FEATURES.items()},
+    "fare_predictions": {
+        "trip": {"trip_features": ["trip"]},
+        "predicted": {"trip_features": assets.INPUTS, "fare_model": ["*"]},
+    },
+    "zone_summary": {
+        "zone": {"trips": ["zone"]},
+        "trips": {"trips": ["trip"]},
+        "mean_fare": {"trips": ["fare"]},
+        "mean_error": {"trips": ["fare"], "fare_predictions": ["predicted"]},
+    },
+}
+PLAIN = [assets.trips, assets.trip_features, assets.fare_model, assets.fare_predictions, assets.zone_summary]
+
+defs = dg.Definitions(
+    assets=with_lineage(PLAIN, LINEAGE),
+    resources={
+        "io_manager": TableIOManager(LAKE).resource(),
+        "models": ModelIOManager(LAKE, RIDGE).resource(),
+        "mlflow": tracking_resource(
+            f"sqlite:///{DATA}/mlflow.db", "taxi", "http://127.0.0.1:5000", "http://127.0.0.1:3000", {}
+        ),
+    },
+    executor=dg.in_process_executor,
+)
+
+
+def lineage() -> Index:
+    """Return the index of all that was materialized, for `lineage.queries` to ask."""
+    return refresh(Index(DATA / "lineage.db"), os.environ["DAGSTER_HOME"], lambda index: Projection(index, schemas={}))
