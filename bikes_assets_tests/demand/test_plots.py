@@ -113,7 +113,7 @@ def test_the_plots_of_a_months_quality(errors: pd.DataFrame) -> None:
 
 def test_the_champion_stands_out_among_the_candidates(model: Model) -> None:
     champion = Model("b", model.estimator, model.features, model.training_months, "2011-04", origin="b")
-    figure = plots.candidates(Choice(champion, "lowest error", "2011-04", {"a": 60.0, "b": 40.0, "c": 50.0}, {}))
+    figure = plots.candidates(Choice(champion, "lowest error", "2011-04", {"a": 60.0, "b": 40.0, "c": 50.0}, {}, []))
     (bars,) = figure.bars
     assert bars.values == [60.0, 40.0, 50.0]
     assert names(figure) == ["a", "b", "c"]
@@ -141,4 +141,4 @@ def test_no_rentals_are_an_empty_plot(rentals: pd.DataFrame) -> None:
 
 
 def test_no_candidates_are_an_empty_plot(model: Model) -> None:
-    assert is_drawn(plots.candidates(Choice(model, "pinned: alone", "2011-04", {}, {})))
+    assert is_drawn(plots.candidates(Choice(model, "pinned: alone", "2011-04", {}, {}, [])))
