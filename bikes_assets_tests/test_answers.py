@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import pairwise
 
@@ -22,7 +22,7 @@ from bikes_assets.adapters.event_log import events_since
 from bikes_assets.lineage.errors import LineageError
 from bikes_assets.lineage.graph import Record
 from bikes_assets.lineage.index import Index
-from bikes_assets.lineage.projection import Projection
+from bikes_assets.lineage.projection import Materialized, Projection
 from bikes_assets.settings import settings
 from bikes_assets.store import COLUMNS, SERVING
 
@@ -241,6 +241,19 @@ def test_as_of_any_event_is_an_index_of_the_log_cut_there(log, tmp_path) -> None
                 start = [(known.kind, name)]
                 assert index.walk(start, direction, as_of=event.event) == cut.walk(start, direction)
     assert cut.content()["edges"] == index.content()["edges"]
+
+
+def test_an_event_that_was_reported_later_has_the_column_lineage_of_the_one_before(log, tmp_path) -> None:
+    index = Index(tmp_path / "index.db")
+    projection = Projection(index, COLUMNS, SERVING)
+    events = list(events_since(settings().event_storage, 0))
+    index.append(projection.fact(event) for event in events)
+    columns = [name for name in index.names("column") if not name.startswith("rental_records.")]
+    before = {name: index.neighbours("column", name, "upstream") for name in columns}
+    for asset in ("hourly_rentals", "demand_features", "demand_predictions", "prediction_quality"):
+        last = [event for event in events if isinstance(event, Materialized) and event.record.output.asset == asset][-1]
+        index.append([Projection(index, COLUMNS, SERVING).fact(replace(last, event=index.cursor + 1, lineage={}))])
+    assert {name: index.neighbours("column", name, "upstream") for name in columns} == before
 
 
 def test_the_index_can_be_lost(log) -> None:

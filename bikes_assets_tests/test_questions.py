@@ -14,7 +14,9 @@ from pathlib import Path
 
 PAGE = Path(__file__).parents[1] / "docs" / "questions.md"
 BLOCK = re.compile(r"```console\n\$ bikes (?P<question>[^\n]+)\n(?P<answer>.*?)```\n", re.DOTALL)
-OWN = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22}|\b[0-9a-f]{8,64}\b|\b\d+\.\d s\b|[─━┃│] +\d+\.\d |\d+%")
+OWN = re.compile(
+    r"file://\S+|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f-]{22}|\b[0-9a-f]{8,64}\b|\b\d+\.\d s\b|[─━┃│] +\d+\.\d |\d+%"
+)
 
 
 def answer_to(question: str) -> str:

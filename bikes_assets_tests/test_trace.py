@@ -111,6 +111,7 @@ def test_a_hundred_predictions_lead_to_the_recorded_versions_and_are_made_again_
         file = Path(history.lake.location) / "model_files" / f"{model.sha256}.skops"
         assert (model.digest, model.sha256, model.address) == (said["digest"], said["sha256"], said["origin"])
         assert model.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
+        assert model.served_by in read
         assert model.served_by == serving.output.address
         fitted = record("demand_model", re.split(r"[\[\]]", model.address)[1])
         trained = next(use.partitions for use in fitted.datasets if use.context == "training")
@@ -283,7 +284,7 @@ def test_the_command_prints_it_top_down_and_as_json(history):
 
 def test_ranges_of_hours_are_told_by_their_first_and_last():
     from bikes_assets.adapters.trace import RawRows
-    from bikes_assets.report import _rows_text
+    from bikes_assets.report_trace import _rows_text
 
     keys = ("2011-02-09T02:00", "2011-02-09T03:00", "2011-02-09T05:00")
     rows = RawRows("hourly_rentals", "cnt", keys, (3, 1, 2), (), ("2011-02-09T04:00",))

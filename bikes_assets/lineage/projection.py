@@ -121,6 +121,8 @@ class Projection:
         }
         columns = record.columns or {WHOLE: output.digest}
         self._made[output.asset] = list(columns)
+        if record.columns and not event.lineage:
+            event = replace(event, lineage=self._lineage_before(output.asset, columns))
         things = [*self._of_version(output, facts, columns)]
         for item in record.inputs:
             if not self.index.find(item.address, VERSION):
@@ -231,6 +233,16 @@ class Projection:
                 yield from ((name, target, "direct") for of, name in sources if of == asset and name in used)
         else:
             yield from ((name, target, "undeclared") for name in used for target in columns)
+
+    def _lineage_before(self, asset: str, columns: Collection[str]) -> dict[str, list[tuple[str, str]]]:
+        """Return the column lineage that an asset was made with last: an event that was reported later does not say it."""
+        found: dict[str, list[tuple[str, str]]] = {}
+        for name in columns:
+            for edge in self.index.neighbours(COLUMN, f"{asset}.{name}", "upstream"):
+                if edge.source[0] == COLUMN and edge.kind == "direct":
+                    of, _, source = edge.source[1].partition(".")
+                    found.setdefault(name, []).append((of, source))
+        return found
 
     def _names(self, version: Version) -> list[str]:
         """Return the columns that an asset has, as declared or as it was made last."""
