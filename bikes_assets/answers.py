@@ -3,7 +3,7 @@
 ```python
 from bikes_assets import answers
 
-answers.downstream("hourly_rentals.weathersit").counts       # {'column': 9, 'alias': 1}
+answers.downstream("hourly_rentals.weathersit").counts       # {'column': 11, 'alias': 1}
 answers.upstream("demand_predictions[2012-08]", depth=1).things
 answers.diff("demand_model@3", "demand_model@champion").causes
 answers.trace("demand_predictions.prediction[2012-08]#2012-08-14T17:00").values[0].made_from  # the features' values

@@ -26,8 +26,6 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except Exception as error:
-            if isinstance(error, click.ClickException | click.exceptions.Exit | click.Abort):
-                raise
             told = (
                 error
                 if isinstance(error, LineageError)

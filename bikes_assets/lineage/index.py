@@ -118,11 +118,14 @@ class Answer:
 
     Attributes:
         things: what was found, nearest first, then by kind and name.
-        counts: how many of each kind.
     """
 
     things: Sequence[Found]
-    counts: Mapping[str, int]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many things of each kind there are."""
+        return dict(Counter(item.kind for item in self.things))
 
 
 class Index:
@@ -256,7 +259,7 @@ class Index:
                 if not kinds or names[kind_id] in kinds:
                     found.append(Found(names[kind_id], name, number, facts))
         found.sort(key=lambda item: (item.depth, item.kind, item.name))
-        return Answer(found, dict(Counter(item.kind for item in found)))
+        return Answer(found)
 
     def count(self, starts: Sequence[tuple[str, str]], direction: Direction, *, as_of: int | None = None) -> int:
         """Return how many things lie upstream or downstream of some."""
