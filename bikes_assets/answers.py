@@ -21,6 +21,7 @@ from bikes_assets.adapters import event_log
 from bikes_assets.lineage import queries
 from bikes_assets.lineage.code import columns_made_by
 from bikes_assets.lineage.errors import LineageError
+from bikes_assets.lineage.graph import parse_address
 from bikes_assets.lineage.index import Index
 from bikes_assets.lineage.projection import COLUMN, Projection
 from bikes_assets.settings import settings
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from bikes_assets.lineage.index import Answer, Found
     from bikes_assets.lineage.staleness import Plan
     from bikes_assets.lineage.waste import Waste
+    from bikes_assets.versions import Making
 
 
 def upstream(address: str, *, depth: int | None = None, as_of: str | datetime | None = None) -> Answer:
@@ -97,13 +99,26 @@ def changed(plan: Plan) -> tuple[list[Change], Answer]:
         functions = {
             name: became
             for version in was
-            for name, became in present.changed_functions(version, node.function).items()
+            for name, became in present.changed_functions(version, node.code_version, node.function).items()
         }
         if was:
             names = [name.rpartition(".")[2] for name in index.names(COLUMN, like=f"{asset}.*")]
             found.append(Change(asset, functions, columns_made_by(functions, names, node.function)))
     starts = [(COLUMN, f"{change.asset}.{name}") for change in found for name in change.columns]
     return found, index.walk(starts, "downstream")
+
+
+def makings(address: str) -> list[Making]:
+    """Return every version of a partition, oldest first, with why it was made and what of it was new; [] where there is none.
+
+    Args:
+        address: of a partition, such as `demand_features[2012-08]`.
+    """
+    from bikes_assets import present, versions
+
+    asset, partition, _ = parse_address(address)
+    plan, _ = present.remembered_plan()
+    return versions.makings(asset, partition, plan.nodes[asset].function if plan and asset in plan.nodes else asset)
 
 
 def waste() -> Waste:

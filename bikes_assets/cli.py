@@ -78,16 +78,20 @@ def run(months: tuple[str, ...], force: bool) -> None:
 def status(addresses: tuple[str, ...], as_json: bool) -> None:
     """List what is fresh, pending, stale, missing, failed or skipped, and why; exit code 1 when not everything is fresh.
 
-    ADDRESS, such as demand_features or demand_features[2012-08], restricts it to an asset or a partition.
+    ADDRESS, such as demand_features or demand_features[2012-08], restricts it to an asset or a partition. Of a partition it says
+    too when each of its versions was made, why, and what of it was new.
     """
-    from bikes_assets import report, runs
+    from bikes_assets import answers, report, runs
 
     found = runs.status_of(addresses)
+    made = {item.address: answers.makings(item.address) for item in found if item.address in addresses}
     if as_json:
         for item in found:
-            click.echo(report.status_line(item))
+            click.echo(report.status_line(item, made.get(item.address)))
     else:
         report.print_status(found)
+        for makings in made.values():
+            report.print_makings(makings)
     if any(item.state not in ("fresh", "skipped") for item in found):
         sys.exit(1)
 

@@ -124,22 +124,24 @@ def remember_plan(plan: Plan, stamp: str) -> None:
     replace_file(_plan_memory(), json.dumps({"stamp": stamp, "plan": plan.to_dict()}))
 
 
-def changed_functions(was: str, function: str) -> Mapping[str, str]:
-    """Return the functions that make the difference between a code version and the present one: name to what became of it.
+def changed_functions(was: str, now: str, function: str) -> Mapping[str, str]:
+    """Return the functions that make the difference between two code versions: name to what became of it.
 
     Args:
-        was: the code version.
+        was: the one, which the lake keeps; where it does not, nothing is known.
+        now: the other, which the lake keeps or which is that of the code here.
         function: dotted name of the function that makes the asset.
     """
     from bikes_assets.lineage import diff
-    from bikes_assets.lineage.code import reached_code
+    from bikes_assets.lineage.code import code_version_of, reached_code
     from bikes_assets.lineage.source import function_digests
 
-    before = lake().code(was)
-    if before is None:
-        return {}
-    module, _, name = function.rpartition(".")
-    return diff.changed_functions(before, function_digests(reached_code(module, name)))
+    before, after = lake().code(was), lake().code(now)
+    if after is None:
+        module, _, name = function.rpartition(".")
+        reached = reached_code(module, name)
+        after = function_digests(reached) if code_version_of(reached) == now else None
+    return {} if before is None or after is None else diff.changed_functions(before, after)
 
 
 def _source() -> str:

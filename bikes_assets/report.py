@@ -6,8 +6,9 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import datetime
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -15,6 +16,7 @@ from rich.table import Column, Table
 
 from bikes_assets.lineage.errors import NothingToDo
 from bikes_assets.lineage.graph import parse_address, partition_address
+from bikes_assets.lineage.projection import WHOLE
 from bikes_assets.lineage.staleness import Reason, State, Status
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from bikes_assets.adapters.sync import Agreement
     from bikes_assets.runs import Summary
     from bikes_assets.tune import Trial
+    from bikes_assets.versions import Making
 
 STATES: tuple[State, ...] = ("fresh", "pending", "stale", "missing", "failed", "skipped")
 _COLOURS = {"stale": "yellow", "missing": "yellow", "failed": "red"}
@@ -84,10 +87,35 @@ def print_status(found: Sequence[Status]) -> None:
         console.print("Everything is fresh.")
 
 
-def status_line(item: Status) -> str:
-    """Return a status as one JSON object."""
-    reasons = [asdict(reason) | {"text": _text(reason)} for reason in item.reasons]
-    return json.dumps({"address": item.address, "state": item.state, "reasons": reasons})
+def print_makings(found: Sequence[Making]) -> None:
+    """Print every version of a partition: when it was made, why, and what of it was new."""
+    console = Console(soft_wrap=True, highlight=False)
+    for item in found:
+        new = "" if item.reasons[0].kind == "missing" else f"; {_new(item.changed)}"
+        why = "; ".join(_text(reason) for reason in item.reasons)
+        console.print(f"{item.address}  {_moment(item.time)}, run {item.run[:8]}: {why}{new}", markup=False)
+
+
+def _new(changed: Sequence[str]) -> str:
+    if not changed:
+        return "it came out as it was"
+    return "it came out otherwise" if list(changed) == [WHOLE] else f"new in {', '.join(changed)}"
+
+
+def _moment(time: float) -> str:
+    return f"{datetime.fromtimestamp(time).astimezone():%Y-%m-%d %H:%M:%S}"
+
+
+def status_line(item: Status, makings: Sequence[Making] | None = None) -> str:
+    """Return a status as one JSON object, with its versions where they are given."""
+    told: dict[str, Any] = {"address": item.address, "state": item.state, "reasons": _told(item.reasons)}
+    if makings is not None:
+        told["versions"] = [asdict(making) | {"reasons": _told(making.reasons)} for making in makings]
+    return json.dumps(told)
+
+
+def _told(reasons: Sequence[Reason]) -> list[dict[str, str]]:
+    return [asdict(reason) | {"text": _text(reason)} for reason in reasons]
 
 
 def _reasons(item: Status) -> str:
@@ -106,7 +134,7 @@ def _text(reason: Reason) -> str:
         return str(reason)
     changes = [
         f"{name.removeprefix('bikes_assets.')} {change}"
-        for name, change in changed_functions(reason.was, reason.what).items()
+        for name, change in changed_functions(reason.was, reason.now, reason.what).items()
     ]
     return f"{reason} ({', '.join(changes) or 'its functions were not kept'})"
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
+from bikes_assets.adapters.lake import MODEL_ROWS
 from bikes_assets.lineage import queries
 from bikes_assets.lineage.diff import Known, compare_rows
 from bikes_assets.lineage.errors import LineageError
 from bikes_assets.lineage.graph import Record, Version, parse_address
 from bikes_assets.lineage.projection import ALIAS, COLUMN_VERSION, MODEL, VERSION, WHOLE
+from bikes_assets.lineage.staleness import Made, Reason, remade
 from bikes_assets.store import ASSETS, SCHEMAS, lake
 
 if TYPE_CHECKING:
@@ -54,6 +57,49 @@ def record_of(index: Index, address: str) -> Record:
         raise LineageError(f"{address}: found a {named.kind}, expected a version, such as {asset}[2012-08]@17")
     chosen = record_of(index, above[0].name)  # the serving asset's, which names the model that was chosen
     return record_of(index, chosen.models[0]["origin"].removesuffix(" baseline"))
+
+
+@dataclass(frozen=True, slots=True)
+class Making:
+    """One making of a partition, and why.
+
+    Attributes:
+        address: the version that was made.
+        time: when, Unix seconds.
+        run: Dagster's run that made it.
+        reasons: what differed from what had made the version before; `asked` where nothing did, `missing` where there was none.
+        changed: columns whose content was another than the version's before, all where there was none; "*" for what has none.
+    """
+
+    address: str
+    time: float
+    run: str
+    reasons: tuple[Reason, ...]
+    changed: tuple[str, ...]
+
+
+def makings(asset: str, partition: str | None, function: str) -> list[Making]:
+    """Return every version of a partition, oldest first, by the lake's own log.
+
+    Args:
+        asset: the asset.
+        partition: partition key, None where it has none.
+        function: dotted name of the function that makes it.
+    """
+    found: list[Making] = []
+    before: Made | None = None
+    for commit in lake().table(asset, SCHEMAS.get(asset, MODEL_ROWS)).commits():
+        if commit.partition != partition:
+            continue
+        record = Record.from_dict(commit.record).at(commit.version)
+        made = Made.of(record)
+        reasons = remade(before, made, function)
+        was = (before.columns or {WHOLE: before.digest}) if before else {}
+        changed = [name for name, digest in (made.columns or {WHOLE: made.digest}).items() if was.get(name) != digest]
+        run = record.made_by.get("dagster_run_id", "")
+        found.append(Making(record.output.address, record.time, run, tuple(reasons), tuple(changed)))
+        before = made
+    return found
 
 
 class Stored(Known):

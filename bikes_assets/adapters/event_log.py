@@ -20,21 +20,22 @@ if TYPE_CHECKING:
     from bikes_assets.lineage.projection import Projection
 
 _EVENTS = """
-select id, event from event_logs where id > :since
+select id, event from event_logs where id > :since and id <= :until
 and dagster_event_type in ('ASSET_MATERIALIZATION', 'ASSET_OBSERVATION') order by id limit :most
 """
 _BATCH = 1_000
 
 
-def events_since(storage: str, since: int) -> Iterator[Materialized | Observed]:
+def events_since(storage: str, since: int, until: int = 2**62) -> Iterator[Materialized | Observed]:
     """Yield what was made and observed after an event, in the log's order; an event without a record says nothing.
 
     Args:
         storage: DAGSTER_HOME of an instance on SQLite, or a database URL.
         since: number of the last event that is known.
+        until: number of the last event that is wanted.
     """
     with asking(storage) as ask:
-        while rows := ask(_EVENTS, since=since, most=_BATCH):
+        while rows := ask(_EVENTS, since=since, until=until, most=_BATCH):
             for number, text in rows:
                 since = number
                 if event := _event(number, json.loads(text)):
@@ -54,13 +55,19 @@ def refresh(index: Index, storage: str, projection: Callable[[Index], Projection
         index.clear()
     if newest > index.cursor:
         facts = projection(index)
-        index.append((facts.fact(event) for event in events_since(storage, index.cursor)), newest)
+        index.append((facts.fact(event) for event in events_since(storage, index.cursor, newest)), newest)
     return index
 
 
 def newest_event(storage: str) -> int:
-    """Return the number of the last event of any kind, 0 where there is none."""
+    """Return the number of the last event of any kind, 0 where there is none; each event up to it can be seen by now.
+
+    PostgreSQL numbers an event when it is written, and shows it when its transaction ends: an earlier one may show later. So
+    those at work are waited for, which a lock does that they have to share the table with.
+    """
     with asking(storage) as ask:
+        if "://" in storage:
+            ask("lock table event_logs in share mode")
         return next((number or 0 for (number,) in ask("select max(id) from event_logs")), 0)
 
 

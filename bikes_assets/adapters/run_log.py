@@ -109,7 +109,7 @@ def _seconds(timestamp: Any) -> float:
 
 @contextmanager
 def asking(storage: str) -> Iterator[Ask]:
-    """Give a function that answers a SELECT with named parameters; a storage that is not there yet has no rows."""
+    """Give a function that asks with named parameters, all in one transaction; a storage that is not there yet has no rows."""
     if "://" in storage:
         import sqlalchemy as sa
 
@@ -118,7 +118,12 @@ def asking(storage: str) -> Iterator[Ask]:
             if not sa.inspect(remote).has_table("daemon_heartbeats"):  # Dagster has not been there yet
                 yield lambda *_, **__: []
                 return
-            yield lambda query, **values: [tuple(row) for row in remote.execute(sa.text(query), values)]
+
+            def ask(query: str, **values: Any) -> list[tuple[Any, ...]]:
+                answer = remote.execute(sa.text(query), values)
+                return [tuple(row) for row in answer] if answer.returns_rows else []
+
+            yield ask
         return
     events, runs = Path(storage) / "event_log.db", Path(storage) / "history" / "runs.db"
     if not events.exists():  # Dagster's default: a file a run, and one that has the events of assets of all runs

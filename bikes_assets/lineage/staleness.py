@@ -11,7 +11,7 @@ with the digest that it had.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -319,24 +319,61 @@ def next_runs(
 _UNSETTLED: frozenset[State] = frozenset(("pending", "stale", "missing", "failed"))
 
 
+def remade(before: Made | None, after: Made, function: str) -> list[Reason]:
+    """Return why a partition was made again: what differs between what made it before and then, `asked` where nothing does.
+
+    Args:
+        before: its version before, None where there was none.
+        after: the version that was made then.
+        function: dotted name of the function that makes it.
+    """
+    if before is None:
+        return [Reason("missing", "")]
+
+    def is_in_other_columns(item: Key) -> bool:
+        was = before.used_digests.get(item)
+        return bool(was) and (was, before.used.get(item[0])) == (after.used_digests.get(item), after.used.get(item[0]))
+
+    reasons = _causes(before, after.inputs, function, after.code_version, after.config, is_in_other_columns)
+    return reasons or [Reason("asked", "")]
+
+
 def _differences(key: Key, node: Node, present: Present) -> list[Reason]:
     """Return what differs between what made a partition and what would make it now."""
     made = present.made.get(key)
     if made is None:
         return [Reason("missing", "")]
     now = {item: present.made[item].digest for item in node.inputs[key[1]] if item in present.made}
+    return _causes(
+        made,
+        now,
+        node.function,
+        node.code_version,
+        node.config,
+        lambda item: made.is_in_other_columns(item, present.made[item]),
+    )
+
+
+def _causes(
+    made: Made,
+    inputs: Mapping[Key, str],
+    function: str,
+    code_version: str,
+    config: Mapping[str, Any],
+    is_in_other_columns: Callable[[Key], bool],
+) -> list[Reason]:
+    """Return what differs between what made a partition and other inputs, code or config: the rule itself."""
     reasons = [
-        Reason("input", partition_address(*item), made.inputs.get(item, ""), now.get(item, ""))
-        for item in (*now, *(old for old in made.inputs if old not in now))
-        if made.inputs.get(item) != now.get(item)
-        and not (item in now and made.is_in_other_columns(item, present.made[item]))
+        Reason("input", partition_address(*item), made.inputs.get(item, ""), inputs.get(item, ""))
+        for item in (*inputs, *(old for old in made.inputs if old not in inputs))
+        if made.inputs.get(item) != inputs.get(item) and not (item in inputs and is_in_other_columns(item))
     ]
-    if made.code_version != node.code_version:
-        reasons.append(Reason("code", node.function, made.code_version, node.code_version))
+    if made.code_version != code_version:
+        reasons.append(Reason("code", function, made.code_version, code_version))
     reasons += [
-        Reason("config", name, *(repr(side[name]) if name in side else "" for side in (made.config, node.config)))
-        for name in sorted({*made.config, *node.config})
-        if (name in made.config, made.config.get(name)) != (name in node.config, node.config.get(name))
+        Reason("config", name, *(repr(side[name]) if name in side else "" for side in (made.config, config)))
+        for name in sorted({*made.config, *config})
+        if (name in made.config, made.config.get(name)) != (name in config, config.get(name))
     ]
     return reasons
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import dagster as dg
 
-from bikes_assets import runs
+from bikes_assets import answers, runs
 from bikes_assets.adapters.deployments import deployments
 from bikes_assets.adapters.sync import sync
 from bikes_assets.defs.resources import pipeline
@@ -21,6 +21,7 @@ from bikes_assets.lineage.graph import Record
 from bikes_assets.store import ASSETS, PINS, SERVING, lake
 
 QUALITY, MONTH = "prediction_quality", "2011-03"
+ASKED = (QUALITY, f"{QUALITY}[{MONTH}]", "demand_features.demand_trend_7d")
 
 
 def events(instance: dg.DagsterInstance) -> list[tuple[Record, str]]:
@@ -94,6 +95,9 @@ def main() -> None:
         told["conflict"] = conflict()
         told["lost"] = lost_event()
         told["second sync"], told["third sync"] = asdict(sync(pipeline(instance))), asdict(sync(pipeline(instance)))
+    told["upstream"] = {address: [item.name for item in answers.upstream(address).things] for address in ASKED}
+    content = answers.refreshed().content()
+    told["rebuilt"] = answers.rebuild().content() == content
     table = lake().table(QUALITY)
     told["pinned"] = [table.read([MONTH], version)[MONTH][0].version for version in (told["lost"] - 1, told["lost"])]
     told["models"] = models()

@@ -7,12 +7,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+import sqlalchemy as sa
 
+from bikes_assets import answers
+from bikes_assets.adapters.event_log import newest_event
 from bikes_assets_tests.elsewhere.servers import PASSWORD, create_database
 
 ROOT = Path(__file__).parents[2]
@@ -90,6 +94,31 @@ def test_the_digests_are_those_of_a_local_lake(told, history):
 def test_each_record_is_exact(told):
     assert told["events"] == 10
     assert told["inexact"] == []
+
+
+def test_questions_have_the_answers_of_a_local_store(told, history):
+    assert told["upstream"] == {
+        address: [item.name for item in answers.upstream(address).things] for address in told["upstream"]
+    }
+    assert told["rebuilt"]
+
+
+def test_an_event_that_shows_later_than_a_newer_one_is_waited_for(postgres_server):
+    engine = sa.create_engine(create_database(postgres_server, "late_event"))
+    storage = engine.url.render_as_string(hide_password=False)
+    with engine.begin() as made:
+        made.execute(sa.text("create table event_logs (id serial primary key)"))
+        made.execute(sa.text("create table daemon_heartbeats (id integer)"))
+    write = sa.text("insert into event_logs default values")
+    with ThreadPoolExecutor() as pool, engine.connect() as early:
+        early.execute(write)
+        with engine.begin() as later:
+            later.execute(write)
+        newest = pool.submit(newest_event, storage)
+        assert wait([newest], timeout=0.5).not_done  # the first event cannot be seen yet
+        early.commit()
+        assert newest.result(timeout=10) == 2
+    engine.dispose()
 
 
 def test_who_is_overtaken_is_told_by_whom(told):
