@@ -1,8 +1,8 @@
-"""What a change has made again: exactly what it reaches, by the pipeline's own tables' logs.
+"""What a change has made again: exactly what it reaches, by the pipeline's own tables' logs; and what is told of it ever after.
 
 Each change is told twice: what it is, and what it must have made again, by reasoning about the pipeline. The logs are read as
 JSON files. Whatever was made has a cause: another input, other code or another config than the last time; and whatever stands
-was made from what stands.
+was made from what stands. Random changes follow; then every question is asked again as of each of these moments.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import random
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,7 +21,28 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from bikes_assets.adapters.event_log import events_since
+from bikes_assets.lineage.index import Answer, Index
+from bikes_assets.lineage.projection import (
+    ALIAS,
+    CODE,
+    COLUMN,
+    COLUMN_VERSION,
+    DATASET,
+    FILE,
+    MODEL,
+    PARTITION,
+    RUN,
+    TAG,
+    VERSION,
+    Projection,
+)
+from bikes_assets.store import COLUMNS, SERVING
 from bikes_assets_tests.copied import Store
+
+SOAK = os.environ.get("BIKES_SOAK") == "1"
+KINDS = (DATASET, COLUMN, PARTITION, VERSION, COLUMN_VERSION, MODEL, ALIAS, TAG, FILE, CODE, RUN)
+"""Kinds of things that questions are asked about."""
 
 ASSETS = {
     "R": "hourly_rentals",
@@ -288,19 +311,155 @@ def same_digest(record: dict[str, Any], latest: dict[tuple[str, str], dict[str, 
     return old is not None and old["output"]["digest"] == record["output"]["digest"]
 
 
-def judged(folder: Path, last_month: str, changes: list[Change]) -> dict[str, list[str]]:
-    store, known = Store(folder, last_month), dict[str, str]()
+@dataclass(frozen=True)
+class Moment:
+    """What questions were answered after a change.
+
+    Attributes:
+        time: when, Unix seconds.
+        answers: to what lies upstream and downstream of some things, by kind and name.
+    """
+
+    time: float
+    answers: dict[tuple[str, str], tuple[Answer, Answer]]
+
+
+@dataclass(frozen=True)
+class Changed:
+    """A store after changes: what was wrong about what each had made again, and what was answered after each."""
+
+    store: Store
+    wrong: dict[str, list[str]]
+    moments: list[Moment]
+
+    @property
+    def index(self) -> Index:
+        return index_of(self.store)
+
+
+def index_of(store: Store) -> Index:
+    return Index(store.folder / "data" / "lineage.db")
+
+
+def both_ways(index: Index, start: tuple[str, str], as_of: int | None = None) -> tuple[Answer, Answer]:
+    return index.walk([start], "upstream", as_of=as_of), index.walk([start], "downstream", as_of=as_of)
+
+
+def moment_of(store: Store, rng: random.Random) -> Moment:
+    index = index_of(store)
+    starts = [
+        (kind, name) for kind in KINDS for names in [index.names(kind)] for name in rng.sample(names, min(4, len(names)))
+    ]
+    found = Moment(time.time(), {start: both_ways(index, start) for start in starts})
+    index.close()
+    return found
+
+
+def change_at_random(store: Store, rng: random.Random) -> None:
+    """Change an hour's weather or rentals, drop it, set another seed, pin a model or lift its pin, or ask for a month again."""
+    hour = store.hours.iloc[rng.randrange(len(store.hours))]
+    at, months = (str(hour["dteday"]), int(hour["hr"])), sorted(set(store.hours["dteday"].str[:7]))[2:]
+    served = rng.choice(months)
+    kind = rng.choice(["weather", "rentals", "dropped", "seed", "pin", "asked"])
+    if kind == "weather":
+        store.set(*at, hum=rng.choice([known for known in ("0.35", "0.62", "0.81") if known != hour["hum"]]))
+    elif kind == "rentals":
+        store.rent(*at, rng.randint(1, 60))
+    elif kind == "dropped":
+        without(store, *at)
+    elif kind == "seed":
+        configure(store, seed=rng.randrange(100))
+    elif kind == "pin":
+        model = rng.choice([month for month in months if month <= served])
+        store.bikes("pin", f"demand_model[{model}]", "--month", served, "--reason", "a trial")
+        if rng.random() < 0.5:
+            store.bikes("unpin", "--month", served, "--reason", "it is over")
+    else:
+        store.bikes("run", "--force", "--month", served)
+
+
+@pytest.fixture(scope="module")
+def changed(tmp_path_factory: Any) -> Changed:
+    """Return a store after changes: some of three months, and all of six months in a soak."""
+    rng, last_month = random.Random(5), "2011-06" if SOAK else "2011-03"
+    store, known = Store(tmp_path_factory.mktemp("changes"), last_month), dict[str, str]()
     if last_month >= "2011-04":
         store.set("2011-04-14", 10, weathersit="")
     store.bikes("run")
     assert same_rows(store, store.records(), known) == []
-    return {change.name: judge_change(store, change, known) for change in changes}
+    moments, wrong = [moment_of(store, rng)], dict[str, list[str]]()
+    for change in CHANGES:
+        if SOAK or change.name in QUICK:
+            wrong[change.name] = judge_change(store, change, known)
+            moments.append(moment_of(store, rng))
+    while len(moments) <= (50 if SOAK else 5):
+        change_at_random(store, rng)
+        store.bikes("run")
+        moments.append(moment_of(store, rng))
+    return Changed(store, wrong, moments)
 
 
 @pytest.mark.soak
-def test_what_is_made_again_after_a_change_is_what_it_reaches(tmp_path: Path) -> None:
-    """Some changes of three months in `make test`, all of six months in `make soak`."""
-    whole = os.environ.get("BIKES_SOAK") == "1"
-    changes = [change for change in CHANGES if whole or change.name in QUICK]
-    found = judged(tmp_path, "2011-06" if whole else "2011-03", changes)
-    assert found == {change.name: [] for change in changes}
+def test_what_is_made_again_after_a_change_is_what_it_reaches(changed: Changed) -> None:
+    assert changed.wrong == {change.name: [] for change in CHANGES if SOAK or change.name in QUICK}
+
+
+@pytest.mark.soak
+def test_as_of_a_moment_each_question_is_answered_as_it_was_then(changed: Changed) -> None:
+    index = changed.index
+    for moment in changed.moments:
+        as_of = index.event_at(moment.time)
+        for start, answers in moment.answers.items():
+            assert both_ways(index, start, as_of) == answers, (moment.time, start)
+
+
+@pytest.mark.soak
+def test_as_of_a_moment_is_an_index_of_the_log_cut_there(changed: Changed, tmp_path: Path) -> None:
+    index, cut = changed.index, Index(tmp_path / "cut.db")
+    projection = Projection(cut, COLUMNS, SERVING)
+    waiting = list(events_since(str(changed.store.folder / "data" / "dagster"), 0))
+    for moment in changed.moments:
+        as_of = index.event_at(moment.time)
+        while waiting and waiting[0].event <= as_of:
+            cut.append([projection.fact(waiting.pop(0))])
+        for start in moment.answers:
+            for here, there in zip(both_ways(index, start, as_of), both_ways(cut, start), strict=True):
+                # what a column means is told by the code of the time
+                assert [(item.depth, item.kind, item.name) for item in here.things] == [
+                    (item.depth, item.kind, item.name) for item in there.things
+                ]
+    assert waiting == []
+
+
+@pytest.mark.soak
+def test_status_says_of_each_version_why_it_was_made_and_what_was_new(changed: Changed) -> None:
+    made: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for record in changed.store.records():
+        made.setdefault(key_of(record), []).append(record)
+    addresses = {f"{asset}[{month}]": (asset, month) for asset, month in made if asset != "champion_pins"}
+    told = map(json.loads, changed.store.bikes("status", "--json", *addresses).splitlines())
+    for item in told:
+        records = made[addresses[item["address"]]]
+        assert len(item["versions"]) == len(records)
+        for version, before, record in zip(item["versions"], [None, *records], records, strict=False):
+            digests = record["columns"] or {"*": record["output"]["digest"]}
+            was = (before["columns"] or {"*": before["output"]["digest"]}) if before else {}
+            assert version["changed"] == [name for name in digests if was.get(name) != digests[name]]
+            assert version["run"] == record["made_by"]["dagster_run_id"]
+            reasons = {(reason["kind"], reason["what"]) for reason in version["reasons"]}
+            if before is None:
+                assert reasons == {("missing", "")}
+                continue
+            differ = {
+                f"{asset}[{month}]"
+                for asset, month in {*inputs_of(before), *inputs_of(record)}
+                if inputs_of(before).get((asset, month)) != inputs_of(record).get((asset, month))
+            }
+            inputs = {what for kind, what in reasons if kind == "input"}
+            assert inputs <= differ
+            assert inputs == differ or before["used"]
+            assert ("code" in dict(reasons)) == (before["code_version"] != record["code_version"])
+            settings = {name for name in record["config"] if record["config"][name] != before["config"].get(name)}
+            assert {what for kind, what in reasons if kind == "config"} >= settings
+            if (("asked", "") in reasons) != (settled_by(before) == settled_by(record)):
+                assert before["used"]  # what it does not use counts for nothing
