@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, Json, SecretStr, ValidationError
 
 from bikes_assets.lineage.errors import SettingsError
 
@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 """The project's root, which relative paths in settings are relative to."""
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """Where things are. Secrets (a database password, a store's keys) belong in the environment; they are stored nowhere.
 
     Attributes:
@@ -40,14 +40,7 @@ class Settings(BaseSettings):
         mlflow_url: where people open MLflow; links in Dagster lead there.
     """
 
-    model_config = SettingsConfigDict(
-        env_prefix="BIKES_",
-        env_file=ROOT / ".env",
-        extra="ignore",
-        env_ignore_empty=True,
-        frozen=True,
-        populate_by_name=True,
-    )
+    model_config = ConfigDict(alias_generator=lambda name: f"BIKES_{name.upper()}", extra="ignore", frozen=True)
 
     source: str = "data/raw/hour.csv"
     source_query: str | None = None
@@ -64,7 +57,7 @@ class Settings(BaseSettings):
     engine: Literal["pandas", "duckdb", "spark"] = "pandas"
     engine_memory: str = Field("2GB", pattern=r"^\d+(\.\d+)? ?[KMGT]i?B$")
     deployment: str = "local"
-    model: dict[str, Any] = {}
+    model: Json[dict[str, Any]] = {}
     triggers: bool = False
     tick_seconds: int = Field(30, ge=1)
     schedule: str = "0 6 * * *"
@@ -109,9 +102,19 @@ def settings() -> Settings:
     Raises:
         SettingsError: a setting makes no sense.
     """
+    given = {name: value for source in (_kept(), os.environ) for name, value in source.items() if value}
     try:
-        return Settings.model_validate({})
+        return Settings.model_validate(given)
     except ValidationError as error:
         wrong = error.errors()[0]
-        name = f"BIKES_{wrong['loc'][0]}".upper()
-        raise SettingsError(f"{name}: found {wrong['input']!r}, expected another: {wrong['msg']}") from None
+        raise SettingsError(f"{wrong['loc'][0]}: found {wrong['input']!r}, expected another: {wrong['msg']}") from None
+
+
+def _kept() -> dict[str, str | None]:
+    """Return the variables of .env."""
+    file = ROOT / ".env"
+    if not file.exists():
+        return {}
+    from dotenv import dotenv_values
+
+    return dotenv_values(file)

@@ -21,6 +21,7 @@ from bikes_assets import answers
 from bikes_assets import load as load_
 from bikes_assets.adapters.trace import Tracer
 from bikes_assets.lineage.errors import DigestError, LineageError
+from bikes_assets_tests.fire.processes import turns
 from bikes_assets_tests.test_cli import bikes
 
 ROOT = Path(__file__).parents[1]
@@ -129,9 +130,10 @@ def test_a_hundred_predictions_lead_to_the_recorded_versions_and_are_made_again_
     ]
 
 
+@pytest.mark.soak
 def test_the_raw_rows_of_a_prediction_are_those_that_its_features_mean(history, hours):
     tracer = answers.tracer()
-    for month, ts, address in sampled(history, 8, PREDICTED[2:], seed=2):
+    for month, ts, address in sampled(history, len(turns(100)), PREDICTED, seed=2):
         trace = tracer.trace(address)
         (value,) = trace.values
         check_rows(value.made_from, ts, hours)
