@@ -69,6 +69,11 @@ def search(words: str, *, most: int = 50) -> list[Found]:
     return refreshed().search(words, most=most)
 
 
+def begun(text: str) -> list[str]:
+    """Return the addresses that begin with a text, as far as the index has taken events in: for completion, which cannot wait."""
+    return queries.begun(_index(), text) if _index().path.exists() else []
+
+
 @dataclass(frozen=True, slots=True)
 class Change:
     """Code that differs from that of what was materialized last.

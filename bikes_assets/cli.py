@@ -43,6 +43,13 @@ class _Group(click.Group):
             sys.exit(130)
 
 
+def _begun(_context: click.Context, _parameter: click.Parameter, text: str) -> list[str]:
+    """Return the addresses that begin with a text, for completion."""
+    from bikes_assets import answers
+
+    return answers.begun(text)
+
+
 @click.group(cls=_Group)
 def main() -> None:
     """Hourly bike-sharing demand, with the lineage of every number."""
@@ -73,7 +80,7 @@ def run(months: tuple[str, ...], force: bool) -> None:
 
 
 @main.command()
-@click.argument("addresses", nargs=-1, metavar="[ADDRESS]...")
+@click.argument("addresses", nargs=-1, shell_complete=_begun, metavar="[ADDRESS]...")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for each partition.")
 def status(addresses: tuple[str, ...], as_json: bool) -> None:
     """List what is fresh, pending, stale, missing, failed or skipped, and why; exit code 1 when not everything is fresh.
@@ -104,7 +111,7 @@ def _walked(direction: Direction) -> Callable[[Callable[..., None]], click.Comma
             click.option("--json", "as_json", is_flag=True, help="One JSON object a line."),
             click.option("--as-of", metavar="TIME", help="As it was then, such as 2012-08-14T17:00."),
             click.option("--depth", type=click.IntRange(1), help="How far to go; by default to the end."),
-            click.argument("address", required=direction == "upstream"),
+            click.argument("address", required=direction == "upstream", shell_complete=_begun),
         ):
             function = option(function)
         return main.command(name=direction)(function)
@@ -151,8 +158,8 @@ def downstream(address: str | None, depth: int | None, as_of: str | None, as_jso
 
 
 @main.command()
-@click.argument("start")
-@click.argument("end")
+@click.argument("start", shell_complete=_begun)
+@click.argument("end", shell_complete=_begun)
 @click.option("--as-of", metavar="TIME", help="As it was then, such as 2012-08-14T17:00.")
 @click.option("--most", default=20, show_default=True, help="How many ways are shown; all are counted.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON list of addresses a line.")
@@ -167,8 +174,8 @@ def path(start: str, end: str, as_of: str | None, most: int, as_json: bool) -> N
 
 
 @main.command()
-@click.argument("a")
-@click.argument("b")
+@click.argument("a", shell_complete=_begun)
+@click.argument("b", shell_complete=_begun)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def diff(a: str, b: str, as_json: bool) -> None:
     """Say why two versions of one asset differ: rows, code and settings at the roots, then what lies between.
@@ -187,7 +194,7 @@ def diff(a: str, b: str, as_json: bool) -> None:
 
 
 @main.command()
-@click.argument("address")
+@click.argument("address", shell_complete=_begun)
 @click.option("--json", "as_json", is_flag=True, help="All of it as one JSON object.")
 def trace(address: str, as_json: bool) -> None:
     """Show where one row's values came from: model, features, raw rows and file, each as recorded, with its digest checked.

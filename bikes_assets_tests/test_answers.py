@@ -293,7 +293,7 @@ def test_code_and_runs_are_found_by_the_beginnings_of_their_names(log) -> None:
 def bikes(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     code = (
         "import sys; from bikes_assets.cli import main\n"
-        "try: main()\n"
+        "try: main(prog_name='bikes')\n"
         "finally: print(sorted({'dagster', 'mlflow', 'sklearn', 'pandas', 'pyarrow'} & set(sys.modules)), file=sys.stderr)"
     )
     return subprocess.run(
@@ -321,6 +321,23 @@ def test_commands_count_first_and_cut_nothing(log) -> None:
     done = bikes("upstream", "demand_featurs")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("error: found nothing called 'demand_featurs'; expected one like demand_features")
+
+
+def test_shells_complete_addresses(log) -> None:
+    def completed(*words: str) -> list[str]:
+        told = bikes(_BIKES_COMPLETE="bash_complete", COMP_WORDS=" ".join(("bikes", *words)), COMP_CWORD=str(len(words)))
+        assert told.returncode == 0
+        return [line.removeprefix("plain,") for line in told.stdout.splitlines()]
+
+    assert completed("downstream", "demand_features.temp") == [
+        "demand_features.temperature",
+        "demand_features.temperature_above_27d",
+    ]
+    assert completed("diff", "demand_model@c") == ["demand_model@champion"]
+    assert completed("status", "hourly_rentals[2011-0") == [f"hourly_rentals[2011-0{month}]" for month in range(1, 8)]
+    assert completed("diff", "demand_features[2011-01]", "demand_features[2011-01]@")[0] == "demand_features[2011-01]@1"
+    assert completed("path", "nothing_of_that") == [""]
+    assert answers.begun("") == [*sorted({*ASSETS, "rental_records"}), "licence: CC BY 4.0"]
 
 
 def test_waste_is_what_nothing_reads_and_what_it_took(log, history) -> None:

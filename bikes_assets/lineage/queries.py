@@ -85,6 +85,14 @@ def paths(index: Index, start: str, end: str, *, as_of: int | None = None) -> tu
     return index.paths((first.kind, first.name), (last.kind, last.name), as_of=as_of)
 
 
+def begun(index: Index, text: str) -> list[str]:
+    """Return the addresses that begin so: datasets and tags at first, then what these have; versions once there is an @."""
+    kinds = (DATASET, TAG) if not text else (DATASET, COLUMN, PARTITION, MODEL, ALIAS, TAG)
+    kinds += (VERSION,) if "@" in text else ()
+    names = (name for kind in kinds for name in index.names(kind, like=f"{_literal(text)}*"))
+    return [name for name in names if not name.endswith(f".{WHOLE}")]
+
+
 def address_of(found: Found) -> str:
     """Return how a thing is shown: what has no columns stands for itself."""
     if found.kind == COLUMN and found.name.endswith(f".{WHOLE}"):
