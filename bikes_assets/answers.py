@@ -29,10 +29,11 @@ from bikes_assets.settings import settings
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from bikes_assets.adapters.trace import Trace, Tracer
+    from bikes_assets.adapters.trace import Tracer
     from bikes_assets.lineage.diff import Difference
     from bikes_assets.lineage.index import Answer, Found
     from bikes_assets.lineage.staleness import Plan
+    from bikes_assets.lineage.traced import Trace
     from bikes_assets.lineage.waste import Waste
     from bikes_assets.versions import Making
 
@@ -161,7 +162,7 @@ def diff(a: str, b: str) -> Difference:
 def trace(address: str) -> Trace:
     """Return where the values of one row came from: the model, the features, the raw rows and the source's file, as recorded.
 
-    Everything is read from the lake with its digest checked; see `adapters.trace.Trace`.
+    Everything is read from the lake with its digest checked; see `lineage.traced.Trace`.
 
     Args:
         address: `demand_predictions[2012-08]#2012-08-14T17:00`; with a column, `demand_predictions.prediction[2012-08]#...`, for

@@ -16,7 +16,7 @@ from bikes_assets.settings import settings
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from bikes_assets.lineage.index import Direction
+    from bikes_assets.lineage.packed import Direction
 
 
 class _Group(click.Group):

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bikes_assets.adapters import run_log
-from bikes_assets.adapters.lake import MODEL_ROWS
 from bikes_assets.adapters.observed import Observed, SourceFormat, observe, read_memory, remembered, replace_file
 from bikes_assets.adapters.readers import Reader, reader_for
 from bikes_assets.demand import source
@@ -18,7 +17,7 @@ from bikes_assets.lineage.errors import DataError
 from bikes_assets.lineage.graph import Record
 from bikes_assets.lineage.staleness import Made, Plan, Present
 from bikes_assets.settings import settings
-from bikes_assets.store import ASSETS, SCHEMAS, lake
+from bikes_assets.store import ASSETS, lake, table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -81,11 +80,9 @@ def now(source: Observed | None = None) -> Present:
             (RENTAL_RECORDS.name, month): Made(digest, source.since[month]) for month, digest in source.digests.items()
         }
     for asset in ASSETS:
-        table = lake().table(asset, SCHEMAS.get(asset, MODEL_ROWS))
-        if table.exists():
-            found.made |= {
-                (asset, key): Made.of(Record.from_dict(item.record)) for key, item in table.published().items()
-            }
+        if table(asset).exists():
+            published = table(asset).published()
+            found.made |= {(asset, key): Made.of(Record.from_dict(item.record)) for key, item in published.items()}
     return found
 
 

@@ -12,7 +12,7 @@ import click
 from bikes_assets.lineage.graph import parse_address, partition_address
 
 if TYPE_CHECKING:
-    from bikes_assets.adapters.trace import RawRows, Trace, Value
+    from bikes_assets.lineage.traced import RawRows, Trace, Value
 
 
 def print_trace(trace: Trace, *, as_json: bool) -> None:

@@ -3,7 +3,8 @@
 import getpass
 from importlib.util import find_spec
 
-from bikes_assets.adapters.lake import Lake, ModelFormat
+from bikes_assets.adapters.delta import LakeTable
+from bikes_assets.adapters.lake import MODEL_ROWS, Lake, ModelFormat
 from bikes_assets.demand import features, model, tables
 from bikes_assets.lineage.errors import SettingsError
 from bikes_assets.settings import ROOT, settings
@@ -39,3 +40,8 @@ def lake() -> Lake:
         raise SettingsError(f"BIKES_LAKE: {location} needs a package that is missing: pip install 'bikes-assets[s3]'")
     made_by = {"user": getpass.getuser(), "deployment": settings().deployment}
     return Lake(location, SCHEMAS, ROOT, serving=SERVING, made_by=made_by)
+
+
+def table(asset: str) -> LakeTable:
+    """Return the table of one of ASSETS."""
+    return lake().table(asset, SCHEMAS.get(asset, MODEL_ROWS))

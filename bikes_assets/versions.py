@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
-from bikes_assets.adapters.lake import MODEL_ROWS
 from bikes_assets.lineage import queries
 from bikes_assets.lineage.diff import Known, compare_rows
 from bikes_assets.lineage.errors import LineageError
 from bikes_assets.lineage.graph import Record, Version, parse_address
 from bikes_assets.lineage.projection import ALIAS, COLUMN_VERSION, MODEL, VERSION, WHOLE
 from bikes_assets.lineage.staleness import Made, Reason, remade
-from bikes_assets.store import ASSETS, SCHEMAS, lake
+from bikes_assets.store import ASSETS, SCHEMAS, lake, table
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -88,7 +87,7 @@ def makings(asset: str, partition: str | None, function: str) -> list[Making]:
     """
     found: list[Making] = []
     before: Made | None = None
-    for commit in lake().table(asset, SCHEMAS.get(asset, MODEL_ROWS)).commits():
+    for commit in table(asset).commits():
         if commit.partition != partition:
             continue
         record = Record.from_dict(commit.record).at(commit.version)
@@ -130,9 +129,9 @@ class Stored(Known):
         return self._text(digest)
 
     def _compared(self, a: Version, b: Version) -> RowChange:
-        table = self._lake.table(a.asset)
-        one, other = (table.read([a.partition], int(item.version))[a.partition][1] for item in (a, b))
-        return compare_rows(one, other, table.schema.key)
+        known = table(a.asset)
+        one, other = (known.read([a.partition], int(item.version))[a.partition][1] for item in (a, b))
+        return compare_rows(one, other, known.schema.key)
 
     def used(self, record: Record, columns: Collection[str]) -> Mapping[str, Collection[str]] | None:
         """Return which columns the index says that some columns of a version are made from."""

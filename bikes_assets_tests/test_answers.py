@@ -325,7 +325,9 @@ def test_commands_count_first_and_cut_nothing(log) -> None:
 
 def test_shells_complete_addresses(log) -> None:
     def completed(*words: str) -> list[str]:
-        told = bikes(_BIKES_COMPLETE="bash_complete", COMP_WORDS=" ".join(("bikes", *words)), COMP_CWORD=str(len(words)))
+        told = bikes(
+            _BIKES_COMPLETE="bash_complete", COMP_WORDS=" ".join(("bikes", *words)), COMP_CWORD=str(len(words))
+        )
         assert told.returncode == 0
         return [line.removeprefix("plain,") for line in told.stdout.splitlines()]
 

@@ -12,20 +12,17 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from array import array
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from graphlib import TopologicalSorter
-from itertools import accumulate
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from bikes_assets.lineage.errors import LineageError
-
-Direction: TypeAlias = Literal["upstream", "downstream"]
+from bikes_assets.lineage.packed import Direction, Neighbours, limit_of, packed
 
 FORMAT = 1
 """Number of this layout; a file of another one is made anew."""
@@ -201,7 +198,7 @@ class Index:
     def find(self, name: str, kind: str | None = None, *, as_of: int | None = None) -> list[Found]:
         """Return the things of a name, of one kind or of all; none where there was none as of that event."""
         query = "select thing.id, kind.name from thing join kind on kind.id = thing.kind where thing.name = ? and event <= ?"
-        rows = self._store.execute(query, [name, _limit(as_of)]).fetchall()
+        rows = self._store.execute(query, [name, limit_of(as_of)]).fetchall()
         return [
             Found(of, name, 0, facts)
             for thing, of in rows
@@ -215,7 +212,7 @@ class Index:
             "select thing.name from thing join kind on kind.id = thing.kind "
             "where kind.name = ? and thing.name glob ? and event <= ? order by thing.name"
         )
-        return [name for (name,) in self._store.execute(query, [kind, like, _limit(as_of)])]
+        return [name for (name,) in self._store.execute(query, [kind, like, limit_of(as_of)])]
 
     def neighbours(self, kind: str, name: str, direction: Direction, *, as_of: int | None = None) -> list[Edge]:
         """Return the edges that lead to a thing, or from it, in order of their other ends' names."""
@@ -223,7 +220,7 @@ class Index:
         if thing is None:
             return []
         here, there = ("target", "source") if direction == "upstream" else ("source", "target")
-        limit, names = _limit(as_of), self._kinds
+        limit, names = limit_of(as_of), self._kinds
         found: list[Edge] = []
         for table, holds in (("edge", "event <= :limit"), ("past", "event <= :limit and until > :limit")):
             query = f"select {there}, kind from {table} where {here} = :thing and {holds}"  # noqa: S608 - names of ours
@@ -281,7 +278,7 @@ class Index:
             return 0, iter(())
         below = {first, *(thing for level in self._levels([first], "downstream", None, as_of) for thing in level)}
         above = {last, *(thing for level in self._levels([last], "upstream", None, as_of) for thing in level)}
-        neighbours = _Neighbours(self._store, "downstream", as_of)
+        neighbours = Neighbours(self._store, "downstream", as_of)
         ahead = {thing: sorted(other for other in neighbours[thing] if other in above) for thing in above & below}
         ways = {last: 1}
         for thing in TopologicalSorter(ahead).static_order():
@@ -344,7 +341,7 @@ class Index:
         self, starts: Sequence[int], direction: Direction, depth: int | None, as_of: int | None
     ) -> Iterator[list[int]]:
         """Yield what is one edge away from some things, what is two away, and so on; each thing once."""
-        neighbours = _Neighbours(self._store, direction, as_of)
+        neighbours = Neighbours(self._store, direction, as_of)
         seen = bytearray(self._store.execute("select coalesce(max(id), 0) + 1 from thing").fetchone()[0])
         for thing in starts:
             seen[thing] = 1
@@ -375,60 +372,6 @@ class Index:
         names = self._kinds
         rows = [next(self._rows([thing], as_of)) for thing in way]
         return [Found(names[kind], name, depth, facts) for depth, (kind, name, facts) in enumerate(rows)]
-
-
-class _Neighbours:
-    """What is one edge away from each thing: the packed edges, and those beside them.
-
-    Args:
-        store: the index.
-        direction: which way.
-        as_of: number of the last event that counts, None for the present.
-    """
-
-    def __init__(self, store: sqlite3.Connection, direction: Direction, as_of: int | None) -> None:
-        self.limit = as_of
-        query = "select ends, neighbours, events from packed where direction = ?"
-        packed = store.execute(query, [direction]).fetchone() or (bytes(8), b"", b"")
-        self.ends, self.packed, self.events = (_numbers(part) for part in packed)
-        here, there = ("target", "source") if direction == "upstream" else ("source", "target")
-        self.beside: dict[int, list[int]] = {}
-        beside = [("recent", "event <= :limit")]
-        beside += [("past", "event <= :limit and until > :limit")] if as_of is not None else []
-        for table, holds in beside:
-            for thing, other in store.execute(
-                f"select {here}, {there} from {table} where {holds}",  # noqa: S608 - names of ours
-                {"limit": _limit(as_of)},
-            ):
-                self.beside.setdefault(thing, []).append(other)
-
-    def __getitem__(self, thing: int) -> list[int]:
-        """Return the things that are one edge away."""
-        found: list[int] = []
-        if thing + 1 < len(self.ends):
-            begin, end = self.ends[thing], self.ends[thing + 1]
-            if self.limit is None:
-                found.extend(self.packed[begin:end])
-            else:
-                found += [self.packed[at] for at in range(begin, end) if self.events[at] <= self.limit]
-        return list(dict.fromkeys(found + self.beside.get(thing, [])))
-
-    def of(self, things: Sequence[int], seen: bytearray) -> list[int]:
-        """Return what is one edge away from some things and was not seen, and mark it as seen."""
-        found: list[int] = []
-        ends, packed, last, beside = self.ends, self.packed, len(self.ends) - 1, self.beside
-        for thing in things:
-            if self.limit is not None:
-                others = self[thing]
-            else:  # written out, for large walks
-                others = packed[ends[thing] : ends[thing + 1]] if thing < last else ()
-                if thing in beside:
-                    others = [*others, *beside[thing]]
-            for other in others:
-                if not seen[other]:
-                    seen[other] = 1
-                    found.append(other)
-        return found
 
 
 class _Writer:
@@ -475,7 +418,7 @@ class _Writer:
             for direction, order in orders.items():
                 rows = self.store.execute(f"select {order}, event from edge order by {order}")  # noqa: S608 - names of ours
                 self.store.execute(
-                    "insert or replace into packed values (?, ?, ?, ?)", [direction, *_packed(rows, last)]
+                    "insert or replace into packed values (?, ?, ?, ?)", [direction, *packed(rows, last)]
                 )
             self.store.execute("delete from recent")
 
@@ -533,22 +476,6 @@ class _Writer:
                 self.is_torn |= not gone
 
 
-def _packed(rows: Iterable[tuple[int, int, int]], last: int) -> tuple[bytes, bytes, bytes]:
-    """Return edges as rows of a compressed sparse row matrix: where each thing's end, their other ends, and their events."""
-    counts, neighbours, events = array("I", bytes(4 * (last + 2))), array("I"), array("I")
-    for here, there, event in rows:
-        counts[here + 1] += 1
-        neighbours.append(there)
-        events.append(event)
-    return array("I", accumulate(counts)).tobytes(), neighbours.tobytes(), events.tobytes()
-
-
-def _numbers(content: bytes) -> array[int]:
-    found = array("I")
-    found.frombytes(content)
-    return found
-
-
 def _ways(ahead: Mapping[int, Sequence[int]], first: int, last: int) -> Iterator[list[int]]:
     waiting = [[first]]
     while waiting:
@@ -557,10 +484,6 @@ def _ways(ahead: Mapping[int, Sequence[int]], first: int, last: int) -> Iterator
             yield way
         else:
             waiting.extend([*way, other] for other in reversed(ahead[way[-1]]))
-
-
-def _limit(as_of: int | None) -> int:
-    return 2**62 if as_of is None else as_of
 
 
 def _drop_all(store: sqlite3.Connection) -> None:

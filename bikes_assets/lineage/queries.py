@@ -25,7 +25,8 @@ from bikes_assets.lineage.projection import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bikes_assets.lineage.index import Answer, Direction, Found, Index
+    from bikes_assets.lineage.index import Answer, Found, Index
+    from bikes_assets.lineage.packed import Direction
 
 _KINDS = (DATASET, COLUMN, PARTITION, VERSION, COLUMN_VERSION, MODEL, ALIAS, TAG, FILE, CODE, RUN)
 _SHORTENED = {CODE: 8, RUN: 8, FILE: 4}

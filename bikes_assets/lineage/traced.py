@@ -1,0 +1,159 @@
+"""Where a row's values came from, as values: what a trace tells, down to raw rows and files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, TypeAlias
+
+Scalar: TypeAlias = int | float | str | bool | None
+FileState: TypeAlias = Literal["as recorded", "changed", "gone", "not checked"]
+
+
+@dataclass(frozen=True)
+class RawRows:
+    """Cells of one column of raw rows that had a part in a value.
+
+    Attributes:
+        asset: table of the rows.
+        column: the column.
+        keys: keys of the rows, in order.
+        values: the column's value in each.
+        versions: addresses of the versions that the rows lie in.
+        absent: keys that no row has, which had a part by being absent.
+    """
+
+    asset: str
+    column: str
+    keys: tuple[str, ...]
+    values: tuple[Scalar, ...]
+    versions: tuple[str, ...]
+    absent: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Value:
+    """A value, and what it was made from.
+
+    Attributes:
+        address: such as `demand_features.temperature[2012-08]@20#2012-08-14T17:00`.
+        value: what stands there; None where it is missing.
+        model: address of the model that said it, "" where none did.
+        made_from: the values of other tables' rows that it was made from.
+        rows: the raw rows that had a part in it, by column.
+        repeats: whether the present code makes the same value of the same rows; None where nothing was computed.
+    """
+
+    address: str
+    value: Scalar
+    model: str = ""
+    made_from: tuple[Value, ...] = ()
+    rows: tuple[RawRows, ...] = ()
+    repeats: bool | None = None
+
+
+@dataclass(frozen=True)
+class TracedModel:
+    """A model that had a part: its file was read, and has the SHA-256 that it was stored under.
+
+    Attributes:
+        address: the version that was fitted, such as `demand_model[2012-08]@18`.
+        name: class of the estimator.
+        digest: of the fitted state.
+        sha256: of the file.
+        served_by: the version that put it in charge.
+        features: columns that it reads.
+        training: addresses of the versions that it was fitted on.
+        validation: of those that it was judged on.
+    """
+
+    address: str
+    name: str
+    digest: str
+    sha256: str
+    served_by: str
+    features: tuple[str, ...]
+    training: tuple[str, ...]
+    validation: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class CheckedVersion:
+    """A version of which rows were read: they are what its commit says was published, by `digest` or, of models, `content`.
+
+    Attributes:
+        address: such as `demand_features[2012-08]@20`.
+        digest: content digest.
+        content: digest of the rows as stored; of a table, the digest again.
+        inputs: what it was made from, as recorded: address to digest.
+        code_version: of the function that made it.
+        run: Dagster's run that made it.
+        time: when, Unix seconds.
+    """
+
+    address: str
+    digest: str
+    content: str
+    inputs: Mapping[str, str]
+    code_version: str
+    run: str
+    time: float
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file that rows came from, as recorded, and what is there now.
+
+    Attributes:
+        name: its name.
+        uri: where it was read.
+        sha256: of what was read.
+        size: bytes that were read.
+        state: whether what is there now is that; `not checked` for a query, or where a URL is kept without its secrets.
+        found: SHA-256 of what is there now, "" where that was not read.
+    """
+
+    name: str
+    uri: str
+    sha256: str
+    size: int
+    state: FileState
+    found: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """A partition of an external source, as it was read.
+
+    Attributes:
+        address: such as `rental_records[2012-08]@35f54957...`.
+        digest: content digest of its rows.
+        files: the files that were read.
+    """
+
+    address: str
+    digest: str
+    files: tuple[SourceFile, ...]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Where one row's values came from; nothing in it is the latest, all is as recorded.
+
+    Attributes:
+        address: the row, with the table version that it lies in.
+        values: the values that were asked about.
+        models: the models that had a part.
+        versions: every version that was read, its digest checked.
+        sources: the external source's partitions and files.
+    """
+
+    address: str
+    values: tuple[Value, ...]
+    models: tuple[TracedModel, ...]
+    versions: tuple[CheckedVersion, ...]
+    sources: tuple[Source, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the trace as JSON-ready values."""
+        return asdict(self)
