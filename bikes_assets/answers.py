@@ -66,7 +66,7 @@ def paths(start: str, end: str, *, as_of: str | datetime | None = None) -> tuple
 
 
 def search(words: str, *, most: int = 50) -> list[Found]:
-    """Return the datasets and columns whose name, meaning or unit has all words, or words that begin so."""
+    """Return what has all words, or words that begin so: datasets and columns in name, meaning or unit, model versions, tags."""
     return refreshed().search(words, most=most)
 
 
@@ -188,9 +188,10 @@ def refreshed() -> Index:
 
 
 def _projection(index: Index) -> Projection:
+    from bikes_assets import present
     from bikes_assets.store import COLUMNS, SERVING  # with every feature: most questions need none of it
 
-    return Projection(index, COLUMNS, SERVING)
+    return Projection(index, COLUMNS, SERVING, described=present.descriptions())
 
 
 def rebuild() -> Index:

@@ -25,6 +25,8 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
+        except BrokenPipeError:
+            raise  # whoever reads has read enough
         except Exception as error:
             told = (
                 error
@@ -211,7 +213,7 @@ def trace(address: str, as_json: bool) -> None:
 @click.argument("words", nargs=-1, required=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def search(words: tuple[str, ...], as_json: bool) -> None:
-    """Find tables and columns by their names, meanings and units; exit code 1 when there is none."""
+    """Find tables, columns, models and tags by their names, meanings and units; exit code 1 when there is none."""
     from bikes_assets import answers, report_answers
 
     found = answers.search(" ".join(words))

@@ -121,6 +121,14 @@ def remember_plan(plan: Plan, stamp: str) -> None:
     replace_file(_plan_memory(), json.dumps({"stamp": stamp, "plan": plan.to_dict()}))
 
 
+def descriptions() -> dict[str, str]:
+    """Return what each asset is, in a sentence: its function's docstring."""
+    from bikes_assets.lineage.source import docstring
+
+    plan, _ = remembered_plan()
+    return {asset: docstring(node.function) for asset, node in plan.nodes.items()} if plan else {}
+
+
 def changed_functions(was: str, now: str, function: str) -> Mapping[str, str]:
     """Return the functions that make the difference between two code versions: name to what became of it.
 

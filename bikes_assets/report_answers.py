@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from bikes_assets.lineage.projection import COLUMN
 from bikes_assets.lineage.queries import address_of
 
 if TYPE_CHECKING:
@@ -69,10 +68,10 @@ def print_found(found: Sequence[Found], *, as_json: bool) -> None:
         return
     if not found:
         click.echo("Found nothing; bikes columns lists every column.")
-    width = max((len(address_of(item)) for item in found), default=0)
-    for item in found:
-        meaning = item.facts["text"] if item.kind == COLUMN else ""
-        click.echo(f"{address_of(item):<{width}}  {item.kind:<7}  {meaning}".rstrip())
+    rows = [(address_of(item), item.kind, item.facts["text"].partition("\n")[0]) for item in found]
+    wide, kind_wide = (max((len(row[place]) for row in rows), default=0) for place in (0, 1))
+    for address, kind, text in rows:
+        click.echo(f"{address:<{wide}}  {kind:<{kind_wide}}  {text}".rstrip())
 
 
 def print_waste(found: Waste, *, as_json: bool) -> None:

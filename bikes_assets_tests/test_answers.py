@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import random
@@ -17,7 +18,7 @@ from itertools import pairwise
 import dagster as dg
 import pytest
 
-from bikes_assets import answers
+from bikes_assets import answers, runs
 from bikes_assets.adapters.event_log import events_since
 from bikes_assets.lineage.errors import LineageError
 from bikes_assets.lineage.graph import Record
@@ -321,6 +322,48 @@ def test_commands_count_first_and_cut_nothing(log) -> None:
     done = bikes("upstream", "demand_featurs")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("error: found nothing called 'demand_featurs'; expected one like demand_features")
+
+
+def test_a_search_finds_all_that_has_the_words(log) -> None:
+    def words(*texts: str) -> set[str]:
+        return set(re.findall(r"[a-z0-9]+", " ".join(texts).lower()))
+
+    known = {
+        f"{asset}.{column.name}": words(asset, column.name, column.meaning, column.unit)
+        for asset, schema in COLUMNS.items()
+        for column in schema.columns
+    }
+    plan = runs.plan()
+    for asset in {*ASSETS, "rental_records"}:
+        function = plan.nodes[asset].function if asset in plan.nodes else ""
+        told = getattr(importlib.import_module(function.rpartition(".")[0]), asset).op.description if function else ""
+        columns = [text for name, text in known.items() if name.startswith(f"{asset}.")]
+        known[asset] = set().union(
+            words(asset, (told or "").partition("\n")[0]), *(part - words(asset) for part in columns)
+        )
+    for asked in ("temperature", "mean demand", "rental", "fitted", "champion predict", "hour"):
+        beginnings = words(asked)
+        expected = {
+            name for name, has in known.items() if all(any(word.startswith(one) for word in has) for one in beginnings)
+        }
+        found = {item.name for item in answers.search(asked, most=1000) if item.kind in ("dataset", "column")}
+        assert found == expected, asked
+        assert expected
+    assert [(item.kind, item.name) for item in answers.search("licence")] == [("tag", "licence: CC BY 4.0")]
+    assert {item.kind for item in answers.search("demand_model")} >= {"dataset", "model version", "alias"}
+    boosted = {
+        event.record.output.address
+        for event in log
+        if event.record.output.asset == "demand_model"
+        and event.record.params["model"].startswith("HistGradientBoosting")
+    }
+    assert {item.facts["text"].split()[-1] for item in answers.search("histgradientboosting")} == boosted
+
+
+def test_who_has_read_enough_is_no_error(log) -> None:
+    program = f"{sys.executable} -c 'from bikes_assets.cli import main; main()' upstream demand_predictions | head -1"
+    done = subprocess.run(program, shell=True, capture_output=True, text=True)
+    assert (done.stdout.count("\n"), done.stderr) == (1, "")
 
 
 def test_shells_complete_addresses(log) -> None:

@@ -85,10 +85,19 @@ class Projection:
         schemas: declared columns of each dataset, with what they mean.
         serving: the asset whose newest partition says which model serves, "" where none does.
         alias: what the model that serves is called.
+        described: what datasets are, in a sentence.
     """
 
-    def __init__(self, index: Index, schemas: Mapping[str, Schema], serving: str = "", alias: str = "champion") -> None:
+    def __init__(
+        self,
+        index: Index,
+        schemas: Mapping[str, Schema],
+        serving: str = "",
+        alias: str = "champion",
+        described: Mapping[str, str] | None = None,
+    ) -> None:
         self.index, self.schemas, self.serving, self.alias = index, schemas, serving, alias
+        self.described = described or {}
         self._made: dict[str, list[str]] = {}
 
     def fact(self, event: Materialized | Observed) -> Fact:
@@ -99,7 +108,6 @@ class Projection:
         version, origin = event.version, event.origin
         things = [*self._of_version(version, {"digest": version.digest, "rows": event.rows, "time": event.time})]
         edges = self._tagged(version.asset)
-        things += [Thing(*edge.source) for edge in edges]
         for name, sha256, size in origin.files or ((origin.name, origin.version, origin.size),):
             address = f"{name}@{sha256[:16]}"
             things.append(
@@ -143,11 +151,12 @@ class Projection:
         )
         if event.registered:
             model = f"{output.asset}@{event.registered}"
-            things.append(Thing(MODEL, model, {"address": output.address, "digest": output.digest}))
+            told = f"{record.params.get('model', '')} {output.address}".strip()
+            things.append(Thing(MODEL, model, {"address": output.address, "digest": output.digest}, told))
             edges.append(Edge((VERSION, output.address), (MODEL, model), "registered"))
         if output.asset == self.serving and self._is_newest(output):
             alias = f"{parse_address(record.models[0]['origin'].removesuffix(' baseline'))[0]}@{self.alias}"
-            things.append(Thing(ALIAS, alias))
+            things.append(Thing(ALIAS, alias, text=f"{ALIAS} of {parse_address(alias)[0]}"))
             sources = ((DATASET, output.asset), (COLUMN, f"{output.asset}.{WHOLE}"), (VERSION, output.address))
             edges += [Edge(source, (ALIAS, alias), "promoted") for source in sources]
             settled.add((ALIAS, alias))
@@ -159,13 +168,15 @@ class Projection:
         """Yield a version and what it is one of."""
         schema = self.schemas.get(version.asset)
         names = columns or dict.fromkeys(schema.names if schema else (WHOLE,), "")
-        about = " ".join(f"{item.name} {item.meaning} {item.unit}" for item in schema.columns) if schema else ""
-        yield Thing(DATASET, version.asset, text=about or version.asset)
+        about = [f"{item.name} {item.meaning} {item.unit}" for item in schema.columns] if schema else []
+        text = "\n".join((self.described.get(version.asset, ""), *about))
+        yield Thing(DATASET, version.asset, text=text or version.asset)
         for name in names:
             declared = schema[name] if schema and name in schema.names else None
             told = {"type": declared.type, "unit": declared.unit, "meaning": declared.meaning} if declared else {}
             text = f"{declared.meaning} {declared.unit}" if declared else name.removesuffix(WHOLE)
             yield Thing(COLUMN, f"{version.asset}.{name}", told, text)
+            yield from (Thing(TAG, tag, text=TAG) for tag in (declared.tags if declared else ()))
         yield Thing(PARTITION, partition_address(version.asset, version.partition))
         yield Thing(VERSION, version.address, facts)
         for name, digest in names.items():

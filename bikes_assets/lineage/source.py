@@ -32,6 +32,14 @@ def source_text(place: str) -> str:
     return "\n\n".join(_text(statement, lines) for statement in statements) + "\n"
 
 
+def docstring(place: str) -> str:
+    """Return the first line of a function's docstring, "" where it has none; see `source_text`."""
+    module, _, name = place.rpartition(".")
+    _, statements = definition(module, name)
+    found = (ast.get_docstring(item) for item in statements if isinstance(item, ast.FunctionDef))
+    return next((text.partition("\n")[0] for text in found if text), "")
+
+
 def _text(statement: ast.stmt, lines: Sequence[str]) -> str:
     decorators: list[ast.expr] = getattr(statement, "decorator_list", [])
     first = min(node.lineno for node in (statement, *decorators)) - 1
