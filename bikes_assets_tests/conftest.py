@@ -74,6 +74,11 @@ SLOWEST = ("test_ui.py", "test_outage.py", "test_triggers.py", "test_kill.py", "
 """Files that take minutes: with several processes, the last to begin is not to be one of them."""
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Return how many processes run tests: half as many again as there are cores, for many wait for servers much of their time."""
+    return max(1, (os.cpu_count() or 1) * 3 // 2)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Have the files that need it begin first, then the slowest."""
     first = (*PRISTINE, *SLOWEST)
