@@ -165,8 +165,8 @@ class Examination:
             self._block("a table of the declared columns alone", said)
             return
         for columns, outputs in self.alike.items():
+            narrow = self._of_columns({bench.key, *self.asked.rows, *columns})
             for output in outputs:
-                narrow = said if len(self.alike) == 1 else self._of_columns({bench.key, *self.asked.rows, *columns})
                 for other in (said, narrow):  # the narrow one fails where a function makes several columns
                     if isinstance(other, Said) and bench.moved(output, other, bench.undisturbed).any():
                         self._blame_absent(output, {*columns, bench.key, *self.asked.rows})
@@ -348,7 +348,7 @@ class Examination:
         self.found.trials += len(said)
         for way, disturbed in said.items():
             if isinstance(disturbed, Blocked):
-                self.found.find("order", "", "", f"it fails when {way}: {_words(disturbed)}")
+                self._block(f"order, {way}", disturbed)
                 continue
             for output in self.sources:
                 moved = bench.moved(output, disturbed, bench.undisturbed)
