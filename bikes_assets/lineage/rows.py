@@ -120,7 +120,7 @@ class _Bench:
     def rows(self) -> dict[Pair, list[int]]:
         """Return the rows that had a part."""
         found: dict[Pair, list[int]] = {}
-        for group in _groups(self.sources):
+        for group in groups_apart(self.sources):
             for alike in _alike(self._in_question(group)):
                 for pair, rows in self._one_by_one(alike).items():
                     found[pair] = rows or self._only_together(*pair)
@@ -307,7 +307,7 @@ def _needed(names: Collection[str], functions: Sequence[ColumnFunction]) -> Iter
     yield from (item for item in functions if item.name in needed)
 
 
-def _groups(sources: Mapping[str, tuple[str, ...]]) -> list[list[Pair]]:
+def groups_apart(sources: Mapping[str, tuple[str, ...]]) -> list[list[Pair]]:
     """Return all pairs in groups that one batch can try: of the columns that a value reads, one is disturbed in a copy."""
     groups: list[tuple[set[str], list[Pair]]] = []
     for column in dict.fromkeys(column for columns in sources.values() for column in columns):

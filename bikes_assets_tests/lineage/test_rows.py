@@ -13,8 +13,11 @@ from bikes_assets.lineage.columns import column_function, column_lineage, comput
 from bikes_assets.lineage.errors import LineageError
 from bikes_assets.lineage.rows import rows_behind
 from bikes_assets.lineage.schema import Column, Schema
+from bikes_assets_tests.fire.processes import turns
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from bikes_assets.lineage.columns import Float64, Int64
 
 HOURS = Schema(
@@ -116,8 +119,8 @@ def found(frame: pd.DataFrame, row: int, *names: str) -> dict[tuple[str, str], l
     return {pair: sorted(round((at - key) / pd.Timedelta("1h")) for key in keys) for pair, keys in parts.items()}
 
 
-def one_by_one(frame: pd.DataFrame, row: int) -> dict[tuple[str, str], list[int]]:
-    """Return the same by setting every cell of every column in every way, each in a whole copy that is computed apart."""
+def one_by_one(frame: pd.DataFrame, rows: Sequence[int]) -> list[dict[tuple[str, str], list[int]]]:
+    """Return the same of some rows by setting every cell of every column in every way, each in a whole copy computed apart."""
     functions = list(COLUMNS.values())
     copies, tried = [frame], []
     for column in ("ts", "cnt", "kind", "temp"):
@@ -130,15 +133,18 @@ def one_by_one(frame: pd.DataFrame, row: int) -> dict[tuple[str, str], list[int]
                 copies.append(changed)
                 tried.append((column, other))
     whole = pd.concat([copy.assign(copy=number, order=np.arange(len(copy))) for number, copy in enumerate(copies)])
-    made = compute(whole, functions, "order", by=["copy"])
-    made = made[made["order"] == row]
-    moved = {(name, column): set() for name, columns in column_lineage(functions).items() for column in columns}
-    for name in COLUMNS:
-        said = made[name].astype("Float64").to_numpy(dtype=float, na_value=np.nan)
-        for (column, other), moves in zip(tried, ~np.isclose(said[1:], said[0], equal_nan=True), strict=True):
-            if moves:
-                moved[name, column].add(row - other)  # a KeyError: it was moved by a column that it does not read
-    return {pair: sorted(rows) for pair, rows in moved.items()}
+    made = compute(whole, functions, "order", by=["copy"]).sort_values(["copy", "order"])
+    said = {name: made[name].astype("Float64").to_numpy(dtype=float, na_value=np.nan) for name in COLUMNS}
+    found = []
+    for row in rows:
+        moved = {(name, column): set() for name, columns in column_lineage(functions).items() for column in columns}
+        for name in COLUMNS:
+            values = said[name].reshape(len(copies), -1)[:, row]
+            for (column, other), moves in zip(tried, ~np.isclose(values[1:], values[0], equal_nan=True), strict=True):
+                if moves:
+                    moved[name, column].add(row - other)  # a KeyError: it was moved by a column that it does not read
+        found.append({pair: sorted(parts) for pair, parts in moved.items()})
+    return found
 
 
 def test_a_lag_of_23_hours_is_told_from_one_of_24():
@@ -147,12 +153,19 @@ def test_a_lag_of_23_hours_is_told_from_one_of_24():
     assert parts == {("lag_23", "cnt"): [23], ("lag_24", "cnt"): [24]}
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", turns(40))
 def test_the_rows_are_those_of_every_cell_tried_by_itself(seed):
+    """A soak compares more than a thousand values with all the rows behind them."""
     frame = history(34, seed)
-    row = int(np.random.default_rng(seed).integers(24, 32))
+    rows = sorted(np.random.default_rng(seed).choice(np.arange(24, 34), 2, replace=False).tolist())
 
-    assert found(frame, row, *COLUMNS) == one_by_one(frame, row)
+    for row, expected in zip(rows, one_by_one(frame, rows), strict=True):
+        assert found(frame, row, *COLUMNS) == expected
+
+
+def test_a_soak_compares_a_thousand_values():
+    assert 40 * 2 * len(COLUMNS) >= 1_000
 
 
 def test_all_functions_together_find_what_each_finds_alone():
