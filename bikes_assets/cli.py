@@ -231,6 +231,23 @@ def waste(as_json: bool) -> None:
     report_answers.print_waste(answers.waste(), as_json=as_json)
 
 
+@main.command("check-lineage")
+@click.option("--seed", default=0, show_default=True, help="Seed of the disturbances.")
+@click.option("--json", "as_json", is_flag=True, help="All of it as one JSON object.")
+def check_lineage(seed: int, as_json: bool) -> None:
+    """Disturb whatever the features' code reads, and see whether what moves is what is declared; exit code 1 when it is not.
+
+    The same is checked in every run before features are published, on the month at hand; here on every month. Then it shows
+    which inputs reach the newest model's prediction.
+    """
+    from bikes_assets import proofs, report_proofs
+
+    evidence = proofs.of_features(seed)
+    report_proofs.print_proofs(evidence, *proofs.of_model(seed), as_json=as_json)
+    if not evidence.holds:
+        sys.exit(1)
+
+
 @main.command()
 @click.option("--rebuild", is_flag=True, help="Make it anew from nothing.")
 def index(rebuild: bool) -> None:

@@ -31,8 +31,16 @@ def print_answer(answer: Answer, what: str, *, as_json: bool) -> None:
     )
     click.echo(f"{len(answer.things):,} {what}" + (f": {counts}" if counts else ""))
     width = max((len(item.kind) for item in answer.things), default=0)
-    lines = [f"{item.depth:>4}  {item.kind:<{width}}  {address_of(item)}" for item in answer.things]
+    lines = [f"{item.depth:>4}  {item.kind:<{width}}  {address_of(item)}{_proof(item)}" for item in answer.things]
     sys.stdout.writelines(f"{line}\n" for line in lines)
+
+
+def _proof(item: Found) -> str:
+    """Return whether experiments showed what a column is made from, with the code that made it last; "" where there were none."""
+    if "proof" not in item.facts:
+        return ""
+    states = {shown["state"] for shown in item.facts["proof"]["inputs"].values()}
+    return "  proven" if states == {"proven"} else "  partly proven"
 
 
 def print_changes(changes: Sequence[Change], answer: Answer, *, as_json: bool) -> None:
@@ -88,6 +96,9 @@ def print_waste(found: Waste, *, as_json: bool) -> None:
         "Columns that nothing is made from": found.unread,
     }
     lists |= {f"Columns of its inputs that {model} does not use": names for model, names in found.unused.items()}
+    lists |= {
+        f"Columns that the newest {model} was fitted on and cannot use": names for model, names in found.inert.items()
+    }
     for title, names in lists.items():
         console.print(f"{title}: {len(names)}", markup=False)
         console.print(f"  {', '.join(names)}" if names else "  none", markup=False)

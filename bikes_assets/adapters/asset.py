@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from tempfile import gettempdir
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import dagster as dg
 
@@ -82,13 +82,17 @@ def lineage_asset(
             asset = context.asset_key.to_user_string()
             outcome = made if isinstance(made, Outcome) else Outcome(made)
             partition = context.partition_key if context.has_partition_key else ""
-            subject = Subject(asset, partition, outcome.value, outcome.metrics, inputs)
+            kept = _Evidence(context.instance, asset)
+            subject = Subject(asset, partition, outcome.value, outcome.metrics, inputs, kept.get())
             found = judge(checks, subject)
             results = [_result(context.asset_key, check, verdict) for check, verdict in found]
+            evidence = next((verdict.evidence for _, verdict in reversed(found) if verdict.evidence), {})
+            kept.put(evidence, lasting=not failure(found, subject))
             if stopped := failure(found, subject):
                 yield from results
                 raise stopped
-            yield dg.Output(replace(outcome, checks={check.name: bool(verdict.passed) for check, verdict in found}))
+            passed = {check.name: bool(verdict.passed) for check, verdict in found}
+            yield dg.Output(replace(outcome, checks=passed, evidence=evidence))
             yield from results  # after the output, so that Dagster shows them with the materialization that they are about
 
         signature = inspect.signature(function)
@@ -117,6 +121,26 @@ def lineage_asset(
         )(run)
 
     return decorate
+
+
+class _Evidence:
+    """What checks showed last of an asset's function: the instance remembers it, and of what failed this process alone."""
+
+    _of_process: ClassVar[dict[str, Mapping[str, Any]]] = {}
+
+    def __init__(self, instance: dg.DagsterInstance, asset: str) -> None:
+        self.storage, self.key = instance.daemon_cursor_storage, f"bikes_assets/evidence/{asset}"
+
+    def get(self) -> Mapping[str, Any]:
+        if self.key not in self._of_process:
+            self._of_process[self.key] = json.loads(self.storage.get_cursor_values({self.key}).get(self.key, "{}"))
+        return self._of_process[self.key]
+
+    def put(self, evidence: Mapping[str, Any], *, lasting: bool) -> None:
+        if evidence and evidence != self.get():
+            self._of_process[self.key] = evidence
+            if lasting:
+                self.storage.set_cursor_values({self.key: json.dumps(evidence)})
 
 
 def with_lineage(
@@ -208,11 +232,12 @@ def _result(asset: dg.AssetKey, check: Check, verdict: Verdict) -> dg.AssetCheck
     only_warns = not check.blocking or (not verdict.passed and not stops(check, verdict))
     figures = {name: dg.MetadataValue.float(float(value)) for name, value in verdict.figures.items()}
     waived = {"waived": verdict.waived} if verdict.waived else {}
+    shown = {"shown": metadata.of_evidence(verdict.evidence)} if verdict.evidence else {}
     return dg.AssetCheckResult(
         passed=bool(verdict.passed),  # NumPy's are none to Dagster
         asset_key=asset,  # without it Dagster looks for the materialization once more to find out
         check_name=check.name,
         severity=dg.AssetCheckSeverity.WARN if only_warns else dg.AssetCheckSeverity.ERROR,
         description=verdict.found,
-        metadata={"found": verdict.found, "expected": check.description, **waived, **figures},
+        metadata={"found": verdict.found, "expected": check.description, **waived, **figures, **shown},
     )

@@ -56,6 +56,8 @@ class Outcome:
         params: settings and transformations.
         checks: whether each check that was run on the value passed.
         used: which columns of an input went into the value, by asset; all of those of an input that is not named.
+        inert: columns of those on which nothing that was made can depend, by asset; see `lineage.graph.Record`.
+        evidence: what was shown by experiment of the function that made the value.
         figures: plots, by title.
         example: a handful of a model's input rows.
     """
@@ -68,6 +70,8 @@ class Outcome:
     params: Mapping[str, Any] = field(default_factory=dict)
     checks: Mapping[str, bool] = field(default_factory=dict)
     used: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    inert: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    evidence: Mapping[str, Any] = field(default_factory=dict)
     figures: Mapping[str, metadata.Drawing] = field(default_factory=dict)
     example: Any = None
 
@@ -232,6 +236,8 @@ class LakeIOManager(dg.IOManager):
             checks=dict(outcome.checks),
             used=used,
             used_digests=_used_digests(used, step.reads),
+            inert={asset: list(names) for asset, names in outcome.inert.items() if names},
+            evidence=dict(outcome.evidence),
             time=time.time(),
         )
 

@@ -49,6 +49,17 @@ def table_schema(schema: Schema) -> dg.TableSchema:
     return dg.TableSchema(columns)
 
 
+def of_evidence(evidence: Mapping[str, Any]) -> dg.MarkdownMetadataValue:
+    """Return what was shown of each column's lineage as a table; see `lineage.evidence.Evidence`."""
+    lines = ["| column | made from | shown | hours before | trials |", "|---|---|---|---|---|"]
+    for edge in evidence["edges"]:
+        seen = edge["observed"]
+        reach = f"{seen['last']} to {seen['first']}" if seen else ""
+        cells = (edge["output"], edge["input"], edge["state"], reach, str(edge["trials"]))
+        lines.append(f"| {' | '.join(cells)} |")
+    return dg.MetadataValue.md("\n".join(lines))
+
+
 def column_lineage(upstream: Mapping[str, Mapping[str, Sequence[str]]]) -> dg.TableColumnLineage:
     """Return column lineage: output column to input asset to the columns of it that were read."""
     return dg.TableColumnLineage(

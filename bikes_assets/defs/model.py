@@ -53,6 +53,7 @@ def demand_model(context: dg.AssetExecutionContext, config: DemandModelConfig, d
         },
         metrics=fitted.metrics,
         used={"demand_features": [*fitted.features, model.TARGET]},
+        inert={"demand_features": model.inert(fitted)},
         params={"model": fitted.name, **features.transformations(fitted.features)},
         figures={"importance": plots.importance(fitted, demand_features)},
         example=model.inputs(demand_features.tail(5), fitted.features),

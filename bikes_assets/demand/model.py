@@ -391,6 +391,18 @@ def _from_card(values: dict[str, Any], estimator: Any, origin: str) -> Model:
     )
 
 
+def inert(model: Model) -> list[str]:
+    """Return the features that a model was fitted on and cannot use: none of its trees, or of its baseline's, splits on them."""
+    from bikes_assets.lineage.reach import splits
+
+    used: set[str] = set()
+    for part in (model, model.baseline):
+        if part:  # what goes into no tree is used otherwise, such as the level
+            counted = splits(part.estimator) or {}
+            used.update(name for name in part.features if counted.get(name, 1))
+    return [name for name in model.features if name not in used]
+
+
 def permutation_importance(model: Model, features: pd.DataFrame) -> dict[str, float]:
     """Return how much the RMSE on the validation month grows when a feature is shuffled once, rentals/hour, by feature."""
     import numpy as np

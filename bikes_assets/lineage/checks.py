@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from bikes_assets.lineage.errors import CheckFailed, SchemaError
@@ -26,6 +26,7 @@ class Subject:
         value: what was made: a table or a model.
         metrics: its figures, by name.
         inputs: what its function was handed, by parameter.
+        evidence: what checks showed last of the function that made the asset, which need not be shown again of the same code.
     """
 
     asset: str
@@ -33,6 +34,7 @@ class Subject:
     value: Any
     metrics: Mapping[str, float] = field(default_factory=dict)
     inputs: Mapping[str, Any] = field(default_factory=dict)
+    evidence: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +46,14 @@ class Verdict:
         found: what was found, in words.
         figures: the numbers that it rests on, by name.
         waived: why a failure of a blocking check stops nothing this time, empty when it does.
+        evidence: what it shows of the function that made the subject, JSON-ready; checks after it are given it.
     """
 
     passed: bool
     found: str
     figures: Mapping[str, float] = field(default_factory=dict)
     waived: str = ""
+    evidence: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,8 @@ def judge(checks: Sequence[Check], subject: Subject) -> list[tuple[Check, Verdic
         found.append((check, check.function(subject)))
         if stops(*found[-1]):
             break
+        if evidence := found[-1][1].evidence:
+            subject = replace(subject, evidence=evidence)
     return found
 
 

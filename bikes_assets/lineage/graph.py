@@ -105,6 +105,9 @@ class Record:
         used: which columns of an input went into what was made, its key among them, by asset; all of those of an input that
             is not named, and none where there are none: then it served the figures alone.
         used_digests: digest of those columns of each version that was read (see `used_digest`), by its partition's address.
+        inert: columns of an input that were used, and of which nothing that was made can depend, such as features that no tree
+            splits on, by asset.
+        evidence: what was shown by experiment of the function that made it, see `lineage.evidence.Evidence`.
         time: when it was made, Unix seconds; figures in MLflow bear it, so that writing them again adds none.
     """
 
@@ -123,6 +126,8 @@ class Record:
     checks: dict[str, bool] = field(default_factory=dict)
     used: dict[str, list[str]] = field(default_factory=dict)
     used_digests: dict[str, str] = field(default_factory=dict)
+    inert: dict[str, list[str]] = field(default_factory=dict)
+    evidence: dict[str, Any] = field(default_factory=dict)
     time: float = 0.0
 
     @property

@@ -126,12 +126,13 @@ class Projection:
             "config": record.config,
             "metrics": record.metrics,
             "checks": record.checks,
+            "inert": record.inert,
         }
         columns = record.columns or {WHOLE: output.digest}
         self._made[output.asset] = list(columns)
         if record.columns and not event.lineage:
             event = replace(event, lineage=self._lineage_before(output.asset, columns))
-        things = [*self._of_version(output, facts, columns)]
+        things = [*self._of_version(output, facts, columns, _proofs(record))]
         for item in record.inputs:
             if not self.index.find(item.address, VERSION):
                 things += self._of_version(item, {"digest": item.digest})
@@ -163,9 +164,13 @@ class Projection:
         return Fact(event.event, event.time, things, edges, settled)
 
     def _of_version(
-        self, version: Version, facts: Mapping[str, Any], columns: Mapping[str, str] | None = None
+        self,
+        version: Version,
+        facts: Mapping[str, Any],
+        columns: Mapping[str, str] | None = None,
+        proofs: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> Iterator[Thing]:
-        """Yield a version and what it is one of."""
+        """Yield a version and what it is one of; of its columns, too, what was shown by experiment."""
         schema = self.schemas.get(version.asset)
         names = columns or dict.fromkeys(schema.names if schema else (WHOLE,), "")
         about = [f"{item.name} {item.meaning} {item.unit}" for item in schema.columns] if schema else []
@@ -174,6 +179,7 @@ class Projection:
         for name in names:
             declared = schema[name] if schema and name in schema.names else None
             told = {"type": declared.type, "unit": declared.unit, "meaning": declared.meaning} if declared else {}
+            told = {**told, "proof": proofs[name]} if proofs and name in proofs else told
             text = f"{declared.meaning} {declared.unit}" if declared else name.removesuffix(WHOLE)
             yield Thing(COLUMN, f"{version.asset}.{name}", told, text)
             yield from (Thing(TAG, tag, text=TAG) for tag in (declared.tags if declared else ()))
@@ -269,6 +275,16 @@ class Projection:
     def _is_newest(self, output: Version) -> bool:
         newer = (name for name in self.index.names(PARTITION, like=f"{output.asset}[[]*"))
         return all(parse_address(name)[1] <= output.partition for name in newer)  # pyright: ignore[reportOperatorIssue]
+
+
+def _proofs(record: Record) -> dict[str, dict[str, Any]]:
+    """Return by column what was shown of its lineage: from which columns, on what, and when; nothing for what was not."""
+    about = {name: record.evidence.get(name) for name in ("time", "rows", "trials", "code_version")}
+    found: dict[str, dict[str, Any]] = {}
+    for edge in record.evidence.get("edges", ()):
+        shown = {key: value for key, value in edge.items() if key not in ("output", "input")}
+        found.setdefault(edge["output"], {**about, "inputs": {}})["inputs"][edge["input"]] = shown
+    return found
 
 
 def _column_version(version: Version, column: str) -> str:

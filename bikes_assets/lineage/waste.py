@@ -10,7 +10,7 @@ from bikes_assets.lineage.graph import parse_address
 from bikes_assets.lineage.projection import COLUMN, DATASET, RUN, VERSION, WHOLE
 
 if TYPE_CHECKING:
-    from bikes_assets.lineage.index import Index
+    from bikes_assets.lineage.index import Found, Index
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +40,7 @@ class Waste:
         without_readers: datasets that no other is made from; what people look at is among them.
         unread: columns that nothing is made from, of datasets that have readers.
         unused: columns that a model's inputs have and the model does not use, by the model's asset.
+        inert: columns that the newest version of a model was fitted on and cannot use, for no tree splits on them.
         spent: what making each asset took, most first.
         steps: wall seconds of all steps.
         runs: wall seconds of all runs that ended; what is beyond the steps is starting, connecting and ending.
@@ -48,6 +49,7 @@ class Waste:
     without_readers: tuple[str, ...]
     unread: tuple[str, ...]
     unused: Mapping[str, tuple[str, ...]]
+    inert: Mapping[str, tuple[str, ...]]
     spent: tuple[Spent, ...]
     steps: float
     runs: float
@@ -82,6 +84,7 @@ def waste(index: Index, steps: Mapping[tuple[str, str], float], runs: Mapping[st
         tuple(name for name in datasets if name not in read),
         tuple(unread),
         {model: names for model, names in unused.items() if names},
+        {model: names for model in models if (names := _inert(index, model))},
         tuple(item for item in spent if item.times),
         sum(ended.values()),
         sum(runs.values()),
@@ -96,10 +99,21 @@ def _targets(index: Index, column: str) -> set[str]:
     return {edge.target[1] for edge in index.neighbours(COLUMN, column, "downstream")}
 
 
-def _spent(index: Index, asset: str, steps: Mapping[tuple[str, str], float]) -> Spent:
-    """Return what making an asset took, by its versions in the order in which they were made."""
+def _made(index: Index, asset: str) -> list[Found]:
+    """Return an asset's versions in the order in which they were made."""
     found = [index.find(name, VERSION)[0] for name in index.names(VERSION, like=f"{asset}[[@]*")]
-    made = sorted((item for item in found if "code" in item.facts), key=lambda item: item.facts["time"])
+    return sorted((item for item in found if "code" in item.facts), key=lambda item: item.facts["time"])
+
+
+def _inert(index: Index, model: str) -> tuple[str, ...]:
+    partitions = {parse_address(item.name)[1] or "": item for item in _made(index, model)}
+    newest = partitions[max(partitions)].facts if partitions else {}
+    return tuple(f"{asset}.{name}" for asset, names in newest.get("inert", {}).items() for name in names)
+
+
+def _spent(index: Index, asset: str, steps: Mapping[tuple[str, str], float]) -> Spent:
+    """Return what making an asset took."""
+    made = _made(index, asset)
     latest: dict[str | None, str] = {}
     times = [0.0, 0.0]
     unchanged = 0

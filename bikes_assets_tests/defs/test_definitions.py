@@ -147,7 +147,14 @@ def test_each_asset_has_its_checks_for_each_of_its_partitions(specs):
 
     assert names == {
         "hourly_rentals": {"schema", "ranges", "hour_sequence", "absent_hours"},
-        "demand_features": {"schema", "ranges", "hour_sequence", "absent_hours"},
+        "demand_features": {
+            "schema",
+            "ranges",
+            "hour_sequence",
+            "absent_hours",
+            "no_leak_in_time",
+            "column_lineage_holds",
+        },
         "demand_model": {"skill"},
         "champion_model": {"minimum_skill"},
         "demand_predictions": {"schema", "ranges", "plausible"},
@@ -159,6 +166,8 @@ def test_each_asset_has_its_checks_for_each_of_its_partitions(specs):
         "hour_sequence",
         "minimum_skill",
         "plausible",
+        "no_leak_in_time",
+        "column_lineage_holds",
     }
 
 

@@ -262,7 +262,7 @@ def test_the_checks_of_each_asset_and_what_blocks() -> None:
         if name[:3] == "OF_"
     } == {
         "OF_RENTALS": tables | hours_of,
-        "OF_FEATURES": tables | hours_of,
+        "OF_FEATURES": tables | hours_of | {"no_leak_in_time": True, "column_lineage_holds": True},
         "OF_MODEL": {"skill": False},
         "OF_CHAMPION": {"minimum_skill": True},
         "OF_PREDICTIONS": tables | {"plausible": True},

@@ -129,7 +129,7 @@ def test_a_step_that_outlives_its_killed_run_worker(local: Ground) -> None:
         known = len(local.instance.get_runs())
         worker = FORK.Process(target=at_work, args=(local.place, KEYS.get_partition_keys()[turn]))
         worker.start()
-        run = until(lambda: local.instance.get_runs()[:-known or None])[0]  # noqa: B023
+        run = until(lambda: local.instance.get_runs()[: -known or None])[0]  # noqa: B023
         until(lambda: local.instance.get_records_for_run(run.run_id, of_type=begun).records)  # noqa: B023
         worker.kill()
         worker.join()

@@ -1,0 +1,48 @@
+"""What is declared of this project's columns, held against what its code does on all that has been made."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bikes_assets.lineage.errors import NothingToDo
+from bikes_assets.store import table
+
+if TYPE_CHECKING:
+    from bikes_assets.lineage.evidence import Evidence
+    from bikes_assets.lineage.reach import Reach
+
+
+def of_features(seed: int = 0) -> Evidence:
+    """Return what is found when the features are held against their declaration, on every month of the lake.
+
+    Raises:
+        NothingToDo: there are no rentals.
+    """
+    from bikes_assets.adapters.lake import DeltaReader
+    from bikes_assets.demand.proof import features_evidence
+
+    rentals, months = table("hourly_rentals"), _months("hourly_rentals")
+    return features_evidence(DeltaReader(rentals, rentals.version(), months).read().frame, seed)
+
+
+def of_model(seed: int = 0) -> tuple[str, tuple[Reach, ...]]:
+    """Return the newest fitted model's partition, and how far each of its inputs reaches, on the month that it was judged on.
+
+    Raises:
+        NothingToDo: there is no model.
+    """
+    from bikes_assets import load
+    from bikes_assets.demand.model import inputs
+    from bikes_assets.lineage.reach import reach
+
+    address = f"demand_model[{_months('demand_model')[-1]}]"
+    model = load(address)
+    rows = load(f"demand_features[{model.validation_month}]")
+    return address, reach(model.estimator, inputs(rows, model.features), seed)
+
+
+def _months(asset: str) -> list[str]:
+    published = sorted(map(str, table(asset).published())) if table(asset).exists() else []
+    if not published:
+        raise NothingToDo(f"there is no {asset} to look at; run bikes run first")
+    return published
