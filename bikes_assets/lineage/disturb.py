@@ -109,7 +109,9 @@ class Pool:
         # in one half, a rare value is as likely as any other; in the other half, as it is in the table
         is_rare, anywhere = draw.random(self.size) < 0.5, draw.integers(0, self.size, self.size)
         redrawn = np.where(is_rare, draw.choice(self._usual, self.size), anywhere)
-        outside = draw.choice(self._extremes, self.size)
+        # most on one side, or a median would stay where it is
+        most = self._extremes[draw.integers(len(self._extremes))]
+        outside = np.where(draw.random(self.size) < 0.8, most, draw.choice(self._extremes, self.size))
         if way == MIXED:
             return np.where(draw.random(self.size) < 0.5, redrawn, outside)
         return np.where(self._known[now], redrawn if way == REDRAWN else outside, now)

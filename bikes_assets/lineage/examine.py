@@ -515,7 +515,7 @@ class Examination:
         import numpy as np
 
         times = np.sort(self.bench.times)
-        inside = (times > np.quantile(times, 0.1)) & (times < np.quantile(times, 0.97))
+        inside = (times > np.quantile(times, 0.1)) & (times < np.quantile(times, 0.8))
         after_gap = np.append(False, np.diff(times) > self.bench.step)
         month = times.astype("datetime64[us]").astype("datetime64[M]")
         begins = np.append(False, month[1:] != month[:-1])
