@@ -450,7 +450,7 @@ class Examination:
                 needed = list(change)
                 for name in change:
                     without = [other for other in needed if other != name]
-                    needed = without if moved(output, bench.said([disturbed(without)])[0]) else needed
+                    needed = without if moved(output, next(bench.said([disturbed(without)]))) else needed
                 together = f"; only together: {', '.join(needed)}" if len(needed) > 1 else ""
                 culprits = dict.fromkeys(needed, (said, together))
             for name, (other, together) in culprits.items():
@@ -515,7 +515,7 @@ class Examination:
         import numpy as np
 
         times = np.sort(self.bench.times)
-        inside = (times > np.quantile(times, 0.1)) & (times < np.quantile(times, 0.97))
+        inside = (times > np.quantile(times, 0.1)) & (times < np.quantile(times, 0.8))
         after_gap = np.append(False, np.diff(times) > self.bench.step)
         month = times.astype("datetime64[us]").astype("datetime64[M]")
         begins = np.append(False, month[1:] != month[:-1])

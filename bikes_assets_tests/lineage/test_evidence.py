@@ -142,14 +142,13 @@ def test_an_honest_function_is_proven_and_its_windows_are_observed() -> None:
     assert (found.rows, found.unchecked, found.blocked) == (len(HOURS), (), ())
 
 
-def lagged(frame: pd.DataFrame) -> pd.DataFrame:
+def lagged(frame: pl.DataFrame) -> pl.DataFrame:
     """Return the demand of a day before, by hours and not by rows."""
-    known = frame.set_index("ts")["cnt"]
-    return pd.DataFrame({"ts": frame["ts"], "lag": known.reindex(frame["ts"] - pd.Timedelta("24h")).array})
+    return frame.sort("ts").upsample("ts", every="1h").select("ts", lag=pl.col("cnt").shift(24))
 
 
 def test_the_same_seed_gives_the_same_evidence_ready_for_json() -> None:
-    one, other = (check(lagged, HOURS, {"lag": ["temp"]}, seed=3, **SETTINGS) for _ in range(2))
+    one, other = (check(lagged, pl.from_pandas(HOURS), {"lag": ["temp"]}, seed=3, **SETTINGS) for _ in range(2))
 
     assert one == other
     assert json.loads(json.dumps(one.to_dict()))["holds"] is False
@@ -257,11 +256,11 @@ def test_what_cannot_be_checked_is_refused(declared, frame, error, words) -> Non
 
 def test_the_helper_raises_with_all_findings_and_on_demand_with_what_was_never_seen() -> None:
     with pytest.raises(AssertionError, match=r"undeclared influence: lag moves at .* when cnt is redrawn"):
-        assert_column_lineage(lagged, HOURS, declared={"lag": ["temp"]}, **SETTINGS)
+        assert_column_lineage(lagged, pl.from_pandas(HOURS), declared={"lag": ["temp"]}, **SETTINGS)
     more = {"lag": ["cnt", "hum"]}
-    assert isinstance(assert_column_lineage(lagged, HOURS, declared=more, **SETTINGS).edges[0], Edge)
+    assert isinstance(assert_column_lineage(lagged, pl.from_pandas(HOURS), declared=more, **SETTINGS).edges[0], Edge)
     with pytest.raises(AssertionError, match=r"^never seen: lag is declared to be made from hum$"):
-        assert_column_lineage(lagged, HOURS, declared=more, is_complete=True, **SETTINGS)
+        assert_column_lineage(lagged, pl.from_pandas(HOURS), declared=more, is_complete=True, **SETTINGS)
 
 
 def test_the_example_of_the_helper_is_true() -> None:
