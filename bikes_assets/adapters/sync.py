@@ -207,7 +207,7 @@ def _log(pipeline: Pipeline, runs: MlflowRuns, attempt: Attempt, run_id: str) ->
     record = attempt.record
     assert record  # noqa: S101 - only those with a record are logged
     model_id = ""
-    if record.fitted and not record.fitted["mlflow_model_id"]:
+    if record.fitted and not _is_whole(runs, record.fitted["mlflow_model_id"]):
         model_id = _copied(runs, run_id, record.fitted["sha256"]) or copy_from_lake(
             runs.client, run_id, pipeline.lake, pipeline.models, record.output.address
         )
@@ -231,14 +231,23 @@ def _copied(runs: MlflowRuns, run_id: str, sha256: str) -> str:
     """Return the whole copy that an earlier, interrupted attempt to log left at a run, "" where there is none."""
     outputs = runs.client.get_run(run_id).outputs
     for output in outputs.model_outputs if outputs else ():
-        model = runs.client.get_logged_model(output.model_id)
-        if model.tags.get("sha256") == sha256:
-            try:
-                registry.checked(runs.client, output.model_id)
-            except LineageError:  # its upload never ended
-                continue
+        if _is_whole(runs, output.model_id) and runs.client.get_logged_model(output.model_id).tags.get("sha256") == sha256:
             return output.model_id
     return ""
+
+
+def _is_whole(runs: MlflowRuns, model_id: str) -> bool:
+    """Return whether MLflow holds a logged model: not where its upload never ended, or where it is of before a backup."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return bool(model_id and registry.checked(runs.client, model_id))
+    except LineageError:
+        return False
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return False
+        raise
 
 
 def _without_doubles(runs: MlflowRuns, found: Iterable[Run], agreement: Agreement) -> list[Run]:

@@ -1,10 +1,13 @@
 """Agreement of the lake, Dagster's event log and MLflow: what is mended, and that mending twice does nothing."""
 
+import socket
+
 import dagster as dg
 import pytest
 
 from bikes_assets.adapters.sync import Agreement, sync
 from bikes_assets.adapters.tracking import backlog, mark_backlog
+from bikes_assets.adapters.workers import HOST, WORKER
 from bikes_assets.defs.resources import pipeline
 
 NOTHING = Agreement([], [])
@@ -133,10 +136,7 @@ def test_while_mlflow_is_away_the_rest_is_mended_and_the_mark_stays(agreed):
 
 
 def test_a_run_whose_process_is_gone_has_failed(agreed):
-    from bikes_assets.adapters.sync import WORKER
-
-    gone = dg.DagsterRun(job_name="job", status=dg.DagsterRunStatus.STARTED, tags={WORKER: "4194303@1.0"})
-    at_work = dg.DagsterRun(job_name="job", status=dg.DagsterRunStatus.STARTED, tags={WORKER: f"{worker()}"})
+    gone, at_work = run_of("4194303@1.0"), run_of(worker())
     for run in (gone, at_work):
         agreed.instance.add_run(run)
 
@@ -146,6 +146,12 @@ def test_a_run_whose_process_is_gone_has_failed(agreed):
     assert agreed.instance.get_run_by_id(gone.run_id).status == dg.DagsterRunStatus.FAILURE
     assert agreed.instance.get_run_by_id(at_work.run_id).status == dg.DagsterRunStatus.STARTED
     agreed.instance.delete_run(at_work.run_id)
+
+
+def run_of(process):
+    """Return a run that a process of this machine executes."""
+    run = dg.DagsterRun(job_name="job", status=dg.DagsterRunStatus.STARTED)
+    return run.with_tags({WORKER: process, HOST: f"{run.run_id[:8]}@{socket.gethostname()}"})
 
 
 def worker():

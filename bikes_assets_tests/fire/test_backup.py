@@ -12,6 +12,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from mlflow import MlflowClient
 
 from bikes_assets.adapters.delta import LakeTable
 from bikes_assets_tests.fire.conftest import Ground
@@ -45,7 +46,7 @@ def test_a_backup_that_is_taken_while_runs_are_at_work_is_whole(local: Ground, t
         (tmp_path / "backup" / {"MLFLOW": "mlflow"}.get(name, folder)).rename(tmp_path / folder)
     # Then one sync brings agreement, what was there before is there, and whatever is there is whole
     assert at_work
-    local.place.sync(local.instance)
+    assert local.place.sync(local.instance).left == []
     agrees_but_for_starts(local)
     for asset, schema in SCHEMAS.items():
         table = LakeTable(asset, str(tmp_path / "lake" / asset), schema)
@@ -65,6 +66,33 @@ def agrees_but_for_starts(ground: Ground) -> None:
     assert intact(ground.store) == "ok"
     again = ground.place.sync(ground.instance)
     assert (again.done, again.left) == ([], [])
+
+
+@pytest.mark.parametrize("fault", ["its upload had not ended", "it was not there yet"])
+def test_a_model_that_mlflow_did_not_hold_when_it_was_copied_is_logged_anew(local: Ground, fault: str) -> None:
+    """MLflow is copied first: its copy may be of before a model's upload ended, while the lake's copy has the model's record."""
+    assert [success for success, _ in Worker.of_command(local.place, PARTITIONS[:1]).outcome()] == [True]
+    client = MlflowClient(local.place.uri)
+    (version,) = client.search_model_versions("name = 'ridge'")
+    logged = client.get_logged_model(version.tags["mlflow_model_id"])
+    client.delete_model_version("ridge", version.version)
+    client.update_run(logged.source_run_id, "RUNNING")
+    if fault == "it was not there yet":
+        client.delete_logged_model(logged.model_id)
+    else:
+        client.finalize_logged_model(logged.model_id, "PENDING")
+
+    result = local.place.sync(local.instance)
+
+    assert result.left == []
+    assert any(
+        line.startswith(f"MLflow: ridge[{PARTITIONS[0]}]") and line.endswith("is logged") for line in result.done
+    )
+    (again,) = client.search_model_versions("name = 'ridge'")
+    assert again.tags["mlflow_model_id"] != logged.model_id
+    assert again.tags["digest"] == version.tags["digest"]
+    assert client.get_logged_model(again.tags["mlflow_model_id"]).status == "READY"
+    assert (local.place.sync(local.instance).done, disagreements(local.state())) == ([], [])
 
 
 def test_an_event_log_that_is_lost_is_reported_anew_from_the_commits(local: Ground, tmp_path: Path) -> None:
