@@ -7,7 +7,7 @@ That it does shows in an undisturbed copy in each call; else, and where a call f
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -224,11 +224,11 @@ class Bench:
         """Return the key of a row, for people."""
         return str(self._key[row])
 
-    def said(self, cases: Sequence[Case]) -> list[Said | Blocked]:
-        """Return what the function says of each case."""
+    def said(self, cases: Sequence[Case]) -> Iterator[Said | Blocked]:
+        """Yield what the function says of each case; all of them together would not fit into memory."""
         count = max(1, _BATCH_ROWS // self.size - 1)
-        parts = [cases[first : first + count] for first in range(0, len(cases), count)]
-        return [said for part in parts for said in self._together(part)]
+        for first in range(0, len(cases), count):
+            yield from self._together(cases[first : first + count])
 
     def alone(self, case: Case, prepared: Callable[[nw.DataFrame[Any]], Any] | None = None) -> Said | Blocked:
         """Return what the function says of one case, whose frame is `prepared` before it is handed over."""

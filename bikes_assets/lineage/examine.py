@@ -450,7 +450,7 @@ class Examination:
                 needed = list(change)
                 for name in change:
                     without = [other for other in needed if other != name]
-                    needed = without if moved(output, bench.said([disturbed(without)])[0]) else needed
+                    needed = without if moved(output, next(bench.said([disturbed(without)]))) else needed
                 together = f"; only together: {', '.join(needed)}" if len(needed) > 1 else ""
                 culprits = dict.fromkeys(needed, (said, together))
             for name, (other, together) in culprits.items():
