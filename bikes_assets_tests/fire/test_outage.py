@@ -130,7 +130,7 @@ def test_a_server_that_is_gone_after_each_of_its_requests(remote: Ground) -> Non
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("delay", [0.1, 0.5, 1.5, 2.5] if SOAK else [0.5, 2.5])
+@pytest.mark.parametrize("delay", [0.1, 0.5, 1.5, 2.5] if SOAK else [2.5])
 def test_a_server_that_is_slow(remote: Ground, delay: float) -> None:
     expected = usual(remote)
     with slow(remote.place.uri, delay) as proxy:
