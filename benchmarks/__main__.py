@@ -1,4 +1,4 @@
-"""python benchmarks: run every benchmark in order and write docs/benchmarks.md."""
+"""python benchmarks: run every benchmark in order, or those that are named, and write docs/benchmarks.md."""
 
 import os
 import platform
@@ -26,16 +26,22 @@ def machine() -> str:
     )
 
 
+def title(name: str) -> str:
+    """Return the title of a script's section: the first sentence of its docstring."""
+    return (HERE / f"{name}.py").read_text().split('"""')[1].strip().split("\n")[0].removesuffix(".")
+
+
 def main() -> None:
-    """Run all scripts, or those that are named, and write what they print."""
-    sections = ["# Benchmarks", f"`make bench`, {machine()}"]
+    """Run all scripts, or those that are named, and put what each prints into its section of the page as soon as it is there."""
     for name in sys.argv[1:] or SCRIPTS:
-        script = HERE / f"{name}.py"
         print(f"benchmarks/{name}.py", file=sys.stderr)
-        printed = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True).stdout
-        title = script.read_text().split('"""')[1].strip().split("\n")[0]
-        sections.append(f"## {title.removesuffix('.')}\n\n`benchmarks/{name}.py`\n\n{printed.strip()}")
-    PAGE.write_text("\n\n".join(sections) + "\n")
+        command = [sys.executable, str(HERE / f"{name}.py")]
+        printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        page = PAGE.read_text() if PAGE.exists() else ""
+        sections = dict(part.split("\n\n", 1) for part in page.split("\n## ")[1:])
+        sections[title(name)] = f"`benchmarks/{name}.py`, {machine()}\n\n{printed.strip()}\n"
+        shown = [f"## {title(known)}\n\n{sections[title(known)]}" for known in SCRIPTS if title(known) in sections]
+        PAGE.write_text("\n".join(["# Benchmarks\n\nWritten by `make bench`.\n", *shown]))
 
 
 if __name__ == "__main__":
