@@ -243,7 +243,7 @@ def check_lineage(seed: int, as_json: bool) -> None:
     from bikes_assets import proofs, report_proofs
 
     evidence = proofs.of_features(seed)
-    report_proofs.print_proofs(evidence, *proofs.of_model(seed), as_json=as_json)
+    report_proofs.print_proofs(evidence, proofs.of_model(seed), as_json=as_json)
     if not evidence.holds:
         sys.exit(1)
 

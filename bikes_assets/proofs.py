@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bikes_assets.lineage.errors import NothingToDo
 from bikes_assets.store import table
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from bikes_assets.lineage.evidence import Evidence
     from bikes_assets.lineage.reach import Reach
 
@@ -25,20 +28,36 @@ def of_features(seed: int = 0) -> Evidence:
     return features_evidence(DeltaReader(rentals, rentals.version(), months).read().frame, seed)
 
 
-def of_model(seed: int = 0) -> tuple[str, tuple[Reach, ...]]:
-    """Return the newest fitted model's partition, and how far each of its inputs reaches, on the month that it was judged on.
+@dataclass(frozen=True, slots=True)
+class ModelProof:
+    """How far each input of a fitted model reaches, and how much it matters, which has no part in that.
+
+    Attributes:
+        address: the model's partition.
+        inputs: each input, on the rows of the month that the model was judged on.
+        importance: by how much its RMSE grows there when an input is shuffled, rentals/hour.
+    """
+
+    address: str
+    inputs: tuple[Reach, ...]
+    importance: Mapping[str, float]
+
+
+def of_model(seed: int = 0) -> ModelProof:
+    """Return what is found of the newest fitted model.
 
     Raises:
         NothingToDo: there is no model.
     """
     from bikes_assets import load
-    from bikes_assets.demand.model import inputs
+    from bikes_assets.demand.model import inputs, permutation_importance
     from bikes_assets.lineage.reach import reach
 
     address = f"demand_model[{_months('demand_model')[-1]}]"
     model = load(address)
     rows = load(f"demand_features[{model.validation_month}]")
-    return address, reach(model.estimator, inputs(rows, model.features), seed)
+    reached = reach(model.estimator, inputs(rows, model.features), seed)
+    return ModelProof(address, reached, permutation_importance(model, rows))
 
 
 def _months(asset: str) -> list[str]:

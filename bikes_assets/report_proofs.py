@@ -9,19 +9,14 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from bikes_assets.lineage.evidence import Evidence
-    from bikes_assets.lineage.reach import Reach
+    from bikes_assets.proofs import ModelProof
 
 
-def print_proofs(evidence: Evidence, model: str, reaches: Sequence[Reach], *, as_json: bool) -> None:
+def print_proofs(evidence: Evidence, model: ModelProof, *, as_json: bool) -> None:
     """Print what was shown of each column's lineage, what denies it, and which inputs reach a model's prediction."""
     if as_json:
-        told = {
-            "features": evidence.to_dict(),
-            "model": {"address": model, "inputs": [asdict(item) for item in reaches]},
-        }
+        told = {"features": evidence.to_dict(), "model": asdict(model)}
         click.echo(json.dumps(told))
         return
     from rich.console import Console
@@ -43,8 +38,10 @@ def print_proofs(evidence: Evidence, model: str, reaches: Sequence[Reach], *, as
     for finding in evidence.findings:
         console.print(f"{finding.check}: {finding.message}", style="red", markup=False)
     console.print("Column lineage holds." if evidence.holds else "Column lineage does not hold.")
-    used = Table(f"input of {model}", Column("splits", justify="right"), "moves the prediction")
-    for item in reaches:
+    numbers = (Column(name, justify="right") for name in ("splits", "RMSE when shuffled"))
+    used = Table(f"input of {model.address}", "moves the prediction", *numbers)
+    for item in model.inputs:
         splits = "" if item.splits is None else f"{item.splits:,}"
-        used.add_row(item.column, splits, "cannot" if item.cannot_reach else "yes" if item.moves else "not seen")
+        moves = "cannot" if item.cannot_reach else "yes" if item.moves else "not seen"
+        used.add_row(item.column, moves, splits, f"{model.importance[item.column]:+.2f}")
     console.print(used)

@@ -82,6 +82,7 @@ def test_the_command_looks_at_every_month_and_at_the_model(store: Store) -> None
     assert told["model"]["address"] == "demand_model[2011-03]"
     reached = {item["column"]: item for item in told["model"]["inputs"]}
     assert reached["demand_level_7d"]["moves"] is True
+    assert set(told["model"]["importance"]) == set(reached)
     model = [record for record in store.records() if record["output"]["asset"] == "demand_model"][-1]
     # the baseline is made of the hour of the week
     inert = {name for name, item in reached.items() if item["splits"] == 0} - {"hour_of_week"}
