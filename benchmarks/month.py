@@ -64,7 +64,7 @@ def once(url: str) -> list[float]:
     marks = [
         start,
         found["RUN_ENQUEUED"],
-        found["RUN_DEQUEUED"],
+        found["RUN_STARTING"],
         found["RUN_START"],
         found["STEP_START"],
         found["last STEP_SUCCESS"],
