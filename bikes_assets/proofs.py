@@ -19,13 +19,12 @@ def of_features(seed: int = 0) -> Evidence:
     """Return what is found when the features are held against their declaration, on every month of the lake.
 
     Raises:
-        NothingToDo: there are no rentals.
+        LineageError: there are no rentals.
     """
-    from bikes_assets.adapters.lake import DeltaReader
+    from bikes_assets import load
     from bikes_assets.demand.proof import features_evidence
 
-    rentals, months = table("hourly_rentals"), _months("hourly_rentals")
-    return features_evidence(DeltaReader(rentals, rentals.version(), months).read().frame, seed)
+    return features_evidence(load("hourly_rentals"), seed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +52,11 @@ def of_model(seed: int = 0) -> ModelProof:
     from bikes_assets.demand.model import inputs, permutation_importance
     from bikes_assets.lineage.reach import reach
 
-    address = f"demand_model[{_months('demand_model')[-1]}]"
+    models = table("demand_model")
+    if not models.exists() or not (months := models.published()):
+        raise NothingToDo("there is no demand_model to look at; run bikes run first")
+    address = f"demand_model[{max(map(str, months))}]"
     model = load(address)
     rows = load(f"demand_features[{model.validation_month}]")
     reached = reach(model.estimator, inputs(rows, model.features), seed)
     return ModelProof(address, reached, permutation_importance(model, rows))
-
-
-def _months(asset: str) -> list[str]:
-    published = sorted(map(str, table(asset).published())) if table(asset).exists() else []
-    if not published:
-        raise NothingToDo(f"there is no {asset} to look at; run bikes run first")
-    return published

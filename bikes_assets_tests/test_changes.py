@@ -23,26 +23,12 @@ import pytest
 
 from bikes_assets.adapters.event_log import events_since
 from bikes_assets.lineage.index import Answer, Index
-from bikes_assets.lineage.projection import (
-    ALIAS,
-    CODE,
-    COLUMN,
-    COLUMN_VERSION,
-    DATASET,
-    FILE,
-    MODEL,
-    PARTITION,
-    RUN,
-    TAG,
-    VERSION,
-    Projection,
-)
+from bikes_assets.lineage.projection import Projection
+from bikes_assets.lineage.queries import KINDS
 from bikes_assets.store import COLUMNS, SERVING
 from bikes_assets_tests.copied import Store
 
 SOAK = os.environ.get("BIKES_SOAK") == "1"
-KINDS = (DATASET, COLUMN, PARTITION, VERSION, COLUMN_VERSION, MODEL, ALIAS, TAG, FILE, CODE, RUN)
-"""Kinds of things that questions are asked about."""
 
 ASSETS = {
     "R": "hourly_rentals",

@@ -87,8 +87,9 @@ def lineage_asset(
             found = judge(checks, subject)
             results = [_result(context.asset_key, check, verdict) for check, verdict in found]
             evidence = next((verdict.evidence for _, verdict in reversed(found) if verdict.evidence), {})
-            kept.put(evidence, lasting=not failure(found, subject))
-            if stopped := failure(found, subject):
+            stopped = failure(found, subject)
+            kept.put(evidence, lasting=not stopped)
+            if stopped:
                 yield from results
                 raise stopped
             passed = {check.name: bool(verdict.passed) for check, verdict in found}

@@ -230,7 +230,7 @@ def _log(pipeline: Pipeline, runs: MlflowRuns, attempt: Attempt, run_id: str) ->
 def _copied(runs: MlflowRuns, run_id: str, sha256: str) -> str:
     """Return the whole copy that an earlier, interrupted attempt to log left at a run, "" where there is none."""
     outputs = runs.client.get_run(run_id).outputs
-    whole = [item.model_id for item in (outputs.model_outputs if outputs else ()) if _is_whole(runs, item.model_id)]
+    whole = (item.model_id for item in (outputs.model_outputs if outputs else ()) if _is_whole(runs, item.model_id))
     return next((known for known in whole if runs.client.get_logged_model(known).tags.get("sha256") == sha256), "")
 
 

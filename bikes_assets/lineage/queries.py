@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from bikes_assets.lineage.index import Answer, Found, Index
     from bikes_assets.lineage.packed import Direction
 
-_KINDS = (DATASET, COLUMN, PARTITION, VERSION, COLUMN_VERSION, MODEL, ALIAS, TAG, FILE, CODE, RUN)
+KINDS = (DATASET, COLUMN, PARTITION, VERSION, COLUMN_VERSION, MODEL, ALIAS, TAG, FILE, CODE, RUN)
+"""Kinds of things that an address may name, in the order in which it is taken for one."""
+
 _SHORTENED = {CODE: 8, RUN: 8, FILE: 4}
 """Kinds of which the first characters of a name are enough, and how many at least."""
 
@@ -46,7 +48,7 @@ def find(index: Index, address: str, *, as_of: int | None = None) -> Found:
         if versions:
             address = max(versions, key=lambda name: _number(name.rpartition("@")[2]))
     found = {item.kind: item for item in index.find(address, as_of=as_of)}
-    for kind in _KINDS:
+    for kind in KINDS:
         if kind in found:
             return found[kind]
     begun = [
