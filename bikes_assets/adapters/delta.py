@@ -159,20 +159,29 @@ class LakeTable:
         Raises:
             DigestError: a file is missing or not of the size that Delta's log says.
         """
-        import pyarrow as pa
-
         table = self._open()
         published = self._published(table)
         wanted = {key: published[key] for key in partitions if key in published}
         files = {key: Files((), 0) for key in wanted}
-        for action in pa.table(table.get_add_actions(flatten=True)).to_pylist():
-            key = action[f"partition.{PARTITION}"]
-            if key in wanted:
-                path = self._whole_file(partition_address(self.name, key), action["path"], action["size_bytes"])
-                files[key] = Files((*files[key].paths, path), len(files[key]) + action["num_records"])
+        for key, added in self._files(table, wanted).items():
+            address = partition_address(self.name, key)
+            paths = tuple(self._whole_file(address, file["path"], file["size_bytes"]) for file in added)
+            files[key] = Files(paths, sum(file["num_records"] for file in added))
         return table.version(), {
             key: (Version(self.name, key, commit.version, commit.digest), files[key]) for key, commit in wanted.items()
         }
+
+    @staticmethod
+    def _files(table: DeltaTable, keys: Iterable[str | None]) -> dict[str | None, list[dict[str, Any]]]:
+        """Return the files of each of these partitions, as Delta's log describes them."""
+        import pyarrow as pa
+
+        files: dict[str | None, list[dict[str, Any]]] = {key: [] for key in keys}
+        if files:
+            for action in pa.table(table.get_add_actions(flatten=True)).to_pylist():
+                if action[f"partition.{PARTITION}"] in files:
+                    files[action[f"partition.{PARTITION}"]].append(action)
+        return files
 
     def _whole_file(self, address: str, path: str, size: int) -> str:
         """Return the path or URL of a file of Delta's log, after checking its size."""
@@ -185,27 +194,18 @@ class LakeTable:
 
     def _read(self, table: DeltaTable, partitions: Iterable[str | None]) -> dict[str | None, tuple[Version, pa.Table]]:
         import pyarrow as pa
-        import pyarrow.compute as pc
 
         published = self._published(table)
         wanted = {key: published[key] for key in partitions if key in published}
-        if not wanted:
-            return {}
-        columns = [PARTITION, *self.schema.names]
-        try:
-            keys = pa.array(list(wanted), pa.string())
-            rows = table.to_pyarrow_dataset().to_table(columns, filter=pc.field(PARTITION).isin(keys))
-        except (pa.ArrowException, OSError) as error:
-            where = ", ".join(partition_address(self.name, key) for key in wanted)
-            raise DigestError(
-                f"{where}: cannot be read at version {table.version()}: {error}; restore {self.uri}"
-            ) from error
         parts: dict[str | None, tuple[Version, pa.Table]] = {}
-        for key, commit in wanted.items():
-            is_of_key = pc.is_null(rows[PARTITION]) if key is None else pc.equal(rows[PARTITION], key)
+        for key, files in self._files(table, wanted).items():
+            commit = wanted[key]
             found = Version(self.name, key, commit.version, commit.digest)
             try:
-                part = self.schema.conform(rows.filter(is_of_key).drop_columns(PARTITION))
+                part = self.schema.conform(self._rows(files))
+            except (pa.ArrowException, OSError) as error:
+                where = f"{partition_address(self.name, key)}: cannot be read at version {table.version()}"
+                raise DigestError(f"{where}: {error}; restore {self.uri}") from error
             except SchemaError as error:  # what was published was of the schema
                 raise DigestError(f"{found.address}: {error}; restore {self.uri}") from error
             content = table_digest(part, self.schema).table
@@ -215,6 +215,26 @@ class LakeTable:
                 )
             parts[key] = (found, part)
         return parts
+
+    def _rows(self, files: list[dict[str, Any]]) -> pa.Table:
+        """Return the rows of some files; null for a column that a file lacks.
+
+        Files are read as bytes, on this thread: Arrow's own threads may let go of a Python object after this process has begun
+        to end, which aborts it.
+        """
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        columns = self.schema.arrow()
+        tables = [columns.empty_table()]
+        places = [f"{self.uri}/{unquote(file['path'])}" for file in files]
+        for file, place, content in zip(files, places, read_files(places), strict=True):
+            if len(content) != file["size_bytes"]:
+                raise OSError(f"{place} has {len(content):,} bytes, expected {file['size_bytes']:,}")
+            found = pq.ParquetFile(pa.BufferReader(content)).read(columns.names, use_threads=False)
+            arrays = [found[name] if name in found.schema.names else pa.nulls(len(found)) for name in columns.names]
+            tables.append(pa.Table.from_arrays(arrays, columns.names).cast(columns))
+        return pa.concat_tables(tables)
 
     def write(
         self,

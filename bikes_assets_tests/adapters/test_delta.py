@@ -477,6 +477,31 @@ def test_a_value_edited_in_a_file_is_found_out(tmp_path: Path) -> None:
     assert read(table, "a").equals(rows("r1"))
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks at threads as Linux shows them")
+def test_reading_leaves_no_thread_that_may_call_python_when_the_process_ends(tmp_path: Path) -> None:
+    # a thread of Arrow's scanner let go of its buffers while the process ended, which aborted one process of thirty
+    table = lake_table(tmp_path)
+    for partition in "abcd":
+        write(table, partition, f"r {partition}")
+    with SPAWN.Pool(1) as pool:
+        before, after = pool.apply(_threads_before_and_after_reading, (table,))
+    assert before == after
+
+
+def _threads_before_and_after_reading(table: LakeTable) -> tuple[int, int]:
+    """Return how many threads bear the process's own name, as Arrow's do, those of Delta Lake and of the allocator do not."""
+    import pyarrow.dataset  # noqa: F401 - importing begins a thread, too
+
+    def count() -> int:
+        names = [(task / "comm").read_text() for task in Path("/proc/self/task").iterdir()]
+        return names.count(Path("/proc/self/comm").read_text())
+
+    table.read(["a"])
+    before = count()
+    table.read("abcd")
+    return before, count()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
