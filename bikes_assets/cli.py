@@ -36,7 +36,7 @@ class _Group(click.Group):
             if not told:
                 raise
             click.secho(f"error: {told}", fg="red", err=True)
-            sys.exit(2 if ctx.invoked_subcommand == "diff" else 1)  # to diff, 1 is an answer
+            sys.exit(2 if ctx.invoked_subcommand in ("diff", "reproduce") else 1)  # to these, 1 is an answer
         except BaseException as error:
             # Dagster makes an interruption of its own of Ctrl-C
             if type(error).__name__ not in ("KeyboardInterrupt", "DagsterExecutionInterruptedError"):
@@ -207,6 +207,35 @@ def trace(address: str, as_json: bool) -> None:
     from bikes_assets import answers, report_trace
 
     report_trace.print_trace(answers.trace(address), as_json=as_json)
+
+
+@main.command()
+@click.argument("addresses", nargs=-1, shell_complete=_begun, metavar="[ADDRESS]...")
+@click.option(
+    "--all", "everything", is_flag=True, help="Every partition's present version, and every registered model's."
+)
+@click.option(
+    "--here", is_flag=True, help="With the code, settings and source that are here now, not with the recorded ones."
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for each version.")
+def reproduce(addresses: tuple[str, ...], everything: bool, here: bool, as_json: bool) -> None:
+    """Make versions again from their records, apart from the store, and say whether what comes out is what was recorded.
+
+    ADDRESS is demand_model@3, demand_model@champion, demand_features[2012-08]@17, or demand_features[2012-08]. All that is
+    upstream of it is made again as well, from the source on, by the code of the recorded commit.
+
+    Exit code 0 when all came out as recorded, or equal within the tolerance, 1 when one differs, 2 when one cannot be made.
+    """
+    from bikes_assets import report, report_reproduce, runs
+    from bikes_assets import reproduce as again
+
+    if everything == bool(addresses):
+        raise click.UsageError("expected an ADDRESS, or --all without one")
+    with report.progress_bar() as show:
+        found = again.reproduce(addresses or again.live(), here=runs.plan() if here else None, progress=show)
+    report_reproduce.print_reproductions(found, as_json=as_json)
+    if any(item.verdict == "different" for item in found):
+        sys.exit(1)
 
 
 @main.command()

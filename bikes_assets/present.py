@@ -112,8 +112,18 @@ def plan_stamp() -> str:
 
 def remembered_plan() -> tuple[Plan | None, bool]:
     """Return the plan that was remembered last, None where none was, and whether it is still that of code and settings."""
-    known = read_memory(_plan_memory(), lambda values: (Plan.from_dict(values["plan"]), values["stamp"]))
-    return (known[0], known[1] == plan_stamp()) if known else (None, False)
+    plan, stamp = _memorized()
+    return (plan, stamp == plan_stamp()) if plan else (None, False)
+
+
+def last_plan() -> Plan | None:
+    """Return the plan that was remembered last, of whatever code and settings; None where none was."""
+    return _memorized()[0]
+
+
+def _memorized() -> tuple[Plan | None, str]:
+    known = read_memory(_plan_memory(), lambda values: (Plan.from_dict(values["plan"]), str(values["stamp"])))
+    return known or (None, "")
 
 
 def remember_plan(plan: Plan, stamp: str) -> None:
@@ -125,7 +135,7 @@ def descriptions() -> dict[str, str]:
     """Return what each asset is, in a sentence: its function's docstring."""
     from bikes_assets.lineage.source import docstring
 
-    plan, _ = remembered_plan()
+    plan = last_plan()
     return {asset: docstring(node.function) for asset, node in plan.nodes.items()} if plan else {}
 
 

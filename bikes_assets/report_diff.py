@@ -25,7 +25,7 @@ def print_difference(found: Difference, *, as_json: bool) -> None:
     click.echo(f"{found.a.address} and {found.b.address}: {content}, {_counted(len(causes), 'cause')}")
     if found.equal and causes:
         click.echo("What differs in their making made no difference to the content.")
-    _section("Causes", [line for cause in causes for line in _cause_lines(cause)])
+    _section("Causes", [line for cause in causes for line in cause_lines(cause)])
     roots = {cause.what for cause in causes}
     between = [item for item in found.inputs if item.part != "none" and item.address not in roots]
     _section("Inputs that differ by them", [_input_line(item) for item in between])
@@ -46,7 +46,7 @@ def _section(title: str, lines: Sequence[str]) -> None:
         click.echo("\n".join(f"  {line}" for line in lines))
 
 
-def _cause_lines(cause: Cause) -> Iterator[str]:
+def cause_lines(cause: Cause) -> Iterator[str]:
     """Yield a cause in words, and the first values of rows that differ."""
     change, to = (
         cause.change,

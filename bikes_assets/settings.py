@@ -36,6 +36,7 @@ class Settings(BaseModel):
         triggers: whether sensor, schedule and automation are on until somebody switches them in Dagster's page.
         tick_seconds: seconds between two looks of sensor and automation.
         schedule: when the schedule looks, as a cron expression in UTC.
+        proof: when the champion is made again from its record, as a cron expression in UTC.
         dagster_url: where people open Dagster; links in MLflow lead there.
         mlflow_url: where people open MLflow; links in Dagster lead there.
     """
@@ -61,6 +62,7 @@ class Settings(BaseModel):
     triggers: bool = False
     tick_seconds: int = Field(30, ge=1)
     schedule: str = "0 6 * * *"
+    proof: str = "0 4 * * 0"
     dagster_url: str = "http://127.0.0.1:3000"
     mlflow_url: str = "http://127.0.0.1:5000"
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import platform
-import subprocess
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from bikes_assets.adapters.working_tree import commit_of, difference
 
 _LIBRARIES = (
     "dagster",
@@ -38,35 +38,10 @@ def environment(root: Path) -> dict[str, Any]:
     """
     lock = root / "requirements.lock"
     return {
-        "git_commit": _git(root, "rev-parse", "HEAD").decode().strip(),
-        "git_diff": _difference(root),
+        "git_commit": commit_of(root),
+        "git_diff": difference(root).digest,
         "lock": hashlib.sha256(lock.read_bytes()).hexdigest() if lock.exists() else "",
         "python": platform.python_version(),
         "machine": platform.machine(),
         "libraries": {name: version(name) for name in _LIBRARIES},
     }
-
-
-def _difference(root: Path) -> str:
-    """Return the digest of the working tree's difference from its commit; "" when there is none, or no commit."""
-    changes = _git(root, "diff", "HEAD", "--binary", "--no-ext-diff", "--no-textconv")
-    state = hashlib.sha256(changes)
-    untracked = _git(root, "ls-files", "--others", "--exclude-standard", "-z").split(b"\0")
-    names = sorted(os.fsdecode(name) for name in untracked if name)
-    for name in names:
-        state.update(os.fsencode(name) + b"\0" + _content(root / name))
-    return state.hexdigest()[:32] if changes or names else ""
-
-
-def _content(path: Path) -> bytes:
-    """Return what stands at an untracked path: a file's bytes, a link's target, nothing for a repository within this one."""
-    if path.is_symlink():
-        return os.fsencode(path.readlink())
-    return path.read_bytes() if path.is_file() else b""
-
-
-def _git(root: Path, *arguments: str) -> bytes:
-    try:
-        return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, check=True, timeout=30).stdout
-    except (OSError, subprocess.SubprocessError):
-        return b""

@@ -164,6 +164,7 @@ class LakeIOManager(dg.IOManager):
         prepared = self.prepare(context, obj, step, tracking if run_id else None, run_id)
         record = self._record(context, prepared, step, obj, run_id)
         self.lake.keep_code(context.definition_metadata.get(metadata.FUNCTION, ""), record.code_version)
+        self.lake.keep_difference()
         fence = partial(_still_at_work, context)
         try:
             # a table of partitions has one form for all of them

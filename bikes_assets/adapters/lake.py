@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bikes_assets.adapters.delta import Files, LakeTable, stored_schema
 from bikes_assets.adapters.files import filesystem_of, write_file, write_files
 from bikes_assets.adapters.readers import Raw, Reader
+from bikes_assets.adapters.working_tree import MAX_BYTES, Difference, difference
 from bikes_assets.lineage import model_file
 from bikes_assets.lineage.code import code_version_of, reached_code
 from bikes_assets.lineage.digest import combined_digest, file_digest, table_digest
@@ -167,6 +168,31 @@ class Lake:
                 write_file(f"{self.location}/code/{code_version}.json", json.dumps(digests, indent=0).encode())
         self._kept.add(code_version)
 
+    def keep_difference(self) -> None:
+        """Keep, once, what the working tree has that its commit has not, so that what is made with it can be made again."""
+        changed = difference(self.root)
+        place = self._difference_file(changed.digest)
+        if changed.digest and changed.digest not in self._kept and changed.size <= MAX_BYTES:
+            if self._content(place) is None:
+                write_file(place, changed.packed())
+            self._kept.add(changed.digest)
+
+    def difference(self, digest: str) -> Difference | None:
+        """Return a working tree's difference from its commit by its digest, "" for none; None where it was not kept.
+
+        Raises:
+            DigestError: what lies there is not what was kept.
+        """
+        if not digest:
+            return Difference()
+        content = self._content(self._difference_file(digest))
+        if content is None:
+            return None
+        found = Difference.unpacked(content)
+        if found.digest != digest:
+            raise DigestError(f"{self._difference_file(digest)}: found digest {found.digest}; restore the file")
+        return found
+
     def code(self, code_version: str) -> dict[str, str] | None:
         """Return the digest of each function that a code version stands for, None where it was not kept."""
         content = self._content(f"{self.location}/code/{code_version}.json")
@@ -211,6 +237,9 @@ class Lake:
             DigestError: the file is not what it was when it was stored.
         """
         return models.load(self.load_file(sha256), {**json.loads(card), "origin": origin})
+
+    def _difference_file(self, digest: str) -> str:
+        return f"{self.location}/code/differences/{digest}.tar"
 
     def _text_file(self, digest: str) -> str:
         return f"{self.location}/code/functions/{digest}.py"

@@ -13,6 +13,8 @@ import pyarrow as pa
 import pytest
 
 from bikes_assets.adapters.environment import environment
+from bikes_assets.adapters.working_tree import commit_of
+from bikes_assets.adapters.working_tree import difference as difference_of
 
 
 def git(root: Path, *arguments: str) -> str:
@@ -23,7 +25,8 @@ def git(root: Path, *arguments: str) -> str:
 
 def told(root: Path) -> dict[str, Any]:
     """Return the environment as a process would see it that asks for the first time."""
-    environment.cache_clear()
+    for known in (environment, commit_of, difference_of):
+        known.cache_clear()
     return environment(root)
 
 

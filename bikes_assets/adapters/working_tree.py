@@ -1,0 +1,180 @@
+"""The code that something was made with: a git commit, and what the working tree had beside it. It can be had again."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import shutil
+import subprocess
+import tarfile
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bikes_assets.lineage.errors import LineageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+MAX_BYTES = 2**26
+"""A larger difference is not kept: it holds data, not code."""
+
+_PATCH, _FILES = "difference.patch", "untracked/"
+_LINK = 0o120000
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What a working tree has that its commit has not.
+
+    Attributes:
+        patch: difference of tracked files, as `git diff --binary` writes it.
+        files: untracked files that are not ignored, by path below the project's root: mode and bytes; of a link, its target.
+    """
+
+    patch: bytes = b""
+    files: Mapping[str, tuple[int, bytes]] | None = None
+
+    @property
+    def digest(self) -> str:
+        """Digest of all of it, 32 hexadecimal digits; "" where there is none."""
+        if not self.patch and not self.files:
+            return ""
+        state = hashlib.sha256(self.patch)
+        for name, (_, content) in sorted((self.files or {}).items()):
+            state.update(os.fsencode(name) + b"\0" + content)
+        return state.hexdigest()[:32]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all of it."""
+        return len(self.patch) + sum(len(content) for _, content in (self.files or {}).values())
+
+    def packed(self) -> bytes:
+        """Return it as a tar file."""
+        target = io.BytesIO()
+        with tarfile.open(fileobj=target, mode="w") as archive:
+            for name, mode, content in (
+                (_PATCH, 0o644, self.patch),
+                *((f"{_FILES}{name}", *file) for name, file in sorted((self.files or {}).items())),
+            ):
+                member = tarfile.TarInfo(name)
+                member.mode, member.size = mode, len(content)
+                archive.addfile(member, io.BytesIO(content))
+        return target.getvalue()
+
+    @classmethod
+    def unpacked(cls, content: bytes) -> Difference:
+        """Return what `packed` wrote.
+
+        Raises:
+            LineageError: it is no such file.
+        """
+        patch, files = b"", dict[str, tuple[int, bytes]]()
+        try:
+            with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+                for member in archive:
+                    handle = archive.extractfile(member)
+                    data = handle.read() if handle else b""
+                    if member.name == _PATCH:
+                        patch = data
+                    else:
+                        files[member.name.removeprefix(_FILES)] = (member.mode, data)
+        except tarfile.TarError as error:
+            raise LineageError(f"found no difference of a working tree: {error}") from error
+        return cls(patch, files)
+
+
+@cache
+def commit_of(root: Path) -> str:
+    """Return the commit that a working tree is of, as it was when first asked for; "" outside git."""
+    return _told(root, "rev-parse", "HEAD").decode().strip()
+
+
+@cache
+def difference(root: Path) -> Difference:
+    """Return how a working tree differs from its commit, as it did when first asked for; nothing of a clean one."""
+    patch = _told(root, "diff", "HEAD", "--binary", "--full-index", "--no-ext-diff", "--no-textconv", "--no-renames")
+    untracked = _told(root, "ls-files", "--others", "--exclude-standard", "-z").split(b"\0")
+    names = sorted(os.fsdecode(name) for name in untracked if name)
+    return Difference(patch, {name: _file(root / name) for name in names})
+
+
+def has_commit(root: Path, commit: str) -> bool:
+    """Return whether the repository of a working tree holds a commit."""
+    return bool(commit) and bool(_told(root, "rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}"))
+
+
+@contextmanager
+def checked_out(root: Path, commit: str, changed: Difference, folder: Path) -> Iterator[Path]:
+    """Yield the project's root as it was at a commit, with a difference applied, in a git worktree that goes afterwards.
+
+    Args:
+        root: a working tree of the repository, which is left as it is.
+        commit: the commit.
+        changed: what the working tree had beside it.
+        folder: where the worktree is made; it must not exist.
+
+    Raises:
+        LineageError: the repository has no such commit, or the difference does not fit it.
+    """
+    # no hook of the repository's is run
+    quiet = ("-c", f"core.hooksPath={os.devnull}", "-c", "advice.detachedHead=false")
+    _told(root, "worktree", "prune")
+    _must(root, f"commit {commit} cannot be had", *quiet, "worktree", "add", "--quiet", "--detach", str(folder), commit)
+    try:
+        place = folder / _told(root, "rev-parse", "--show-prefix").decode().strip()
+        if changed.patch:
+            what = f"the difference {changed.digest} does not fit commit {commit}"
+            _must(folder, what, "apply", "--index", "--whitespace=nowarn", "-", given=changed.patch)
+        for name, (mode, content) in (changed.files or {}).items():
+            _write(place, name, mode, content)
+        if difference(place).digest != changed.digest:
+            raise LineageError(
+                f"found difference {difference(place).digest or 'none'} from commit {commit}, expected {changed.digest}: git "
+                "shows another, as where it ignores or converts other files than it did"
+            )
+        yield place
+    finally:
+        _told(root, "worktree", "remove", "--force", str(folder))
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _file(path: Path) -> tuple[int, bytes]:
+    """Return mode and bytes of what stands at an untracked path; nothing of a repository within this one."""
+    if path.is_symlink():
+        return _LINK, os.fsencode(path.readlink())
+    return (path.stat().st_mode & 0o777, path.read_bytes()) if path.is_file() else (0o755, b"")
+
+
+def _write(root: Path, name: str, mode: int, content: bytes) -> None:
+    path = root / name
+    if root.resolve() not in path.parent.resolve().parents and path.parent.resolve() != root.resolve():
+        raise LineageError(f"found {name!r} in a difference, which leaves the project's folder")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if mode == _LINK:
+        path.symlink_to(os.fsdecode(content))
+    elif not name.endswith("/"):
+        path.write_bytes(content)
+        path.chmod(mode)
+
+
+def _told(root: Path, *arguments: str) -> bytes:
+    """Return what git says, nothing where it fails or is not there."""
+    try:
+        return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, check=True, timeout=60).stdout
+    except (OSError, subprocess.SubprocessError):
+        return b""
+
+
+def _must(root: Path, what: str, *arguments: str, given: bytes | None = None) -> None:
+    """Have git do something; `what` says what is wrong where it cannot."""
+    try:
+        done = subprocess.run(["git", "-C", str(root), *arguments], input=given, capture_output=True, timeout=300)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise LineageError(f"{what}: {error}") from error
+    if done.returncode:
+        raise LineageError(f"{what}: git says {done.stderr.decode(errors='replace').strip()!r}")

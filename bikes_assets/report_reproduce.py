@@ -1,0 +1,67 @@
+"""What `bikes reproduce` prints: the verdicts, and of what differs, where it parts, why, and in which environment."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from bikes_assets.lineage.reproduction import TOLERANCE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from bikes_assets.lineage.reproduction import Reproduction
+
+_COLOURS = {"identical": "green", "equal": "yellow", "different": "red"}
+_MOST = 5
+
+
+def print_reproductions(found: Sequence[Reproduction], *, as_json: bool) -> None:
+    """Print what came of making versions again, and of each that is not identical, how and why."""
+    if as_json:
+        for item in found:
+            click.echo(json.dumps(item.to_dict()))
+        return
+    for item in found:
+        click.echo(f"{item.address}: {click.style(_verdict(item), fg=_COLOURS[item.verdict])}")
+        for line in _lines(item):
+            click.echo(f"  {line}")
+    counted = {name: sum(item.verdict == name for item in found) for name in _COLOURS}
+    if len(found) > 1:
+        click.echo(", ".join(f"{count} {name}" for name, count in counted.items() if count))
+
+
+def _verdict(item: Reproduction) -> str:
+    match item.verdict:
+        case "identical":
+            return "identical"
+        case "equal":
+            return f"equal within {TOLERANCE:g}: the largest relative difference is {item.largest:.1e}"
+        case _:
+            return f"different, digest {item.digests[0]} -> {item.digests[1]}"
+
+
+def _lines(item: Reproduction) -> Iterator[str]:
+    from bikes_assets.report_diff import cause_lines
+
+    made = ", ".join(f"{count} {asset}" for asset, count in item.made.items())
+    yield f"made again: {made}"
+    if item.predictions[0] and item.predictions[0] == item.predictions[1]:
+        yield f"predictions on the recorded rows: identical, {item.predictions[0]}"
+    for address, why in [*item.taken.items()][:_MOST]:
+        yield f"taken as stored: {address}, {why}"
+    if len(item.taken) > _MOST:
+        yield f"taken as stored: {len(item.taken) - _MOST} more"
+    for part in item.parts[:_MOST]:
+        yield f"parts at {part.address}" + (f", columns {', '.join(part.columns)}" if part.columns else "")
+    if len(item.parts) > _MOST:
+        yield f"parts at {len(item.parts) - _MOST} more of its partitions"
+    for cause in item.causes:
+        for line in cause_lines(cause):
+            yield f"cause: {line}"
+    for change in item.environment:
+        yield f"environment: {change.name}: {change.a} -> {change.b}"
+    for change in item.metrics:
+        yield f"metric {change.name}: {change.a} -> {change.b}"

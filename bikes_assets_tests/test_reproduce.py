@@ -1,0 +1,247 @@
+"""Versions made again from their records: identical wherever, whenever; and what was changed is named, and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import narwhals
+import pytest
+
+from bikes_assets.demand.model import Recipe
+from bikes_assets_tests.copied import ROOT, Store
+
+SOAK = os.environ.get("BIKES_SOAK") == "1"
+MODEL, FEATURES, RENTALS = "demand_model[2011-03]", "demand_features[2011-02]", "hourly_rentals[2011-02]"
+FUNCTION = "bikes_assets.demand.features.wet_hours_3h"
+
+
+class Repository(Store):
+    """A store whose code and source lie in a git repository."""
+
+    def __init__(self, folder: Path, last_month: str) -> None:
+        super().__init__(folder, last_month)
+        self.source = folder / "code" / "data" / "raw" / "hour.csv"
+        self.source.parent.mkdir(parents=True)
+        self.write()
+        shutil.copy(ROOT / "requirements.lock", folder / "code")
+        (folder / "code" / ".gitignore").write_text("__pycache__/\n.env\n")
+        self.settings |= {"BIKES_SOURCE": "data/raw/hour.csv", "BIKES_MODEL": json.dumps({"min_training_months": 1})}
+        self.git("init", "--quiet")
+        self.commit("first")
+
+    def git(self, *arguments: str) -> str:
+        identity = ["-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
+        command = ["git", "-C", str(self.folder / "code"), *identity, *arguments]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    def commit(self, message: str) -> None:
+        self.git("add", ".")
+        self.git("commit", "--quiet", "-m", message)
+
+    def reproduce(self, *arguments: str, code: int = 0) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.bikes("reproduce", "--json", *arguments, code=code).splitlines()]
+
+    def state(self) -> str:
+        """Return a digest of every file of the lake, of MLflow and of Dagster's events."""
+        files = sorted(path for path in (self.folder / "data").rglob("*") if path.is_file())
+        kept = [
+            path for path in files if not path.name.startswith(("lineage.db", "plan.json")) and "-shm" not in path.name
+        ]
+        return hashlib.sha256(
+            b"".join(str(path).encode() + hashlib.sha256(path.read_bytes()).digest() for path in kept)
+        ).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+    """A store of three months."""
+    store = Repository(tmp_path_factory.mktemp("first"), "2011-03")
+    store.bikes("run")
+    return store
+
+
+@pytest.fixture
+def store(made: Repository, tmp_path: Path) -> Repository:
+    """That store in a folder of its own: what it was made in is elsewhere."""
+    copy = Repository.__new__(Repository)
+    vars(copy).update(vars(made) | {"settings": dict(made.settings), "hours": made.hours.copy(), "folder": tmp_path})
+    copy.source = tmp_path / "code" / "data" / "raw" / "hour.csv"
+    shutil.copytree(made.folder, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    return copy
+
+
+def test_everything_comes_out_as_recorded_and_the_store_is_left_as_it_is(made: Repository) -> None:
+    before = made.state()
+
+    found = made.reproduce("--all")
+
+    assert {item["address"].partition("[")[0] for item in found} == {
+        *(
+            "hourly_rentals",
+            "demand_features",
+            "demand_model",
+            "champion_model",
+            "demand_predictions",
+            "prediction_quality",
+        )
+    }
+    assert {item["verdict"] for item in found} == {"identical"}
+    assert not any(item["taken"] or item["parts"] or item["metrics"] for item in found)
+    model = next(item for item in found if item["address"].startswith(MODEL))
+    assert model["made"] == {"hourly_rentals": 2, "demand_features": 2, "demand_model": 1}
+    assert model["predictions"][0] == model["predictions"][1] != ""
+    assert made.state() == before
+    assert made.git("worktree", "list").count("\n") == 0
+
+
+def test_old_versions_come_out_as_recorded_after_all_has_moved_on(store: Repository, tmp_path_factory) -> None:
+    # Given a model that was made of another source from a tree that differed from its commit
+    store.edit("demand/features.py", "    return (weathersit >= 3)", "    return (weathersit >= 2)")
+    (store.folder / "code" / "notes.txt").write_text("beside it")
+    store.rent("2011-01-20", 8, 40)
+    store.bikes("run")
+    # and code and source that have moved on since, in another place
+    store.edit("demand/features.py", "    return (weathersit >= 2)", "    return (weathersit >= 1)")
+    store.rent("2011-01-20", 8, 1)
+    store.commit("moved on")
+    elsewhere = Repository.__new__(Repository)
+    vars(elsewhere).update(vars(store) | {"folder": tmp_path_factory.mktemp("clone")})
+    subprocess.run(["git", "clone", "-q", str(store.folder / "code"), str(elsewhere.folder / "code")], check=True)
+    shutil.move(store.folder / "data", elsewhere.folder)
+    shutil.move(store.folder / "code", store.folder / "gone")
+    # When
+    found = elsewhere.reproduce("demand_model@1", "demand_model@2")
+    # Then
+    assert [item["verdict"] for item in found] == ["identical"] * 2
+    assert len({item["digests"][0] for item in found}) == 2
+    assert not any(item["taken"] for item in found)
+
+
+def raw(store: Repository) -> None:
+    store.rent("2011-01-20", 8, 40)
+
+
+def function(store: Repository) -> None:
+    store.edit("demand/features.py", "    return (weathersit >= 3)", "    # mist counts\n    return (weathersit >= 2)")
+
+
+def configured(store: Repository, **settings: Any) -> None:
+    store.settings["BIKES_MODEL"] = json.dumps({"min_training_months": 1, **settings})
+
+
+def hyperparameter(store: Repository) -> None:
+    configured(store, parameters={**Recipe().parameters, "learning_rate": 0.06})
+
+
+def seed(store: Repository) -> None:
+    configured(store, seed=1)
+
+
+def library(store: Repository) -> None:
+    """Put another version of a library in front of the one that is installed: its week begins on a Sunday."""
+    installed, place = Path(narwhals.__file__).parent, store.folder / "other"
+    shutil.copytree(installed, place / "narwhals", ignore=shutil.ignore_patterns("__pycache__"))
+    (info,) = installed.parent.glob("narwhals-*.dist-info")
+    shutil.copytree(info, place / "narwhals-2.99.0.dist-info")
+    metadata = place / "narwhals-2.99.0.dist-info" / "METADATA"
+    metadata.write_text(re.sub("(?m)^Version: .*$", "Version: 2.99.0", metadata.read_text()))
+    namespace = place / "narwhals" / "expr_dt.py"
+    with namespace.open("a") as file:
+        file.write("\n_weekday = ExprDateTimeNamespace.weekday\n")
+        file.write("ExprDateTimeNamespace.weekday = lambda self: _weekday(self) % 7 + 1\n")
+    store.settings["PYTHONPATH"] = os.pathsep.join((str(store.folder / "code"), str(place)))
+
+
+@pytest.mark.parametrize(
+    ("change", "cause", "parts"),
+    [
+        pytest.param(
+            raw,
+            ("input", "rental_records[2011-01]"),
+            {"hourly_rentals[2011-01]": {"casual", "cnt"}},
+            marks=pytest.mark.soak,
+        ),
+        (function, ("code", FUNCTION), {f"demand_features[2011-0{month}]": {"wet_hours_3h"} for month in (1, 2)}),
+        pytest.param(
+            hyperparameter, ("config", "demand_model.parameters.learning_rate"), {MODEL: set()}, marks=pytest.mark.soak
+        ),
+        pytest.param(seed, ("config", "demand_model.seed"), {MODEL: set()}, marks=pytest.mark.soak),
+        (
+            library,
+            ("environment", "demand_features"),
+            {f"demand_features[2011-0{month}]": {"hour_of_week"} for month in (1, 2)},
+        ),
+    ],
+)
+def test_a_change_is_named_at_its_place_and_nothing_else_is_blamed(
+    store: Repository, change: Callable[[Repository], None], cause: tuple[str, str], parts: dict[str, set[str]]
+) -> None:
+    if change not in (function, library) and not SOAK:
+        pytest.skip("a soak shows each kind of change; this is one of the others")
+    change(store)
+
+    (found,) = store.reproduce(MODEL, "--here", code=1)
+
+    assert found["verdict"] == "different"
+    assert {(item["kind"], item["what"]) for item in found["causes"]} == {cause}
+    assert {item["address"].partition("@")[0]: set(item["columns"]) for item in found["parts"]} == parts
+    libraries = {item["name"] for item in found["environment"] if item["name"].startswith(("libraries", "locked"))}
+    assert libraries == ({"libraries.narwhals"} if change is library else set())
+
+
+FORGE = """
+from bikes_assets.store import table
+from bikes_assets.lineage.digest import table_digest
+import pyarrow as pa, pyarrow.compute as pc
+
+target = table("demand_features")
+rows = target.read(["2011-01"])["2011-01"][1]
+place = rows.schema.get_field_index("humidity")
+rows = rows.set_column(place, "humidity", pc.multiply(rows["humidity"], 0.5))
+record, digest = target.published()["2011-01"].record, table_digest(rows, target.schema)
+record["output"]["digest"], record["columns"] = digest.table, digest.columns
+target.write("2011-01", rows, record, since=target.version())
+"""
+
+
+def test_a_table_version_that_its_record_does_not_make_is_named(store: Repository) -> None:
+    # Given a model that was fitted on a month that somebody wrote into the table by hand
+    done = store.python(FORGE)
+    assert done.returncode == 0, done.stderr
+    store.bikes("run")
+    # When
+    (found,) = store.reproduce("demand_model@2", code=1)
+    # Then
+    assert found["verdict"] == "different"
+    assert [(item["kind"], item["what"]) for item in found["causes"]] == [("unknown", "demand_features")]
+    assert [(item["address"].partition("@")[0], item["columns"]) for item in found["parts"]] == [
+        ("demand_features[2011-01]", ["humidity"])
+    ]
+    # and the model before it is what it was
+    assert store.reproduce("demand_model@1")[0]["verdict"] == "identical"
+
+
+def test_what_cannot_be_had_is_said(store: Repository) -> None:
+    # Given a source that lies nowhere any more, and a commit that is gone
+    store.git("checkout", "--quiet", "--orphan", "other")
+    store.source.unlink()
+    store.edit("demand/features.py", "    return (weathersit >= 3)", "    return (weathersit >= 2)")
+    store.commit("anew")
+    store.git("branch", "-D", store.git("for-each-ref", "--format=%(refname:short)", "refs/heads").split()[0])
+    store.git("reflog", "expire", "--expire=now", "--all")
+    store.git("gc", "--quiet", "--prune=now")
+    # Then what lies in the store is taken, and what makes it is made by the code that is here, where it is the same
+    (found,) = store.reproduce(MODEL)
+    assert found["verdict"] == "identical"
+    assert "SHA-256" in found["taken"]["hourly_rentals[2011-01]@1"]
+    assert "and the code here is another" in found["taken"]["demand_features[2011-01]@1"]
+    with_json = store.bikes("reproduce", "demand_features[2011-01]", code=2)
+    assert with_json == ""
