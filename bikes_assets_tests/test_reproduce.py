@@ -19,7 +19,7 @@ from bikes_assets.demand.model import Recipe
 from bikes_assets_tests.copied import ROOT, Store
 
 SOAK = os.environ.get("BIKES_SOAK") == "1"
-MODEL, FEATURES, RENTALS = "demand_model[2011-03]", "demand_features[2011-02]", "hourly_rentals[2011-02]"
+MODEL, RENTALS = "demand_model[2011-03]", "hourly_rentals[2011-02]"
 FUNCTION = "bikes_assets.demand.features.wet_hours_3h"
 
 
@@ -233,15 +233,17 @@ def test_what_cannot_be_had_is_said(store: Repository) -> None:
     # Given a source that lies nowhere any more, and a commit that is gone
     store.git("checkout", "--quiet", "--orphan", "other")
     store.source.unlink()
-    store.edit("demand/features.py", "    return (weathersit >= 3)", "    return (weathersit >= 2)")
     store.commit("anew")
     store.git("branch", "-D", store.git("for-each-ref", "--format=%(refname:short)", "refs/heads").split()[0])
     store.git("reflog", "expire", "--expire=now", "--all")
     store.git("gc", "--quiet", "--prune=now")
-    # Then what lies in the store is taken, and what makes it is made by the code that is here, where it is the same
+    # Then the rentals are taken as they are stored, and the rest is made by the code that is here, which is the same
     (found,) = store.reproduce(MODEL)
     assert found["verdict"] == "identical"
-    assert "SHA-256" in found["taken"]["hourly_rentals[2011-01]@1"]
-    assert "and the code here is another" in found["taken"]["demand_features[2011-01]@1"]
-    with_json = store.bikes("reproduce", "demand_features[2011-01]", code=2)
-    assert with_json == ""
+    assert found["made"] == {"demand_features": 2, "demand_model": 1}
+    assert all("the source of SHA-256" in why for why in found["taken"].values())
+    # and where it is another, that is an error
+    store.edit("defs/raw.py", 'role="rentals"', 'role="rents"')
+    done = store.python("from bikes_assets.cli import main; main()", "reproduce", RENTALS)
+    assert done.returncode == 2
+    assert "is not in this repository, and the code here is another" in done.stderr
