@@ -10,6 +10,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from itertools import count
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier, Event
@@ -483,8 +484,8 @@ def test_reading_leaves_no_thread_that_may_call_python_when_the_process_ends(tmp
     table = lake_table(tmp_path)
     for partition in "abcd":
         write(table, partition, f"r {partition}")
-    with SPAWN.Pool(1) as pool:
-        before, after = pool.apply(_threads_before_and_after_reading, (table,))
+    with ProcessPoolExecutor(1, SPAWN) as pool:
+        before, after = pool.submit(_threads_before_and_after_reading, table).result(timeout=60)
     assert before == after
 
 
