@@ -75,8 +75,8 @@ SLOWEST = ("test_ui.py", "test_outage.py", "test_triggers.py", "test_kill.py", "
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Return how many processes run tests: half as many again as there are cores, for many of them wait for servers."""
-    return max(1, (os.cpu_count() or 1) * 3 // 2)
+    """Return how many processes run tests: two for each core, for many of them wait for servers."""
+    return 2 * (os.cpu_count() or 1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -298,7 +298,7 @@ def show_registered_model(page: Page, servers: Servers, folder: Path, versions: 
     ("last_month", "months", "minutes", "screenshots"),
     [pytest.param("2012-12", 24, 60, ROOT / "docs" / "screenshots", marks=pytest.mark.soak)]
     if SOAK
-    else [("2011-04", 4, 15, None)],
+    else [("2011-03", 3, 15, None)],
 )
 def test_all_months_are_made_by_clicks_and_ctrl_c_leaves_nothing_behind(
     tmp_path: Path, last_month: str, months: int, minutes: float, screenshots: Path | None

@@ -203,7 +203,7 @@ class LakeTable:
             found = Version(self.name, key, commit.version, commit.digest)
             try:
                 part = self.schema.conform(self._rows(files))
-            except (pa.ArrowException, OSError) as error:
+            except (pa.ArrowException, OSError, ValueError) as error:  # a damaged footer raises what it likes
                 where = f"{partition_address(self.name, key)}: cannot be read at version {table.version()}"
                 raise DigestError(f"{where}: {error}; restore {self.uri}") from error
             except SchemaError as error:  # what was published was of the schema

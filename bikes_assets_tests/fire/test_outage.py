@@ -119,7 +119,7 @@ def test_a_server_that_is_gone_after_each_of_its_requests(remote: Ground) -> Non
         count = len(proxy.requests)
     assert count > 20
     points = [(after, lost) for after in range(count) for lost in (False, True)]
-    for turn, (after, lost) in enumerate(random.Random(2).sample(points, len(points) if SOAK else 4)):
+    for turn, (after, lost) in enumerate(random.Random(2).sample(points, len(points) if SOAK else 2)):
         # When a run is cut off after one of them, the next one lost on its way there or on its way back
         with cut(remote.place.uri, after, lost=lost) as proxy:
             seconds_of(remote.place.at(proxy.url), KEYS[1 + turn % 60])
