@@ -16,6 +16,7 @@ import narwhals
 import pytest
 
 from bikes_assets.demand.model import Recipe
+from bikes_assets.lineage.reproduction import TOLERANCE
 from bikes_assets_tests.copied import ROOT, Store
 
 SOAK = os.environ.get("BIKES_SOAK") == "1"
@@ -78,6 +79,7 @@ def store(made: Repository, tmp_path: Path) -> Repository:
     return copy
 
 
+@pytest.mark.soak
 def test_everything_comes_out_as_recorded_and_the_store_is_left_as_it_is(made: Repository) -> None:
     before = made.state()
 
@@ -102,6 +104,7 @@ def test_everything_comes_out_as_recorded_and_the_store_is_left_as_it_is(made: R
     assert made.git("worktree", "list").count("\n") == 0
 
 
+@pytest.mark.soak
 def test_old_versions_come_out_as_recorded_after_all_has_moved_on(store: Repository, tmp_path_factory) -> None:
     # Given a model that was made of another source from a tree that differed from its commit
     store.edit("demand/features.py", "    return (weathersit >= 3)", "    return (weathersit >= 2)")
@@ -160,32 +163,22 @@ def library(store: Repository) -> None:
     store.settings["PYTHONPATH"] = os.pathsep.join((str(store.folder / "code"), str(place)))
 
 
-@pytest.mark.parametrize(
-    ("change", "cause", "parts"),
-    [
-        pytest.param(
-            raw,
-            ("input", "rental_records[2011-01]"),
-            {"hourly_rentals[2011-01]": {"casual", "cnt"}},
-            marks=pytest.mark.soak,
-        ),
-        (function, ("code", FUNCTION), {f"demand_features[2011-0{month}]": {"wet_hours_3h"} for month in (1, 2)}),
-        pytest.param(
-            hyperparameter, ("config", "demand_model.parameters.learning_rate"), {MODEL: set()}, marks=pytest.mark.soak
-        ),
-        pytest.param(seed, ("config", "demand_model.seed"), {MODEL: set()}, marks=pytest.mark.soak),
-        (
-            library,
-            ("environment", "demand_features"),
-            {f"demand_features[2011-0{month}]": {"hour_of_week"} for month in (1, 2)},
-        ),
-    ],
-)
+BOTH = ("demand_features[2011-01]", "demand_features[2011-02]")
+CHANGES = [
+    (function, ("code", FUNCTION), {key: {"wet_hours_3h"} for key in BOTH}),
+    (raw, ("input", "rental_records[2011-01]"), {"hourly_rentals[2011-01]": {"casual", "cnt"}}),
+    (hyperparameter, ("config", "demand_model.parameters.learning_rate"), {MODEL: set()}),
+    (seed, ("config", "demand_model.seed"), {MODEL: set()}),
+    (library, ("environment", "demand_features"), {key: {"hour_of_week"} for key in BOTH}),
+]
+"""What is changed, what is to be named as the cause, and where the chain parts from its record, with the columns."""
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(("change", "cause", "parts"), CHANGES if SOAK else CHANGES[:1])
 def test_a_change_is_named_at_its_place_and_nothing_else_is_blamed(
     store: Repository, change: Callable[[Repository], None], cause: tuple[str, str], parts: dict[str, set[str]]
 ) -> None:
-    if change not in (function, library) and not SOAK:
-        pytest.skip("a soak shows each kind of change; this is one of the others")
     change(store)
 
     (found,) = store.reproduce(MODEL, "--here", code=1)
@@ -212,6 +205,7 @@ target.write("2011-01", rows, record, since=target.version())
 """
 
 
+@pytest.mark.soak
 def test_a_table_version_that_its_record_does_not_make_is_named(store: Repository) -> None:
     # Given a model that was fitted on a month that somebody wrote into the table by hand
     done = store.python(FORGE)
@@ -247,3 +241,39 @@ def test_what_cannot_be_had_is_said(store: Repository) -> None:
     done = store.python("from bikes_assets.cli import main; main()", "reproduce", RENTALS)
     assert done.returncode == 2
     assert "is not in this repository, and the code here is another" in done.stderr
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(not SOAK, reason="24 months take minutes; three are above")
+def test_every_version_of_24_months_comes_out_as_recorded_in_another_place(tmp_path_factory: Any) -> None:
+    # Given 24 months, some of which were made again of another source, and code and source that have moved on since
+    store = Repository(tmp_path_factory.mktemp("years"), "2012-12")
+    store.settings["BIKES_MODEL"] = "{}"
+    store.bikes("run")
+    store.rent("2012-10-20", 8, 40)
+    store.bikes("run")
+    store.edit("demand/features.py", "    return (weathersit >= 3)", "    return (weathersit >= 2)")
+    store.rent("2012-10-20", 8, 1)
+    store.commit("moved on")
+    clone = Repository.__new__(Repository)
+    vars(clone).update(vars(store) | {"folder": tmp_path_factory.mktemp("clone")})
+    subprocess.run(["git", "clone", "-q", str(store.folder / "code"), str(clone.folder / "code")], check=True)
+    shutil.move(store.folder / "data", clone.folder)
+    shutil.move(store.folder / "code", store.folder / "gone")
+    # When
+    found = clone.reproduce("--all")
+    # Then
+    assert {item["verdict"] for item in found} == {"identical"}
+    assert not any(item["taken"] for item in found)
+    models = {item["address"] for item in found if item["address"].startswith("demand_model")}
+    assert len(models) > len({address.partition("@")[0] for address in models}) == 22
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(not SOAK, reason="shown once for each kind of change in a soak")
+def test_a_model_that_is_fitted_with_more_threads_is_equal_within_the_tolerance(store: Repository) -> None:
+    configured(store, threads=2)
+    (found,) = store.reproduce(MODEL, "--here")
+    assert found["verdict"] in ("identical", "equal")
+    assert found["largest"] <= TOLERANCE
+    assert {(item["kind"], item["what"]) for item in found["causes"]} <= {("config", "demand_model.threads")}

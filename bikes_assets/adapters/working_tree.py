@@ -62,7 +62,10 @@ class Difference:
                 *((f"{_FILES}{name}", *file) for name, file in sorted((self.files or {}).items())),
             ):
                 member = tarfile.TarInfo(name)
-                member.mode, member.size = mode, len(content)
+                if mode == _LINK:
+                    member.type, member.linkname = tarfile.SYMTYPE, os.fsdecode(content)
+                else:
+                    member.mode, member.size = mode, len(content)
                 archive.addfile(member, io.BytesIO(content))
         return target.getvalue()
 
@@ -73,18 +76,18 @@ class Difference:
         Raises:
             LineageError: it is no such file.
         """
-        patch, files = b"", dict[str, tuple[int, bytes]]()
+        files: dict[str, tuple[int, bytes]] = {}
         try:
             with tarfile.open(fileobj=io.BytesIO(content)) as archive:
                 for member in archive:
-                    handle = archive.extractfile(member)
-                    data = handle.read() if handle else b""
-                    if member.name == _PATCH:
-                        patch = data
-                    else:
-                        files[member.name.removeprefix(_FILES)] = (member.mode, data)
+                    name = member.name.removeprefix(_FILES)
+                    if member.issym():
+                        files[name] = (_LINK, os.fsencode(member.linkname))
+                    elif handle := archive.extractfile(member):
+                        files[name] = (member.mode, handle.read())
         except tarfile.TarError as error:
             raise LineageError(f"found no difference of a working tree: {error}") from error
+        _, patch = files.pop(_PATCH, (0, b""))
         return cls(patch, files)
 
 

@@ -5,8 +5,9 @@ Everything upstream is made again too, down to what comes from outside: that is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from bikes_assets.lineage.graph import Record, Version
@@ -81,8 +82,8 @@ def steps(
             item.step
             for item in sorted(found.values(), key=lambda item: (item.level, places[item.step.place], _key(item)))
         ]
-    made: dict[tuple[str, str], _Node] = {}
-    return [step for item in wanted for step in _in_turn(item, made)]
+    made, ranks = dict[tuple[str, str], _Node](), _ranks(found.values())
+    return [step for item in wanted for step in _in_turn(item, made, ranks)]
 
 
 @dataclass(eq=False, slots=True)
@@ -96,15 +97,26 @@ def _key(node: _Node) -> tuple[str, str]:
     return node.step.version.asset, node.step.version.partition or ""
 
 
-def _in_turn(node: _Node, made: dict[tuple[str, str], _Node]) -> Iterator[Step]:
+def _ranks(nodes: Iterable[_Node]) -> dict[str, int]:
+    """Return how far downstream each asset lies, of those that some versions are of."""
+    upstream: dict[str, set[str]] = {}
+    for node in nodes:
+        upstream.setdefault(node.step.version.asset, set()).update(item.step.version.asset for item in node.upstream)
+    ranks: dict[str, int] = {}
+    for asset in TopologicalSorter(upstream).static_order():
+        ranks[asset] = 1 + max((ranks[item] for item in upstream[asset]), default=-1)
+    return ranks
+
+
+def _in_turn(node: _Node, made: dict[tuple[str, str], _Node], ranks: Mapping[str, int]) -> Iterator[Step]:
     """Yield what makes a version where a partition may be wanted in several versions, one after the other.
 
-    The inputs furthest downstream come first: what makes one touches what lies upstream of it alone.
+    The inputs furthest downstream come first: what makes one touches it and assets upstream of it alone.
     """
     if made.get(_key(node)) is node:
         return
-    for item in sorted(node.upstream, key=lambda item: (-item.level, _key(item))):
-        yield from _in_turn(item, made)
+    for item in sorted(node.upstream, key=lambda item: (-ranks[item.step.version.asset], _key(item))):
+        yield from _in_turn(item, made, ranks)
     made[_key(node)] = node
     yield node.step
 

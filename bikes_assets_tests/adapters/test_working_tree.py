@@ -1,0 +1,131 @@
+"""A working tree that is had again as it was, in real git repositories."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from bikes_assets.adapters import working_tree
+from bikes_assets.adapters.working_tree import Difference, checked_out, has_commit
+from bikes_assets.lineage.errors import LineageError
+from bikes_assets_tests.adapters.test_environment import checkout, git  # noqa: F401
+
+
+def difference(root: Path) -> Difference:
+    working_tree.difference.cache_clear()
+    return working_tree.difference(root)
+
+
+def files(root: Path) -> dict[str, tuple[str, bytes]]:
+    """Return what stands in a tree: mode and content by path."""
+    return {
+        path.relative_to(root).as_posix(): (
+            oct(path.lstat().st_mode),
+            os.fsencode(path.readlink()) if path.is_symlink() else path.read_bytes(),
+        )
+        for path in sorted(root.rglob("*"))
+        if (path.is_file() or path.is_symlink()) and ".git" not in path.relative_to(root).parts
+    }
+
+
+def change(root: Path) -> None:
+    (root / "code.py").write_text("x = 2\nä = 'no newline at the end'")
+    (root / "data.bin").write_bytes(bytes(range(255, -1, -1)))
+    (root / "staged.py").write_text("y = 1\n")
+    git(root, "add", "staged.py")
+    (root / "new").mkdir()
+    (root / "new" / "a file.sh").write_text("#!/bin/sh\r\n")
+    (root / "new" / "a file.sh").chmod(0o755)
+    (root / "new" / "empty").touch()
+    (root / "link").symlink_to("code.py")
+
+
+def test_a_tree_is_had_again_as_it_was_from_what_was_packed(checkout: Path, tmp_path_factory) -> None:  # noqa: F811
+    # Given
+    change(checkout)
+    commit, before, packed = git(checkout, "rev-parse", "HEAD"), files(checkout), difference(checkout).packed()
+    # When all of it has moved on, in another clone
+    git(checkout, "add", ".")
+    git(checkout, "commit", "--quiet", "-m", "second")
+    clone = tmp_path_factory.mktemp("clone")
+    git(checkout, "clone", "--quiet", str(checkout), str(clone))
+    hook = clone / ".git" / "hooks" / "post-checkout"
+    hook.write_text(f"#!/bin/sh\ntouch {clone}/hooked\n")
+    hook.chmod(0o755)
+    # Then
+    with checked_out(clone, commit, Difference.unpacked(packed), clone.parent / "tree") as tree:
+        assert files(tree) == before
+        assert git(clone, "worktree", "list").count("\n") == 1
+    assert git(clone, "worktree", "list").count("\n") == 0
+    assert not tree.exists()
+    assert not (clone / "hooked").exists()
+    assert git(clone, "status", "--porcelain") == ""
+
+
+def test_a_project_within_a_repository(checkout: Path, tmp_path_factory) -> None:  # noqa: F811
+    project = checkout / "project"
+    project.mkdir()
+    (project / "code.py").write_text("z = 1\n")
+    git(checkout, "add", ".")
+    git(checkout, "commit", "--quiet", "-m", "second")
+    (project / "code.py").write_text("z = 2\n")
+    (project / "new.py").write_text("z = 3\n")
+    found = difference(project)
+    with checked_out(
+        project, git(checkout, "rev-parse", "HEAD"), found, tmp_path_factory.mktemp("in") / "tree"
+    ) as tree:
+        assert files(tree) == files(project)
+
+
+def test_a_clean_tree_has_no_difference(checkout: Path) -> None:  # noqa: F811
+    assert difference(checkout) == Difference(b"", {})
+    assert difference(checkout).digest == ""
+
+
+def test_a_commit_that_is_not_there_is_named(checkout: Path, tmp_path: Path) -> None:  # noqa: F811
+    gone = "0" * 40
+    assert not has_commit(checkout, gone)
+    assert not has_commit(checkout, "")
+    assert has_commit(checkout, git(checkout, "rev-parse", "HEAD"))
+    with (
+        pytest.raises(LineageError, match=f"commit {gone} cannot be had"),
+        checked_out(checkout, gone, Difference(), tmp_path / "tree"),
+    ):
+        pass
+
+
+def test_a_difference_that_does_not_fit_is_an_error_and_leaves_no_tree(checkout: Path, tmp_path: Path) -> None:  # noqa: F811
+    change(checkout)
+    found = difference(checkout)
+    git(checkout, "rm", "--quiet", "--force", "code.py")
+    git(checkout, "commit", "--quiet", "-m", "without it")
+    with (
+        pytest.raises(LineageError, match="does not fit commit"),
+        checked_out(checkout, git(checkout, "rev-parse", "HEAD"), found, tmp_path / "tree"),
+    ):
+        pass
+    assert not (tmp_path / "tree").exists()
+
+
+@pytest.mark.parametrize("name", ["../out", "out/../../out", "away/out"])
+def test_a_difference_writes_nothing_outside_its_tree(checkout: Path, tmp_path: Path, name: str) -> None:  # noqa: F811
+    away = tmp_path.parent / f"{tmp_path.name} away"
+    away.mkdir(exist_ok=True)
+    forged = Difference(b"", {"away": (0o120000, str(away).encode()), name: (0o644, b"x")})
+    place = tmp_path / "in" / "tree"
+    with (
+        pytest.raises(LineageError, match="leaves the project's folder"),
+        checked_out(checkout, git(checkout, "rev-parse", "HEAD"), forged, place),
+    ):
+        pass
+    assert not [*away.iterdir()]
+    assert not (tmp_path / "in" / "out").exists()
+    shutil.rmtree(away)
+
+
+def test_what_is_no_difference_is_refused() -> None:
+    with pytest.raises(LineageError, match="no difference of a working tree"):
+        Difference.unpacked(b"nonsense" * 200)

@@ -1,0 +1,24 @@
+"""The job that makes the champion again, as Dagster runs it."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from bikes_assets.definitions import defs
+
+
+def test_the_champion_of_a_history_is_made_again_by_the_job(history) -> None:
+    done = defs().resolve_job_def("reproduce_champion").execute_in_process(instance=history.instance)
+
+    assert done.success
+    (output,) = [event for event in done.all_events if event.event_type_value == "STEP_OUTPUT"]
+    metadata = output.step_output_data.metadata
+    assert metadata["verdict"].value == "identical"
+    assert metadata["reproduction"].value["address"] == history.summary.champion
+    assert metadata["reproduction"].value["made"]["demand_model"] == 1
+
+
+def test_it_is_on_a_schedule_that_is_off_until_somebody_wants_it() -> None:
+    schedule = defs().resolve_schedule_def("proof")
+    assert schedule.job_name == "reproduce_champion"
+    assert schedule.default_status == dg.DefaultScheduleStatus.STOPPED
