@@ -91,6 +91,7 @@ def reproduce(
     addresses: Sequence[str],
     *,
     here: Plan | None = None,
+    stored: bool = False,
     progress: Callable[[str, int, int], None] = lambda *_: None,
 ) -> list[Reproduction]:
     """Make versions again and return what came of it, in the order of their addresses.
@@ -99,6 +100,7 @@ def reproduce(
         addresses: `demand_model@3`, `demand_model@champion`, `demand_features[2012-08]@17`, `demand_features[2012-08]`.
         here: what would make everything now (see `runs.plan`): make them with the code, the settings and the source that are
             here, not with those that were recorded.
+        stored: take what cannot be made again, upstream of these, as it is stored.
         progress: called with what is being made, how many versions are done, and of how many.
 
     Raises:
@@ -108,7 +110,7 @@ def reproduce(
     index = answers.refreshed()
     targets = [versions.record_of(index, address) for address in addresses]
     with tempfile.TemporaryDirectory(prefix="bikes-reproduce-", ignore_cleanup_errors=True) as folder:
-        bench = _Bench(Path(folder), index, here)
+        bench = _Bench(Path(folder), index, here, stored=stored)
         bench.make(steps(targets, bench.record, bench.place_of), progress)
         return [bench.outcome(record) for record in targets]
 
@@ -119,8 +121,8 @@ class _Bench(Known):
     A version that came out has the version `again N`: N is its table version on the bench.
     """
 
-    def __init__(self, folder: Path, index: Index, here: Plan | None) -> None:
-        self._folder, self._here = folder, here
+    def __init__(self, folder: Path, index: Index, here: Plan | None, *, stored: bool) -> None:
+        self._folder, self._here, self._may_take = folder, here, stored
         self._stored, self._real = versions.Stored(index), lake()
         self._lake = Lake(str(folder / "lake"), SCHEMAS, ROOT)
         self._plan = here or present.last_plan()
@@ -165,13 +167,24 @@ class _Bench(Known):
     def place_of(self, record: Record) -> _Place | None:
         """Return what a version is made with; None where it is to be taken as it is stored."""
         code = self._code_of(record)
+        if isinstance(code, str):
+            return self._left(record, code)
         outside = [item for item in record.inputs if item.asset not in ASSETS]
-        source = self._source_of(outside[0], code) if outside and not isinstance(code, str) else ("", "")
-        if isinstance(code, str) or isinstance(source, str):
-            self._taken[record.output.address] = code if isinstance(code, str) else str(source)
-            return None
+        source = self._source_of(outside[0], code) if outside else ("", "")
+        if isinstance(source, str):
+            return self._left(record, source)
         name = record.params.get("engine", "pandas").partition(".")[0]
         return _Place(*code, *source, settings().engine if self._here else _ENGINES.get(name, "pandas"))
+
+    def _left(self, record: Record, why: str) -> None:
+        """Take note of what is taken as it is stored; what was decided always is.
+
+        Raises:
+            LineageError: it is to be made.
+        """
+        if record.code_version and not self._may_take:
+            raise LineageError(f"{record.output.address} cannot be made again: {why}; --stored takes it as it is")
+        self._taken[record.output.address] = why
 
     def make(self, wanted: Sequence[Step], progress: Callable[[str, int, int], None]) -> None:
         """Make versions in an order in which each finds its inputs as it read them."""

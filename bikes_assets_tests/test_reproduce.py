@@ -21,6 +21,7 @@ from bikes_assets_tests.copied import ROOT, Store
 
 SOAK = os.environ.get("BIKES_SOAK") == "1"
 MODEL, RENTALS = "demand_model[2011-03]", "hourly_rentals[2011-02]"
+COMMAND = "from bikes_assets.cli import main; main()"
 FUNCTION = "bikes_assets.demand.features.wet_hours_3h"
 
 
@@ -231,14 +232,18 @@ def test_what_cannot_be_had_is_said(store: Repository) -> None:
     store.git("branch", "-D", store.git("for-each-ref", "--format=%(refname:short)", "refs/heads").split()[0])
     store.git("reflog", "expire", "--expire=now", "--all")
     store.git("gc", "--quiet", "--prune=now")
-    # Then the rentals are taken as they are stored, and the rest is made by the code that is here, which is the same
-    (found,) = store.reproduce(MODEL)
+    # Then that is an error
+    done = store.python(COMMAND, "reproduce", MODEL)
+    assert done.returncode == 2
+    assert "the source of SHA-256" in done.stderr
+    # and where it is asked for, the rentals are taken as they are stored; the rest is made by the code here, which is the same
+    (found,) = store.reproduce(MODEL, "--stored")
     assert found["verdict"] == "identical"
     assert found["made"] == {"demand_features": 2, "demand_model": 1}
     assert all("the source of SHA-256" in why for why in found["taken"].values())
     # and where it is another, that is an error
     store.edit("defs/raw.py", 'role="rentals"', 'role="rents"')
-    done = store.python("from bikes_assets.cli import main; main()", "reproduce", RENTALS)
+    done = store.python(COMMAND, "reproduce", RENTALS, "--stored")
     assert done.returncode == 2
     assert "is not in this repository, and the code here is another" in done.stderr
 

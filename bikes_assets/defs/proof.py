@@ -12,7 +12,7 @@ def champion_made_again(context: dg.OpExecutionContext) -> None:
     """Make the champion again, with all that is upstream of it, apart from the store; fail where it comes out otherwise."""
     from bikes_assets import reproduce
 
-    (found,) = reproduce.reproduce([CHAMPION])
+    (found,) = reproduce.reproduce([CHAMPION], stored=True)
     context.log.info(f"{found.address}: {found.verdict}, made again: {dict(found.made)}")
     context.add_output_metadata({"verdict": found.verdict, "reproduction": dg.MetadataValue.json(found.to_dict())})
     if found.verdict == "different":
