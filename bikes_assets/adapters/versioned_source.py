@@ -12,6 +12,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -211,8 +212,7 @@ def fetch(origin: Mapping[str, Any], into: Path, repository: Path | None = None)
     wanted = [name] if name in tracked else [*files]
     for each in wanted:
         _fetchable(each, tracked.get(each))
-    if importlib.util.find_spec("dvc") is None:
-        raise SettingsError("found no DVC, expected the extra dvc: pip install 'bikes-assets[dvc]'")
+    program = _program()
     if (target := into / name).exists():
         raise LineageError(f"{target}: found something there, expected a place that is free")
     into.mkdir(parents=True, exist_ok=True)
@@ -221,7 +221,7 @@ def fetch(origin: Mapping[str, Any], into: Path, repository: Path | None = None)
         for each in wanted:
             place = part if each == name else part / each
             place.parent.mkdir(exist_ok=True)
-            _get(each, tracked[each], place, repository)
+            _get(program, each, tracked[each], place, repository)
         _check(part, files, {each: str(tracked[each]["md5"]) for each in wanted})
         part.rename(target)
     return target
@@ -243,7 +243,22 @@ def _fetchable(name: str, facts: Mapping[str, Any] | None) -> None:
         )
 
 
-def _get(name: str, facts: Mapping[str, Any], place: Path, repository: Path | None) -> None:
+def _program() -> list[str]:
+    """Return what calls DVC: that of this environment, or else the one on the path, which has an environment of its own.
+
+    Raises:
+        SettingsError: there is none.
+    """
+    if importlib.util.find_spec("dvc"):
+        return [sys.executable, "-m", "dvc"]
+    if found := shutil.which("dvc"):
+        return [found]
+    raise SettingsError(
+        "found no DVC, expected the extra dvc, pip install 'bikes-assets[dvc]', or a program dvc on the path"
+    )
+
+
+def _get(program: Sequence[str], name: str, facts: Mapping[str, Any], place: Path, repository: Path | None) -> None:
     """Have DVC get a file or folder of a revision."""
     root, revision = repository or Path(facts["repository"]), str(facts["revision"])
     if not (root / ".dvc").is_dir():
@@ -253,7 +268,7 @@ def _get(name: str, facts: Mapping[str, Any], place: Path, repository: Path | No
     if not has_commit(root, revision):
         expected = f"revision {revision}, by which {name} was recorded; `git fetch` it"
         raise DataError(str(root), found="no such commit", expected=expected)
-    command = [sys.executable, "-m", "dvc", "get", "--rev", revision, "-o", str(place), "--", str(root), facts["path"]]
+    command = [*program, "get", "--rev", revision, "-o", str(place), "--", str(root), facts["path"]]
     try:
         done = subprocess.run(
             command,

@@ -112,7 +112,8 @@ class Projection:
             address = f"{name}@{sha256[:16]}"
             facts = {"sha256": sha256, "bytes": size, "uri": origin.uri, "kind": origin.kind}
             tracked = origin.tracked.get(name) or origin.tracked.get(origin.name)
-            things.append(Thing(FILE, address, facts | ({"tracked": tracked} if tracked else {})))
+            told = f"MD5 {tracked['md5']}, revision {tracked['revision']}" if tracked else ""
+            things.append(Thing(FILE, address, facts | ({"tracked": tracked} if tracked else {}), told))
             edges.append(Edge((FILE, address), (VERSION, version.address), "holds"))
         return Fact(event.event, event.time, things, edges, self._columns_of(version.asset, self._names(version)))
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -121,8 +123,6 @@ def made(tmp_path_factory):
 @pytest.fixture
 def kept(made, tmp_path):
     """Return a repository of one's own, its remote beside it."""
-    import shutil
-
     shutil.copytree(made, tmp_path / "kept")
     return Kept(tmp_path / "kept" / "repository")
 
@@ -225,7 +225,7 @@ def test_a_file_of_a_folder_that_is_tracked_as_one_is_held_against_it(kept):
 
 
 def test_a_remote_is_recorded_without_secrets_and_the_local_config_counts(kept):
-    config = '[core]\n    remote = other\n[\'remote "other"\']\n    url = https://me:secret@there/x?key=secret\n'
+    config = "[core]\n    remote = other\n['remote \"other\"']\n    url = https://me:secret@there/x?key=secret\n"
     (kept.root / ".dvc" / "config.local").write_text(config)
     facts = kept.origin().tracked["hour.csv"]
     assert (facts["remote"], facts["url"]) == ("other", "https://***@there/x?***")
@@ -237,7 +237,9 @@ def test_a_remote_is_recorded_without_secrets_and_the_local_config_counts(kept):
     assert "secret" not in str(caught.value)
 
 
-@pytest.mark.parametrize("text", ["", "outs: 3", "outs:\n- path: hour.csv\n", "outs:\n- md5: xyz\n  path: hour.csv\n", "a: ["])
+@pytest.mark.parametrize(
+    "text", ["", "outs: 3", "outs:\n- path: hour.csv\n", "outs:\n- md5: xyz\n  path: hour.csv\n", "a: ["]
+)
 def test_a_pointer_that_says_nothing_is_an_error_that_names_it(kept, text):
     kept.pointer.write_text(text)
     with pytest.raises(DataError, match=r"hour\.csv\.dvc: found no MD5 of hour\.csv .*`dvc add hour\.csv`"):
@@ -252,8 +254,6 @@ def test_md5s_of_before_version_3_are_of_text_with_the_line_ends_of_unix():
 
 
 def test_an_old_version_is_fetched_from_the_remote_alone(kept, tmp_path):
-    import shutil
-
     old = json.loads(json.dumps(kept.old()))
     shutil.rmtree(kept.root / ".dvc" / "cache")
     into = tmp_path / "deep" / "into"
@@ -279,8 +279,6 @@ def test_what_was_recorded_otherwise_is_not_delivered(kept, tmp_path):
 
 
 def test_a_remote_that_is_gone_or_lacks_the_content_is_named(kept, tmp_path):
-    import shutil
-
     old, store = kept.old(), kept.root.parent / "store"
     shutil.rmtree(kept.root / ".dvc" / "cache")
     (store / "files" / "md5" / md5(OLD)[:2] / md5(OLD)[2:]).unlink()
@@ -311,36 +309,47 @@ def test_a_repository_or_revision_that_is_gone_is_named_before_dvc_begins(kept, 
 
 def test_without_the_extra_the_message_says_what_to_install(kept, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", [str(ROOT)])  # where no package is
+    monkeypatch.setenv("PATH", os.defpath)
     monkeypatch.delitem(sys.modules, "dvc", raising=False)
     importlib.invalidate_caches()
-    with pytest.raises(SettingsError, match=r"pip install 'bikes-assets\[dvc\]'"):
+    with pytest.raises(SettingsError, match=r"pip install 'bikes-assets\[dvc\]', or a program dvc"):
         fetch(kept.origin().to_dict(), tmp_path / "into")
 
 
 RUN = """
-import json
-from dagster import AssetKey, AssetRecordsFilter, DagsterInstance
-from bikes_assets import answers, runs
+import json, sys
+import dagster as dg
+from click.testing import CliRunner
+from bikes_assets import runs
 from bikes_assets.adapters.mlflow_store import client_of
+from bikes_assets.cli import main
 from bikes_assets.settings import settings
 
+def told(what, *words):
+    done = CliRunner().invoke(main, [*words, "--json"], catch_exceptions=False)
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    return [item[what] for item in found if item["address"].startswith("hour.csv@")]
+
 runs.setup()
-summary = runs.run_history(None, lambda *_: None)
-assert not summary.failed, summary.failed
-(file,) = answers.refreshed().names("file")
-about = {item.kind: item.facts for item in answers.search("hour.csv") + answers.refreshed().find(file, "file")}
+from bikes_assets.definitions import defs
+
+with dg.DagsterInstance.get() as instance:
+    job = defs().resolve_implicit_global_asset_job_def()
+    keys = [dg.AssetKey("hourly_rentals")]
+    assert job.execute_in_process(instance=instance, partition_key="2011-01", asset_selection=keys).success
+    wanted = dg.AssetRecordsFilter(dg.AssetKey("rental_records"), asset_partitions=["2011-01"])
+    seen = instance.fetch_observations(wanted, limit=9).records
+    made = instance.fetch_materializations(keys[0], limit=1).records[0].asset_materialization
 client = client_of(settings().tracking_uri)
 named = client.get_experiment_by_name(settings().experiment).experiment_id
-sources = [json.loads(item.dataset.source) for run in client.search_runs([named]) for item in run.inputs.dataset_inputs]
-with DagsterInstance.get() as instance:
-    wanted = AssetRecordsFilter(AssetKey("rental_records"), asset_partitions=["2011-01"])
-    seen = instance.fetch_observations(wanted, limit=9).records
-    made = instance.fetch_materializations(AssetKey("hourly_rentals"), limit=1).records[0].asset_materialization
+datasets = [item.dataset for run in client.search_runs([named]) for item in run.inputs.dataset_inputs]
+uses = made.metadata["lineage"].value["datasets"]
 print(json.dumps({
-    "index": about["file"]["tracked"],
+    "search": [told("text", "search", word) for word in ("hour.csv", sys.argv[1])],
+    "upstream": told("tracked", "upstream", "hourly_rentals[2011-01]@1"),
     "dagster": [item.asset_observation.metadata["tracked"].value["hour.csv"] for item in seen],
-    "record": [use["source"]["tracked"]["hour.csv"] for use in made.metadata["lineage"].value["datasets"] if use["context"] == "raw"],
-    "mlflow": [source["tracked"]["hour.csv"] for source in sources if "tracked" in source],
+    "record": [use["source"]["tracked"]["hour.csv"] for use in uses if use["context"] == "raw"],
+    "mlflow": [json.loads(item.source)["tracked"]["hour.csv"] for item in datasets if item.name == "rental_records[2011-01]"],
 }))
 """
 
@@ -354,11 +363,14 @@ def test_index_dagster_record_and_mlflow_say_the_same_of_a_tracked_source(kept, 
         "BIKES_MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db",
         "BIKES_LAST_MONTH": "2011-01",
     }
-    done = subprocess.run([sys.executable, "-c", RUN], cwd=ROOT, env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, md5(NEW)[:8]], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
     assert not done.returncode, done.stderr
     facts = kept.origin().tracked["hour.csv"]
     assert json.loads(done.stdout.splitlines()[-1]) == {
-        "index": facts,
+        "search": [[f"MD5 {md5(NEW)}, revision {kept.commits()[1]}"]] * 2,
+        "upstream": [facts],
         "dagster": [facts],
         "record": [facts],
         "mlflow": [facts],
