@@ -272,9 +272,12 @@ def test_a_folder_is_fetched_whole(kept, tmp_path, name):
 
 
 def test_what_was_recorded_otherwise_is_not_delivered(kept, tmp_path):
-    other = without(kept.old(), "files") | {"version": "0" * 64}
+    old = kept.old()
     with pytest.raises(DigestError, match=r"hour\.csv: found SHA-256 [0-9a-f]{64}, expected 0{64}, which was recorded"):
-        fetch(other, tmp_path / "into")
+        fetch(without(old, "files") | {"version": "0" * 64}, tmp_path / "into")
+    other = {"hour.csv": {**old["tracked"]["hour.csv"], "md5": "0" * 32}}
+    with pytest.raises(DigestError, match=rf"hour\.csv: found MD5 {md5(OLD)}, expected 0{{32}}, which was recorded"):
+        fetch(old | {"tracked": other}, tmp_path / "into")
     assert list((tmp_path / "into").iterdir()) == []
 
 
@@ -314,6 +317,23 @@ def test_without_the_extra_the_message_says_what_to_install(kept, tmp_path, monk
     importlib.invalidate_caches()
     with pytest.raises(SettingsError, match=r"pip install 'bikes-assets\[dvc\]', or a program dvc"):
         fetch(kept.origin().to_dict(), tmp_path / "into")
+
+
+def test_an_observation_is_reported_anew_where_its_revision_is_another_and_not_where_nothing_is(kept):
+    import dagster as dg
+
+    from bikes_assets.adapters.metadata import observe
+    from bikes_assets.lineage.graph import Version
+
+    origin = kept.origin()
+    facts = origin.tracked["hour.csv"]
+    found = Version("rental_records", "2011-01", origin.version, "ab" * 16)
+    with dg.DagsterInstance.ephemeral() as instance:
+        for revision in ("", "", facts["revision"], facts["revision"]):
+            observe(instance, found, replace(origin, tracked={"hour.csv": {**facts, "revision": revision}}), 688)
+        seen = instance.fetch_observations(dg.AssetKey("rental_records"), limit=9).records
+    told = [item.asset_observation.metadata["tracked"].value["hour.csv"]["revision"] for item in seen]
+    assert told == [facts["revision"], ""]  # the latest first
 
 
 RUN = """
