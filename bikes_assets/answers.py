@@ -66,7 +66,10 @@ def paths(start: str, end: str, *, as_of: str | datetime | None = None) -> tuple
 
 
 def search(words: str, *, most: int = 50) -> list[Found]:
-    """Return what has all words, or words that begin so: datasets and columns in name, meaning or unit, model versions, tags."""
+    """Return what has all words, or words that begin so: datasets and columns in name, meaning or unit, model versions, tags.
+
+    Files that are tracked are found by name, MD5 and revision.
+    """
     return refreshed().search(words, most=most)
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import difflib
 import re
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bikes_assets.lineage.errors import DigestError, LineageError, TrackingError
@@ -79,7 +79,7 @@ class Rows:
         keys = [key for key in self.parts if partitions is None or key in partitions]
         rows = sum(len(self.parts[key][1]) for key in keys)
         origin = DeltaReader(self.table, self.version, keys).origin()
-        return Use(context, self.name, tuple(keys), self._digest(keys), rows, asdict(origin))
+        return Use(context, self.name, tuple(keys), self._digest(keys), rows, origin.to_dict())
 
     def _part(self, key: str) -> pa.Table:
         return self.parts[key][1].select(list(self.schema.names))

@@ -32,7 +32,11 @@ def source_reader() -> Reader:
     """Return a reader of the source that the settings name."""
     known = settings()
     return reader_for(
-        known.source_location, columns=RENTAL_RECORDS.names, date_column="dteday", query=known.source_query
+        known.source_location,
+        columns=RENTAL_RECORDS.names,
+        date_column="dteday",
+        query=known.source_query,
+        altered=known.dvc,
     )
 
 

@@ -21,6 +21,7 @@ class Settings(BaseModel):
     Attributes:
         source: rental records: a CSV or Parquet file, a folder of them, a URL that fsspec reads, or a database URL.
         source_query: SQL query, when `source` is a database URL.
+        dvc: what becomes of a file that DVC tracks and that is not what its pointer says: `refuse` or `mark` it.
         first_month: first partition, such as 2011-01; default is the source's first month.
         last_month: last partition; default is the source's last month.
         data: folder of everything that is produced.
@@ -45,6 +46,7 @@ class Settings(BaseModel):
 
     source: str = "data/raw/hour.csv"
     source_query: str | None = None
+    dvc: Literal["refuse", "mark"] = "refuse"
     first_month: str | None = Field(None, pattern=r"^\d{4}-(0[1-9]|1[0-2])$")
     last_month: str | None = Field(None, pattern=r"^\d{4}-(0[1-9]|1[0-2])$")
     data: Path = Path("data")

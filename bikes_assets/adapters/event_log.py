@@ -93,6 +93,7 @@ def _event(number: int, entry: dict[str, Any]) -> Materialized | Observed | None
             sha256,
             known["bytes"]["value"],
             tuple(map(tuple, files)),
+            known["tracked"]["data"] if "tracked" in known else {},
         )
         return Observed(number, entry["timestamp"], version, origin, known["dagster/row_count"]["value"])
     return None

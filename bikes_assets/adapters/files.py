@@ -7,6 +7,7 @@ keeps them.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,13 @@ if TYPE_CHECKING:
 def is_remote(location: str) -> bool:
     """Return whether a location is a URL, not a folder of this machine."""
     return "://" in location and not location.startswith("file://")
+
+
+def shown(url: str) -> str:
+    """Return a URL without user, password and query string; a password may hold `@`, `/` or `?` by mistake."""
+    if "://" not in url or url.startswith("file://"):
+        return url
+    return re.sub(r"\?.*", "?***", re.sub(r"(?<=://)(?:[^/?#@:]*:.*|[^/?#]*)@", "***@", url, flags=re.DOTALL))
 
 
 def filesystem_of(location: str) -> tuple[Any, str]:

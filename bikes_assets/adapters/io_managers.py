@@ -10,7 +10,7 @@ import json
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -204,7 +204,7 @@ class LakeIOManager(dg.IOManager):
         else:
             datasets = [_use(role, step.reads[asset], keys) for role, (asset, keys) in outcome.datasets.items()]
         if role := outcome.role or self.made_as:
-            source = asdict(Origin(output.asset, prepared.table.uri, "delta", str(output.version), 0))
+            source = Origin(output.asset, prepared.table.uri, "delta", str(output.version), 0).to_dict()
             keys = () if output.partition is None else (output.partition,)
             datasets.append(Use(role, output.asset, keys, output.digest, len(prepared.rows), source))
         used = {
@@ -530,4 +530,4 @@ def _use(context: str, read: _Read, partitions: Sequence[str] | None = None) -> 
     (asset,) = {version.asset for version, _ in read.parts.values()}
     digest, rows = digest_together([*parts.values()], read.schema), sum(len(rows) for _, rows in parts.values())
     keys = tuple(sorted(key for key in parts if key is not None))
-    return Use(context, asset, keys, digest, rows, asdict(read.reader.origin()))
+    return Use(context, asset, keys, digest, rows, read.reader.origin().to_dict())

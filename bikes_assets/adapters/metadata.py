@@ -104,9 +104,15 @@ def observe(instance: dg.DagsterInstance, found: Version, origin: Origin, rows: 
     key = dg.AssetKey(found.asset)
     latest = instance.fetch_observations(dg.AssetRecordsFilter(key, asset_partitions=[str(found.partition)]), limit=1)
     known = latest.records[0].asset_observation if latest.records else None
-    if known and (known.tags.get("dagster/data_version"), known.metadata["version"].value) == (
+    tracked = {"tracked": dg.MetadataValue.json(dict(origin.tracked))} if origin.tracked else {}
+    if known and (
+        known.tags.get("dagster/data_version"),
+        known.metadata["version"].value,
+        known.metadata.get("tracked"),
+    ) == (
         found.digest,
         found.version,
+        tracked.get("tracked"),
     ):
         return
     instance.report_runless_asset_event(
@@ -120,6 +126,7 @@ def observe(instance: dg.DagsterInstance, found: Version, origin: Origin, rows: 
                 "bytes": origin.size,
                 "files": dg.MetadataValue.json([list(file) for file in origin.files]),
                 "dagster/row_count": rows,
+                **tracked,
             },
             tags={"dagster/data_version": found.digest},
         )

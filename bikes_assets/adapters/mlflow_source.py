@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import warnings
-from dataclasses import asdict
 from functools import cache
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from bikes_assets.adapters.files import filesystem_of
@@ -31,6 +31,7 @@ with warnings.catch_warnings():
 SOURCE_TYPE = "bikes_versioned"
 _MOST_FILES = 300
 """MLflow stores at most 65,535 characters of source; the version covers the files that are not listed."""
+_MOST_TRACKED = 60
 
 
 class VersionedSource(DatasetSource):
@@ -53,8 +54,9 @@ class VersionedSource(DatasetSource):
         return cls(raw_source)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return name, uri, kind, version, size in bytes and files (name, SHA-256, size in bytes)."""
-        return asdict(self.origin) | {"files": [list(file) for file in self.origin.files[:_MOST_FILES]]}
+        """Return name, uri, kind, version, size in bytes, files (name, SHA-256, size in bytes) and what tracks them."""
+        told = {"tracked": dict(islice(self.origin.tracked.items(), _MOST_TRACKED))} if self.origin.tracked else {}
+        return self.origin.to_dict() | {"files": [list(file) for file in self.origin.files[:_MOST_FILES]]} | told
 
     @classmethod
     def from_dict(cls, source_dict: dict[Any, Any]) -> VersionedSource:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote
 
-from bikes_assets.adapters.files import filesystem_of
+from bikes_assets.adapters.files import filesystem_of, shown
 from bikes_assets.adapters.formats import (
     Limits,
     bounded,
@@ -33,6 +33,7 @@ from bikes_assets.adapters.formats import (
     to_arrow_backed,
     too_large,
 )
+from bikes_assets.adapters.versioned_source import Altered, Tracking
 from bikes_assets.lineage.digest import file_digest
 from bikes_assets.lineage.errors import DataError, LineageError, SettingsError
 from bikes_assets.lineage.graph import Origin
@@ -123,7 +124,13 @@ class Reader(ABC):
 
 
 def reader_for(
-    source: str, *, columns: tuple[str, ...], date_column: str, query: str | None = None, limits: Limits = Limits()
+    source: str,
+    *,
+    columns: tuple[str, ...],
+    date_column: str,
+    query: str | None = None,
+    limits: Limits = Limits(),
+    altered: Altered = "refuse",
 ) -> Reader:
     """Return the reader of a source; nothing is opened yet.
 
@@ -134,6 +141,7 @@ def reader_for(
         date_column: the column whose values begin with YYYY-MM.
         query: a SELECT.
         limits: the most that is read.
+        altered: what becomes of a file that DVC tracks and that is not what its pointer says: `refuse` it, or `mark` it.
 
     Raises:
         SettingsError: `source` is empty.
@@ -142,38 +150,48 @@ def reader_for(
         raise SettingsError("source: found nothing, expected a path, a URL, or a database URL with a query")
     if query is not None:
         return SqlReader(source, columns, date_column, query, limits)
-    return FileReader(source, columns, date_column, limits)
+    return FileReader(source, columns, date_column, limits, altered)
 
 
 class FileReader(Reader):
     """Reads a file or a folder of files, local or remote: each file once, and what is hashed is what is parsed."""
 
-    def __init__(self, source: str, columns: tuple[str, ...], date_column: str, limits: Limits) -> None:
+    def __init__(
+        self, source: str, columns: tuple[str, ...], date_column: str, limits: Limits, altered: Altered = "refuse"
+    ) -> None:
         """Keep the settings; nothing is opened yet."""
         self.source, self.columns, self.date_column, self.limits = source, columns, date_column, limits
-        self._name = _base_name(_shown(source))
+        self.altered: Altered = altered
+        self._name = _base_name(shown(source))
         self._read: Origin | None = None
 
     def origin(self) -> Origin:
         """Return the origin of this reader's latest `read`; before any, of the source as it stands now."""
-        return self._read or self._origin([_hashed(*file) for file in self._contents(self._files())])
+        if self._read:
+            return self._read
+        files, tracking = [], self._tracking()
+        for name, content in self._contents(self._files()):
+            tracking.take(name, content)
+            files.append(_hashed(name, content))
+        return self._origin(files, tracking)
 
     def read(self) -> Raw:
         """Return all rows as the files hold them, files in order of their names.
 
         Raises:
-            DataError: the source is missing, damaged, beyond the limits or not of the declared columns.
+            DataError: the source is missing, damaged, beyond the limits, not of the declared columns, or not what DVC tracks.
             SettingsError: there is no such kind of URL, or its package is not installed.
         """
-        listed = self._files()
+        tracking, listed = self._tracking(), self._files()
         parse = {"csv": parse_csv, "parquet": parse_parquet}[_kind(listed[0][0])]
         files, tables, limits = [], [], self.limits
         for name, content in self._contents(listed):
+            tracking.take(name, content)
             table, unpacked = parse(name, content, self.columns, limits)
             limits = Limits(limits.max_bytes - unpacked, limits.max_rows - len(table))
             files.append(_hashed(name, content))
             tables.append(table)
-        self._read = self._origin(files)
+        self._read = self._origin(files, tracking)
         names = [name for name, _, _ in files]
         locate = _locator(names, [len(table) for table in tables], first=2 if parse is parse_csv else 1)
         return Raw(to_arrow_backed(concatenated(names, tables)), self._read, locate)
@@ -184,6 +202,7 @@ class FileReader(Reader):
         Raises:
             DataError: a file cannot be read, or its dates do not begin with YYYY-MM.
         """
+        self._tracking()
         listed = self._files()
         months_in = {"csv": csv_months, "parquet": parquet_months}[_kind(listed[0][0])]
         months = [months_in(*file, self.date_column, self.limits) for file in self._contents(listed)]
@@ -194,7 +213,10 @@ class FileReader(Reader):
         marks = [(name, {key: str(info[key]) for key in _CHANGES if info.get(key)}) for name, _, info in self._files()]
         if any(mark.keys() <= {"size"} for _, mark in marks):
             return ""
-        return file_digest(repr(marks).encode())
+        return file_digest((repr(marks) + self._tracking().mark()).encode())
+
+    def _tracking(self) -> Tracking:
+        return Tracking.of(self.source, self.altered, _kind)
 
     def _filesystem(self) -> tuple[AbstractFileSystem, str]:
         try:
@@ -232,13 +254,13 @@ class FileReader(Reader):
             room -= len(content)
             yield name, content
 
-    def _origin(self, files: list[tuple[str, str, int]]) -> Origin:
+    def _origin(self, files: list[tuple[str, str, int]], tracking: Tracking) -> Origin:
         fs, path = self._filesystem()
         lines = "".join(f"{name} {digest}\n" for name, digest, _ in files)
         one_file = len(files) == 1 and files[0][0] == self._name
         version = files[0][1] if one_file else file_digest(lines.encode())
-        uri, size = _shown(str(fs.unstrip_protocol(path))), sum(size for _, _, size in files)
-        return Origin(self._name, uri, _kind(files[0][0]), version, size, tuple(files))
+        uri, size = shown(str(fs.unstrip_protocol(path))), sum(size for _, _, size in files)
+        return Origin(self._name, uri, _kind(files[0][0]), version, size, tuple(files), tracking.facts())
 
 
 class SqlReader(Reader):
@@ -278,7 +300,7 @@ class SqlReader(Reader):
                 check_rows(self._name, len(rows), self.limits)
         check_rows(self._name, len(rows), self.limits)
         version = hashlib.sha256(self.query.encode() + b"\n" + b"".join(sorted(lines))).hexdigest()
-        self._read = Origin(self._name, _shown(self.source), "sql", version, size)
+        self._read = Origin(self._name, shown(self.source), "sql", version, size)
         table = table_of(self._name, rows, self.columns)
         return Raw(to_arrow_backed(table), self._read, _locator([self._name], [len(rows)], first=1))
 
@@ -301,7 +323,7 @@ class SqlReader(Reader):
         except (ImportError, ArgumentError) as error:
             raise _unusable(self.source, error, "a SQLAlchemy URL whose driver is installed, for a query") from None
         if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists() and "uri" not in url.query:
-            raise DataError(_shown(self.source), found="no such file", expected="a database")  # SQLite would create it
+            raise DataError(shown(self.source), found="no such file", expected="a database")  # SQLite would create it
         with _reporting(self.source, self._name, "a SELECT that the database answers"), engine.connect() as connection:
             # text is sent as it is: a colon or percent sign in the query is no parameter
             yield connection.execution_options(stream_results=True, no_parameters=True)
@@ -320,27 +342,20 @@ def _hashed(name: str, content: bytes) -> tuple[str, str, int]:
     return name, file_digest(content), len(content)
 
 
-def _shown(url: str) -> str:
-    """Return a URL without user, password and query string; a password may hold `@`, `/` or `?` by mistake."""
-    if "://" not in url or url.startswith("file://"):
-        return url
-    return re.sub(r"\?.*", "?***", re.sub(r"(?<=://)(?:[^/?#@:]*:.*|[^/?#]*)@", "***@", url, flags=re.DOTALL))
-
-
 def _scrubbed(text: str, source: str) -> str:
     """Return another library's message without the secrets of `source`."""
     users = re.findall(r"://([^/?#@:]*:.*|[^/?#]*)@", source)
-    query = source.partition("?")[2] if _shown(source) != source else ""
+    query = source.partition("?")[2] if shown(source) != source else ""
     secrets = {*users, *(user.partition(":")[2] for user in users), query, *(value for _, value in parse_qsl(query))}
     secrets |= {unquote(secret) for secret in secrets}
-    text = text.replace(source, _shown(source))
+    text = text.replace(source, shown(source))
     for secret in sorted(secrets - {""}, key=len, reverse=True):
         text = text.replace(secret, "***")
     return text
 
 
 def _unusable(source: str, error: Exception, expected: str) -> SettingsError:
-    return SettingsError(f"source {_shown(source)}: {_scrubbed(str(error), source)}; expected {expected}")
+    return SettingsError(f"source {shown(source)}: {_scrubbed(str(error), source)}; expected {expected}")
 
 
 @contextmanager
@@ -351,7 +366,7 @@ def _reporting(source: str, name: str, expected: str) -> Iterator[None]:
     except LineageError:
         raise
     except FileNotFoundError:
-        raise DataError(_shown(source), found="nothing there", expected=expected) from None
+        raise DataError(shown(source), found="nothing there", expected=expected) from None
     except Exception as error:  # noqa: BLE001 - drivers and file systems raise what they like
         plain = getattr(error, "orig", None) or error  # what the driver said, without SQLAlchemy's additions
         found = f"{type(plain).__name__}: {_scrubbed(str(plain), source)}"

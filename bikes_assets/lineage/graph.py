@@ -46,6 +46,8 @@ class Origin:
         version: SHA-256 of the file; of the sorted names and SHA-256 of a folder's files; of a query and its result.
         size: bytes as stored; for a query, bytes of its result as JSON lines.
         files: name, SHA-256 and size in bytes of each file.
+        tracked: what the tool that keeps the versions of files says of those that it tracks, by name of the file, or of the
+            folder where it tracks that as one: `md5`, `revision`, `remote`, `url`, `repository`, `path`, `differs`.
     """
 
     name: str
@@ -54,6 +56,12 @@ class Origin:
     version: str
     size: int
     files: tuple[tuple[str, str, int], ...] = ()
+    tracked: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-ready values, `tracked` among them where there is anything to say."""
+        values = asdict(self)
+        return values if self.tracked else {name: value for name, value in values.items() if name != "tracked"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,9 +110,10 @@ class Projection:
         edges = self._tagged(version.asset)
         for name, sha256, size in origin.files or ((origin.name, origin.version, origin.size),):
             address = f"{name}@{sha256[:16]}"
-            things.append(
-                Thing(FILE, address, {"sha256": sha256, "bytes": size, "uri": origin.uri, "kind": origin.kind})
-            )
+            facts = {"sha256": sha256, "bytes": size, "uri": origin.uri, "kind": origin.kind}
+            tracked = origin.tracked.get(name) or origin.tracked.get(origin.name)
+            told = f"MD5 {tracked['md5']}, revision {tracked['revision']}" if tracked else ""
+            things.append(Thing(FILE, address, facts | ({"tracked": tracked} if tracked else {}), told))
             edges.append(Edge((FILE, address), (VERSION, version.address), "holds"))
         return Fact(event.event, event.time, things, edges, self._columns_of(version.asset, self._names(version)))
 
