@@ -170,7 +170,7 @@ class _Bench(Known):
         if isinstance(code, str):
             return self._left(record, code)
         outside = [item for item in record.inputs if item.asset not in ASSETS]
-        source = self._source_of(outside[0], code) if outside else ("", "")
+        source = self._source_of(record, outside[0], code) if outside else ("", "")
         if isinstance(source, str):
             return self._left(record, source)
         name = record.params.get("engine", "pandas").partition(".")[0]
@@ -220,7 +220,7 @@ class _Bench(Known):
                 return "", ""  # whatever else changed, what makes it did not
         return f"{why}, and the code here is another"
 
-    def _source_of(self, read: Version, code: tuple[str, str]) -> tuple[str, str] | str:
+    def _source_of(self, record: Record, read: Version, code: tuple[str, str]) -> tuple[str, str] | str:
         """Return where a version of the source is read, or why it cannot be."""
         known, at = settings(), (str(read.version), *code)
         here = (known.source_location, known.source_query or "")
@@ -228,7 +228,7 @@ class _Bench(Known):
             return here
         if at not in self._found:
             is_here = self._source_here() == read.version
-            self._found[at] = here if is_here else self._source_again(str(read.version), *code)
+            self._found[at] = here if is_here else self._source_again(_origin(record, read), *code)
         return self._found[at]
 
     @staticmethod
@@ -239,9 +239,9 @@ class _Bench(Known):
         except DataError:
             return ""
 
-    def _source_again(self, wanted: str, commit: str, changed: str) -> tuple[str, str] | str:
+    def _source_again(self, origin: Mapping[str, Any], commit: str, changed: str) -> tuple[str, str] | str:
         """Return where a version of the source is read that is not here any more, or why it cannot be had."""
-        inside = settings().source
+        wanted, inside = str(origin["version"]), settings().source
         if commit and not Path(inside).is_absolute() and "://" not in inside:
             with self._tree(commit, changed) as tree:
                 if (file := tree / inside).is_file() and file_digest(content := file.read_bytes()) == wanted:
@@ -249,7 +249,17 @@ class _Bench(Known):
                     place.parent.mkdir(parents=True, exist_ok=True)
                     place.write_bytes(content)
                     return str(place), ""
-        return f"the source of SHA-256 {wanted[:12]} is not at hand"
+        if not origin.get("tracked"):
+            return f"the source of SHA-256 {wanted[:12]} is not at hand"
+        from bikes_assets.adapters.versioned_source import fetch
+
+        recorded = [Path(str(facts["repository"])) for facts in origin["tracked"].values()]
+        # in another place, the repository is taken to be the project's own
+        repository = None if all((place / ".dvc").is_dir() for place in recorded) else ROOT
+        try:
+            return str(fetch(origin, self._folder / "source" / wanted, repository)), ""
+        except LineageError as error:
+            return str(error)
 
     def _take(self, record: Record) -> None:
         """Put a version on the bench as it is stored, checked."""
@@ -324,6 +334,7 @@ class _Bench(Known):
             "BIKES_LAKE": self._lake.location,
             "BIKES_SOURCE": place.source or str(self._folder / "no source"),
             "BIKES_SOURCE_QUERY": place.query,
+            "BIKES_DVC": "mark",  # it is known by its SHA-256
             "BIKES_ENGINE": place.engine,
             "BIKES_FIRST_MONTH": self._span[0],
             "BIKES_LAST_MONTH": self._span[1],
@@ -437,6 +448,12 @@ class _Bench(Known):
             found = _installed(wanted.name)
             if wanted.name not in named and not wanted.specifier.contains(found, prereleases=True):
                 yield Change(f"locked.{wanted.name}", str(wanted.specifier).removeprefix("=="), found)
+
+
+def _origin(record: Record, read: Version) -> Mapping[str, Any]:
+    """Return where the rows of a version of the source came from, as a record says."""
+    found = (use.source for use in record.datasets if use.asset == read.asset)
+    return next(found, {"version": read.version})
 
 
 def _rebuilt(

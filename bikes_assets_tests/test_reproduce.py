@@ -8,7 +8,9 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from bikes_assets_tests.copied import ROOT, Store
 
 SOAK = os.environ.get("BIKES_SOAK") == "1"
 MODEL, RENTALS = "demand_model[2011-03]", "hourly_rentals[2011-02]"
+DVC = find_spec("dvc") is not None
 COMMAND = "from bikes_assets.cli import main; main()"
 FUNCTION = "bikes_assets.demand.features.wet_hours_3h"
 
@@ -207,6 +210,7 @@ target.write("2011-01", rows, record, since=target.version())
 
 
 @pytest.mark.soak
+@pytest.mark.skipif(not SOAK, reason="another of the kinds of change that a soak shows")
 def test_a_table_version_that_its_record_does_not_make_is_named(store: Repository) -> None:
     # Given a model that was fitted on a month that somebody wrote into the table by hand
     done = store.python(FORGE)
@@ -246,6 +250,61 @@ def test_what_cannot_be_had_is_said(store: Repository) -> None:
     done = store.python(COMMAND, "reproduce", RENTALS, "--stored")
     assert done.returncode == 2
     assert "is not in this repository, and the code here is another" in done.stderr
+
+
+@pytest.mark.skipif(not DVC, reason="needs the extra dvc")
+def test_the_revision_of_the_source_that_was_recorded_comes_from_dvcs_remote(
+    tmp_path: Path, tmp_path_factory: Any
+) -> None:
+    # Given a source that DVC tracks in a repository of its own, with a remote in a folder
+    remote = tmp_path_factory.mktemp("remote")
+    store = Repository(tmp_path, "2011-02")
+    place = store.folder / "rentals"
+    place.mkdir()
+    store.source = Path(shutil.move(store.source, place))
+    store.settings["BIKES_SOURCE"] = str(store.source)
+
+    def run(*command: str) -> None:
+        environment = os.environ | {"DVC_NO_ANALYTICS": "1"}
+        identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"] if command[0] == "git" else []
+        program = [sys.executable, "-m", "dvc"] if command[0] == "dvc" else ["git", *identity]
+        subprocess.run([*program, *command[1:]], cwd=place, env=environment, check=True, capture_output=True)
+
+    run("git", "init", "--quiet")
+    run("dvc", "init", "--quiet")
+    run("dvc", "remote", "add", "--default", "store", str(remote))
+
+    def track(message: str) -> None:
+        run("dvc", "add", "--quiet", "hour.csv")
+        run("dvc", "push", "--quiet")
+        run("git", "add", ".")
+        run("git", "commit", "--quiet", "-m", message)
+
+    track("first")
+    store.bikes("run", "--month", "2011-01")
+    # When it is replaced, pushed as a new revision, and the month is made anew
+    first = store.records()[-1]["output"]
+    store.rent("2011-01-20", 8, 40)
+    track("second")
+    store.bikes("run", "--month", "2011-01")
+    shutil.rmtree(place / ".dvc" / "cache")
+    # Then the old version is made again of the old revision
+    old = f"demand_features[2011-01]@{first['version'] if first['version'] >= 0 else 1}"
+    (found,) = store.reproduce(old)
+    assert found["verdict"] == "identical"
+    assert found["made"] == {"hourly_rentals": 1, "demand_features": 1}
+    assert found["digests"][0] == first["digest"]
+    assert store.reproduce("demand_features[2011-01]")[0]["digests"][0] != first["digest"]
+    # and where the remote is gone, that is said
+    remote.rename(remote.with_name("away"))
+    done = store.python(COMMAND, "reproduce", old)
+    assert done.returncode == 2
+    assert f"cannot be had from remote store ({remote})" in done.stderr
+    # as is a source that is not what its pointer says, or is missing
+    store.rent("2011-01-21", 8, 40)
+    assert "which hour.csv.dvc says" in store.python(COMMAND, "run").stderr
+    store.source.unlink()
+    assert "run `dvc pull`" in store.python(COMMAND, "run").stderr
 
 
 @pytest.mark.soak

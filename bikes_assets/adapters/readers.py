@@ -210,10 +210,11 @@ class FileReader(Reader):
 
     def fingerprint(self) -> str:
         """Return a token of each file's name, size, and time or ETag; empty where a server tells nothing but a size."""
+        tracked = self._tracking().mark()  # first: what is missing is told by its pointer
         marks = [(name, {key: str(info[key]) for key in _CHANGES if info.get(key)}) for name, _, info in self._files()]
         if any(mark.keys() <= {"size"} for _, mark in marks):
             return ""
-        return file_digest((repr(marks) + self._tracking().mark()).encode())
+        return file_digest((repr(marks) + tracked).encode())
 
     def _tracking(self) -> Tracking:
         return Tracking.of(self.source, self.altered, _kind)
