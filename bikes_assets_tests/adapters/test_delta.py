@@ -464,6 +464,8 @@ def test_a_killed_writer_leaves_the_old_version_or_the_new(tmp_path: Path) -> No
                 run = published[key].record["made_by"]["dagster_run_id"]
                 assert part.equals(rows(run, part.num_rows)), (kill, version, key, run)
                 assert part.num_rows in {7, 2000}
+                # and no kill comes between a commit and its seals
+                assert len(published[key].seals or ()) == 1
         # And the next write works
         assert write(table, "a", f"after {kill}", length=7) == present + 1
         assert read(table, "a").equals(rows(f"after {kill}", 7))
