@@ -35,7 +35,9 @@ def prolong(folder: Path) -> int:
         told = {**info, "partition": partition, "record": json.dumps(record), "sha256": seal}
         lines = [{"commitInfo": told}, {"add": {**added, "path": path, "partitionValues": {"partition": partition}}}]
         if partition in before:
-            lines.append({"remove": {"path": before[partition], "dataChange": True, "deletionTimestamp": info["timestamp"]}})
+            lines.append(
+                {"remove": {"path": before[partition], "dataChange": True, "deletionTimestamp": info["timestamp"]}}
+            )
         lines.append({"txn": {"appId": partition, "version": version}})
         text = "\n".join(map(json.dumps, lines))
         (log / f"{version:020}.json").write_text(text)
@@ -65,7 +67,12 @@ def main() -> None:
         [
             ("`python -c pass`", f"{python:.2f}", "1", ""),
             ("a store of one month", f"{small:.2f}", f"{small / python:.0f}", "1 s"),
-            (f"a table of {VERSIONS:,} versions, {size:,} bytes a commit", f"{large:.2f}", f"{large / python:.0f}", "5 s"),
+            (
+                f"a table of {VERSIONS:,} versions, {size:,} bytes a commit",
+                f"{large:.2f}",
+                f"{large / python:.0f}",
+                "5 s",
+            ),
         ],
     )
     print(f"\nMedians of {ROUNDS}.")

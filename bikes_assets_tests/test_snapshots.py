@@ -124,7 +124,10 @@ def test_each_kind_of_difference_is_named(store: Path, tmp_path: Path, monkeypat
     taken(store)
     node = replace(plan.nodes["demand_features"], code_version="2" * 32)
     (told,) = differing(store, Plan({**plan.nodes, "demand_features": node}))
-    assert told == f"demand_features: was code version {plan.nodes['demand_features'].code_version}; is code version {'2' * 32}"
+    assert (
+        told
+        == f"demand_features: was code version {plan.nodes['demand_features'].code_version}; is code version {'2' * 32}"
+    )
     # The source
     shutil.copy(SOURCE, tmp_path / "hour.csv")
     sound = flip(tmp_path / "hour.csv", random.Random(0))

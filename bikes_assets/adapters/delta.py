@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from deltalake import DeltaTable
     from deltalake import Schema as Types
-    from deltalake.transaction import AddAction
+    from deltalake.transaction import AddAction, RemoveAction
 
     from bikes_assets.lineage.schema import Schema
 
@@ -289,7 +289,7 @@ class LakeTable:
         metadata = {"content": table_digest(rows, self.schema).table, "record": json.dumps(record)}
         if partition is not None:
             metadata[PARTITION] = partition
-        added: list[AddAction] | None = None
+        added: list[AddAction | RemoveAction] | None = None
         for attempt in range(_ATTEMPTS):
             table = self._open_as_it_is() if anew else self._open()
             newer = self._published(table).get(partition)
@@ -328,7 +328,7 @@ class LakeTable:
                 return table.version() + 1
         raise ConflictError(f"{address}: {_ATTEMPTS} attempts met other writers' commits; run again")
 
-    def _store(self, partition: str | None, rows: pa.Table) -> tuple[list[AddAction], dict[str, str]]:
+    def _store(self, partition: str | None, rows: pa.Table) -> tuple[list[AddAction | RemoveAction], dict[str, str]]:
         """Store rows in a file that no commit names yet, none for no rows; return what a commit says of it, and its seal."""
         import pyarrow as pa
         import pyarrow.parquet as pq

@@ -25,7 +25,13 @@ def lake(tmp_path: Path) -> Lake:
     from sklearn.linear_model import LinearRegression
 
     table = lake_table(tmp_path)
-    for partition, run, length in (("a", "old", 20), ("a", "new", 20), ("b", "r1", 300), ("c", "r2", 0), (None, "r3", 5)):
+    for partition, run, length in (
+        ("a", "old", 20),
+        ("a", "new", 20),
+        ("b", "r1", 300),
+        ("c", "r2", 0),
+        (None, "r3", 5),
+    ):
         write(table, partition, run, length=length)  # type: ignore[arg-type]
     found = Lake(str(tmp_path), {"orders": ORDERS}, tmp_path)
     for intercept in (False, True):
