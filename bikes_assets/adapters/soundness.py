@@ -27,7 +27,7 @@ class Finding:
         name: its address, or the name of a file.
         damage: what is wrong with it, "" where nothing is.
         unsealed: whether there are files of it that have no seal, so that its content's digest alone holds it.
-        gone: whether it is an earlier version whose files are not there, as after retention.
+        gone: whether it is an earlier version, or a copy in MLflow, that is not there any more; its record stays.
     """
 
     name: str
@@ -117,6 +117,6 @@ def of_copies(tracking_uri: str, models: Iterable[str]) -> Iterator[Finding]:
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-            yield Finding(f"MLflow {model}", f"MLflow {model}: {error.message}; bikes sync writes what is missing")
+            yield Finding(f"MLflow {model}", gone=True)
         else:
             yield Finding(f"MLflow {model}")
