@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -36,7 +37,7 @@ class _Group(click.Group):
             if not told:
                 raise
             click.secho(f"error: {told}", fg="red", err=True)
-            sys.exit(2 if ctx.invoked_subcommand in ("diff", "reproduce") else 1)  # to these, 1 is an answer
+            sys.exit(2 if ctx.invoked_subcommand in ("diff", "reproduce", "verify") else 1)  # to these, 1 is an answer
         except BaseException as error:
             # Dagster makes an interruption of its own of Ctrl-C
             if type(error).__name__ not in ("KeyboardInterrupt", "DagsterExecutionInterruptedError"):
@@ -431,6 +432,35 @@ def ui(dagster_port: int, mlflow_port: int, *, read_only: bool) -> None:
         },
         ports=(dagster_port, mlflow_port),
     )
+
+
+@main.command()
+@click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
+def snapshot(file: Path | None) -> None:
+    """Write what the store holds to FILE, by default lineage.lock.json, a small text for version control; see bikes verify."""
+    from bikes_assets import report_snapshot, runs, snapshots
+
+    place = file or snapshots.FILE
+    report_snapshot.print_snapshot(snapshots.write(runs.plan(), place), place)
+
+
+@main.command()
+@click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
+@click.option("--deep", is_flag=True, help="Read and check all that is stored, too: files, rows, models, their copies.")
+@click.option("--json", "as_json", is_flag=True, help="All of it as one JSON object.")
+def verify(file: Path | None, *, deep: bool, as_json: bool) -> None:
+    """Say whether the store is what the snapshot in FILE says, by default lineage.lock.json, and what is not.
+
+    Exit code 0 when it has the same content, 1 when it differs or is damaged, 2 when it cannot be told. What was made again and
+    has the digest that it had is the same.
+    """
+    from bikes_assets import report_snapshot, runs, snapshots
+
+    with report_snapshot.progress(deep) as show:
+        found = snapshots.verify(runs.plan(), file or snapshots.FILE, deep=deep, progress=show)
+    report_snapshot.print_verification(found, as_json=as_json)
+    if not found.is_same:
+        sys.exit(1)
 
 
 def _instance(home: object):  # noqa: ANN202

@@ -1,11 +1,13 @@
 """One declared table in Delta Lake: pinned, verified reads and atomic, guarded writes of one partition at a time.
 
-Every commit's metadata carries the content digest of the partition that it publishes and the record of how it was made, so
-the table alone tells, for any version, which commit published each partition.
+Every commit's metadata carries the content digest of the partition that it publishes, the record of how it was made, and the
+seal of each file that it adds: the SHA-256 of its bytes. So the table alone tells, for any version, which commit published each
+partition, and whether what lies there is what was stored, to the last bit.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import time
@@ -14,20 +16,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
+from uuid import uuid4
 
-from bikes_assets.adapters.files import create_file, delta_options, filesystem_of, is_remote, read_files
-from bikes_assets.lineage.digest import table_digest
+from bikes_assets.adapters.files import create_file, delta_options, filesystem_of, is_remote, read_files, write_file
+from bikes_assets.lineage.digest import file_digest, table_digest
 from bikes_assets.lineage.errors import ConflictError, DigestError, LineageError, SchemaError
 from bikes_assets.lineage.faults import store_fault
 from bikes_assets.lineage.graph import Version, partition_address
 from bikes_assets.lineage.schema import schema_from
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     import pyarrow as pa
     from deltalake import DeltaTable
+    from deltalake import Schema as Types
+    from deltalake.transaction import AddAction, RemoveAction
 
     from bikes_assets.lineage.schema import Schema
 
@@ -39,7 +44,8 @@ _CONFIGURATION = {
     "delta.enableExpiredLogCleanup": "false",
     "delta.checkpointInterval": "10",  # opening a table reads the commits since the last checkpoint
 }
-_ATTEMPTS = 40
+_ATTEMPTS = 100
+_OF_NONE = "__HIVE_DEFAULT_PARTITION__"  # what the folder of the partition null is called in Delta tables
 _commits: dict[tuple[str, str], dict[int, Commit]] = {}
 
 
@@ -49,7 +55,8 @@ class Commit:
 
     `partition` is None where the asset has no partitions. `digest` is that of what the rows stand for (for a model, its fitted
     state); `content` is that of the rows themselves, "" for a commit that published none, such as the table's creation; `time`
-    is when it was made, Unix seconds.
+    is when it was made, Unix seconds. `seals` is the SHA-256 of each file that it added, by path in the table; None for a commit
+    from before files were sealed.
     """
 
     version: int
@@ -58,6 +65,7 @@ class Commit:
     content: str
     record: dict[str, Any]
     time: float = 0.0
+    seals: Mapping[str, str] | None = None
 
 
 class Memory:
@@ -154,10 +162,12 @@ class LakeTable:
         return table.version(), {key: parts[key] for key in wanted}
 
     def files_present(self, partitions: Iterable[str | None]) -> tuple[int, dict[str | None, tuple[Version, Files]]]:
-        """Return the present table version, and each partition's version and files, their sizes checked.
+        """Return the present table version, and each partition's version and files, which are compared with their seals.
+
+        At a URL their sizes alone are checked: reading them would fetch everything twice.
 
         Raises:
-            DigestError: a file is missing or not of the size that Delta's log says.
+            DigestError: a file is missing, not of the size that Delta's log says, or not what was stored.
         """
         table = self._open()
         published = self._published(table)
@@ -165,7 +175,8 @@ class LakeTable:
         files = {key: Files((), 0) for key in wanted}
         for key, added in self._files(table, wanted).items():
             address = partition_address(self.name, key)
-            paths = tuple(self._whole_file(address, file["path"], file["size_bytes"]) for file in added)
+            seals = wanted[key].seals or {}
+            paths = tuple(self._whole_file(address, unquote(item["path"]), item["size_bytes"], seals) for item in added)
             files[key] = Files(paths, sum(file["num_records"] for file in added))
         return table.version(), {
             key: (Version(self.name, key, commit.version, commit.digest), files[key]) for key, commit in wanted.items()
@@ -183,13 +194,18 @@ class LakeTable:
                     files[action[f"partition.{PARTITION}"]].append(action)
         return files
 
-    def _whole_file(self, address: str, path: str, size: int) -> str:
-        """Return the path or URL of a file of Delta's log, after checking its size."""
-        place = f"{self.uri}/{unquote(path)}"
+    def _whole_file(self, address: str, path: str, size: int, seals: Mapping[str, str]) -> str:
+        """Return the path or URL of a file of Delta's log, after checking its size, and in a folder its seal."""
+        place = f"{self.uri}/{path}"
         filesystem, inside = filesystem_of(place)
         found = filesystem.size(inside) if filesystem.exists(inside) else 0
         if found != size:
             raise DigestError(f"{address}: {place} has {found:,} bytes, expected {size:,}; restore {self.uri}")
+        if path in seals and not is_remote(self.uri):
+            with Path(inside).open("rb") as file:
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            if sha256 != seals[path]:
+                raise DigestError(f"{address}: {broken_seal(place, sha256, seals[path])}; restore {self.uri}")
         return place
 
     def _read(self, table: DeltaTable, partitions: Iterable[str | None]) -> dict[str | None, tuple[Version, pa.Table]]:
@@ -202,7 +218,7 @@ class LakeTable:
             commit = wanted[key]
             found = Version(self.name, key, commit.version, commit.digest)
             try:
-                part = self.schema.conform(self._rows(files))
+                part = self.schema.conform(self._rows(files, commit.seals or {}))
             except (pa.ArrowException, OSError, ValueError) as error:  # a damaged footer raises what it likes
                 where = f"{partition_address(self.name, key)}: cannot be read at version {table.version()}"
                 raise DigestError(f"{where}: {error}; restore {self.uri}") from error
@@ -216,8 +232,8 @@ class LakeTable:
             parts[key] = (found, part)
         return parts
 
-    def _rows(self, files: list[dict[str, Any]]) -> pa.Table:
-        """Return the rows of some files; null for a column that a file lacks.
+    def _rows(self, files: list[dict[str, Any]], seals: Mapping[str, str]) -> pa.Table:
+        """Return the rows of some files, which are compared with their seals; null for a column that a file lacks.
 
         Files are read as bytes, on this thread: Arrow's own threads may let go of a Python object after this process has begun
         to end, which aborts it.
@@ -231,6 +247,9 @@ class LakeTable:
         for file, place, content in zip(files, places, read_files(places), strict=True):
             if len(content) != file["size_bytes"]:
                 raise OSError(f"{place} has {len(content):,} bytes, expected {file['size_bytes']:,}")
+            seal = seals.get(unquote(file["path"]))
+            if seal and (sha256 := file_digest(content)) != seal:
+                raise OSError(broken_seal(place, sha256, seal))
             found = pq.ParquetFile(pa.BufferReader(content)).read(columns.names, use_threads=False)
             arrays = [found[name] if name in found.schema.names else pa.nulls(len(found)) for name in columns.names]
             tables.append(pa.Table.from_arrays(arrays, columns.names).cast(columns))
@@ -261,22 +280,16 @@ class LakeTable:
             StoreError: the log of the table cannot be written.
             LineageError: the partition key is empty, which Delta would store as null.
         """
-        import pyarrow as pa
-        from deltalake import CommitProperties, Transaction, write_deltalake
+        from deltalake import CommitProperties, Transaction
         from deltalake.exceptions import CommitFailedError
 
         address = partition_address(self.name, partition)
         if partition == "":
             raise LineageError(f"{address}: found an empty partition key, expected one of at least one character")
-        content = table_digest(rows, self.schema).table
-        metadata = {"content": content, "record": json.dumps(record)}
-        predicate = f"{PARTITION} is null"
+        metadata = {"content": table_digest(rows, self.schema).table, "record": json.dumps(record)}
         if partition is not None:
             metadata[PARTITION] = partition
-            quoted = partition.replace("'", "''")
-            predicate = f"{PARTITION} = '{quoted}'"
-        keys = pa.array([partition] * len(rows), pa.string())
-        data = rows.append_column(PARTITION, keys).select([PARTITION, *self.schema.names])
+        added: list[AddAction | RemoveAction] | None = None
         for attempt in range(_ATTEMPTS):
             table = self._open_as_it_is() if anew else self._open()
             newer = self._published(table).get(partition)
@@ -287,16 +300,21 @@ class LakeTable:
                     f"version {since}; its result stays, run again to replace it",
                     run,
                 )
+            schema = self._stored_types() if anew else self._checked_types(table)
+            if added is None:
+                added, seals = self._store(partition, rows)
+                metadata["sha256"] = json.dumps(seals)
             fence()
             try:
-                write_deltalake(
-                    table,
-                    data,
-                    mode="overwrite",
-                    predicate=predicate,
-                    schema_mode="overwrite" if anew else None,
+                table.create_write_transaction(
+                    added,
+                    "overwrite",
+                    schema,
+                    [PARTITION],
+                    [(PARTITION, "=", partition or "")],  # to Delta, an empty key is null
                     commit_properties=CommitProperties(
                         custom_metadata=metadata,
+                        max_commit_retries=0,  # so that the version is the next one, or there is no commit
                         # without it, a commit of no rows is no conflict for one that comes at the same time
                         app_transactions=[Transaction(partition or "", table.version() + 1)],
                     ),
@@ -307,8 +325,45 @@ class LakeTable:
                 # another commit came first: look again whether it touched this partition
                 time.sleep(random.uniform(0, 0.02 * min(attempt + 1, 10)))
             else:
-                return table.version()
+                return table.version() + 1
         raise ConflictError(f"{address}: {_ATTEMPTS} attempts met other writers' commits; run again")
+
+    def _store(self, partition: str | None, rows: pa.Table) -> tuple[list[AddAction | RemoveAction], dict[str, str]]:
+        """Store rows in a file that no commit names yet, none for no rows; return what a commit says of it, and its seal."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+        from deltalake.transaction import AddAction
+
+        if not len(rows):
+            return [], {}
+        sink = pa.BufferOutputStream()
+        pq.write_table(rows.select(self.schema.names), sink)
+        content = sink.getvalue().to_pybytes()
+        folder = _OF_NONE if partition is None else quote(partition, safe="")
+        path = f"{PARTITION}={folder}/part-00000-{uuid4()}.parquet"
+        write_file(f"{self.uri}/{path}", content)
+        stats = json.dumps({"numRecords": len(rows)})
+        action = AddAction(path, len(content), {PARTITION: partition}, time.time_ns() // 10**6, True, stats)
+        return [action], {path: file_digest(content)}
+
+    def _stored_types(self) -> Types:
+        """Return the types that a table of this schema has in Delta."""
+        import pyarrow as pa
+        from deltalake import Schema as Types
+
+        return Types.from_arrow(pa.schema([(PARTITION, pa.string()), *self.schema.arrow()]))
+
+    def _checked_types(self, table: DeltaTable) -> Types:
+        """Return a table's types in Delta, after checking that files of this schema are of them."""
+        found, expected = (
+            {field.name: str(field.type) for field in types.fields} for types in (table.schema(), self._stored_types())
+        )
+        if found != expected:
+            wrong = ", ".join(name for name in expected if found[name] != expected[name])
+            raise LineageError(
+                f"{self.uri}: found another type of {wrong} than this project's; move the table away, or set another BIKES_DATA"
+            )
+        return table.schema()
 
     def _open(self, version: int | None = None) -> DeltaTable:
         return self._of_this_schema(self._open_as_it_is(version))
@@ -378,8 +433,14 @@ class LakeTable:
             record = json.loads(info.get("record", "{}"))
             digest = record.get("output", {}).get("digest", "")
             made = info.get("timestamp", 0) / 1000
-            known[version] = Commit(version, info.get(PARTITION), digest, info.get("content", ""), record, made)
+            seals = json.loads(info.get("sha256", "null"))
+            known[version] = Commit(version, info.get(PARTITION), digest, info.get("content", ""), record, made, seals)
         return known
+
+
+def broken_seal(place: str, found: str, expected: str) -> str:
+    """Return what people are told of a file whose bytes are not those that were stored."""
+    return f"{place} has SHA-256 {found}, expected {expected}"
 
 
 def present_version(uri: str) -> int:

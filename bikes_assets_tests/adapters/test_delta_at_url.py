@@ -8,7 +8,8 @@ import pytest
 from upath import UPath
 
 from bikes_assets.adapters.delta import LakeTable
-from bikes_assets.lineage.errors import ConflictError, SettingsError
+from bikes_assets.adapters.soundness import of_table
+from bikes_assets.lineage.errors import ConflictError, DigestError, SettingsError
 from bikes_assets_tests.adapters import test_delta as in_a_folder
 from bikes_assets_tests.adapters.test_delta import ORDERS, SPAWN, Barrier, Queue, lake_table, read, rows, write
 from bikes_assets_tests.elsewhere.servers import CARELESS
@@ -53,6 +54,19 @@ def test_an_old_version_is_read_after_a_checkpoint(s3: str) -> None:
     assert read(table, "a", 1).equals(rows("old"))
     assert read(table, "a").equals(rows("new 10", 2))
     assert [commit.version for commit in table.commits()] == list(range(1, 13))
+
+
+def test_a_flipped_bit_at_a_url_is_refused(s3: str) -> None:
+    table = LakeTable("orders", f"{s3}/orders", ORDERS)
+    write(table, "a", "r1")
+    (file,) = UPath(f"{s3}/orders/partition=a").glob("*.parquet")
+    content = bytearray(file.read_bytes())
+    content[-9] ^= 1  # in the footer, where no value stands
+    file.write_bytes(content)
+
+    assert [item.name for item in of_table(table) if item.damage] == ["orders[a]@1"]
+    with pytest.raises(DigestError, match=rf"^orders\[a\]: cannot be read at version 1: .*{file.name} has SHA-256 "):
+        read(table, "a")
 
 
 def test_the_log_names_the_url(s3: str, s3_environment: dict[str, str]) -> None:

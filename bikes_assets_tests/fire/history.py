@@ -317,13 +317,13 @@ def _counted(point: dict[str, Any] | None) -> dict[str, int]:
             act()
         if name == "store_asset_event":
             state.add("storing")
-        return ends if name in ("store_event", "_still_at_work", "write_deltalake") else None
+        return ends if name in ("store_event", "_still_at_work", "create_write_transaction") else None
 
     def ends(frame: Any, event: str, argument: Any) -> Any:
         name = frame.f_code.co_name
         if event == "return" and name == "_still_at_work" and "committed" not in state:
             state.add("gap")
-        elif event == "return" and name == "write_deltalake":
+        elif event == "return" and name == "create_write_transaction":
             state.discard("gap")
             state.add("committed")
         elif event == "return" and name == "store_event" and "storing" in state:

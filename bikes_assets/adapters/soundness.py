@@ -1,0 +1,122 @@
+"""Whether everything in the lake, and each model's copy in MLflow, still is what was stored, to the last bit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bikes_assets.adapters.delta import broken_seal
+from bikes_assets.adapters.files import filesystem_of, read_files
+from bikes_assets.lineage.digest import file_digest
+from bikes_assets.lineage.errors import LineageError
+from bikes_assets.lineage.graph import partition_address
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from bikes_assets.adapters.delta import Commit, LakeTable
+    from bikes_assets.adapters.lake import Lake
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was found of one thing that was looked at.
+
+    Attributes:
+        name: its address, or the name of a file.
+        damage: what is wrong with it, "" where nothing is.
+        unsealed: whether there are files of it that have no seal, so that its content's digest alone holds it.
+        gone: whether it is an earlier version, or a copy in MLflow, that is not there any more; its record stays.
+    """
+
+    name: str
+    damage: str = ""
+    unsealed: bool = False
+    gone: bool = False
+
+
+def of_table(table: LakeTable) -> Iterator[Finding]:
+    """Yield what is found of each version that was published: the present ones are read, digests checked; of all, the seals.
+
+    Args:
+        table: a table that is there.
+    """
+    present = {commit.version for commit in table.published().values()}
+    for commit in table.commits():
+        name = f"{partition_address(table.name, commit.partition)}@{commit.version}"
+        if commit.version in present:
+            yield _present(table, commit, name)
+        else:
+            yield _earlier(table, commit, name)
+
+
+def _present(table: LakeTable, commit: Commit, name: str) -> Finding:
+    """Return what reading a present version says: its rows' digest, and its files' seals."""
+    try:
+        table.read([commit.partition])
+    except LineageError as error:
+        return Finding(name, str(error))
+    return Finding(name, unsealed=commit.seals is None)
+
+
+def _earlier(table: LakeTable, commit: Commit, name: str) -> Finding:
+    """Return what the seals of an earlier version's files say."""
+    seals = commit.seals or {}
+    try:
+        contents = read_files([f"{table.uri}/{path}" for path in seals])
+    except FileNotFoundError:
+        return Finding(name, gone=True)
+    for (path, seal), content in zip(seals.items(), contents, strict=True):
+        if (sha256 := file_digest(content)) != seal:
+            return Finding(name, f"{name}: {broken_seal(f'{table.uri}/{path}', sha256, seal)}; restore {table.uri}")
+    return Finding(name, unsealed=commit.seals is None)
+
+
+def of_model_files(lake: Lake, needed: Iterable[str]) -> Iterator[Finding]:
+    """Yield what is found of each model file that is there, and of each that is needed.
+
+    Args:
+        lake: the lake.
+        needed: SHA-256 of those that must be there.
+    """
+    filesystem, folder = filesystem_of(f"{lake.location}/model_files")
+    there = filesystem.ls(folder, detail=False) if filesystem.exists(folder) else ()
+    for sha256 in sorted({Path(name).stem for name in there if name.endswith(".skops")} | set(needed)):
+        try:
+            lake.load_file(sha256)
+        except LineageError as error:
+            yield Finding(f"model_files/{sha256}.skops", str(error))
+        else:
+            yield Finding(f"model_files/{sha256}.skops")
+
+
+def of_copies(tracking_uri: str, models: Iterable[str]) -> Iterator[Finding]:
+    """Yield what is found of MLflow's copy of each registered model version.
+
+    Args:
+        tracking_uri: MLflow's store or server.
+        models: registered versions, such as `demand_model@3`.
+
+    Raises:
+        MlflowException: MLflow cannot be reached.
+    """
+    from mlflow.exceptions import MlflowException
+
+    from bikes_assets.adapters import registry
+    from bikes_assets.adapters.mlflow_store import client_of
+
+    client = client_of(tracking_uri)
+    for model in models:
+        name, _, number = model.rpartition("@")
+        try:
+            tags = client.get_model_version(name, number).tags
+            registry.checked(client, tags.get("mlflow_model_id", ""), manifest=tags.get("manifest"))
+        except LineageError as error:
+            yield Finding(f"MLflow {model}", f"MLflow {model}: {error}")
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            yield Finding(f"MLflow {model}", gone=True)
+        else:
+            yield Finding(f"MLflow {model}")

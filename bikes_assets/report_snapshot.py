@@ -1,0 +1,54 @@
+"""What `bikes snapshot` and `bikes verify` print."""
+
+from __future__ import annotations
+
+import json
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from bikes_assets.lineage.snapshot import Snapshot
+    from bikes_assets.snapshots import Verification
+
+
+def progress(deep: bool) -> AbstractContextManager[Callable[[str, int, int], None]]:
+    """Show a progress bar where everything is read; comparing alone is too short for one, and for its import."""
+    if not deep:
+        return nullcontext(lambda *_: None)
+    from bikes_assets.report import progress_bar
+
+    return progress_bar()
+
+
+def print_snapshot(snapshot: Snapshot, file: Path) -> None:
+    """Print what was written where."""
+    counts = f"{len(snapshot.partitions)} partitions, {len(snapshot.models)} registered models"
+    click.echo(f"{file}: {counts}, {len(snapshot.source)} source files, code of {len(snapshot.code)} assets")
+
+
+def print_verification(found: Verification, *, as_json: bool) -> None:
+    """Print each thing in which the store differs from the snapshot, what is damaged, and what could not be checked."""
+    if as_json:
+        click.echo(json.dumps(found.to_dict()))
+        return
+    for change in found.changes:
+        click.secho(str(change), fg=None if change.is_remade else "red")
+    for message in found.damage.values():
+        click.secho(message, fg="red")
+    for note in found.notes:
+        click.secho(note, fg="yellow")
+    if found.checked:
+        click.echo(
+            f"{found.checked} versions, model files and copies were read and checked, {len(found.damage)} are damaged."
+        )
+    differing = sum(not change.is_remade for change in found.changes)
+    click.echo(
+        "The store is what the snapshot says."
+        if not differing
+        else f"The store differs from the snapshot in {differing} of these."
+    )

@@ -1,0 +1,174 @@
+"""Snapshots of this project's store: written for version control, and compared with what is there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bikes_assets import answers, present
+from bikes_assets.adapters import soundness
+from bikes_assets.adapters.files import write_file
+from bikes_assets.lineage.errors import LineageError
+from bikes_assets.lineage.graph import parse_address, partition_address
+from bikes_assets.lineage.projection import MODEL
+from bikes_assets.lineage.snapshot import Change, Snapshot, compare, loads
+from bikes_assets.settings import ROOT, settings
+from bikes_assets.store import ASSETS, lake, table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from bikes_assets.adapters.delta import Commit
+    from bikes_assets.adapters.soundness import Finding
+    from bikes_assets.lineage.staleness import Plan
+
+FILE = ROOT / "lineage.lock.json"
+"""Where a snapshot lies unless it is told."""
+
+
+@dataclass
+class Verification:
+    """Whether a store is what a snapshot says.
+
+    Attributes:
+        changes: each thing in which it differs; those that came out with the digest that they had among them.
+        checked: how many versions, model files and copies were read and checked, where that was asked.
+        damage: what of them is not what was stored, by name.
+        notes: what could not be checked, and why.
+    """
+
+    changes: list[Change]
+    checked: int = 0
+    damage: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def is_same(self) -> bool:
+        """Whether the store has the snapshot's content, and nothing of it is damaged."""
+        return not self.damage and all(change.is_remade for change in self.changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON-ready values."""
+        return {
+            "same": self.is_same,
+            "changes": [change.to_dict() for change in self.changes],
+            "checked": self.checked,
+            "damage": self.damage,
+            "notes": self.notes,
+        }
+
+
+def take(plan: Plan) -> Snapshot:
+    """Return the snapshot of what is there.
+
+    Args:
+        plan: what would make everything now, which tells the code versions; see `bikes_assets.runs.plan`.
+
+    Raises:
+        DataError: the source cannot be read.
+    """
+    origin = present.source_reader().origin()
+    files = origin.files or ((origin.name, origin.version, origin.size),)
+    commits = {asset: table(asset).commits() for asset in ASSETS}
+    newest = {(asset, item.partition): item for asset, items in commits.items() for item in items}
+    return Snapshot(
+        source={name: {"sha256": sha256} for name, sha256, _ in files},
+        code={asset: {"code_version": node.code_version} for asset, node in plan.nodes.items()},
+        partitions={
+            partition_address(asset, partition): {
+                "version": item.version,
+                "digest": item.digest,
+                "content": item.content,
+            }
+            for (asset, partition), item in newest.items()
+        },
+        models=dict(_models({(asset, item.version): item for asset, items in commits.items() for item in items})),
+    )
+
+
+def write(plan: Plan, file: Path = FILE) -> Snapshot:
+    """Write the snapshot of what is there to a file, and return it."""
+    snapshot = take(plan)
+    write_file(str(file), snapshot.dumps().encode())
+    return snapshot
+
+
+def verify(
+    plan: Plan,
+    file: Path = FILE,
+    *,
+    deep: bool = False,
+    progress: Callable[[str, int, int], None] = lambda *_: None,
+) -> Verification:
+    """Return whether the store still is what a snapshot says, and what is not.
+
+    Args:
+        plan: what would make everything now.
+        file: the snapshot.
+        deep: whether everything that is stored is read and checked as well: every version's files, the rows' digests of present
+            versions, model files, and their copies in MLflow. The source's files are read either way.
+        progress: told what is being checked, how much is done, and of how much.
+
+    Raises:
+        LineageError: there is no such file, it is no snapshot, or the source cannot be read.
+    """
+    try:
+        text = file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise LineageError(f"{file}: cannot be read: {error}; write it with bikes snapshot") from None
+    was, now = loads(text, str(file)), take(plan)
+    found = Verification(compare(was, now))
+    if deep:
+        _look(found, now, progress)
+    return found
+
+
+def _models(commits: dict[tuple[str, int], Commit]) -> Iterator[tuple[str, dict[str, str | int]]]:
+    """Yield each registered model version that the index knows, with the file that the lake's commit names."""
+    index = answers.refreshed()
+    for name in index.names(MODEL):
+        facts = index.find(name, MODEL)[0].facts
+        asset, _, version = parse_address(facts["address"])
+        commit = commits.get((asset, int(version or 0)))
+        fitted = [model for model in commit.record["models"] if not model["origin"]] if commit else []
+        sha256 = fitted[0]["sha256"] if fitted else ""
+        yield name, {"address": facts["address"], "digest": facts["digest"], "sha256": sha256}
+
+
+def _look(found: Verification, now: Snapshot, progress: Callable[[str, int, int], None]) -> None:
+    """Read and check everything that is stored, and keep what is found."""
+    tables = [table(asset) for asset in ASSETS if table(asset).exists()]
+    # of models that nothing present was made with, files may have gone with the versions that they were fitted for
+    named = [
+        model for item in tables for commit in item.published().values() for model in commit.record.get("models", ())
+    ]
+    of_models = {model["sha256"] for model in named if model.get("sha256")}
+    total = sum(len(item.commits()) for item in tables) + len(of_models) + len(now.models)
+    unsealed = gone = 0
+    for item in _everything(tables, of_models, now, found):
+        found.checked += 1
+        progress(item.name, found.checked, max(total, found.checked))
+        unsealed, gone = unsealed + item.unsealed, gone + item.gone
+        if item.damage:
+            found.damage[item.name] = item.damage
+    if unsealed:
+        found.notes.append(
+            f"{unsealed} versions are from before files were sealed: their content's digest alone holds them"
+        )
+    if gone:
+        found.notes.append(f"{gone} earlier versions or copies in MLflow are not there any more")
+
+
+def _everything(tables: list[Any], of_models: set[str], now: Snapshot, found: Verification) -> Iterator[Finding]:
+    for item in tables:
+        yield from soundness.of_table(item)
+    yield from soundness.of_model_files(lake(), of_models)
+    uri = settings().tracking_uri
+    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+        found.notes.append("MLflow: there is no store, so no copy was checked")  # asking would create one
+        return
+    try:
+        yield from soundness.of_copies(uri, now.models)
+    except Exception as error:  # noqa: BLE001 - whatever MLflow raises: the rest is checked, and this is said
+        found.notes.append(f"MLflow: not all copies were checked: {str(error).splitlines()[0]}")
