@@ -30,7 +30,7 @@ def print_retention(found: Retention, *, applied: bool, as_json: bool) -> None:
     """Print what may go, or went, and why the rest stays; one JSON object a line for each version, file and hold."""
     plan = found.plan
     if as_json:
-        _print_json(found)
+        _print_json(found, applied=applied)
         return
     went = "were removed" if applied else "may go"
     stay = [item for item in plan.verdicts if item.state == "stays"]
@@ -70,14 +70,14 @@ def print_holds(holds: Sequence[Hold], what: str) -> None:
         click.echo(f"{what}: {_held(hold)}")
 
 
-def _print_json(found: Retention) -> None:
-    plan = found.plan
+def _print_json(found: Retention, *, applied: bool) -> None:
+    plan, went = found.plan, "went" if applied else "goes"
     for item in plan.verdicts:
         told = {"why": item.stays.why, "live": item.stays.live, "steps": item.stays.steps} if item.stays else {}
         removed = {"removed": item.removal.time} if item.removal else {}
         values = {
             "address": item.address,
-            "state": item.state,
+            "state": went if item.state == "goes" else item.state,
             "bytes": item.size,
             "time": item.time,
             **told,
@@ -85,7 +85,7 @@ def _print_json(found: Retention) -> None:
         }
         click.echo(json.dumps({"kind": "version", **values}))
     for sha256, size in plan.models.items():
-        values = {"sha256": sha256, "state": "goes", "bytes": size, "fitted": plan.fitted[sha256]}
+        values = {"sha256": sha256, "state": went, "bytes": size, "fitted": plan.fitted[sha256]}
         click.echo(json.dumps({"kind": "model file", **values}))
     for hold in found.holds:
         values = {"address": hold.address, "version": hold.version, "reason": hold.reason}

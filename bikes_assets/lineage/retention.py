@@ -75,7 +75,7 @@ def live(
                 ("young", item.time > now - days * DAY),
                 ("replaced today", later is not None and later.time > now - DAY),
             )
-            those = [why for why, holds in reasons if holds]
+            those: list[Why] = [why for why, holds in reasons if holds]
             if those:
                 found[item.address] = those[0]
     return found
