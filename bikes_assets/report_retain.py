@@ -49,7 +49,8 @@ def print_retention(found: Retention, *, applied: bool, as_json: bool) -> None:
         click.echo(f"Runs in MLflow that were deleted: {found.in_mlflow or 0:,}")
     elif plan.in_mlflow:
         click.echo(f"Runs in MLflow that may go with them: {len(plan.in_mlflow):,}")
-    _print_assets(plan, went)
+    if plan.verdicts:
+        _print_assets(plan, went)
     reasons = Counter(item.stays.why for item in stay if item.stays)
     for why, told in _REASONS.items():
         if reasons[why]:

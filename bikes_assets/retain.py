@@ -15,7 +15,7 @@ from bikes_assets.lineage.errors import LineageError, RemovedError, TrackingErro
 from bikes_assets.lineage.faults import away, store_fault
 from bikes_assets.lineage.projection import ALIAS, VERSION
 from bikes_assets.settings import settings
-from bikes_assets.store import ASSETS, lake
+from bikes_assets.store import ASSETS, lake, table
 from bikes_assets.versions import record_of
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def look(days: float = DAYS, *, now: float | None = None) -> Retention:
     aliased = index.walk(aliases, "upstream", depth=1, kinds=(VERSION,)).things
     plan = retention.plan(
         lake(),
-        ASSETS,
+        [table(asset) for asset in ASSETS],
         held=[item.version for item in standing],
         aliased=[item.name for item in aliased],
         now=time.time() if now is None else now,

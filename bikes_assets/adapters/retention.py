@@ -19,6 +19,7 @@ from bikes_assets.lineage.retention import DAY, Published, Stays, live, staying
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+    from bikes_assets.adapters.delta import LakeTable
     from bikes_assets.adapters.lake import Lake
 
 _BATCH = 1_000
@@ -84,26 +85,26 @@ class Plan:
 
 
 def plan(
-    lake: Lake, assets: Iterable[str], *, held: Iterable[str], aliased: Iterable[str], now: float, days: float
+    lake: Lake, tables: Sequence[LakeTable], *, held: Iterable[str], aliased: Iterable[str], now: float, days: float
 ) -> Plan:
     """Return what may go of a lake, and what stays and why; nothing is changed.
 
     Args:
         lake: the lake.
-        assets: its assets.
+        tables: its tables.
         held: addresses of the versions that a hold names.
         aliased: addresses of the versions that an alias of a registered model leads to.
         now: the present, Unix seconds.
         days: for how many days a version stays in any case.
     """
-    published = {asset: _published(lake, asset) for asset in assets}
-    everything = [item for items in published.values() for item in items]
+    published = [_published(table) for table in tables]
+    everything = [item for items in published for item in items]
     stays = staying(everything, live(everything, held=held, aliased=aliased, now=now, days=days))
     removed = removed_versions(lake.location)
     verdicts: list[Verdict] = []
     files: list[str] = []
-    for asset, items in published.items():
-        judged, going = _judged(lake, asset, items, stays, removed)
+    for table, items in zip(tables, published, strict=True):
+        judged, going = _judged(table, items, stays, removed)
         verdicts += judged
         files += going
     gone = [item.record for item in everything if item.address not in stays]
@@ -202,18 +203,14 @@ def remove_in_mlflow(client: MlflowClient, experiment: str, records: Sequence[Re
     return done
 
 
-def _published(lake: Lake, asset: str) -> list[Published]:
-    return [
-        Published(Record.from_dict(commit.record).at(commit.version), commit.time)
-        for commit in lake.table(asset).commits()
-    ]
+def _published(table: LakeTable) -> list[Published]:
+    return [Published(Record.from_dict(commit.record).at(commit.version), commit.time) for commit in table.commits()]
 
 
 def _judged(
-    lake: Lake, asset: str, published: Sequence[Published], stays: Mapping[str, Stays], removed: Mapping[str, Removal]
+    table: LakeTable, published: Sequence[Published], stays: Mapping[str, Stays], removed: Mapping[str, Removal]
 ) -> tuple[list[Verdict], list[str]]:
-    """Return what is to become of each version of an asset, and the files that may go."""
-    table = lake.table(asset)
+    """Return what is to become of each version of a table, and the files that may go."""
     added = table.added()
     going = {int(item.record.output.version) for item in published if item.address not in stays}
     there = _sizes(table.uri) if going else {}
@@ -225,11 +222,11 @@ def _judged(
         removal = removed.get(address)
         if address in stays:
             size = sum(added[version].values())
-            verdicts.append(Verdict(address, asset, "stays", item.time, size, stays=stays[address]))
+            verdicts.append(Verdict(address, table.name, "stays", item.time, size, stays=stays[address]))
             continue
         sizes = [there[path] for path in added[version] if path in there and path not in kept]
         state = "removed" if removal and not sizes else "goes"
-        verdicts.append(Verdict(address, asset, state, item.time, sum(sizes), removal=removal))
+        verdicts.append(Verdict(address, table.name, state, item.time, sum(sizes), removal=removal))
     files = {path for version in going for path in added[version] if path in there} - kept
     return verdicts, [f"{table.uri}/{path}" for path in sorted(files)]
 

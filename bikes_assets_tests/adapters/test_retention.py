@@ -61,7 +61,8 @@ class Small:
 
     def look(self, days_later: float = 100) -> Plan:
         held = [item.version for item in holds(self.lake.location)]
-        return plan(self.lake, ASSETS, held=held, aliased=(), now=time.time() + days_later * DAY, days=90)
+        tables = [self.lake.table(asset) for asset in ASSETS]
+        return plan(self.lake, tables, held=held, aliased=(), now=time.time() + days_later * DAY, days=90)
 
     def apply(self) -> Plan:
         return apply(self.lake, self.look, "somebody")

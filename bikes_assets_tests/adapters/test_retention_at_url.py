@@ -11,10 +11,7 @@ from bikes_assets_tests.adapters import test_retention as in_a_folder
 from bikes_assets_tests.adapters.test_retention import Small, states
 
 test_a_hold_at_the_last_moment = in_a_folder.test_a_hold_that_is_put_while_it_is_being_removed_keeps_everything
-test_a_lake_without_tables = in_a_folder.test_a_lake_without_tables_has_nothing_to_remove
 test_a_model_file = in_a_folder.test_a_model_file_goes_with_the_last_version_that_names_it
-test_a_partition_without_rows = in_a_folder.test_a_partition_without_rows_goes_once
-test_what_is_young = in_a_folder.test_what_is_young_stays
 
 
 @pytest.fixture

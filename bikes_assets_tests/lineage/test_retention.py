@@ -56,7 +56,7 @@ def stories(draw: st.DrawFn) -> Story:
 
 
 @given(stories())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_what_something_live_needs_stays_and_all_else_goes(story: Story) -> None:
     # When
     roots = live(story.published, held=story.held, aliased=story.aliased, now=NOW, days=DAYS)
