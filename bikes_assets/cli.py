@@ -463,6 +463,52 @@ def verify(file: Path | None, *, deep: bool, as_json: bool) -> None:
         sys.exit(1)
 
 
+@click.option(
+    "--days", default=90, show_default=True, type=click.IntRange(1), help="For how many days a version stays."
+)
+@click.option("--apply", "applied", is_flag=True, help="Remove what may go; without it nothing is changed.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for each version, model file and hold.")
+def retain(days: int, applied: bool, as_json: bool) -> None:
+    """Show which versions' rows and model files nothing live needs, and why the others stay.
+
+    Live are the present version of each partition, what is held, what an alias leads to, and what is young; and all that these
+    were made from stays with them. Records, events and the index are never removed. Exit code 1 when MLflow was away.
+    """
+    from bikes_assets import report_retain
+    from bikes_assets import retain as retention
+
+    found = retention.apply(days) if applied else retention.look(days)
+    report_retain.print_retention(found, applied=applied, as_json=as_json)
+    if found.left:
+        click.secho(f"error: {found.left}", fg="red", err=True)
+        sys.exit(1)
+
+
+@main.command()
+@click.argument("address", shell_complete=_begun)
+@click.option("--reason", required=True, help="Why; it is recorded.")
+def hold(address: str, reason: str) -> None:
+    """Keep the version that ADDRESS names now, and all that it was made from, until it is released.
+
+    ADDRESS is demand_features[2012-08]@17, demand_features[2012-08], demand_model@3 or demand_model@champion.
+    """
+    from bikes_assets import report_retain
+    from bikes_assets import retain as retention
+
+    report_retain.print_holds([retention.hold(address, reason)], "held")
+
+
+@main.command()
+@click.argument("address", shell_complete=_begun)
+@click.option("--reason", required=True, help="Why; it is recorded.")
+def release(address: str, reason: str) -> None:
+    """Lift the holds that were put under ADDRESS, or on the version of that address."""
+    from bikes_assets import report_retain
+    from bikes_assets import retain as retention
+
+    report_retain.print_holds(retention.release(address, reason), "released")
+
+
 def _instance(home: object):  # noqa: ANN202
     import dagster as dg
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bikes_assets import answers, present, versions
 from bikes_assets.adapters.lake import MODEL_ROWS, Lake, to_pandas
+from bikes_assets.adapters.removed import removed_versions
 from bikes_assets.adapters.working_tree import checked_out, commit_of, difference, has_commit
 from bikes_assets.lineage.code import code_version
 from bikes_assets.lineage.diff import Change, Known, changes, compare_rows, explain
@@ -75,7 +76,7 @@ class _Place(NamedTuple):
 
 
 def live() -> list[str]:
-    """Return the address of every version that is there to be used: each partition's present one, and each registered model's."""
+    """Return the address of every version that is there to be used: each partition's present one, each registered model's."""
     present_ones = [
         f"{asset}[{key}]@{commit.version}"
         for asset in ASSETS
@@ -84,7 +85,8 @@ def live() -> list[str]:
     ]
     index = answers.refreshed()
     registered = [found.facts["address"] for name in index.names(MODEL) for found in index.find(name, MODEL)]
-    return list(dict.fromkeys((*present_ones, *registered)))
+    gone = removed_versions(lake().location)
+    return [address for address in dict.fromkeys((*present_ones, *registered)) if address not in gone]
 
 
 def reproduce(

@@ -20,6 +20,7 @@ from urllib.parse import quote, unquote
 from uuid import uuid4
 
 from bikes_assets.adapters.files import create_file, delta_options, filesystem_of, is_remote, read_files, write_file
+from bikes_assets.adapters.removed import raise_if_removed
 from bikes_assets.lineage.digest import file_digest, table_digest
 from bikes_assets.lineage.errors import ConflictError, DigestError, LineageError, SchemaError
 from bikes_assets.lineage.faults import store_fault
@@ -128,6 +129,18 @@ class LakeTable:
             return []
         return [commit for _, commit in sorted(self._history(self._open()).items()) if commit.content]
 
+    def added(self) -> dict[int, dict[str, int]]:
+        """Return the files that each commit added, by table version: path under the table, and bytes; nothing without one."""
+        if not self.exists():
+            return {}
+        versions = range(self._open_as_it_is().version() + 1)
+        logs = read_files([_log_file(self.uri, version) for version in versions])
+        actions = ([json.loads(line) for line in log.splitlines()] for log in logs)
+        return {
+            version: {unquote(item["add"]["path"]): item["add"]["size"] for item in items if "add" in item}
+            for version, items in zip(versions, actions, strict=True)
+        }
+
     def exists(self) -> bool:
         """Return whether there is a table."""
         from deltalake import DeltaTable
@@ -220,6 +233,8 @@ class LakeTable:
             try:
                 part = self.schema.conform(self._rows(files, commit.seals or {}))
             except (pa.ArrowException, OSError, ValueError) as error:  # a damaged footer raises what it likes
+                if isinstance(error, FileNotFoundError):
+                    raise_if_removed(self.uri.rpartition("/")[0], found.address)
                 where = f"{partition_address(self.name, key)}: cannot be read at version {table.version()}"
                 raise DigestError(f"{where}: {error}; restore {self.uri}") from error
             except SchemaError as error:  # what was published was of the schema

@@ -63,6 +63,29 @@ def read_files(locations: Sequence[str]) -> list[bytes]:
     return filesystem.cat_ranges(list(locations), None, None, on_error="raise")
 
 
+def read_folder(location: str) -> dict[str, bytes]:
+    """Return the contents of a folder's files that end in .json, by name, as they are now; nothing where there is no folder."""
+    filesystem, folder = filesystem_of(location)
+    filesystem.invalidate_cache()  # another process may have written there since
+    if not filesystem.exists(folder):
+        return {}
+    paths = sorted(path for path in filesystem.ls(folder, detail=False) if path.endswith(".json"))
+    return {path.rpartition("/")[2]: content for path, content in filesystem.cat(paths).items()} if paths else {}
+
+
+def remove_files(locations: Sequence[str]) -> None:
+    """Remove files of one store; from a URL many at once. One that is gone already is as it should be."""
+    if not locations:
+        return
+    filesystem, _ = filesystem_of(locations[0])
+    paths = [filesystem_of(location)[1] for location in locations]
+    if is_remote(locations[0]):
+        filesystem.rm(paths)
+        return
+    for path in paths:
+        Path(path).unlink(missing_ok=True)
+
+
 def write_file(location: str, content: bytes) -> None:
     """Store a file whole or not at all, in the place of one that may be there."""
     filesystem, path = filesystem_of(location)

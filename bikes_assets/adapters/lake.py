@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bikes_assets.adapters.delta import Files, LakeTable, stored_schema
 from bikes_assets.adapters.files import filesystem_of, write_file, write_files
 from bikes_assets.adapters.readers import Raw, Reader
+from bikes_assets.adapters.removed import raise_if_model_removed
 from bikes_assets.adapters.working_tree import MAX_BYTES, Difference, difference
 from bikes_assets.lineage import model_file
 from bikes_assets.lineage.code import code_version_of, reached_code
@@ -129,7 +130,7 @@ class Lake:
     def save_file(self, content: bytes) -> str:
         """Store a model's file under its SHA-256, whole or not at all, and return that."""
         sha256 = file_digest(content)
-        write_file(self._file(sha256), content)
+        write_file(self.model_location(sha256), content)
         return sha256
 
     def load_file(self, sha256: str) -> bytes:
@@ -137,17 +138,29 @@ class Lake:
 
         Raises:
             DigestError: the file is missing, too large, or not what it was when it was stored.
+            RemovedError: it was removed by retention.
         """
-        filesystem, path = filesystem_of(self._file(sha256))
+        filesystem, path = filesystem_of(self.model_location(sha256))
         try:
             if (size := filesystem.size(path)) > model_file.MAX_BYTES:
                 raise DigestError(f"{path}: found {size:,} bytes, expected at most {model_file.MAX_BYTES:,}")
             content: bytes = filesystem.cat_file(path)
         except FileNotFoundError:
+            raise_if_model_removed(self.location, sha256)
             raise DigestError(f"{path}: found no file there; restore it, or materialize the model again") from None
         if file_digest(content) != sha256:
             raise DigestError(f"{path}: found SHA-256 {file_digest(content)}; restore the file")
         return content
+
+    def model_location(self, sha256: str) -> str:
+        """Return where a model's file lies.
+
+        Raises:
+            DigestError: what is named is no SHA-256.
+        """
+        if not _SHA256.fullmatch(sha256):
+            raise DigestError(f"found model file {sha256!r}, expected a SHA-256 of 64 hexadecimal digits")
+        return f"{self.location}/model_files/{sha256}.skops"
 
     def keep_code(self, function: str, code_version: str) -> None:
         """Keep what a code version stands for, once, so that a later one can be told from it: each function's digest and text.
@@ -255,11 +268,6 @@ class Lake:
     def _content(location: str) -> bytes | None:
         filesystem, path = filesystem_of(location)
         return filesystem.cat_file(path) if filesystem.exists(path) else None
-
-    def _file(self, sha256: str) -> str:
-        if not _SHA256.fullmatch(sha256):
-            raise DigestError(f"found model file {sha256!r}, expected a SHA-256 of 64 hexadecimal digits")
-        return f"{self.location}/model_files/{sha256}.skops"
 
 
 class DeltaReader(Reader):

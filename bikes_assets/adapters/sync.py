@@ -19,6 +19,7 @@ from bikes_assets.adapters.attempts import Attempt, attempts_of, ended
 from bikes_assets.adapters.mlflow_models import copy_from_lake, set_aliases
 from bikes_assets.adapters.mlflow_runs import KEY, PARENT, by_attempt, end_failed
 from bikes_assets.adapters.mlflow_store import one_by_one
+from bikes_assets.adapters.removed import removed_versions
 from bikes_assets.adapters.tracking import backlog, clear_backlog
 from bikes_assets.adapters.workers import AT_WORK, end_abandoned, is_gone, may_report
 from bikes_assets.adapters.workers import WORKER as WORKER
@@ -26,7 +27,7 @@ from bikes_assets.lineage.errors import LineageError
 from bikes_assets.lineage.graph import Record, Version, partition_address
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from mlflow.entities import Run
 
@@ -122,6 +123,7 @@ def recover_events(pipeline: Pipeline, since: float | None = None) -> tuple[list
     done: list[str] = []
     left: list[str] = []
     after = since - 3600 if since else 0.0
+    removed = removed_versions(pipeline.lake.location)
     for asset in pipeline.assets:
         table = pipeline.lake.table(asset)
         commits = {commit.version: commit for commit in table.commits()}
@@ -137,6 +139,8 @@ def recover_events(pipeline: Pipeline, since: float | None = None) -> tuple[list
             if commit.time < after or not _is_over(pipeline.instance, commit):
                 continue
             record = Record.from_dict(commit.record).at(version)
+            if record.output.address in removed:  # what an event says of rows cannot be told any more
+                continue
             _report(pipeline, record, is_present=newest[commit.partition] == version)
             done.append(f"{record.output.address}: was committed, and is now in the event log")
     return done, left
@@ -146,13 +150,14 @@ def _log_runs(pipeline: Pipeline, runs: MlflowRuns, since: float | None, agreeme
     """Have MLflow's runs agree with Dagster's, in the order in which things were published."""
     unlogged: list[tuple[Attempt, str, dg.DagsterRun]] = []
     unended: list[tuple[str, dg.DagsterRun]] = []
+    removed = removed_versions(pipeline.lake.location)
     for run in pipeline.instance.get_runs(_filter(since), ascending=True):
         attempts = [item for item in attempts_of(pipeline.instance, run.run_id) if item.step_key in pipeline.assets]
         with one_by_one(pipeline.tracking_uri):
             known = runs.of(run.run_id)
             if not attempts and not known:  # it ended before its first step, or is of something else
                 continue
-            parent, found = _settled(pipeline, runs, run, attempts, known, agreement)
+            parent, found = _settled(pipeline, runs, run, attempts, known, removed, agreement)
         unlogged += [(attempt, run_id, run) for attempt, run_id in found]
         if parent:
             unended.append((parent, run))
@@ -174,9 +179,12 @@ def _settled(
     run: dg.DagsterRun,
     attempts: Sequence[Attempt],
     present: Sequence[Run],
+    removed: Collection[str],
     agreement: Agreement,
 ) -> tuple[str, list[tuple[Attempt, str]]]:
     """Give a Dagster run its parent and each of its attempts its nested run, and delete what stands for nothing.
+
+    What retention has removed gets none again.
 
     Returns:
         The parent, "" where it has ended as it should, and each attempt whose record is not written yet with its run.
@@ -196,7 +204,9 @@ def _settled(
     unlogged: list[tuple[Attempt, str]] = []
     for attempt in attempts:
         info = nested.get(attempt.key)
-        if attempt.record and (info is None or info.status != "FINISHED"):
+        if not attempt.record or (info is None and attempt.record.output.address in removed):
+            continue
+        if info is None or info.status != "FINISHED":
             create = partial(runs.create, parent, run, attempt.step_key, attempt.number, attempt.start)
             unlogged.append((attempt, info.run_id if info else create()))
     return "" if known and known.status == status else parent, unlogged

@@ -39,6 +39,10 @@ class DigestError(LineageError):
     """Stored content is not what its recorded digest says."""
 
 
+class RemovedError(LineageError):
+    """Rows or a model's file were removed by retention; what they were made from is still on record."""
+
+
 class NothingToDo(LineageError):  # noqa: N818 - a reason to skip a partition, not a fault
     """A partition has no rows to work on: it is skipped, and the message says why."""
 

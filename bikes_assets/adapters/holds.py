@@ -1,0 +1,82 @@
+"""Holds: what must stay in the lake, whatever its age. Small files, never changed or deleted; a release is a second one."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from bikes_assets.adapters.files import read_folder, write_file
+from bikes_assets.lineage.errors import LineageError
+
+_RELEASED = ".released.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A hold on a version.
+
+    Attributes:
+        id: its name in the lake.
+        address: what was held, in the words of who did.
+        version: address of the version that this named at that time.
+        reason: why.
+        user: who.
+        time: when, Unix seconds.
+    """
+
+    id: str
+    address: str
+    version: str
+    reason: str
+    user: str
+    time: float
+
+
+def holds(lake: str) -> list[Hold]:
+    """Return the holds that stand in a lake, oldest first."""
+    files = read_folder(_folder(lake))
+    standing = (name for name in files if not name.endswith(_RELEASED) and f"{_id(name)}{_RELEASED}" not in files)
+    return sorted(
+        (Hold(_id(name), **json.loads(files[name])) for name in standing), key=lambda hold: (hold.time, hold.id)
+    )
+
+
+def hold(lake: str, address: str, version: str, *, reason: str, user: str) -> Hold:
+    """Put a hold on a version, and return it."""
+    made = Hold(_new_id(), address, version, reason, user, time.time())
+    values: dict[str, Any] = asdict(made)
+    del values["id"]
+    write_file(f"{_folder(lake)}/{made.id}.json", json.dumps(values).encode())
+    return made
+
+
+def release(lake: str, address: str, *, reason: str, user: str) -> list[Hold]:
+    """Lift the holds that were put under an address, or on the version of that address, and return them.
+
+    Raises:
+        LineageError: there is none; those that stand are told.
+    """
+    standing = holds(lake)
+    lifted = [item for item in standing if address in (item.address, item.version)]
+    if not lifted:
+        known = ", ".join(item.address for item in standing) or "none, for nothing is held"
+        raise LineageError(f"{address}: found no hold on it, expected one of {known}")
+    for item in lifted:
+        values = {"address": address, "reason": reason, "user": user, "time": time.time()}
+        write_file(f"{_folder(lake)}/{item.id}{_RELEASED}", json.dumps(values).encode())
+    return lifted
+
+
+def _folder(lake: str) -> str:
+    return f"{lake}/holds"
+
+
+def _id(name: str) -> str:
+    return name.removesuffix(".json")
+
+
+def _new_id() -> str:
+    return f"{time.time_ns() // 1_000_000}-{uuid.uuid4().hex[:8]}"

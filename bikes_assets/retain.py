@@ -1,0 +1,137 @@
+"""What of this project's store may go and what must stay, removing it, and holds. It imports MLflow only to delete there."""
+
+from __future__ import annotations
+
+import getpass
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from bikes_assets import answers
+from bikes_assets.adapters import holds, retention
+from bikes_assets.adapters.removed import raise_if_removed, write_removed_in_mlflow
+from bikes_assets.lineage.errors import LineageError, RemovedError, TrackingError
+from bikes_assets.lineage.faults import away, store_fault
+from bikes_assets.lineage.projection import ALIAS, VERSION
+from bikes_assets.settings import settings
+from bikes_assets.store import ASSETS, lake, table
+from bikes_assets.versions import record_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bikes_assets.adapters.holds import Hold
+    from bikes_assets.adapters.retention import Plan
+
+DAYS = 90.0
+"""For how many days a version stays in any case, unless another number is asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """What may go or went, and what stands.
+
+    Attributes:
+        plan: what may go, or went; and what stays.
+        holds: the holds that stand.
+        in_mlflow: how many versions' runs were deleted in MLflow; None where nothing was to be removed.
+        left: what could not be done in MLflow, and why; "" where all was.
+    """
+
+    plan: Plan
+    holds: Sequence[Hold]
+    in_mlflow: int | None = None
+    left: str = ""
+
+
+def look(days: float = DAYS, *, now: float | None = None) -> Retention:
+    """Return what may go and what must stay, and change nothing.
+
+    Args:
+        days: for how many days a version stays in any case.
+        now: the time that counts as present, Unix seconds; None for the clock's.
+    """
+    standing = holds.holds(lake().location)
+    index = answers.refreshed()
+    aliases = [(ALIAS, name) for name in index.names(ALIAS)]
+    aliased = index.walk(aliases, "upstream", depth=1, kinds=(VERSION,)).things
+    plan = retention.plan(
+        lake(),
+        [table(asset) for asset in ASSETS],
+        held=[item.version for item in standing],
+        aliased=[item.name for item in aliased],
+        now=time.time() if now is None else now,
+        days=days,
+    )
+    return Retention(plan, standing)
+
+
+def apply(days: float = DAYS, *, now: float | None = None) -> Retention:
+    """Remove what may go, and return what that was. MLflow comes last; what it does not take is left to the next time.
+
+    Raises:
+        LineageError: something that was to go came to be needed meanwhile; nothing was removed.
+    """
+    plan = retention.apply(lake(), lambda: look(days, now=now).plan, getpass.getuser())
+    standing = holds.holds(lake().location)
+    if not plan.in_mlflow:
+        return Retention(plan, standing, 0)
+    try:
+        return Retention(plan, standing, _remove_in_mlflow(plan))
+    except TrackingError as error:
+        return Retention(plan, standing, 0, str(error))
+
+
+def hold(address: str, reason: str) -> Hold:
+    """Put a hold on the version that an address names now, and so on everything that it was made from.
+
+    Args:
+        address: as in `versions.record_of`: a version, a partition for its present one, a registered model version or an alias.
+        reason: why; it is recorded.
+
+    Raises:
+        LineageError: there is no such version.
+        RemovedError: it was removed.
+    """
+    version = record_of(answers.refreshed(), address).output.address
+    user, location = getpass.getuser(), lake().location
+    made = holds.hold(location, address, version, reason=reason, user=user)
+    try:
+        raise_if_removed(
+            location, version
+        )  # after the hold: who removes at this time looks for holds after writing it down
+    except RemovedError:
+        holds.release(location, made.version, reason="it was removed before", user=user)
+        raise
+    return made
+
+
+def release(address: str, reason: str) -> list[Hold]:
+    """Lift the holds that were put under an address or on the version of that address, and return them.
+
+    Raises:
+        LineageError: there is none.
+    """
+    return holds.release(lake().location, address, reason=reason, user=getpass.getuser())
+
+
+def _remove_in_mlflow(plan: Plan) -> int:
+    """Delete runs and copies of what went; return of how many versions.
+
+    Raises:
+        TrackingError: MLflow is away.
+    """
+    from bikes_assets.adapters.mlflow_store import client_of
+
+    known, moment = settings(), f"{datetime.fromtimestamp(plan.now, UTC):%Y-%m-%d %H:%M} UTC"
+    try:
+        done = retention.remove_in_mlflow(client_of(known.tracking_uri), known.experiment, plan.in_mlflow, moment)
+    except LineageError:
+        raise
+    except Exception as error:
+        told = store_fault(error, known.tracking_uri) or away(error) or error
+        raise TrackingError(f"MLflow: {told}; run again when it is there") from error
+    if done:
+        write_removed_in_mlflow(lake().location, time=plan.now, versions=done)
+    return len(done)
