@@ -221,8 +221,13 @@ def trace(address: str, as_json: bool) -> None:
 @click.option(
     "--stored", is_flag=True, help="Take what cannot be made again, upstream of it, as it is stored, checked."
 )
+@click.option(
+    "--trust-lake", "trusted", is_flag=True, help="Run code that only a lake holds to which others can write."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for each version.")
-def reproduce(addresses: tuple[str, ...], everything: bool, here: bool, stored: bool, as_json: bool) -> None:
+def reproduce(
+    addresses: tuple[str, ...], *, everything: bool, here: bool, stored: bool, trusted: bool, as_json: bool
+) -> None:
     """Make versions again from their records, apart from the store, and say whether what comes out is what was recorded.
 
     ADDRESS is demand_model@3, demand_model@champion, demand_features[2012-08]@17, or demand_features[2012-08]. All that is
@@ -237,7 +242,7 @@ def reproduce(addresses: tuple[str, ...], everything: bool, here: bool, stored: 
         raise click.UsageError("expected an ADDRESS, or --all without one")
     with report.progress_bar() as show:
         plan = runs.plan() if here else None
-        found = again.reproduce(addresses or again.live(), here=plan, stored=stored, progress=show)
+        found = again.reproduce(addresses or again.live(), here=plan, stored=stored, trusted=trusted, progress=show)
     report_reproduce.print_reproductions(found, as_json=as_json)
     if any(item.verdict == "different" for item in found):
         sys.exit(1)

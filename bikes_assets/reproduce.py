@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bikes_assets import answers, present, versions
+from bikes_assets.adapters.files import is_of_this_user
 from bikes_assets.adapters.lake import MODEL_ROWS, Lake, to_pandas
 from bikes_assets.adapters.removed import removed_versions
 from bikes_assets.adapters.working_tree import checked_out, commit_of, difference, has_commit
@@ -94,6 +95,7 @@ def reproduce(
     *,
     here: Plan | None = None,
     stored: bool = False,
+    trusted: bool = False,
     progress: Callable[[str, int, int], None] = lambda *_: None,
 ) -> list[Reproduction]:
     """Make versions again and return what came of it, in the order of their addresses.
@@ -103,6 +105,7 @@ def reproduce(
         here: what would make everything now (see `runs.plan`): make them with the code, the settings and the source that are
             here, not with those that were recorded.
         stored: take what cannot be made again, upstream of these, as it is stored.
+        trusted: run code that only the lake holds, though others can write to that: what a tree had beside its commit.
         progress: called with what is being made, how many versions are done, and of how many.
 
     Raises:
@@ -112,7 +115,7 @@ def reproduce(
     index = answers.refreshed()
     targets = [versions.record_of(index, address) for address in addresses]
     with tempfile.TemporaryDirectory(prefix="bikes-reproduce-", ignore_cleanup_errors=True) as folder:
-        bench = _Bench(Path(folder), index, here, stored=stored)
+        bench = _Bench(Path(folder), index, here, stored=stored, trusted=trusted)
         bench.make(steps(targets, bench.record, bench.place_of), progress)
         return [bench.outcome(record) for record in targets]
 
@@ -123,15 +126,16 @@ class _Bench(Known):
     A version that came out has the version `again N`: N is its table version on the bench.
     """
 
-    def __init__(self, folder: Path, index: Index, here: Plan | None, *, stored: bool) -> None:
+    def __init__(self, folder: Path, index: Index, here: Plan | None, *, stored: bool, trusted: bool) -> None:
         self._folder, self._here, self._may_take = folder, here, stored
         self._stored, self._real = versions.Stored(index), lake()
+        self._trusted = trusted or is_of_this_user(self._real.location)
         self._lake = Lake(str(folder / "lake"), SCHEMAS, ROOT)
         self._plan = here or present.last_plan()
-        self._made: dict[
-            str, tuple[Record, Record]
-        ] = {}  # by address of the recorded one, in the order of their making
-        self._again: dict[Version, tuple[Record, Record]] = {}  # by what came out: the recorded one, and it
+        self._span = ("", "")
+        # recorded and made: by address of the recorded one, in the order of their making; and by what came out
+        self._made: dict[str, tuple[Record, Record]] = {}
+        self._again: dict[Version, tuple[Record, Record]] = {}
         self._taken: dict[str, str] = {}
         self._locks: dict[_Place, str] = {}
         self._found: dict[tuple[str, str, str], tuple[str, str] | str] = {}
@@ -214,6 +218,9 @@ class _Bench(Known):
             why = f"commit {commit[:12]} is not in this repository" if commit else "its code was in no git repository"
         elif self._real.difference(changed) is None:
             why = f"its code differed from commit {commit[:12]}, and the difference {changed} was not kept"
+        elif changed and not self._trusted:
+            kept = self._real.difference_file(changed)
+            why = f"its code differed from commit {commit[:12]} by {kept}, and others can write there: look, then --trust-lake"
         else:
             return commit, changed
         if self._plan and asset in self._plan.nodes:

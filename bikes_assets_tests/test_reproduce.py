@@ -125,6 +125,12 @@ def test_old_versions_come_out_as_recorded_after_all_has_moved_on(store: Reposit
     shutil.move(store.folder / "data", elsewhere.folder)
     shutil.move(store.folder / "code", store.folder / "gone")
     # When
+    lake = elsewhere.folder / "data" / "lake"
+    lake.chmod(0o777)
+    done = elsewhere.python(COMMAND, "reproduce", "demand_model@2")
+    assert done.returncode == 2
+    assert "others can write there: look, then --trust-lake" in done.stderr
+    lake.chmod(0o755)
     found = elsewhere.reproduce("demand_model@1", "demand_model@2")
     # Then
     assert [item["verdict"] for item in found] == ["identical"] * 2

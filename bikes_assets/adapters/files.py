@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,15 @@ def shown(url: str) -> str:
     if "://" not in url or url.startswith("file://"):
         return url
     return re.sub(r"\?.*", "?***", re.sub(r"(?<=://)(?:[^/?#@:]*:.*|[^/?#]*)@", "***@", url, flags=re.DOTALL))
+
+
+def is_of_this_user(location: str) -> bool:
+    """Return whether a location is a folder of this machine that nobody but this user, or their own group, can write to."""
+    if is_remote(location):
+        return False
+    state = Path(location.removeprefix("file://")).stat()
+    by_group = bool(state.st_mode & stat.S_IWGRP) and state.st_gid != os.getgid()
+    return state.st_uid == os.getuid() and not by_group and not state.st_mode & stat.S_IWOTH
 
 
 def filesystem_of(location: str) -> tuple[Any, str]:

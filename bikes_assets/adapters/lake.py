@@ -184,7 +184,7 @@ class Lake:
     def keep_difference(self) -> None:
         """Keep, once, what the working tree has that its commit has not, so that what is made with it can be made again."""
         changed = difference(self.root)
-        place = self._difference_file(changed.digest)
+        place = self.difference_file(changed.digest)
         if changed.digest and changed.digest not in self._kept and changed.size <= MAX_BYTES:
             if self._content(place) is None:
                 write_file(place, changed.packed())
@@ -198,13 +198,17 @@ class Lake:
         """
         if not digest:
             return Difference()
-        content = self._content(self._difference_file(digest))
+        content = self._content(self.difference_file(digest))
         if content is None:
             return None
         found = Difference.unpacked(content)
         if found.digest != digest:
-            raise DigestError(f"{self._difference_file(digest)}: found digest {found.digest}; restore the file")
+            raise DigestError(f"{self.difference_file(digest)}: found digest {found.digest}; restore the file")
         return found
+
+    def difference_file(self, digest: str) -> str:
+        """Return where a working tree's difference from its commit is kept."""
+        return f"{self.location}/code/differences/{digest}.tar"
 
     def code(self, code_version: str) -> dict[str, str] | None:
         """Return the digest of each function that a code version stands for, None where it was not kept."""
@@ -250,9 +254,6 @@ class Lake:
             DigestError: the file is not what it was when it was stored.
         """
         return models.load(self.load_file(sha256), {**json.loads(card), "origin": origin})
-
-    def _difference_file(self, digest: str) -> str:
-        return f"{self.location}/code/differences/{digest}.tar"
 
     def _text_file(self, digest: str) -> str:
         return f"{self.location}/code/functions/{digest}.py"

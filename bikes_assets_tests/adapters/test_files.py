@@ -14,6 +14,7 @@ from bikes_assets.adapters.files import (
     create_file,
     delta_options,
     filesystem_of,
+    is_of_this_user,
     is_remote,
     read_files,
     write_file,
@@ -129,3 +130,16 @@ def test_a_source_at_a_url_is_read_with_its_digest_and_seen_to_change(s3: str, t
     assert there.span() == ("2011-01", "2011-03")
     with pytest.raises(DataError, match="nothing there"):
         reader_for(f"{s3}/none.csv", columns=("day", "rides"), date_column="day").read()
+
+
+@pytest.mark.parametrize(
+    ("mode", "mine"), [(0o700, True), (0o755, True), (0o775, True), (0o777, False), (0o757, False)]
+)
+def test_a_folder_is_of_this_user_where_no_other_can_write(tmp_path, mode, mine):
+    (tmp_path / "lake").mkdir()
+    (tmp_path / "lake").chmod(mode)
+    assert is_of_this_user(str(tmp_path / "lake")) is mine
+
+
+def test_a_place_elsewhere_is_nobodys_alone():
+    assert not is_of_this_user("s3://bucket/lake")
