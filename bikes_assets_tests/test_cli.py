@@ -86,6 +86,8 @@ def test_help_imports_nothing_heavy():
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.soak
+@pytest.mark.skipif(os.environ.get("BIKES_SOAK") != "1", reason="fire/test_kill.py kills runs in every test")
 def test_a_run_that_is_killed_leaves_whole_partitions_and_the_next_run_ends_well(tmp_path):
     """Killed at three points of a run of two months; whatever is published is whole and its digest holds."""
     from bikes_assets.adapters.delta import LakeTable

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from bikes_assets_tests.copied import Store
 
+SOAK = os.environ.get("BIKES_SOAK") == "1"
 MODEL, FUNCTION = "demand_model[2011-03]", "bikes_assets.demand.features.wet_hours_3h"
 
 # what the model of March is made from, and no more
@@ -89,6 +91,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return store
 
 
+@pytest.mark.soak
 def test_exactly_the_causes_are_named_and_undoing_them_one_by_one_undoes_the_difference(
     store: Store, digests: list[str]
 ) -> None:
@@ -124,10 +127,11 @@ def test_exactly_the_causes_are_named_and_undoing_them_one_by_one_undoes_the_dif
     assert "hourly_rentals[2011-02]@2 -> @4: only in atemp, which went into nothing that differs" in told
     # and each has a part: without it the model is another one; without all of them it is that of before
     settings, made = {"seed": 1}, [digests[1]]
-    for cause in found["causes"]:
+    for number, cause in enumerate(found["causes"], 1):
         apply(store, cause, settings)
-        made.append(make(store))
-    assert len(set(made)) == 4
+        if SOAK or number == len(found["causes"]):
+            made.append(make(store))
+    assert len(set(made)) == len(made) == (4 if SOAK else 2)
     assert made[-1] == digests[0]
     # whose two versions, of other table versions of all that was read, differ in the idle hour alone
     again = diff(store, f"{MODEL}@1", MODEL, code=0)

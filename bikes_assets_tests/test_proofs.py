@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 import pytest
@@ -65,6 +66,8 @@ def test_a_leak_is_named_before_it_is_published_and_stops_what_comes_after_it(st
     assert "nothing to do" in store.bikes("run")
 
 
+@pytest.mark.soak
+@pytest.mark.skipif(os.environ.get("BIKES_SOAK") != "1", reason="one kind of change is above")
 def test_other_code_is_shown_anew(store: Store) -> None:
     before = features_of(store)[-1]
     store.edit("demand/features.py", "    return hum\n", "    return hum * 1\n")

@@ -234,6 +234,8 @@ def test_a_table_version_that_its_record_does_not_make_is_named(store: Repositor
     assert store.reproduce("demand_model@1")[0]["verdict"] == "identical"
 
 
+@pytest.mark.soak
+@pytest.mark.skipif(not SOAK, reason="takes a minute")
 def test_what_cannot_be_had_is_said(store: Repository) -> None:
     # Given a source that lies nowhere any more, and a commit that is gone
     store.git("checkout", "--quiet", "--orphan", "other")

@@ -91,11 +91,12 @@ def check_rows(values, ts, hours):
         assert value.repeats is True
 
 
+@pytest.mark.soak
 def test_a_hundred_predictions_lead_to_the_recorded_versions_and_are_made_again_from_what_was_traced(history):
     sha256 = hashlib.sha256(SOURCE.read_bytes()).hexdigest()
     features_alone = replace(answers.tracer().derivations, computed={})  # their rows are the next test's
     tracer, whole, record = Tracer(history.lake, features_alone), answers.tracer(), cache(history.record)
-    for month, ts, address in sampled(history, 100, PREDICTED, seed=1):
+    for month, ts, address in sampled(history, len(turns(100)), PREDICTED, seed=1):
         trace = tracer.trace(address)
         (value,) = trace.values
         made, serving = record("demand_predictions", month), record("champion_model", month)

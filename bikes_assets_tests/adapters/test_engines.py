@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -27,6 +28,7 @@ from bikes_assets.lineage.digest import combined_digest, table_digest
 from bikes_assets.lineage.errors import DigestError
 from bikes_assets.lineage.schema import Column, Schema
 
+SOAK = os.environ.get("BIKES_SOAK") == "1"
 READ = list(dict.fromkeys(column for columns in COLUMN_LINEAGE.values() for column in columns))
 MONTHS = ("2011-01", "2011-02", "2011-03")
 FRACTIONAL = [name for name in FEATURE_NAMES if DEMAND_FEATURES[name].type == "float64"]
@@ -174,11 +176,12 @@ HOUR = st.none() | st.tuples(
 )
 
 
+@pytest.mark.soak
 @given(
     hours=st.lists(st.lists(HOUR, min_size=1, max_size=60).filter(any), min_size=1, max_size=3),
     first=st.integers(0, 2_000),
 )
-@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=4 if SOAK else 2, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_small_table_has_the_same_features(
     engine: Engine, tmp_path: Path, hours: list[list[Any]], first: int
 ) -> None:

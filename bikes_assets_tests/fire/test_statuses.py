@@ -13,7 +13,7 @@ from dagster import DagsterEventType, DagsterRunStatus
 
 from bikes_assets_tests.fire.conftest import Ground
 from bikes_assets_tests.fire.harness import disagreements
-from bikes_assets_tests.fire.processes import Worker, turns
+from bikes_assets_tests.fire.processes import SOAK, Worker, turns
 from bikes_assets_tests.fire.project import ASSETS, MONTHS
 
 KEYS = MONTHS.get_partition_keys()
@@ -116,7 +116,8 @@ def test_a_process_that_is_killed(local: Ground, launched: bool) -> None:
     local.agrees()
 
 
-@pytest.mark.parametrize("asset", ASSETS)
+@pytest.mark.soak
+@pytest.mark.parametrize("asset", ASSETS if SOAK else ["joined"])
 def test_a_step_that_kills_its_process(local: Ground, asset: str) -> None:
     worker = Worker.of_command(local.place, ["2024-01"], {asset: "kill"})
     assert worker.outcome() == []
