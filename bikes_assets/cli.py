@@ -468,6 +468,7 @@ def verify(file: Path | None, *, deep: bool, as_json: bool) -> None:
         sys.exit(1)
 
 
+@main.command()
 @click.option(
     "--days", default=90, show_default=True, type=click.IntRange(1), help="For how many days a version stays."
 )

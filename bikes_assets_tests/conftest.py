@@ -68,9 +68,17 @@ def history() -> Any:
         yield History(instance, lake(), client_of(settings().tracking_uri), summary)
 
 
-PRISTINE = ("test_answers.py", "test_trace.py", "test_questions.py")
+PRISTINE = ("test_answers.py", "test_trace.py", "test_questions.py", "test_retain.py")
 """Files that look at the history as it was made: before others pin models in it, and take events from it."""
-SLOWEST = ("test_ui.py", "test_outage.py", "test_triggers.py", "test_kill.py", "test_changes.py", "test_elsewhere.py")
+SLOWEST = (
+    "test_ui.py",
+    "test_reproduce.py",
+    "test_outage.py",
+    "test_triggers.py",
+    "test_kill.py",
+    "test_changes.py",
+    "test_elsewhere.py",
+)
 """Files that take minutes: with several processes, the last to begin is not to be one of them."""
 
 

@@ -390,7 +390,7 @@ def changed(tmp_path_factory: Any) -> Changed:
         if SOAK or change.name in QUICK:
             wrong[change.name] = judge_change(store, change, known)
             moments.append(moment_of(store, rng))
-    while len(moments) <= (50 if SOAK else 5):
+    while len(moments) <= (50 if SOAK else 4):
         change_at_random(store, rng)
         store.bikes("run")
         moments.append(moment_of(store, rng))

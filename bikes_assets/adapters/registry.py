@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 MODEL_FILE = "model.skops"
 MAX_BYTES = model_file.MAX_BYTES
+_OF_MLFLOW = "registered_model_meta"
+"""File that MLflow writes beside a copy when somebody loads it by its registered version; nothing here reads it."""
 MAX_TAG_LENGTH = 8_000
 """Longest tag, the shortest limit of MLflow's entities: 8,000 on runs, 100,000 in the registry."""
 
@@ -329,6 +331,7 @@ def _checked(client: MlflowClient, model: LoggedModel, manifest: str | None = No
         files = _stored(client, model)
     except ModelError as error:
         raise ModelError(f"{culprit}: {error}") from error
+    files.pop(_OF_MLFLOW, None)
     found = {path: file_digest(content) for path, content in files.items()}
     if _manifest(found) != expected:
         raise DigestError(f"{culprit}: {_difference(found, model.tags.get('files', ''))}; log it again")
