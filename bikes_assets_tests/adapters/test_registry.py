@@ -279,6 +279,15 @@ def test_a_copy_that_is_not_what_was_uploaded_is_refused(store: Store, damage: s
         assert str(error.value).startswith(f"MLflow model {model_id}: {message}")
 
 
+def test_what_mlflow_writes_beside_a_copy_that_it_loads_is_no_damage(store: Store) -> None:
+    model_id = store.log()
+    version = register(store.client, model_id, store.run, name="loaded", tags={})
+    # MLflow does so when the copy of a registered version is loaded where it lies
+    (store.folder(model_id) / "registered_model_meta").write_text(f"model_name: loaded\nmodel_version: {version}\n")
+    assert sorted(checked(store.client, model_id)) == FILES
+    load_copy(store.client, "loaded", version, trusted=TRUSTED)
+
+
 def test_a_copy_of_another_project_is_refused(own: Store) -> None:
     model_id = own.client.create_logged_model(own.experiment, "line").model_id
     own.client.finalize_logged_model(model_id, "READY")
