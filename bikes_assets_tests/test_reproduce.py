@@ -260,7 +260,8 @@ def test_what_cannot_be_had_is_said(store: Repository) -> None:
     assert "is not in this repository, and the code here is another" in done.stderr
 
 
-@pytest.mark.skipif(not DVC, reason="needs the extra dvc")
+@pytest.mark.soak
+@pytest.mark.skipif(not DVC or not SOAK, reason="needs the extra dvc, and a minute; what DVC has is got in every test")
 def test_the_revision_of_the_source_that_was_recorded_comes_from_dvcs_remote(
     tmp_path: Path, tmp_path_factory: Any
 ) -> None:
