@@ -47,8 +47,7 @@ def print_verification(found: Verification, *, as_json: bool) -> None:
             f"{found.checked} versions, model files and copies were read and checked, {len(found.damage)} are damaged."
         )
     differing = sum(not change.is_remade for change in found.changes)
-    click.echo(
-        "The store is what the snapshot says."
-        if not differing
-        else f"The store differs from the snapshot in {differing} of these."
-    )
+    if differing:
+        click.echo(f"The store differs from the snapshot in {differing} of these.")
+    elif not found.damage:
+        click.echo("The store is what the snapshot says.")

@@ -5,12 +5,11 @@ from __future__ import annotations
 import getpass
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from bikes_assets import answers
 from bikes_assets.adapters import holds, retention
-from bikes_assets.adapters.removed import raise_if_removed, write_removed_in_mlflow
+from bikes_assets.adapters.removed import moment, raise_if_removed, write_removed_in_mlflow
 from bikes_assets.lineage.errors import LineageError, RemovedError, TrackingError
 from bikes_assets.lineage.faults import away, store_fault
 from bikes_assets.lineage.projection import ALIAS, VERSION
@@ -124,9 +123,10 @@ def _remove_in_mlflow(plan: Plan) -> int:
     """
     from bikes_assets.adapters.mlflow_store import client_of
 
-    known, moment = settings(), f"{datetime.fromtimestamp(plan.now, UTC):%Y-%m-%d %H:%M} UTC"
+    known = settings()
     try:
-        done = retention.remove_in_mlflow(client_of(known.tracking_uri), known.experiment, plan.in_mlflow, moment)
+        client = client_of(known.tracking_uri)
+        done = retention.remove_in_mlflow(client, known.experiment, plan.in_mlflow, moment(plan.now))
     except LineageError:
         raise
     except Exception as error:

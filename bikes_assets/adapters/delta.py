@@ -12,7 +12,7 @@ import json
 import random
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -57,7 +57,7 @@ class Commit:
     `partition` is None where the asset has no partitions. `digest` is that of what the rows stand for (for a model, its fitted
     state); `content` is that of the rows themselves, "" for a commit that published none, such as the table's creation; `time`
     is when it was made, Unix seconds. `seals` is the SHA-256 of each file that it added, by path in the table; None for a commit
-    from before files were sealed.
+    from before files were sealed. `added` is the bytes of each of these files, as the log says.
     """
 
     version: int
@@ -67,6 +67,7 @@ class Commit:
     record: dict[str, Any]
     time: float = 0.0
     seals: Mapping[str, str] | None = None
+    added: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
 class Memory:
@@ -129,17 +130,14 @@ class LakeTable:
             return []
         return [commit for _, commit in sorted(self._history(self._open()).items()) if commit.content]
 
-    def added(self) -> dict[int, dict[str, int]]:
-        """Return the files that each commit added, by table version: path under the table, and bytes; nothing without one."""
+    def added(self) -> dict[int, Mapping[str, int]]:
+        """Return the files that each commit added, by table version: path under the table, and bytes; nothing without one.
+
+        Commits that published nothing, such as the restoring of a version by another program, are among them.
+        """
         if not self.exists():
             return {}
-        versions = range(self._open_as_it_is().version() + 1)
-        logs = read_files([_log_file(self.uri, version) for version in versions])
-        actions = ([json.loads(line) for line in log.splitlines()] for log in logs)
-        return {
-            version: {unquote(item["add"]["path"]): item["add"]["size"] for item in items if "add" in item}
-            for version, items in zip(versions, actions, strict=True)
-        }
+        return {version: commit.added for version, commit in self._history(self._open_as_it_is()).items()}
 
     def exists(self) -> bool:
         """Return whether there is a table."""
@@ -443,13 +441,15 @@ class LakeTable:
         missing = range(max(known, default=-1) + 1, table.version() + 1)
         files = read_files([_log_file(self.uri, version) for version in missing])
         for version, content in zip(missing, files, strict=True):
-            entries = map(json.loads, content.splitlines())
+            entries = [json.loads(line) for line in content.splitlines()]
+            added = {unquote(entry["add"]["path"]): entry["add"]["size"] for entry in entries if "add" in entry}
             info = next((entry["commitInfo"] for entry in entries if "commitInfo" in entry), {})
             record = json.loads(info.get("record", "{}"))
             digest = record.get("output", {}).get("digest", "")
             made = info.get("timestamp", 0) / 1000
             seals = json.loads(info.get("sha256", "null"))
-            known[version] = Commit(version, info.get(PARTITION), digest, info.get("content", ""), record, made, seals)
+            published = info.get("content", "")
+            known[version] = Commit(version, info.get(PARTITION), digest, published, record, made, seals, added)
         return known
 
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 import re
 import stat
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from bikes_assets.lineage.errors import SettingsError
 
@@ -94,6 +96,11 @@ def remove_files(locations: Sequence[str]) -> None:
         return
     for path in paths:
         Path(path).unlink(missing_ok=True)
+
+
+def new_name() -> str:
+    """Return a name that no other file has, which sorts by the time at which it was given."""
+    return f"{time.time_ns() // 10**6}-{uuid4().hex[:8]}"
 
 
 def write_file(location: str, content: bytes) -> None:

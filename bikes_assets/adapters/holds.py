@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-import uuid
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from bikes_assets.adapters.files import read_folder, write_file
+from bikes_assets.adapters.files import new_name, read_folder, write_file
 from bikes_assets.lineage.errors import LineageError
 
 _RELEASED = ".released.json"
@@ -46,7 +45,7 @@ def holds(lake: str) -> list[Hold]:
 
 def hold(lake: str, address: str, version: str, *, reason: str, user: str) -> Hold:
     """Put a hold on a version, and return it."""
-    made = Hold(_new_id(), address, version, reason, user, time.time())
+    made = Hold(new_name(), address, version, reason, user, time.time())
     values: dict[str, Any] = asdict(made)
     del values["id"]
     write_file(f"{_folder(lake)}/{made.id}.json", json.dumps(values).encode())
@@ -76,7 +75,3 @@ def _folder(lake: str) -> str:
 
 def _id(name: str) -> str:
     return name.removesuffix(".json")
-
-
-def _new_id() -> str:
-    return f"{time.time_ns() // 1_000_000}-{uuid.uuid4().hex[:8]}"

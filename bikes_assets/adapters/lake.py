@@ -13,7 +13,7 @@ from bikes_assets.adapters.delta import Files, LakeTable, stored_schema
 from bikes_assets.adapters.files import filesystem_of, write_file, write_files
 from bikes_assets.adapters.readers import Raw, Reader
 from bikes_assets.adapters.removed import raise_if_model_removed
-from bikes_assets.adapters.working_tree import MAX_BYTES, Difference, difference
+from bikes_assets.adapters.working_tree import Difference, difference
 from bikes_assets.lineage import model_file
 from bikes_assets.lineage.code import code_version_of, reached_code
 from bikes_assets.lineage.digest import combined_digest, file_digest, table_digest
@@ -162,6 +162,17 @@ class Lake:
             raise DigestError(f"found model file {sha256!r}, expected a SHA-256 of 64 hexadecimal digits")
         return f"{self.location}/model_files/{sha256}.skops"
 
+    def model_files(self) -> dict[str, tuple[int, float]]:
+        """Return the model files that are there, as they are now: SHA-256 to bytes, and when it was written, Unix seconds."""
+        filesystem, folder = filesystem_of(f"{self.location}/model_files")
+        filesystem.invalidate_cache()
+        found: dict[str, Any] = filesystem.find(folder, detail=True) if filesystem.exists(folder) else {}
+        return {
+            Path(path).stem: (int(about["size"]), _written(about))
+            for path, about in found.items()
+            if path.endswith(".skops")
+        }
+
     def keep_code(self, function: str, code_version: str) -> None:
         """Keep what a code version stands for, once, so that a later one can be told from it: each function's digest and text.
 
@@ -184,8 +195,8 @@ class Lake:
     def keep_difference(self) -> None:
         """Keep, once, what the working tree has that its commit has not, so that what is made with it can be made again."""
         changed = difference(self.root)
-        place = self.difference_file(changed.digest)
-        if changed.digest and changed.digest not in self._kept and changed.size <= MAX_BYTES:
+        if changed.digest and not changed.dropped and changed.digest not in self._kept:
+            place = self.difference_file(changed.digest)
             if self._content(place) is None:
                 write_file(place, changed.packed())
             self._kept.add(changed.digest)
@@ -269,6 +280,12 @@ class Lake:
     def _content(location: str) -> bytes | None:
         filesystem, path = filesystem_of(location)
         return filesystem.cat_file(path) if filesystem.exists(path) else None
+
+
+def _written(about: Mapping[str, Any]) -> float:
+    """Return when a file was written, by what its file system says of it."""
+    moment: Any = about.get("mtime", about.get("LastModified"))
+    return float(moment) if isinstance(moment, int | float) else moment.timestamp()
 
 
 class DeltaReader(Reader):

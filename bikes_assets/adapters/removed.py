@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from bikes_assets.adapters.files import read_folder, remove_files, write_file
+from bikes_assets.adapters.files import new_name, read_folder, remove_files, write_file
 from bikes_assets.lineage.errors import RemovedError
 
 _IN_MLFLOW = ".mlflow.json"
@@ -38,7 +37,12 @@ class Removal:
     @property
     def moment(self) -> str:
         """When it was, in UTC."""
-        return f"{datetime.fromtimestamp(self.time, UTC):%Y-%m-%d %H:%M} UTC"
+        return moment(self.time)
+
+
+def moment(seconds: float) -> str:
+    """Return a time in words, from Unix seconds."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def removals(lake: str) -> list[Removal]:
@@ -84,9 +88,8 @@ def write_removal(
     lake: str, *, time: float, user: str, days: float, versions: Sequence[str], models: Mapping[str, str]
 ) -> Removal:
     """Write down what is about to be removed, and return it."""
-    name = f"{int(time * 1000)}-{uuid.uuid4().hex[:8]}"
-    made = Removal(name, time, user, days, versions, models)
-    write_file(f"{_folder(lake)}/{name}.json", json.dumps(asdict(made)).encode())
+    made = Removal(new_name(), time, user, days, versions, models)
+    write_file(f"{_folder(lake)}/{made.id}.json", json.dumps(asdict(made)).encode())
     return made
 
 
@@ -106,8 +109,7 @@ def removed_in_mlflow(lake: str) -> set[str]:
 def write_removed_in_mlflow(lake: str, *, time: float, versions: Sequence[str]) -> None:
     """Write down the versions whose runs and copies are deleted in MLflow."""
     values: dict[str, Any] = {"time": time, "versions": list(versions)}
-    name = f"{int(time * 1000)}-{uuid.uuid4().hex[:8]}{_IN_MLFLOW}"
-    write_file(f"{_folder(lake)}/{name}", json.dumps(values).encode())
+    write_file(f"{_folder(lake)}/{new_name()}{_IN_MLFLOW}", json.dumps(values).encode())
 
 
 def _folder(lake: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from bikes_assets.adapters.files import filesystem_of, remove_files
 from bikes_assets.adapters.removed import Removal, removed_in_mlflow, removed_versions, withdraw, write_removal
@@ -109,7 +109,7 @@ def plan(
         files += going
     gone = [item.record for item in everything if item.address not in stays]
     kept = {model["sha256"] for item in everything if item.address in stays for model in item.record.models}
-    there = _model_files(lake)
+    there = lake.model_files()
     old = {
         sha256: size for sha256, (size, written) in there.items() if written < now - DAY
     }  # a run may be about to name it
@@ -237,24 +237,6 @@ def _sizes(folder: str) -> dict[str, int]:
     filesystem.invalidate_cache()
     found = filesystem.find(root, detail=True)
     return {path.removeprefix(root).lstrip("/"): int(about["size"]) for path, about in found.items()}
-
-
-def _model_files(lake: Lake) -> dict[str, tuple[int, float]]:
-    """Return the model files that are there: SHA-256, bytes, and when each was written last."""
-    filesystem, folder = filesystem_of(f"{lake.location}/model_files")
-    filesystem.invalidate_cache()
-    found: Mapping[str, Mapping[str, Any]] = filesystem.find(folder, detail=True) if filesystem.exists(folder) else {}
-    names = ((path.rpartition("/")[2], about) for path, about in found.items())
-    return {
-        name.removesuffix(".skops"): (int(about["size"]), _written(about))
-        for name, about in names
-        if name.endswith(".skops")
-    }
-
-
-def _written(about: Mapping[str, Any]) -> float:
-    moment = about.get("mtime", about.get("LastModified"))
-    return float(moment) if isinstance(moment, int | float) else moment.timestamp()  # pyright: ignore[reportOptionalMemberAccess]
 
 
 def _is_in_mlflow(record: Record, kept: Collection[str]) -> bool:

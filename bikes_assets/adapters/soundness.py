@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bikes_assets.adapters.delta import broken_seal
-from bikes_assets.adapters.files import filesystem_of, read_files
+from bikes_assets.adapters.files import read_files
 from bikes_assets.lineage.digest import file_digest
 from bikes_assets.lineage.errors import LineageError
 from bikes_assets.lineage.graph import partition_address
@@ -80,9 +79,7 @@ def of_model_files(lake: Lake, needed: Iterable[str]) -> Iterator[Finding]:
         lake: the lake.
         needed: SHA-256 of those that must be there.
     """
-    filesystem, folder = filesystem_of(f"{lake.location}/model_files")
-    there = filesystem.ls(folder, detail=False) if filesystem.exists(folder) else ()
-    for sha256 in sorted({Path(name).stem for name in there if name.endswith(".skops")} | set(needed)):
+    for sha256 in sorted({*lake.model_files(), *needed}):
         try:
             lake.load_file(sha256)
         except LineageError as error:

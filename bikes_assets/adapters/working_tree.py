@@ -9,8 +9,8 @@ import shutil
 import subprocess
 import tarfile
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, field, replace
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,35 +23,38 @@ MAX_BYTES = 2**26
 """A larger difference is not kept: it holds data, not code."""
 
 _PATCH, _FILES = "difference.patch", "untracked/"
-_LINK = 0o120000
+_LINK, _REPOSITORY = 0o120000, (0, b"")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Difference:
     """What a working tree has that its commit has not.
 
     Attributes:
         patch: difference of tracked files, as `git diff --binary` writes it.
-        files: untracked files that are not ignored, by path below the project's root: mode and bytes; of a link, its target.
+        files: untracked files that are not ignored, by path below the project's root: mode and bytes; of a link, its target. Of
+            a repository within this one the name alone, which ends in a slash.
+        dropped: digest of a difference of more than MAX_BYTES, of which nothing else is held; "" for any other.
     """
 
     patch: bytes = b""
-    files: Mapping[str, tuple[int, bytes]] | None = None
+    files: Mapping[str, tuple[int, bytes]] = field(default_factory=dict[str, tuple[int, bytes]])
+    dropped: str = ""
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """Digest of all of it, 32 hexadecimal digits; "" where there is none."""
-        if not self.patch and not self.files:
-            return ""
+        if self.dropped or not (self.patch or self.files):
+            return self.dropped
         state = hashlib.sha256(self.patch)
-        for name, (_, content) in sorted((self.files or {}).items()):
+        for name, (_, content) in sorted(self.files.items()):
             state.update(os.fsencode(name) + b"\0" + content)
         return state.hexdigest()[:32]
 
-    @property
-    def size(self) -> int:
-        """Bytes of all of it."""
-        return len(self.patch) + sum(len(content) for _, content in (self.files or {}).values())
+    def bounded(self) -> Difference:
+        """Return it, or where it is too large, its digest alone."""
+        size = len(self.patch) + sum(len(content) for _, content in self.files.values())
+        return self if size <= MAX_BYTES else Difference(dropped=self.digest)
 
     def packed(self) -> bytes:
         """Return it as a tar file."""
@@ -59,11 +62,13 @@ class Difference:
         with tarfile.open(fileobj=target, mode="w") as archive:
             for name, mode, content in (
                 (_PATCH, 0o644, self.patch),
-                *((f"{_FILES}{name}", *file) for name, file in sorted((self.files or {}).items())),
+                *((f"{_FILES}{name}", *file) for name, file in sorted(self.files.items())),
             ):
                 member = tarfile.TarInfo(name)
                 if mode == _LINK:
                     member.type, member.linkname = tarfile.SYMTYPE, os.fsdecode(content)
+                elif name.endswith("/"):
+                    member.type = tarfile.DIRTYPE
                 else:
                     member.mode, member.size = mode, len(content)
                 archive.addfile(member, io.BytesIO(content))
@@ -83,6 +88,8 @@ class Difference:
                     name = member.name.removeprefix(_FILES)
                     if member.issym():
                         files[name] = (_LINK, os.fsencode(member.linkname))
+                    elif member.isdir():
+                        files[f"{name}/"] = _REPOSITORY
                     elif handle := archive.extractfile(member):
                         files[name] = (member.mode, handle.read())
         except tarfile.TarError as error:
@@ -100,6 +107,10 @@ def commit_of(root: Path) -> str:
 @cache
 def difference(root: Path) -> Difference:
     """Return how a working tree differs from its commit, as it did when first asked for; nothing of a clean one."""
+    return _difference(root).bounded()
+
+
+def _difference(root: Path) -> Difference:
     patch = _told(root, "diff", "HEAD", "--binary", "--full-index", "--no-ext-diff", "--no-textconv", "--no-renames")
     untracked = _told(root, "ls-files", "--others", "--exclude-standard", "-z").split(b"\0")
     names = sorted(os.fsdecode(name) for name in untracked if name)
@@ -145,12 +156,15 @@ def checked_out(root: Path, commit: str, changed: Difference, folder: Path) -> I
         if changed.patch:
             what = f"the difference {changed.digest} does not fit commit {commit}"
             _must(folder, what, "apply", "--index", "--whitespace=nowarn", "-", given=changed.patch)
-        for name, (mode, content) in (changed.files or {}).items():
+        # what a repository within this one held was never part of the difference
+        wanted = replace(changed, files={name: file for name, file in changed.files.items() if not name.endswith("/")})
+        for name, (mode, content) in wanted.files.items():
             _write(place, name, mode, content)
-        if difference(place).digest != changed.digest:
+        found = _difference(place).digest
+        if found != wanted.digest:
             raise LineageError(
-                f"found difference {difference(place).digest or 'none'} from commit {commit}, expected {changed.digest}: git "
-                "shows another, as where it ignores or converts other files than it did"
+                f"found difference {found or 'none'} from commit {commit}, expected {wanted.digest}: git shows another, as "
+                "where it ignores or converts other files than it did"
             )
         yield place
     finally:
@@ -162,17 +176,17 @@ def _file(path: Path) -> tuple[int, bytes]:
     """Return mode and bytes of what stands at an untracked path; nothing of a repository within this one."""
     if path.is_symlink():
         return _LINK, os.fsencode(path.readlink())
-    return (path.stat().st_mode & 0o777, path.read_bytes()) if path.is_file() else (0o755, b"")
+    return (path.stat().st_mode & 0o777, path.read_bytes()) if path.is_file() else _REPOSITORY
 
 
 def _write(root: Path, name: str, mode: int, content: bytes) -> None:
     path = root / name
-    if root.resolve() not in path.parent.resolve().parents and path.parent.resolve() != root.resolve():
+    if not path.resolve().is_relative_to(root.resolve()):
         raise LineageError(f"found {name!r} in a difference, which leaves the project's folder")
     path.parent.mkdir(parents=True, exist_ok=True)
     if mode == _LINK:
         path.symlink_to(os.fsdecode(content))
-    elif not name.endswith("/"):
+    else:
         path.write_bytes(content)
         path.chmod(mode)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import platform
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,7 @@ import pytest
 from bikes_assets.adapters.environment import environment
 from bikes_assets.adapters.working_tree import commit_of
 from bikes_assets.adapters.working_tree import difference as difference_of
-
-
-def git(root: Path, *arguments: str) -> str:
-    identity = ["-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
-    command = ["git", "-C", str(root), *identity, *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+from bikes_assets_tests.repositories import git
 
 
 def told(root: Path) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from bikes_assets.adapters.versioned_source import Pointer, fetch, read_pointer
 from bikes_assets.demand.tables import RENTAL_RECORDS
 from bikes_assets.lineage.errors import DataError, DigestError, LineageError, SettingsError
 from bikes_assets.lineage.graph import Origin
+from bikes_assets_tests.repositories import git
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = (ROOT / "data" / "raw" / "hour.csv").read_bytes().splitlines(keepends=True)
@@ -78,7 +79,7 @@ class Kept:
         return self.git("log", "--format=%H", "--reverse").split()
 
     def git(self, *words: str) -> str:
-        return subprocess.run(["git", "-C", self.root, *words], capture_output=True, text=True, check=True).stdout
+        return git(self.root, *words)
 
     def origin(self, name: str = "hour.csv", **settings: Any) -> Origin:
         return reading(self.root / name, **settings).read().origin
@@ -198,7 +199,7 @@ def test_the_fingerprint_changes_with_pointer_revision_and_setting(kept):
     state = kept.file.stat()
     kept.pointer.write_text(kept.pointer.read_text().replace(md5(NEW), md5(OLD)))
     marks.append(reading(kept.file).fingerprint())
-    kept.git("-c", "user.name=A", "-c", "user.email=a@b", "commit", "-qam", "another pointer")
+    kept.git("commit", "-qam", "another pointer")
     marks.append(reading(kept.file).fingerprint())
     assert kept.file.stat().st_mtime_ns == state.st_mtime_ns
     assert len(set(marks)) == 4

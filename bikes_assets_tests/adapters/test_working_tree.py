@@ -11,7 +11,8 @@ import pytest
 from bikes_assets.adapters import working_tree
 from bikes_assets.adapters.working_tree import Difference, checked_out, has_commit
 from bikes_assets.lineage.errors import LineageError
-from bikes_assets_tests.adapters.test_environment import checkout, git  # noqa: F401
+from bikes_assets_tests.adapters.test_environment import checkout  # noqa: F401
+from bikes_assets_tests.repositories import git
 
 
 def difference(root: Path) -> Difference:
@@ -78,6 +79,40 @@ def test_a_project_within_a_repository(checkout: Path, tmp_path_factory) -> None
         project, git(checkout, "rev-parse", "HEAD"), found, tmp_path_factory.mktemp("in") / "tree"
     ) as tree:
         assert files(tree) == files(project)
+
+
+def test_a_repository_within_this_one_is_named_alone(checkout: Path, tmp_path: Path) -> None:  # noqa: F811
+    (checkout / "inner").mkdir()
+    git(checkout / "inner", "init", "--quiet")
+    (checkout / "inner" / "code.py").write_text("z = 1\n")
+    (checkout / "new.py").write_text("y = 1\n")
+    found = difference(checkout)
+    assert found.digest != Difference(b"", {"new.py": found.files["new.py"]}).digest
+    kept = Difference.unpacked(found.packed())
+    assert kept == found
+    assert kept.digest == found.digest
+    with checked_out(checkout, git(checkout, "rev-parse", "HEAD"), kept, tmp_path / "tree") as tree:
+        assert (tree / "new.py").exists()
+        assert not (tree / "inner").exists()
+
+
+def test_trees_that_follow_each_other_in_one_place_are_each_held_against_their_difference(
+    checkout: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    for text in ("y = 1\n", "y = 2\n"):
+        (checkout / "new.py").write_text(text)
+        with checked_out(checkout, git(checkout, "rev-parse", "HEAD"), difference(checkout), tmp_path / "tree") as tree:
+            assert (tree / "new.py").read_text() == text
+
+
+def test_of_what_is_too_large_the_digest_alone_is_held(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    change(checkout)
+    whole = difference(checkout)
+    monkeypatch.setattr(working_tree, "MAX_BYTES", 10)
+    found = difference(checkout)
+    assert (found.patch, found.files) == (b"", {})
+    assert found.digest == found.dropped == whole.digest
 
 
 def test_a_clean_tree_has_no_difference(checkout: Path) -> None:  # noqa: F811
