@@ -27,6 +27,16 @@ os.environ |= {
     "GIT_PYTHON_REFRESH": "quiet",
 }
 
+MADE = (
+    "hourly_rentals",
+    "demand_features",
+    "demand_model",
+    "champion_model",
+    "demand_predictions",
+    "prediction_quality",
+)
+"""The assets that a run makes, upstream first."""
+
 
 @dataclass(frozen=True)
 class History:

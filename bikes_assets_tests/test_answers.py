@@ -26,15 +26,8 @@ from bikes_assets.lineage.index import Index
 from bikes_assets.lineage.projection import Materialized, Projection
 from bikes_assets.settings import settings
 from bikes_assets.store import COLUMNS, SERVING
+from bikes_assets_tests.conftest import MADE
 
-ASSETS = (
-    "hourly_rentals",
-    "demand_features",
-    "demand_model",
-    "champion_model",
-    "demand_predictions",
-    "prediction_quality",
-)
 MODELS = ("demand_model", "champion_model")
 Name = tuple[str, str]
 
@@ -52,7 +45,7 @@ class Event:
 @pytest.fixture(scope="module")
 def log(history) -> list[Event]:
     found = []
-    for asset in ASSETS:
+    for asset in MADE:
         records = history.instance.fetch_materializations(dg.AssetKey(asset), limit=10_000).records
         for item in records:
             metadata = item.asset_materialization.metadata
@@ -88,7 +81,7 @@ def column_edges(event: Event) -> set[tuple[str, str, str, str]]:
 def edges_of(log: list[Event], level: str) -> set[tuple[str, str]]:
     """Return the edges of a level, by the names of both ends, from the records alone."""
     latest = {(event.record.output.asset, event.record.output.partition): event for event in log}
-    newest_of = {asset: [event for event in log if event.record.output.asset == asset][-1:] for asset in ASSETS}
+    newest_of = {asset: [event for event in log if event.record.output.asset == asset][-1:] for asset in MADE}
     newest = max(partition for asset, partition in latest if asset == SERVING)
     if level == "dataset":
         found = {(item.asset, event.record.output.asset) for event in log for item in event.record.inputs}
@@ -334,7 +327,7 @@ def test_a_search_finds_all_that_has_the_words(log) -> None:
         for column in schema.columns
     }
     plan = runs.plan()
-    for asset in {*ASSETS, "rental_records"}:
+    for asset in {*MADE, "rental_records"}:
         function = plan.nodes[asset].function if asset in plan.nodes else ""
         told = getattr(importlib.import_module(function.rpartition(".")[0]), asset).op.description if function else ""
         columns = [text for name, text in known.items() if name.startswith(f"{asset}.")]
@@ -382,7 +375,7 @@ def test_shells_complete_addresses(log) -> None:
     assert completed("status", "hourly_rentals[2011-0") == [f"hourly_rentals[2011-0{month}]" for month in range(1, 8)]
     assert completed("diff", "demand_features[2011-01]", "demand_features[2011-01]@")[0] == "demand_features[2011-01]@1"
     assert completed("path", "nothing_of_that") == [""]
-    assert answers.begun("") == [*sorted({*ASSETS, "rental_records"}), "licence: CC BY 4.0"]
+    assert answers.begun("") == [*sorted({*MADE, "rental_records"}), "licence: CC BY 4.0"]
 
 
 def test_waste_is_what_nothing_reads_and_what_it_took(log, history) -> None:
@@ -391,7 +384,7 @@ def test_waste_is_what_nothing_reads_and_what_it_took(log, history) -> None:
     readers = {one for one, _ in edges_of(log, "dataset")}
     known = {f"{asset}.{name}" for asset in ("hourly_rentals", "demand_features") for name in COLUMNS[asset].names}
     known |= {f"demand_predictions.{name}" for name in COLUMNS["demand_predictions"].names}
-    assert set(found.without_readers) == {"prediction_quality"} == {*ASSETS} - readers
+    assert set(found.without_readers) == {"prediction_quality"} == {*MADE} - readers
     source = {name for name in found.unread if name.startswith("rental_records.")}
     assert {*found.unread} - source == {name for name in known if not any(one == name for one, _ in edges)}
     assert "hourly_rentals.casual" in found.unread
@@ -406,10 +399,10 @@ def test_waste_is_what_nothing_reads_and_what_it_took(log, history) -> None:
             if event.record.output.asset == asset
             for step in history.instance.get_run_step_stats(event.record.made_by["dagster_run_id"], [asset])
         )
-        for asset in ASSETS
+        for asset in MADE
     }
     told = {item.asset: (item.times, item.unchanged) for item in found.spent}
-    assert told == {asset: (sum(event.record.output.asset == asset for event in log), 0) for asset in ASSETS}
+    assert told == {asset: (sum(event.record.output.asset == asset for event in log), 0) for asset in MADE}
     for item in found.spent:
         assert item.seconds == pytest.approx(seconds[item.asset], rel=0.2)
     assert 0 < found.overhead < 1

@@ -19,7 +19,9 @@ import pytest
 
 from bikes_assets.demand.model import Recipe
 from bikes_assets.lineage.reproduction import TOLERANCE
+from bikes_assets_tests.conftest import MADE
 from bikes_assets_tests.copied import ROOT, Store
+from bikes_assets_tests.repositories import git
 
 SOAK = os.environ.get("BIKES_SOAK") == "1"
 MODEL, RENTALS = "demand_model[2011-03]", "hourly_rentals[2011-02]"
@@ -43,9 +45,16 @@ class Repository(Store):
         self.commit("first")
 
     def git(self, *arguments: str) -> str:
-        identity = ["-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
-        command = ["git", "-C", str(self.folder / "code"), *identity, *arguments]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+        return git(self.folder / "code", *arguments)
+
+    def moved(self, folder: Path) -> Repository:
+        """Return what is there in another place: the data, and a clone of the code, which is no more where it was."""
+        elsewhere = Repository.__new__(Repository)
+        vars(elsewhere).update(vars(self) | {"folder": folder})
+        self.git("clone", "--quiet", ".", str(folder / "code"))
+        shutil.move(self.folder / "data", folder)
+        shutil.move(self.folder / "code", self.folder / "gone")
+        return elsewhere
 
     def commit(self, message: str) -> None:
         self.git("add", ".")
@@ -89,16 +98,7 @@ def test_everything_comes_out_as_recorded_and_the_store_is_left_as_it_is(made: R
 
     found = made.reproduce("--all")
 
-    assert {item["address"].partition("[")[0] for item in found} == {
-        *(
-            "hourly_rentals",
-            "demand_features",
-            "demand_model",
-            "champion_model",
-            "demand_predictions",
-            "prediction_quality",
-        )
-    }
+    assert {item["address"].partition("[")[0] for item in found} == {*MADE}
     assert {item["verdict"] for item in found} == {"identical"}
     assert not any(item["taken"] or item["parts"] or item["metrics"] for item in found)
     model = next(item for item in found if item["address"].startswith(MODEL))
@@ -119,11 +119,7 @@ def test_old_versions_come_out_as_recorded_after_all_has_moved_on(store: Reposit
     store.edit("demand/features.py", "    return (weathersit >= 2)", "    return (weathersit >= 1)")
     store.rent("2011-01-20", 8, 1)
     store.commit("moved on")
-    elsewhere = Repository.__new__(Repository)
-    vars(elsewhere).update(vars(store) | {"folder": tmp_path_factory.mktemp("clone")})
-    subprocess.run(["git", "clone", "-q", str(store.folder / "code"), str(elsewhere.folder / "code")], check=True)
-    shutil.move(store.folder / "data", elsewhere.folder)
-    shutil.move(store.folder / "code", store.folder / "gone")
+    elsewhere = store.moved(tmp_path_factory.mktemp("clone"))
     # When
     lake = elsewhere.folder / "data" / "lake"
     lake.chmod(0o777)
@@ -273,21 +269,19 @@ def test_the_revision_of_the_source_that_was_recorded_comes_from_dvcs_remote(
     store.source = Path(shutil.move(store.source, place))
     store.settings["BIKES_SOURCE"] = str(store.source)
 
-    def run(*command: str) -> None:
-        environment = os.environ | {"DVC_NO_ANALYTICS": "1"}
-        identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"] if command[0] == "git" else []
-        program = [sys.executable, "-m", "dvc"] if command[0] == "dvc" else ["git", *identity]
-        subprocess.run([*program, *command[1:]], cwd=place, env=environment, check=True, capture_output=True)
+    def dvc(*arguments: str) -> None:
+        command, quiet = [sys.executable, "-m", "dvc", *arguments], os.environ | {"DVC_NO_ANALYTICS": "1"}
+        subprocess.run(command, cwd=place, env=quiet, check=True, capture_output=True)
 
-    run("git", "init", "--quiet")
-    run("dvc", "init", "--quiet")
-    run("dvc", "remote", "add", "--default", "store", str(remote))
+    git(place, "init", "--quiet")
+    dvc("init", "--quiet")
+    dvc("remote", "add", "--default", "store", str(remote))
 
     def track(message: str) -> None:
-        run("dvc", "add", "--quiet", "hour.csv")
-        run("dvc", "push", "--quiet")
-        run("git", "add", ".")
-        run("git", "commit", "--quiet", "-m", message)
+        dvc("add", "--quiet", "hour.csv")
+        dvc("push", "--quiet")
+        git(place, "add", ".")
+        git(place, "commit", "--quiet", "-m", message)
 
     track("first")
     store.bikes("run", "--month", "2011-01")
@@ -328,11 +322,7 @@ def test_every_version_of_24_months_comes_out_as_recorded_in_another_place(tmp_p
     store.edit("demand/features.py", "    return (weathersit >= 3)", "    return (weathersit >= 2)")
     store.rent("2012-10-20", 8, 1)
     store.commit("moved on")
-    clone = Repository.__new__(Repository)
-    vars(clone).update(vars(store) | {"folder": tmp_path_factory.mktemp("clone")})
-    subprocess.run(["git", "clone", "-q", str(store.folder / "code"), str(clone.folder / "code")], check=True)
-    shutil.move(store.folder / "data", clone.folder)
-    shutil.move(store.folder / "code", store.folder / "gone")
+    clone = store.moved(tmp_path_factory.mktemp("clone"))
     # When
     found = clone.reproduce("--all")
     # Then

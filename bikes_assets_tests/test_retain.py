@@ -23,17 +23,9 @@ from bikes_assets.lineage.errors import LineageError, RemovedError
 from bikes_assets.lineage.graph import Record, Version, parse_address
 from bikes_assets.lineage.retention import DAY
 from bikes_assets.store import ASSETS, MODELS, SCHEMAS
-from bikes_assets_tests.conftest import WORK
+from bikes_assets_tests.conftest import MADE, WORK
 
 ROOT = Path(__file__).parents[1]
-MADE = (
-    "hourly_rentals",
-    "demand_features",
-    "demand_model",
-    "champion_model",
-    "demand_predictions",
-    "prediction_quality",
-)
 MONTHS = ("2011-06", "2011-07")
 ROW = "#2011-07-14T17:00"
 

@@ -8,19 +8,12 @@ from collections import Counter
 
 import pytest
 
+from bikes_assets_tests.conftest import MADE
 from bikes_assets_tests.fire.history import History, Point
 from bikes_assets_tests.fire.processes import turns
 from bikes_assets_tests.fire.reading import Reading, intact, lost, partial, read_lake, statuses, unmatched
 
-KINDS = (
-    "hourly_rentals",
-    "demand_features",
-    "demand_model",
-    "champion_model",
-    "demand_predictions",
-    "prediction_quality",
-    "pin",
-)
+KINDS = (*MADE, "pin")
 MONTHS = ("2011-03", "2011-04")
 IN_LIBRARIES = 0.02
 """Seconds within which a kill comes after its point, so that it meets Delta and SQLite at their own work."""
