@@ -126,7 +126,7 @@ def makings(address: str) -> list[Making]:
     from bikes_assets import present, versions
 
     asset, partition, _ = parse_address(address)
-    plan, _ = present.remembered_plan()
+    plan = present.last_plan()
     return versions.makings(asset, partition, plan.nodes[asset].function if plan and asset in plan.nodes else asset)
 
 
