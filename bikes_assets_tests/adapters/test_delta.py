@@ -151,7 +151,7 @@ def test_a_commit_says_what_it_published(tmp_path: Path) -> None:
         record={"output": {"digest": "digest of r3"}, "made_by": {"dagster_run_id": "r3"}},
         time=made.time,
         seals=made.seals,
-        added={path: Path(table.uri, path).stat().st_size for path in made.seals or {}},
+        added={path: (tmp_path / "orders" / path).stat().st_size for path in made.seals or {}},
     )
     files = {
         file.name: file_digest(file.read_bytes()) for file in (tmp_path / "orders/partition=2012-08").glob("*.parquet")
