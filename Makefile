@@ -24,7 +24,7 @@ test: $(VENV)/.dev  ## lint, types, import contracts and all tests
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@$(BIN)/basedpyright
 	@$(BIN)/lint-imports
-	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
 
 soak: $(VENV)/.dev  ## run the long campaigns whole and write a dated report under docs/; ONLY=path for some of them
 	@BIKES_SOAK=1 $(BIN)/python -m pytest -m soak $(ONLY)

@@ -81,15 +81,22 @@ def history() -> Any:
 PRISTINE = ("test_answers.py", "test_trace.py", "test_questions.py", "test_retain.py")
 """Files that look at the history as it was made: before others pin models in it, and take events from it."""
 SLOWEST = (
+    "test_kill.py",
     "test_ui.py",
+    "test_triggers.py",
     "test_reproduce.py",
     "test_outage.py",
-    "test_triggers.py",
-    "test_kill.py",
-    "test_changes.py",
     "test_elsewhere.py",
+    "test_changes.py",
+    "test_diff.py",
+    "test_proofs.py",
+    "test_engines.py",
+    "test_backup.py",
+    "test_statuses.py",
 )
-"""Files that take minutes: with several processes, the last to begin is not to be one of them."""
+"""Files that take long: with several processes, the last to begin is not to be one of them."""
+SHARED = ("history", "worked")
+"""Fixtures that take long to make: the files that use one share a process, and with it what was made."""
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -97,10 +104,15 @@ def pytest_xdist_auto_num_workers() -> int:
     return 2 * (os.cpu_count() or 1)
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks for the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have the files that need it begin first, then the slowest."""
+    """Have the files that need it begin first, then the slowest; a process takes a group of files whole."""
     first = (*PRISTINE, *SLOWEST)
     items.sort(key=lambda item: first.index(item.path.name) if item.path.name in first else len(first))
+    users = {item.path: name for name in SHARED for item in items if name in getattr(item, "fixturenames", ())}
+    for item in items:
+        alone = item.path.name == "test_elsewhere.py"  # it only compares, and takes as long as all who share
+        item.add_marker(pytest.mark.xdist_group(str(item.path) if alone else users.get(item.path, str(item.path))))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

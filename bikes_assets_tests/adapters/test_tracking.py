@@ -1,6 +1,7 @@
 """MLflow: one parent run per Dagster run, one nested run per materialization, datasets with our digests, links both ways."""
 
 import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
 
 import dagster as dg
 import pytest
@@ -153,11 +154,10 @@ def test_no_run_is_left_active_in_this_process(history):
 
 def test_an_empty_store_is_made_once_by_many_processes(tmp_path):
     uri = f"sqlite:///{tmp_path}/store/mlflow.db"
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(4) as pool:
-        ids = pool.starmap(_experiment, [(uri,)] * 4)
+    with ProcessPoolExecutor(4, multiprocessing.get_context("spawn")) as pool:
+        ids = set(pool.map(_experiment, [uri] * 4))
 
-    assert len(set(ids)) == 1
+    assert len(ids) == 1
 
 
 def _experiment(uri):
