@@ -111,8 +111,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: first.index(item.path.name) if item.path.name in first else len(first))
     users = {item.path: name for name in SHARED for item in items if name in getattr(item, "fixturenames", ())}
     for item in items:
-        alone = item.path.name == "test_elsewhere.py"  # it only compares, and takes as long as all who share
-        item.add_marker(pytest.mark.xdist_group(str(item.path) if alone else users.get(item.path, str(item.path))))
+        item.add_marker(pytest.mark.xdist_group(users.get(item.path, str(item.path))))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
