@@ -71,13 +71,14 @@ def setup() -> None:
 @click.option("--force", is_flag=True, help="Make it again even where nothing has changed.")
 def run(months: tuple[str, ...], force: bool) -> None:
     """Materialize what is stale, missing or failed, months in order, and say what was made; see bikes status."""
-    from bikes_assets import report, runs
+    from bikes_assets import runs
+    from bikes_assets.reports.runs import print_summary, progress_bar
 
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # it would tell of each table that it creates
     runs.setup()
-    with report.progress_bar() as show:
+    with progress_bar() as show:
         summary = runs.run_history(months or None, show, force=force)
-    report.print_summary(summary)
+    print_summary(summary)
     if summary.failed:
         sys.exit(1)
 
@@ -91,17 +92,18 @@ def status(addresses: tuple[str, ...], as_json: bool) -> None:
     ADDRESS, such as demand_features or demand_features[2012-08], restricts it to an asset or a partition. Of a partition it says
     too when each of its versions was made, why, and what of it was new.
     """
-    from bikes_assets import answers, report, runs
+    from bikes_assets import answers, runs
+    from bikes_assets.reports.runs import print_makings, print_status, status_line
 
     found = runs.status_of(addresses)
     made = {item.address: answers.makings(item.address) for item in found if item.address in addresses}
     if as_json:
         for item in found:
-            click.echo(report.status_line(item, made.get(item.address)))
+            click.echo(status_line(item, made.get(item.address)))
     else:
-        report.print_status(found)
+        print_status(found)
         for makings in made.values():
-            report.print_makings(makings)
+            print_makings(makings)
     if any(item.state not in ("fresh", "skipped") for item in found):
         sys.exit(1)
 
@@ -129,11 +131,10 @@ def upstream(address: str, depth: int | None, as_of: str | None, as_json: bool) 
     ADDRESS is demand_features, demand_features.temperature, demand_features[2012-08], demand_features[2012-08]@17,
     demand_features.temperature[2012-08], demand_model@3, demand_model@champion, or a tag, file, code version or run.
     """
-    from bikes_assets import answers, report_answers
+    from bikes_assets import answers
+    from bikes_assets.reports.answers import print_answer
 
-    report_answers.print_answer(
-        answers.upstream(address, depth=depth, as_of=as_of), f"upstream of {address}", as_json=as_json
-    )
+    print_answer(answers.upstream(address, depth=depth, as_of=as_of), f"upstream of {address}", as_json=as_json)
 
 
 @_walked("downstream")
@@ -144,18 +145,19 @@ def downstream(address: str | None, depth: int | None, as_of: str | None, as_jso
     With --change and no ADDRESS, list what the functions reach that were edited since everything was made; exit code 1 when
     there is one.
     """
-    from bikes_assets import answers, report_answers
+    from bikes_assets import answers
+    from bikes_assets.reports.answers import print_answer, print_changes
 
     if change == bool(address):
         raise click.UsageError("expected an ADDRESS, or --change without one")
     if address:
         found = answers.downstream(address, depth=depth, as_of=as_of)
-        report_answers.print_answer(found, f"downstream of {address}", as_json=as_json)
+        print_answer(found, f"downstream of {address}", as_json=as_json)
         return
     from bikes_assets import runs
 
     changes, found = answers.changed(runs.plan())
-    report_answers.print_changes(changes, found, as_json=as_json)
+    print_changes(changes, found, as_json=as_json)
     if changes:
         sys.exit(1)
 
@@ -168,10 +170,11 @@ def downstream(address: str | None, depth: int | None, as_of: str | None, as_jso
 @click.option("--json", "as_json", is_flag=True, help="One JSON list of addresses a line.")
 def path(start: str, end: str, as_of: str | None, most: int, as_json: bool) -> None:
     """List the ways that lead from START downstream to END; exit code 1 when there is none."""
-    from bikes_assets import answers, report_answers
+    from bikes_assets import answers
+    from bikes_assets.reports.answers import print_paths
 
     count, ways = answers.paths(start, end, as_of=as_of)
-    report_answers.print_paths(count, ways, most, as_json=as_json)
+    print_paths(count, ways, most, as_json=as_json)
     if not count:
         sys.exit(1)
 
@@ -188,10 +191,11 @@ def diff(a: str, b: str, as_json: bool) -> None:
 
     Exit code 0 when their content is equal, 1 when it differs, 2 when they cannot be compared.
     """
-    from bikes_assets import answers, report_diff
+    from bikes_assets import answers
+    from bikes_assets.reports.diff import print_difference
 
     found = answers.diff(a, b)
-    report_diff.print_difference(found, as_json=as_json)
+    print_difference(found, as_json=as_json)
     if not found.equal:
         sys.exit(1)
 
@@ -205,9 +209,10 @@ def trace(address: str, as_json: bool) -> None:
     ADDRESS is demand_predictions[2012-08]#2012-08-14T17:00, demand_predictions.prediction[2012-08]#2012-08-14T17:00 for one
     column, or demand_predictions[2012-08]@17#2012-08-14T17:00 as of a table version.
     """
-    from bikes_assets import answers, report_trace
+    from bikes_assets import answers
+    from bikes_assets.reports.trace import print_trace
 
-    report_trace.print_trace(answers.trace(address), as_json=as_json)
+    print_trace(answers.trace(address), as_json=as_json)
 
 
 @main.command()
@@ -235,15 +240,17 @@ def reproduce(
 
     Exit code 0 when all came out as recorded, or equal within the tolerance, 1 when one differs, 2 when one cannot be made.
     """
-    from bikes_assets import report, report_reproduce, runs
     from bikes_assets import reproduce as again
+    from bikes_assets import runs
+    from bikes_assets.reports.reproduction import print_reproductions
+    from bikes_assets.reports.runs import progress_bar
 
     if everything == bool(addresses):
         raise click.UsageError("expected an ADDRESS, or --all without one")
-    with report.progress_bar() as show:
+    with progress_bar() as show:
         plan = runs.plan() if here else None
         found = again.reproduce(addresses or again.live(), here=plan, stored=stored, trusted=trusted, progress=show)
-    report_reproduce.print_reproductions(found, as_json=as_json)
+    print_reproductions(found, as_json=as_json)
     if any(item.verdict == "different" for item in found):
         sys.exit(1)
 
@@ -253,10 +260,11 @@ def reproduce(
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def search(words: tuple[str, ...], as_json: bool) -> None:
     """Find tables, columns, models and tags by their names, meanings and units; exit code 1 when there is none."""
-    from bikes_assets import answers, report_answers
+    from bikes_assets import answers
+    from bikes_assets.reports.answers import print_found
 
     found = answers.search(" ".join(words))
-    report_answers.print_found(found, as_json=as_json)
+    print_found(found, as_json=as_json)
     if not found:
         sys.exit(1)
 
@@ -265,9 +273,10 @@ def search(words: tuple[str, ...], as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="All of it as one JSON object.")
 def waste(as_json: bool) -> None:
     """Show what is made and nobody reads, what was made again and came out as it was, and where the time goes."""
-    from bikes_assets import answers, report_answers
+    from bikes_assets import answers
+    from bikes_assets.reports.answers import print_waste
 
-    report_answers.print_waste(answers.waste(), as_json=as_json)
+    print_waste(answers.waste(), as_json=as_json)
 
 
 @main.command("check-lineage")
@@ -279,10 +288,11 @@ def check_lineage(seed: int, as_json: bool) -> None:
     The same is checked in every run before features are published, on the month at hand; here on every month. Then it shows
     which inputs reach the newest model's prediction.
     """
-    from bikes_assets import proofs, report_proofs
+    from bikes_assets import proofs
+    from bikes_assets.reports.proofs import print_proofs
 
     evidence = proofs.of_features(seed)
-    report_proofs.print_proofs(evidence, proofs.of_model(seed), as_json=as_json)
+    print_proofs(evidence, proofs.of_model(seed), as_json=as_json)
     if not evidence.holds:
         sys.exit(1)
 
@@ -300,9 +310,9 @@ def index(rebuild: bool) -> None:
 @main.command()
 def columns() -> None:
     """Print every table's columns: type, unit, lawful values, what they are made from and what they mean."""
-    from bikes_assets import report
+    from bikes_assets.reports.columns import columns_page
 
-    click.echo(report.columns_page(), nl=False)
+    click.echo(columns_page(), nl=False)
 
 
 @main.command()
@@ -344,8 +354,8 @@ def unpin(month: str, reason: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, with everything that is known of each.")
 def deployments(month: str | None, as_json: bool) -> None:
     """List which model was put in charge of which month: when, why, by which figures on which rows, by whom, from what code."""
-    from bikes_assets import report
     from bikes_assets.adapters import deployments as history
+    from bikes_assets.reports.runs import print_deployments
     from bikes_assets.store import PINS, lake
 
     found = [item for item in history.deployments(lake(), PINS) if month in (None, item.partition)]
@@ -353,21 +363,22 @@ def deployments(month: str | None, as_json: bool) -> None:
         for item in found:
             click.echo(item.to_json())
     else:
-        report.print_deployments(found)
+        print_deployments(found)
 
 
 @main.command()
 def sync() -> None:
     """Bring run states, events and MLflow into agreement, and say what was done; exit code 1 when something is left."""
-    from bikes_assets import answers, report, runs
+    from bikes_assets import answers, runs
     from bikes_assets.adapters import sync as agreement
     from bikes_assets.defs.resources import pipeline
+    from bikes_assets.reports.runs import print_agreement
 
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     with _instance(runs.setup()) as instance:
         result = agreement.sync(pipeline(instance))
     answers.refreshed()
-    report.print_agreement(result)
+    print_agreement(result)
     if result.left:
         sys.exit(1)
 
@@ -377,12 +388,12 @@ def sync() -> None:
 @click.option("--by", type=click.Choice(["month", "hour", "weather"]), help="Errors by group, beside the baseline's.")
 def evaluate(since: str, by: str | None) -> None:
     """Print the accuracy on the rows from an hour on: of the published predictions, and of one fit on the rows before it."""
-    from bikes_assets import report
+    from bikes_assets.reports.accuracy import print_evaluation, print_quality
 
     if by:
-        report.print_quality(since, by)
+        print_quality(since, by)
     else:
-        report.print_evaluation(since)
+        print_evaluation(since)
 
 
 @main.command()
@@ -394,9 +405,10 @@ def evaluate(since: str, by: str | None) -> None:
 @click.option("--groups", is_flag=True, help="Judge what each group of features adds instead.")
 def tune(trials: int, seed: int, before: str | None, groups: bool) -> None:
     """Search for a better recipe on the months before the hold-out; each trial is a run in MLflow. Ctrl-C keeps what is done."""
-    from bikes_assets import report
     from bikes_assets import tune as searches
     from bikes_assets.demand import tuning
+    from bikes_assets.reports.runs import progress_bar
+    from bikes_assets.reports.trials import print_trials
 
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     before = before or tuning.HOLD_OUT
@@ -406,11 +418,11 @@ def tune(trials: int, seed: int, before: str | None, groups: bool) -> None:
     done: list[searches.Trial] = []
     stopped = False
     try:
-        with report.progress_bar() as show:
+        with progress_bar() as show:
             searches.search(recipes, name=name, before=before, params=params, progress=show, done=done.append)
     except KeyboardInterrupt:
         stopped = True
-    report.print_trials(done if groups else searches.ranked(done), before, of=len(recipes))
+    print_trials(done if groups else searches.ranked(done), before, of=len(recipes))
     if stopped:
         sys.exit(130)
 
@@ -443,10 +455,11 @@ def ui(dagster_port: int, mlflow_port: int, *, read_only: bool) -> None:
 @click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
 def snapshot(file: Path | None) -> None:
     """Write what the store holds to FILE, by default lineage.lock.json, a small text for version control; see bikes verify."""
-    from bikes_assets import report_snapshot, runs, snapshots
+    from bikes_assets import runs, snapshots
+    from bikes_assets.reports.snapshot import print_snapshot
 
     place = file or snapshots.FILE
-    report_snapshot.print_snapshot(snapshots.write(runs.plan(), place), place)
+    print_snapshot(snapshots.write(runs.plan(), place), place)
 
 
 @main.command()
@@ -459,11 +472,12 @@ def verify(file: Path | None, *, deep: bool, as_json: bool) -> None:
     Exit code 0 when it has the same content, 1 when it differs or is damaged, 2 when it cannot be told. What was made again and
     has the digest that it had is the same.
     """
-    from bikes_assets import report_snapshot, runs, snapshots
+    from bikes_assets import runs, snapshots
+    from bikes_assets.reports.snapshot import print_verification, progress
 
-    with report_snapshot.progress(deep) as show:
+    with progress(deep) as show:
         found = snapshots.verify(runs.plan(), file or snapshots.FILE, deep=deep, progress=show)
-    report_snapshot.print_verification(found, as_json=as_json)
+    print_verification(found, as_json=as_json)
     if not found.is_same:
         sys.exit(1)
 
@@ -480,11 +494,11 @@ def retain(days: int, applied: bool, as_json: bool) -> None:
     Live are the present version of each partition, what is held, what an alias leads to, and what is young; and all that these
     were made from stays with them. Records, events and the index are never removed. Exit code 1 when MLflow was away.
     """
-    from bikes_assets import report_retain
     from bikes_assets import retain as retention
+    from bikes_assets.reports.retention import print_retention
 
     found = retention.apply(days) if applied else retention.look(days)
-    report_retain.print_retention(found, applied=applied, as_json=as_json)
+    print_retention(found, applied=applied, as_json=as_json)
     if found.left:
         click.secho(f"error: {found.left}", fg="red", err=True)
         sys.exit(1)
@@ -498,10 +512,10 @@ def hold(address: str, reason: str) -> None:
 
     ADDRESS is demand_features[2012-08]@17, demand_features[2012-08], demand_model@3 or demand_model@champion.
     """
-    from bikes_assets import report_retain
     from bikes_assets import retain as retention
+    from bikes_assets.reports.retention import print_holds
 
-    report_retain.print_holds([retention.hold(address, reason)], "held")
+    print_holds([retention.hold(address, reason)], "held")
 
 
 @main.command()
@@ -509,10 +523,10 @@ def hold(address: str, reason: str) -> None:
 @click.option("--reason", required=True, help="Why; it is recorded.")
 def release(address: str, reason: str) -> None:
     """Lift the holds that were put under ADDRESS, or on the version of that address."""
-    from bikes_assets import report_retain
     from bikes_assets import retain as retention
+    from bikes_assets.reports.retention import print_holds
 
-    report_retain.print_holds(retention.release(address, reason), "released")
+    print_holds(retention.release(address, reason), "released")
 
 
 def _instance(home: object):  # noqa: ANN202

@@ -287,7 +287,7 @@ def test_the_command_prints_it_top_down_and_as_json(history):
 
 def test_ranges_of_hours_are_told_by_their_first_and_last():
     from bikes_assets.lineage.traced import RawRows
-    from bikes_assets.report_trace import _rows_text
+    from bikes_assets.reports.trace import _rows_text
 
     keys = ("2011-02-09T02:00", "2011-02-09T03:00", "2011-02-09T05:00")
     rows = RawRows("hourly_rentals", "cnt", keys, (3, 1, 2), (), ("2011-02-09T04:00",))

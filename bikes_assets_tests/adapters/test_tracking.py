@@ -117,7 +117,7 @@ def test_the_copy_in_mlflow_predicts_what_the_pipeline_predicts(history):
     import mlflow.sklearn
 
     from bikes_assets.demand.model import inputs
-    from bikes_assets.report import lake_table
+    from bikes_assets.reports.accuracy import lake_table
 
     champion = history.record("demand_predictions", "2011-07").models[0]
     assert champion["origin"] == "demand_model[2011-07]@5"

@@ -26,7 +26,7 @@ _MODULES = (
     "bikes_assets_tests.fire.warm",
     "bikes_assets.cli",
     "bikes_assets.demand.plots",
-    "bikes_assets.report",
+    "bikes_assets.reports.runs",
     "bikes_assets.runs",
     "matplotlib.pyplot",
     "narwhals._arrow.dataframe",

@@ -1,4 +1,4 @@
-"""What commands print: progress, summary and accuracy."""
+"""What the commands of runs print: progress, summary, status, agreement and deployments."""
 
 from __future__ import annotations
 
@@ -14,18 +14,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 
-from bikes_assets.lineage.errors import NothingToDo
 from bikes_assets.lineage.graph import parse_address, partition_address
 from bikes_assets.lineage.projection import WHOLE
 from bikes_assets.lineage.staleness import Reason, State, Status
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from bikes_assets.adapters.deployments import Deployment
     from bikes_assets.adapters.sync import Agreement
     from bikes_assets.runs import Summary
-    from bikes_assets.tune import Trial
     from bikes_assets.versions import Making
 
 STATES: tuple[State, ...] = ("fresh", "pending", "stale", "missing", "failed", "skipped")
@@ -61,6 +57,8 @@ def print_summary(summary: Summary) -> None:
     for address, message in summary.failed.items():
         console.print(f"{address} failed: {message}", style="red", markup=False)
     if summary.champion:
+        from bikes_assets.reports.accuracy import published_scores
+
         scores = published_scores()
         console.print(f"Champion of the newest month: {summary.champion}", markup=False)
         console.print(
@@ -160,132 +158,3 @@ def print_deployments(deployments: Sequence[Deployment]) -> None:
         place = f"{item.deployment} {item.git_commit[:8]}".strip()
         shown.add_row(when, item.partition, item.action, item.model, item.reason, judged, item.who, place)
     Console().print(shown)
-
-
-def print_evaluation(since: str) -> None:
-    """Print the accuracy of the published predictions and of one fit, on the rows from `since` on."""
-    from bikes_assets.demand import champion, features
-    from bikes_assets.demand.model import Recipe
-
-    fixed = champion.fixed_cut(lake_table("demand_features"), since, features.FEATURE_NAMES, Recipe())
-    shown = Table(title=f"Accuracy on the rows from {since} on")
-    for name in ("", "rows", "R2", "RMSE", "MAE", "bias"):
-        shown.add_column(name, justify="left" if not name else "right")
-    for name, scores in {
-        "walk-forward: each month by its champion": published_scores(since),
-        "one fit on the rows before": fixed,
-    }.items():
-        cells = (f"{scores[key]:.{digits}f}" for key, digits in (("r2", 4), ("rmse", 2), ("mae", 2), ("bias", 2)))
-        shown.add_row(name, f"{scores['rows']:,.0f}", *cells)
-    Console().print(shown)
-
-
-def print_quality(since: str, by: str) -> None:
-    """Print the errors of the published predictions on the rows from `since` on, by group, beside their baseline's."""
-    from bikes_assets.demand.evaluation import scores_by
-
-    columns = {"rows": 0, "r2": 3, "rmse": 1, "baseline_rmse": 1, "skill": 3, "bias": 1}
-    names = ("rows", "R2", "RMSE", "baseline", "skill", "bias")
-    shown = Table(by, *(Column(name, justify="right") for name in names))
-    for group, scores in scores_by(_judged(since), by).items():
-        shown.add_row(group, *(f"{scores[key]:,.{digits}f}" for key, digits in columns.items()))
-    Console().print(shown)
-
-
-def print_trials(trials: Sequence[Trial], before: str, of: int) -> None:
-    """Print recipes that were judged, in the order given, each against the present default: the first 15, and the default.
-
-    R2 is the mean of that of walk-forward and of fixed cuts, `by month` is that of walk-forward, `better in` counts the
-    months whose error is lower, and RMSE, in rentals/hour, is of walk-forward.
-    """
-    from bikes_assets.demand import tuning
-
-    console = Console(soft_wrap=True, highlight=False)
-    usual = next((trial.judgement for trial in trials if trial.name == "default"), None)
-    shown = Table(
-        Column("recipe", no_wrap=True), title=f"{len(trials)} of {of} recipes, judged on months before {before}"
-    )
-    for name in ("R2", "gain", "better in", "by month", "RMSE"):
-        shown.add_column(name, justify="right")
-    judged = [(trial, trial.judgement) for trial in trials if trial.judgement]
-    judged = [item for rank, item in enumerate(judged) if rank < 15 or item[1] is usual]
-    for trial, found in judged:
-        gain = better = ""
-        if usual and found is not usual:
-            gain, better = f"{found.r2 - usual.r2:+.4f}", f"{tuning.better_months(found, usual)} of {len(found.months)}"
-        shown.add_row(
-            "[bold]present default[/]" if found is usual else trial.name,
-            f"{found.r2:.4f}",
-            gain,
-            better,
-            f"{found.walk_forward['r2']:.4f}",
-            f"{found.walk_forward['rmse']:.2f}",
-        )
-    console.print(shown)
-    for trial in trials:
-        if trial.error:
-            console.print(f"{trial.name} cannot be fitted: {trial.error}", style="yellow", markup=False)
-    best = judged[0][0] if judged else None
-    if best and best.name.startswith("trial"):
-        console.print(f"The best, against the present default: {tuning.described(best.recipe)}", markup=False)
-
-
-def columns_page() -> str:
-    """Return every table's columns as Markdown: what docs/columns.md holds."""
-    from bikes_assets.demand import features, tables
-
-    made_from = {tables.HOURLY_RENTALS.name: tables.HOURLY_FROM_RECORDS, "demand_features": features.COLUMN_LINEAGE}
-    lines = ["# Columns", "", "Written by `bikes columns`."]
-    for schema in (
-        tables.RENTAL_RECORDS,
-        tables.HOURLY_RENTALS,
-        features.DEMAND_FEATURES,
-        tables.DEMAND_PREDICTIONS,
-        tables.PREDICTION_QUALITY,
-    ):
-        upstream = made_from.get(schema.name, {})
-        lines += [
-            "",
-            f"## {schema.name}",
-            "",
-            "| column | type | unit | lawful | made from | meaning |",
-            "|" + "---|" * 6,
-        ]
-        for column in schema.columns:
-            lawful = ", ".join(filter(None, (column.constraint, "may be missing" if column.nullable else "")))
-            cells = (
-                column.name,
-                column.type,
-                column.unit,
-                lawful,
-                ", ".join(upstream.get(column.name, ())),
-                column.meaning,
-            )
-            lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
-
-
-def published_scores(since: str | None = None) -> dict[str, float]:
-    """Return the scores of all published predictions, or of those from an hour on."""
-    from bikes_assets.demand.evaluation import scores
-
-    judged = _judged(since)
-    return scores(judged["actual"], judged["prediction"])
-
-
-def _judged(since: str | None) -> pd.DataFrame:
-    errors = lake_table("prediction_quality")
-    judged = errors if since is None else errors[errors["ts"] >= since]
-    if judged.empty:
-        raise NothingToDo("there are no predictions to judge; run bikes run first")
-    return judged
-
-
-def lake_table(asset: str) -> pd.DataFrame:
-    """Return all partitions of a table of the lake, in key order."""
-    from bikes_assets.adapters.lake import DeltaReader
-    from bikes_assets.store import lake
-
-    table = lake().table(asset)
-    version = table.version()
-    return DeltaReader(table, version, sorted(map(str, table.published(version)))).read().frame

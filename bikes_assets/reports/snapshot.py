@@ -20,7 +20,7 @@ def progress(deep: bool) -> AbstractContextManager[Callable[[str, int, int], Non
     """Show a progress bar where everything is read; comparing alone is too short for one, and for its import."""
     if not deep:
         return nullcontext(lambda *_: None)
-    from bikes_assets.report import progress_bar
+    from bikes_assets.reports.runs import progress_bar
 
     return progress_bar()
 

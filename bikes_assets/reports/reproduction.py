@@ -44,7 +44,7 @@ def _verdict(item: Reproduction) -> str:
 
 
 def _lines(item: Reproduction) -> Iterator[str]:
-    from bikes_assets.report_diff import cause_lines
+    from bikes_assets.reports.diff import cause_lines
 
     made = ", ".join(f"{count} {asset}" for asset, count in item.made.items())
     yield f"made again: {made}"

@@ -1,0 +1,1 @@
+"""What commands print, and nothing else: tables by rich, or JSON."""

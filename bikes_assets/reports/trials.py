@@ -1,0 +1,50 @@
+"""What `bikes tune` prints: recipes, each against the present default."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Column, Table
+
+if TYPE_CHECKING:
+    from bikes_assets.tune import Trial
+
+
+def print_trials(trials: Sequence[Trial], before: str, of: int) -> None:
+    """Print recipes that were judged, in the order given, each against the present default: the first 15, and the default.
+
+    R2 is the mean of that of walk-forward and of fixed cuts, `by month` is that of walk-forward, `better in` counts the
+    months whose error is lower, and RMSE, in rentals/hour, is of walk-forward.
+    """
+    from bikes_assets.demand import tuning
+
+    console = Console(soft_wrap=True, highlight=False)
+    usual = next((trial.judgement for trial in trials if trial.name == "default"), None)
+    shown = Table(
+        Column("recipe", no_wrap=True), title=f"{len(trials)} of {of} recipes, judged on months before {before}"
+    )
+    for name in ("R2", "gain", "better in", "by month", "RMSE"):
+        shown.add_column(name, justify="right")
+    judged = [(trial, trial.judgement) for trial in trials if trial.judgement]
+    judged = [item for rank, item in enumerate(judged) if rank < 15 or item[1] is usual]
+    for trial, found in judged:
+        gain = better = ""
+        if usual and found is not usual:
+            gain, better = f"{found.r2 - usual.r2:+.4f}", f"{tuning.better_months(found, usual)} of {len(found.months)}"
+        shown.add_row(
+            "[bold]present default[/]" if found is usual else trial.name,
+            f"{found.r2:.4f}",
+            gain,
+            better,
+            f"{found.walk_forward['r2']:.4f}",
+            f"{found.walk_forward['rmse']:.2f}",
+        )
+    console.print(shown)
+    for trial in trials:
+        if trial.error:
+            console.print(f"{trial.name} cannot be fitted: {trial.error}", style="yellow", markup=False)
+    best = judged[0][0] if judged else None
+    if best and best.name.startswith("trial"):
+        console.print(f"The best, against the present default: {tuning.described(best.recipe)}", markup=False)
