@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 from dagster._core.storage.event_log import ConsolidatedSqliteEventLogStorage
 from dagster._core.storage.runs import SqliteRunStorage
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
+from watchdog.events import PatternMatchingEventHandler
+from watchdog.observers import Observer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import sqlalchemy
     from dagster._serdes import ConfigurableClassData
@@ -49,6 +51,28 @@ class EventLogStorage(_OneEngine, ConsolidatedSqliteEventLogStorage):
 
     def _connect(self) -> Any:
         return self._begun()
+
+    def watch(self, run_id: str, cursor: str | None, callback: Callable[..., Any]) -> None:
+        """Have a function called with each event of a run as it is written: a run's page shows them live.
+
+        Dagster's own looks at the database's file, which changes when a connection is closed; here they stay open, and what
+        is written goes to the log beside it.
+        """
+        if not self._obs:
+            self._obs = Observer()
+            self._obs.schedule(_Written(self), self._base_dir)
+            self._obs.start()
+        self._watchers[run_id][callback] = cursor
+
+
+class _Written(PatternMatchingEventHandler):
+    def __init__(self, storage: EventLogStorage) -> None:
+        super().__init__(patterns=[storage.get_db_path(), f"{storage.get_db_path()}-wal"])
+        self._storage = storage
+
+    def on_modified(self, event: object) -> None:
+        del event
+        self._storage.on_modified()
 
 
 class RunStorage(_OneEngine, SqliteRunStorage):

@@ -9,7 +9,11 @@ from bikes_assets.adapters.sync import is_due, sync
 from bikes_assets.defs.resources import pipeline
 
 
-@dg.sensor(minimum_interval_seconds=60, default_status=dg.DefaultSensorStatus.RUNNING)
+@dg.sensor(
+    description="Does what `bikes sync` does: brings MLflow, run states and events into agreement.",
+    minimum_interval_seconds=60,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
 def agreement(context: dg.SensorEvaluationContext) -> dg.SkipReason:
     """Do what `bikes sync` does, for what happened since the last time that everything agreed."""
     since, now = float(context.cursor or 0), time.time()

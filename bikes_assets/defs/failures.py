@@ -9,7 +9,10 @@ FAILURE = "bikes_assets/failure"
 
 
 @dg.run_failure_sensor(
-    minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.RUNNING, monitor_all_code_locations=True
+    description="Says of each run that failed what failed, why, and what to do.",
+    minimum_interval_seconds=30,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    monitor_all_code_locations=True,
 )
 def failures(context: dg.RunFailureSensorContext) -> None:
     """Say of each run that failed what failed, why, and what to do; runs of the command line are among them."""

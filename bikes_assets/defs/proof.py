@@ -32,6 +32,7 @@ def reproduce_champion() -> None:
 proof = dg.ScheduleDefinition(
     name="proof",
     job=reproduce_champion,
+    description="Makes the champion again from its record; the run fails where something else comes out.",
     cron_schedule=settings().proof,
     execution_timezone="UTC",
     default_status=dg.DefaultScheduleStatus.RUNNING if settings().triggers else dg.DefaultScheduleStatus.STOPPED,

@@ -24,6 +24,7 @@ RENTALS = "hourly_rentals"
 
 @dg.sensor(
     target=dg.AssetSelection.assets(RENTALS),
+    description="Makes each month of hourly_rentals that is new or changed in a source with a fingerprint.",
     minimum_interval_seconds=settings().tick_seconds,
     default_status=dg.DefaultSensorStatus.RUNNING if settings().triggers else dg.DefaultSensorStatus.STOPPED,
 )
@@ -48,6 +49,7 @@ def source_changes(context: dg.SensorEvaluationContext) -> Iterator[dg.RunReques
 @dg.schedule(
     cron_schedule=settings().schedule,
     target=dg.AssetSelection.assets(RENTALS),
+    description="Makes each finished month of hourly_rentals that is new or changed, where source_changes does not.",
     execution_timezone="UTC",
     default_status=dg.DefaultScheduleStatus.RUNNING if settings().triggers else dg.DefaultScheduleStatus.STOPPED,
 )

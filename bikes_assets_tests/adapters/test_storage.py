@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import shutil
 from pathlib import Path
 
@@ -60,6 +61,18 @@ def test_a_materialization_opens_few_connections_where_dagsters_own_open_one_a_s
 
     assert opened <= 6  # a statement within another's transaction needs a connection of its own
     assert of_dagsters_own > 30, "Dagster keeps connections by now: adapters/storage.py may have become needless"
+
+
+def test_whoever_watches_a_run_is_told_of_each_event_while_all_connections_stay_open(home):
+    shutil.copy(Path(bikes_assets.__file__).with_name("dagster.yaml"), home)
+    told = queue.Queue()
+
+    with dg.DagsterInstance.from_config(str(home)) as page, dg.DagsterInstance.from_config(str(home)) as worker:
+        run = worker.add_run(dg.DagsterRun(job_name="job"))
+        page.watch_event_logs(run.run_id, None, lambda entry, _: told.put(entry.dagster_event.message))
+        for message in ("first", "second"):
+            worker.report_engine_event(message, run)
+            assert told.get(timeout=30) == message
 
 
 def test_a_home_that_dagsters_own_storages_began_goes_on(home):
