@@ -11,10 +11,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from dagster._core.storage.event_log import ConsolidatedSqliteEventLogStorage
+from dagster._core.storage.event_log.polling_event_watcher import SqlPollingEventWatcher
 from dagster._core.storage.runs import SqliteRunStorage
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
-from watchdog.events import PatternMatchingEventHandler
-from watchdog.observers import Observer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,27 +51,26 @@ class EventLogStorage(_OneEngine, ConsolidatedSqliteEventLogStorage):
     def _connect(self) -> Any:
         return self._begun()
 
+    @cached_property
+    def _event_watcher(self) -> SqlPollingEventWatcher:
+        return SqlPollingEventWatcher(self)
+
     def watch(self, run_id: str, cursor: str | None, callback: Callable[..., Any]) -> None:
-        """Have a function called with each event of a run as it is written: a run's page shows them live.
+        """Have a function called with each event of a run, as its page does to show them live.
 
-        Dagster's own looks at the database's file, which changes when a connection is closed; here they stay open, and what
-        is written goes to the log beside it.
+        They are looked for, as in PostgreSQL. Dagster's own waits until the database's file changes, which it does when a
+        connection is closed; here they stay open, and what is written lies in the log beside it.
         """
-        if not self._obs:
-            self._obs = Observer()
-            self._obs.schedule(_Written(self), self._base_dir)
-            self._obs.start()
-        self._watchers[run_id][callback] = cursor
+        self._event_watcher.watch_run(run_id, cursor, callback)
 
+    def end_watch(self, run_id: str, handler: Callable[..., Any]) -> None:
+        """Call a function no more."""
+        self._event_watcher.unwatch_run(run_id, handler)
 
-class _Written(PatternMatchingEventHandler):
-    def __init__(self, storage: EventLogStorage) -> None:
-        super().__init__(patterns=[storage.get_db_path(), f"{storage.get_db_path()}-wal"])
-        self._storage = storage
-
-    def on_modified(self, event: object) -> None:
-        del event
-        self._storage.on_modified()
+    def dispose(self) -> None:
+        """Look for events no more, and close the connections."""
+        self._event_watcher.close()
+        super().dispose()
 
 
 class RunStorage(_OneEngine, SqliteRunStorage):
