@@ -139,6 +139,9 @@ class Tracking:
         except Exception as error:  # noqa: BLE001 - whatever MLflow raises
             self._leave(str(store_fault(error, self._uri) or error))
             return None
+        except BaseException:  # an interruption: the store may be in the midst of a transaction, which waits for nobody
+            self._leave("it was interrupted")
+            raise
         waited = time.monotonic() - wall - (time.thread_time() - busy)
         if self._uri.startswith("http"):  # a SQLite file is this process's own work
             self._patience -= waited

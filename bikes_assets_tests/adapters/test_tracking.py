@@ -1,6 +1,7 @@
 """MLflow: one parent run per Dagster run, one nested run per materialization, datasets with our digests, links both ways."""
 
 import multiprocessing
+import signal
 from concurrent.futures import ProcessPoolExecutor
 
 import dagster as dg
@@ -211,6 +212,24 @@ def test_without_mlflow_the_data_goes_its_way(tmp_path, uri):
         assert result.success
         assert result.output_for_node("thing") == ""
         assert backlog(instance)
+
+
+def test_an_interruption_within_mlflow_leaves_the_rest_to_sync(tmp_path):
+    """MLflow's store may be locked by the transaction that was interrupted."""
+    from bikes_assets.adapters.tracking import backlog
+
+    @dg.asset(required_resource_keys={"mlflow"})
+    def thing(context: dg.AssetExecutionContext):
+        context.resources.mlflow.ask(lambda _: signal.raise_signal(signal.SIGINT))
+
+    uri, client, experiment = store(tmp_path)
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = dg.materialize([thing], instance=instance, resources=resource(uri), raise_on_error=False)
+
+        assert not result.success
+        assert backlog(instance)
+        (parent,) = client.search_runs([experiment])
+        assert parent.info.status == "RUNNING"
 
 
 def test_what_comes_after_something_unlogged_keeps_its_turn(tmp_path):
