@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -59,6 +60,11 @@ class Servers:
         """Return the status of each run, newest first."""
         found = self.graphql("{ runsOrError { ... on Runs { results { status } } } }")
         return [run["status"] for run in found["runsOrError"]["results"]]
+
+    def newest_run(self) -> str:
+        """Return the id of the newest run."""
+        found = self.graphql("{ runsOrError(limit: 1) { ... on Runs { results { runId } } } }")
+        return found["runsOrError"]["results"][0]["runId"]
 
     def backfills(self) -> list[str]:
         """Return the status of each backfill, newest first."""
@@ -210,7 +216,7 @@ def see(page: Page, name: str) -> None:
 
 
 def materialize_one_month(page: Page, servers: Servers, asset: str, month: str) -> None:
-    """Materialize a partition from the asset's page, and wait for the run's end."""
+    """Materialize a partition from the asset's page, and watch the run's page until it tells of its end."""
     page.goto(f"{servers.dagster}/assets/{asset}")
     page.get_by_role("button", name="Materialize").first.click()
     dialog = page.get_by_role("dialog")
@@ -219,8 +225,9 @@ def materialize_one_month(page: Page, servers: Servers, asset: str, month: str) 
     months.press("Enter")
     dialog.get_by_role("button", name="Launch 1 run").click()
     expect(dialog).to_have_count(0)
-    ended = {"SUCCESS", "FAILURE", "CANCELED"}
-    wait_until(lambda: ended & set(servers.runs()), f"{asset}[{month}] has run", 180)
+    wait_until(servers.runs, f"{asset}[{month}] is launched", 60)
+    page.goto(f"{servers.dagster}/runs/{servers.newest_run()}")
+    expect(page.get_by_text(re.compile("^RUN_(SUCCESS|FAILURE|CANCELED)$"))).to_be_visible(timeout=180_000)
     assert servers.runs() == ["SUCCESS"], servers.told()
 
 
