@@ -54,6 +54,16 @@ def test_a_missing_source_is_one_named_error(tmp_path):
     assert "Traceback" not in done.stderr
 
 
+def test_judging_what_was_never_made_is_one_error_and_makes_nothing(tmp_path):
+    for more in ([], ["--by", "month"]):
+        done = bikes("evaluate", "--since", "2011-03-01", *more, folder=tmp_path)
+
+        assert done.returncode == 1
+        assert "found no table" in done.stderr
+        assert "as with bikes run" in done.stderr
+    assert not (tmp_path / "lake").exists()
+
+
 def test_another_source_with_other_years_runs_to_predictions(tmp_path):
     """Four months of 2022, whose days of the week are those of 2011: the months come from the file."""
     import pandas as pd

@@ -1,1 +1,1 @@
-"""What commands print, and nothing else: tables by rich, or JSON."""
+"""What commands print: lines, tables by rich, Markdown, JSON."""

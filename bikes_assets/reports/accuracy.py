@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from bikes_assets.lineage.errors import NothingToDo
+from bikes_assets.notebook import load
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -18,7 +19,7 @@ def print_evaluation(since: str) -> None:
     from bikes_assets.demand import champion, features
     from bikes_assets.demand.model import Recipe
 
-    fixed = champion.fixed_cut(lake_table("demand_features"), since, features.FEATURE_NAMES, Recipe())
+    fixed = champion.fixed_cut(load("demand_features"), since, features.FEATURE_NAMES, Recipe())
     shown = Table(title=f"Accuracy on the rows from {since} on")
     for name in ("", "rows", "R2", "RMSE", "MAE", "bias"):
         shown.add_column(name, justify="left" if not name else "right")
@@ -52,18 +53,8 @@ def published_scores(since: str | None = None) -> dict[str, float]:
 
 
 def _judged(since: str | None) -> pd.DataFrame:
-    errors = lake_table("prediction_quality")
+    errors = load("prediction_quality")
     judged = errors if since is None else errors[errors["ts"] >= since]
     if judged.empty:
         raise NothingToDo("there are no predictions to judge; run bikes run first")
     return judged
-
-
-def lake_table(asset: str) -> pd.DataFrame:
-    """Return all partitions of a table of the lake, in key order."""
-    from bikes_assets.adapters.lake import DeltaReader
-    from bikes_assets.store import lake
-
-    table = lake().table(asset)
-    version = table.version()
-    return DeltaReader(table, version, sorted(map(str, table.published(version)))).read().frame

@@ -117,16 +117,16 @@ def test_each_model_is_a_version_of_the_registered_model_with_its_digest(history
 def test_the_copy_in_mlflow_predicts_what_the_pipeline_predicts(history):
     import mlflow.sklearn
 
+    from bikes_assets import load
     from bikes_assets.demand.model import inputs
-    from bikes_assets.reports.accuracy import lake_table
 
     champion = history.record("demand_predictions", "2011-07").models[0]
     assert champion["origin"] == "demand_model[2011-07]@5"
     mlflow.set_tracking_uri(settings().tracking_uri)
     copy = mlflow.sklearn.load_model(f"models:/{champion['mlflow_model_id']}")
     mlflow.set_tracking_uri(None)
-    features = lake_table("demand_features").query("ts >= '2011-07-01'")
-    predicted = lake_table("demand_predictions").query("ts >= '2011-07-01'")
+    features = load("demand_features").query("ts >= '2011-07-01'")
+    predicted = load("demand_predictions").query("ts >= '2011-07-01'")
 
     assert copy.predict(inputs(features, copy.feature_names_in_)).clip(min=0) == pytest.approx(predicted["prediction"])
 
