@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -24,6 +25,8 @@ class _Group(click.Group):
     """Shows the project's own errors, and a store that cannot be used, as one line, for it says what to do."""
 
     def invoke(self, ctx: click.Context) -> object:
+        # an interruption in its midst is told below, in a line, and not by SQLAlchemy too, with a traceback
+        logging.getLogger("sqlalchemy").addHandler(logging.NullHandler())
         try:
             return super().invoke(ctx)
         except BrokenPipeError:

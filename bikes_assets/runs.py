@@ -223,8 +223,6 @@ class Work:
 
 def _work_off(work: Work, progress: Callable[[str, int, int], None]) -> None:
     """Make everything that is due, in this process; wait for what other runs are at."""
-    import logging
-
     import dagster as dg
 
     from bikes_assets.adapters.sync import sync
@@ -233,8 +231,6 @@ def _work_off(work: Work, progress: Callable[[str, int, int], None]) -> None:
     from bikes_assets.definitions import defs
     from bikes_assets.defs.resources import pipeline
 
-    # an interruption in its midst is told by the command, in a line, and not by SQLAlchemy too, with a traceback
-    logging.getLogger("sqlalchemy").addHandler(logging.NullHandler())
     job = defs().resolve_implicit_global_asset_job_def()
     with dg.DagsterInstance.get() as instance:
         if end_abandoned(instance) or backlog(instance):
