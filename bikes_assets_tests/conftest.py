@@ -95,8 +95,6 @@ SLOWEST = (
     "test_statuses.py",
 )
 """Files that take long: with several processes, the last to begin is not to be one of them."""
-SHARED = ("history", "worked")
-"""Fixtures that take long to make: the files that use one share a process, and with it what was made."""
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -104,14 +102,11 @@ def pytest_xdist_auto_num_workers() -> int:
     return 2 * (os.cpu_count() or 1)
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks for the groups
+@pytest.hookimpl(tryfirst=True)  # before pytest brings those together that share a fixture's parameter
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have the files that need it begin first, then the slowest; a process takes a group of files whole."""
+    """Have the files that need it begin first, then the slowest; processes take tests in this order, one at a time."""
     first = (*PRISTINE, *SLOWEST)
     items.sort(key=lambda item: first.index(item.path.name) if item.path.name in first else len(first))
-    users = {item.path: name for name in SHARED for item in items if name in getattr(item, "fixturenames", ())}
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(users.get(item.path, str(item.path))))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
