@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from bikes_assets.adapters import event_log
 from bikes_assets.lineage import queries
+from bikes_assets.lineage.address import Address
 from bikes_assets.lineage.code import columns_made_by
 from bikes_assets.lineage.errors import LineageError
 from bikes_assets.lineage.graph import parse_address
@@ -38,11 +39,15 @@ if TYPE_CHECKING:
     from bikes_assets.versions import Making
 
 
-def upstream(address: str, *, depth: int | None = None, as_of: str | datetime | None = None) -> Answer:
-    """Return all that had a part in what an address names, nearest first.
+def upstream(
+    address: str, *, level: str | None = None, depth: int | None = None, as_of: str | datetime | None = None
+) -> Answer:
+    """Return all that contributed to what an address names, nearest first.
 
     Args:
-        address: a dataset, column, partition, version, column of a version, model version, alias, tag, file, code or run.
+        address: a dataset, column, partition, version, column of a version, model version, alias, tag, file, code or run. An
+            alias and a registered model version answer as the version of which they are names.
+        level: what is asked about, one of `lineage.queries.KINDS` such as `column`; by default what the address names.
         depth: how many edges to go at most, None for all.
         as_of: time that counts, such as 2012-08-14T17:00; without an offset it is local time. None for now.
 
@@ -50,13 +55,24 @@ def upstream(address: str, *, depth: int | None = None, as_of: str | datetime | 
         LineageError: there is nothing of that name at that time.
     """
     index = refreshed()
-    return queries.walk(index, address, "upstream", depth=depth, as_of=_event(index, as_of))
+    return queries.walk(index, address, "upstream", level=level, depth=depth, as_of=_event(index, as_of))
 
 
-def downstream(address: str, *, depth: int | None = None, as_of: str | datetime | None = None) -> Answer:
-    """Return all that what an address names had a part in, nearest first: its impact. See `upstream`."""
+def downstream(
+    address: str, *, level: str | None = None, depth: int | None = None, as_of: str | datetime | None = None
+) -> Answer:
+    """Return all that what an address names contributed to, nearest first: its impact. See `upstream`."""
     index = refreshed()
-    return queries.walk(index, address, "downstream", depth=depth, as_of=_event(index, as_of))
+    return queries.walk(index, address, "downstream", level=level, depth=depth, as_of=_event(index, as_of))
+
+
+def named(address: str, *, as_of: str | datetime | None = None) -> str:
+    """Return an address with the version that it is a name of, such as `demand_model@3 (demand_model[2011-05]@3)`."""
+    index = refreshed()
+    event = _event(index, as_of)
+    found = queries.find(index, address, as_of=event)
+    version = queries.version_named(index, found, as_of=event).name
+    return address if version == found.name else f"{address} ({version})"
 
 
 def paths(start: str, end: str, *, as_of: str | datetime | None = None) -> tuple[int, Iterator[list[Found]]]:
@@ -111,9 +127,9 @@ def changed(plan: Plan) -> tuple[list[Change], Answer]:
             for name, became in present.changed_functions(version, node.code_version, node.function).items()
         }
         if was:
-            names = [name.rpartition(".")[2] for name in index.names(COLUMN, like=f"{asset}.*")]
+            names = [str(item.column) for item in index.within(COLUMN, asset)]
             found.append(Change(asset, functions, columns_made_by(functions, names, node.function)))
-    starts = [(COLUMN, f"{change.asset}.{name}") for change in found for name in change.columns]
+    starts = [(COLUMN, str(Address(change.asset, name))) for change in found for name in change.columns]
     return found, index.walk(starts, "downstream")
 
 

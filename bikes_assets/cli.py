@@ -21,6 +21,22 @@ if TYPE_CHECKING:
     from bikes_assets.lineage.packed import Direction
 
 
+LEVELS = {
+    "dataset": "dataset",
+    "column": "column",
+    "partition": "partition",
+    "version": "version",
+    "column-version": "column version",
+    "model-version": "model version",
+    "alias": "alias",
+    "tag": "tag",
+    "file": "file",
+    "code": "code",
+    "run": "run",
+}
+"""What a walk may list, as it is written on the command line."""
+
+
 class _Group(click.Group):
     """Shows the project's own errors, and a store that cannot be used, as one line, for it says what to do."""
 
@@ -119,6 +135,7 @@ def _walked(direction: Direction) -> Callable[[Callable[..., None]], click.Comma
             click.option("--json", "as_json", is_flag=True, help="One JSON object a line."),
             click.option("--as-of", metavar="TIME", help="As it was then, such as 2012-08-14T17:00."),
             click.option("--depth", type=click.IntRange(1), help="How far to go; by default to the end."),
+            click.option("--level", type=click.Choice([*LEVELS]), help="What to list; by default what ADDRESS names."),
             click.argument("address", required=direction == "upstream", shell_complete=_begun),
         ):
             function = option(function)
@@ -128,8 +145,8 @@ def _walked(direction: Direction) -> Callable[[Callable[..., None]], click.Comma
 
 
 @_walked("upstream")
-def upstream(address: str, depth: int | None, as_of: str | None, as_json: bool) -> None:
-    """List what ADDRESS was made from: tables, columns, partitions or versions, as the address says.
+def upstream(address: str, level: str | None, depth: int | None, as_of: str | None, as_json: bool) -> None:
+    """List what ADDRESS was made from: tables, columns, partitions or versions, as the address or --level says.
 
     ADDRESS is demand_features, demand_features.temperature, demand_features[2012-08], demand_features[2012-08]@17,
     demand_features.temperature[2012-08], demand_model@3, demand_model@champion, or a tag, file, code version or run.
@@ -137,12 +154,15 @@ def upstream(address: str, depth: int | None, as_of: str | None, as_json: bool) 
     from bikes_assets import answers
     from bikes_assets.reports.answers import print_answer
 
-    print_answer(answers.upstream(address, depth=depth, as_of=as_of), f"upstream of {address}", as_json=as_json)
+    found = answers.upstream(address, level=LEVELS.get(level or ""), depth=depth, as_of=as_of)
+    print_answer(found, f"upstream of {answers.named(address, as_of=as_of)}", as_json=as_json)
 
 
 @_walked("downstream")
 @click.option("--change", is_flag=True, help="Of the working tree's code, where it differs from what was made last.")
-def downstream(address: str | None, depth: int | None, as_of: str | None, as_json: bool, change: bool) -> None:
+def downstream(
+    address: str | None, level: str | None, depth: int | None, as_of: str | None, *, as_json: bool, change: bool
+) -> None:
     """List what was made from ADDRESS, which is what a change of it reaches; for addresses, see bikes upstream.
 
     With --change and no ADDRESS, list what the functions reach that were edited since everything was made; exit code 1 when
@@ -154,8 +174,8 @@ def downstream(address: str | None, depth: int | None, as_of: str | None, as_jso
     if change == bool(address):
         raise click.UsageError("expected an ADDRESS, or --change without one")
     if address:
-        found = answers.downstream(address, depth=depth, as_of=as_of)
-        print_answer(found, f"downstream of {address}", as_json=as_json)
+        found = answers.downstream(address, level=LEVELS.get(level or ""), depth=depth, as_of=as_of)
+        print_answer(found, f"downstream of {answers.named(address, as_of=as_of)}", as_json=as_json)
         return
     from bikes_assets import runs
 
@@ -382,7 +402,7 @@ def sync() -> None:
         result = agreement.sync(pipeline(instance))
     answers.refreshed()
     print_agreement(result)
-    if result.left:
+    if result.left or result.refused:
         sys.exit(1)
 
 

@@ -12,7 +12,7 @@ from bikes_assets.adapters import holds, retention
 from bikes_assets.adapters.removed import moment, raise_if_removed, write_removed_in_mlflow
 from bikes_assets.lineage.errors import LineageError, RemovedError, TrackingError
 from bikes_assets.lineage.faults import away, store_fault
-from bikes_assets.lineage.projection import ALIAS, VERSION
+from bikes_assets.lineage.projection import ALIAS
 from bikes_assets.settings import settings
 from bikes_assets.store import ASSETS, lake, table
 from bikes_assets.versions import record_of
@@ -53,13 +53,12 @@ def look(days: float = DAYS, *, now: float | None = None) -> Retention:
     """
     standing = holds.holds(lake().location)
     index = answers.refreshed()
-    aliases = [(ALIAS, name) for name in index.names(ALIAS)]
-    aliased = index.walk(aliases, "upstream", depth=1, kinds=(VERSION,)).things
+    aliased = [item.facts["address"] for name in index.names(ALIAS) for item in index.find(name, ALIAS)]
     plan = retention.plan(
         lake(),
         [table(asset) for asset in ASSETS],
         held=[item.version for item in standing],
-        aliased=[item.name for item in aliased],
+        aliased=aliased,
         now=time.time() if now is None else now,
         days=days,
     )

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dagster._core.events.log import EventLogEntry
 
 _EVENTS = {
+    DagsterEventType.ASSET_MATERIALIZATION_PLANNED,
     DagsterEventType.STEP_START,
     DagsterEventType.STEP_RESTARTED,
     DagsterEventType.STEP_UP_FOR_RETRY,
@@ -40,9 +41,10 @@ class Attempt:
 
     Attributes:
         run_id: Dagster's run.
-        step_key: the step, which for an asset bears its name.
+        step_key: the step.
         number: 1 for the first attempt.
         start: when it began, Unix seconds.
+        asset: the asset that it materializes; the step's key where it materializes none.
         end: when it ended, None where Dagster does not know.
         succeeded: whether it did, None where Dagster does not know.
         error: class and message of what stopped it.
@@ -54,6 +56,7 @@ class Attempt:
     step_key: str
     number: int
     start: float
+    asset: str
     end: float | None = None
     succeeded: bool | None = None
     error: str = ""
@@ -116,7 +119,7 @@ def innermost(error: Any) -> str:
 
 
 def _address(attempt: Attempt, run: dg.DagsterRun) -> str:
-    return partition_address(attempt.step_key, run.tags.get("dagster/partition"))
+    return partition_address(attempt.asset, run.tags.get("dagster/partition"))
 
 
 def _ending(instance: dg.DagsterInstance, run_id: str) -> str:
@@ -137,12 +140,16 @@ def _names_of_errors(kind: type[LineageError]) -> set[str]:
 def _attempts(run_id: str, entries: Iterable[EventLogEntry]) -> list[Attempt]:
     found: dict[tuple[str, int], Attempt] = {}
     latest: dict[str, Attempt] = {}
+    assets: dict[str, str] = {}
     for entry in entries:
         event = entry.get_dagster_event()
         step, kind = str(event.step_key), event.event_type
-        if kind in (DagsterEventType.STEP_START, DagsterEventType.STEP_RESTARTED):
+        if kind == DagsterEventType.ASSET_MATERIALIZATION_PLANNED:
+            assets[step] = event.asset_key.to_user_string() if event.asset_key else step
+        elif kind in (DagsterEventType.STEP_START, DagsterEventType.STEP_RESTARTED):
             number = latest[step].number + 1 if step in latest else 1
-            latest[step] = found[step, number] = Attempt(run_id, step, number, entry.timestamp)
+            begun = Attempt(run_id, step, number, entry.timestamp, assets.get(step, step))
+            latest[step] = found[step, number] = begun
         elif step not in latest:
             continue
         elif kind in (DagsterEventType.ASSET_MATERIALIZATION, DagsterEventType.ASSET_OBSERVATION):

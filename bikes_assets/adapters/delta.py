@@ -232,7 +232,7 @@ class LakeTable:
                 part = self.schema.conform(self._rows(files, commit.seals or {}))
             except (pa.ArrowException, OSError, ValueError) as error:  # a damaged footer raises what it likes
                 if isinstance(error, FileNotFoundError):
-                    raise_if_removed(self.uri.rpartition("/")[0], found.address)
+                    raise_if_removed(self.uri.removesuffix(f"/{self.name}"), found.address)
                 where = f"{partition_address(self.name, key)}: cannot be read at version {table.version()}"
                 raise DigestError(f"{where}: {error}; restore {self.uri}") from error
             except SchemaError as error:  # what was published was of the schema

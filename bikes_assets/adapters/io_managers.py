@@ -160,7 +160,7 @@ class LakeIOManager(dg.IOManager):
         asset, partition = context.asset_key.to_user_string(), _partition(context)
         step = _steps.pop(_step_key(context), None) or _Step(present_version(self.lake.uri(asset)))
         tracking: Tracking | None = context.resources.mlflow
-        run_id = tracking.start(context.step_key, _attempt(context)) if tracking else ""
+        run_id = tracking.start(context.step_key, _attempt(context), asset) if tracking else ""
         prepared = self.prepare(context, obj, step, tracking if run_id else None, run_id)
         record = self._record(context, prepared, step, obj, run_id)
         self.lake.keep_code(context.definition_metadata.get(metadata.FUNCTION, ""), record.code_version)

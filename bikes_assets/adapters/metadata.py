@@ -101,7 +101,7 @@ def of_outcome(metrics: Mapping[str, float], figures: Mapping[str, Drawing]) -> 
 
 def observe(instance: dg.DagsterInstance, found: Version, origin: Origin, rows: int) -> None:
     """Report a partition of an external source to Dagster, unless its latest report says the same."""
-    key = dg.AssetKey(found.asset)
+    key = dg.AssetKey.from_user_string(found.asset)
     latest = instance.fetch_observations(dg.AssetRecordsFilter(key, asset_partitions=[str(found.partition)]), limit=1)
     known = latest.records[0].asset_observation if latest.records else None
     tracked = {"tracked": dg.MetadataValue.json(dict(origin.tracked))} if origin.tracked else {}

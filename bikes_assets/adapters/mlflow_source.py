@@ -10,6 +10,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from bikes_assets.adapters.files import filesystem_of
+from bikes_assets.adapters.mlflow_names import MOST_DATASET_NAME, shortened
 from bikes_assets.lineage.digest import file_digest, table_digest
 from bikes_assets.lineage.errors import DigestError, SchemaError, SettingsError
 from bikes_assets.lineage.graph import Origin
@@ -101,7 +102,7 @@ def dataset_entity(use: Use, schema: Schema | None) -> Dataset:
     from mlflow.entities import Dataset
 
     return Dataset(
-        use.name,
+        shortened(use.name, MOST_DATASET_NAME),
         use.digest,
         SOURCE_TYPE,
         VersionedSource.from_dict(use.source).to_json(),

@@ -180,16 +180,18 @@ def remove_in_mlflow(client: MlflowClient, experiment: str, records: Sequence[Re
         Addresses of the versions that are done.
     """
     from bikes_assets.adapters.attempts import attempt_key
+    from bikes_assets.adapters.mlflow_names import model_name
     from bikes_assets.adapters.mlflow_runs import KEY
     from bikes_assets.adapters.registry import version_of
 
     known = client.get_experiment_by_name(experiment)
-    aliased = _aliased(client, {record.output.asset for record in records if record.fitted})
+    aliased = _aliased(client, {model_name(record.output.asset) for record in records if record.fitted})
     done: list[str] = []
     for record in records:
         made, output = record.made_by, record.output
-        version = version_of(client, output.asset, address=output.address) if record.fitted else None
-        if version and (output.asset, version) in aliased:
+        name = model_name(output.asset)
+        version = version_of(client, name, address=output.address) if record.fitted else None
+        if version and (name, version) in aliased:
             continue
         key = attempt_key(made["dagster_run_id"], made["step_key"], int(made["attempt"]))
         runs = client.search_runs([known.experiment_id], f"tags.{KEY} = '{key}'") if known else []
@@ -198,7 +200,7 @@ def remove_in_mlflow(client: MlflowClient, experiment: str, records: Sequence[Re
                 _delete_copy(client, copy.model_id)
             client.delete_run(run.info.run_id)
         if version:
-            client.set_model_version_tag(output.asset, str(version), "removed", moment)
+            client.set_model_version_tag(name, str(version), "removed", moment)
         done.append(output.address)
     return done
 

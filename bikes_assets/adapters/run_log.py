@@ -24,7 +24,7 @@ BACKLOG = "bikes_assets/mlflow_backlog"
 """Key under which it is remembered that something is left to log in MLflow."""
 
 _PLANNED = """
-select p.asset_key, p.partition, p.run_id, r.status, r.end_time, p.timestamp, exists(
+select p.asset_key, p.partition, p.run_id, p.step_key, r.status, r.end_time, p.timestamp, exists(
     select 1 from event_logs m where m.run_id = p.run_id and m.asset_key = p.asset_key
     and coalesce(m.partition, '') = coalesce(p.partition, '') and m.dagster_event_type = 'ASSET_MATERIALIZATION')
 from event_logs p join runs r on r.run_id = p.run_id
@@ -55,19 +55,21 @@ def runs_of(storage: str) -> tuple[dict[Key, Ended], set[Key]]:
         storage: DAGSTER_HOME of an instance on SQLite, or a database URL.
     """
     ended: dict[Key, Ended] = {}
+    steps: dict[Key, str] = {}
     at_work: set[Key] = set()
     with asking(storage) as ask:
         queue = [_seconds(at) for (at,) in ask(_QUEUE) if at]
         is_worked_off = any(at > time.time() - _QUEUE_SECONDS for at in queue)
-        for asset_key, partition, run, status, end, planned, made in ask(_PLANNED):
+        for asset_key, partition, run, step, status, end, planned, made in ask(_PLANNED):
             key = ("/".join(json.loads(asset_key)), partition)
+            steps[key] = step
             if status not in _OVER:
                 at_work |= {key} if is_worked_off or status not in ("QUEUED", "NOT_STARTED") else set()
             elif made:
                 ended.pop(key, None)
             else:
                 ended[key] = Ended(_OVER[status], end or _seconds(planned), "", run)
-        return {key: _explained(ask, key, item) for key, item in ended.items()}, at_work
+        return {key: _explained(ask, steps[key], item) for key, item in ended.items()}, at_work
 
 
 def remembered(storage: str, key: str) -> str:
@@ -86,11 +88,11 @@ def seconds_of(storage: str) -> tuple[dict[tuple[str, str], float], dict[str, fl
         return steps, {run: end - start for run, start, end in ask(_RUNS)}
 
 
-def _explained(ask: Ask, key: Key, ended: Ended) -> Ended:
+def _explained(ask: Ask, step: str, ended: Ended) -> Ended:
     """Return an attempt with why it published nothing."""
     if ended.state == "skipped":
         return Ended("skipped", ended.time, "there was nothing to work on", ended.run)
-    found = [json.loads(event)["dagster_event"] for (event,) in ask(_FAILURE, run=ended.run, step=key[0])]
+    found = [json.loads(event)["dagster_event"] for (event,) in ask(_FAILURE, run=ended.run, step=step)]
     errors = [((event.get("event_specific_data") or {}).get("error")) or {} for event in found]
     for error in errors:
         while error.get("cause"):

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from bikes_assets.adapters.delta import broken_seal
 from bikes_assets.adapters.files import read_files
+from bikes_assets.adapters.mlflow_names import model_name
+from bikes_assets.lineage.address import parse_address
 from bikes_assets.lineage.digest import file_digest
 from bikes_assets.lineage.errors import LineageError
 from bikes_assets.lineage.graph import partition_address
@@ -105,9 +107,9 @@ def of_copies(tracking_uri: str, models: Iterable[str]) -> Iterator[Finding]:
 
     client = client_of(tracking_uri)
     for model in models:
-        name, _, number = model.rpartition("@")
+        asset, _, number = parse_address(model)
         try:
-            tags = client.get_model_version(name, number).tags
+            tags = client.get_model_version(model_name(asset), str(number)).tags
             registry.checked(client, tags.get("mlflow_model_id", ""), manifest=tags.get("manifest"))
         except LineageError as error:
             yield Finding(f"MLflow {model}", f"MLflow {model}: {error}")

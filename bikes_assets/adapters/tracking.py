@@ -10,14 +10,17 @@ from __future__ import annotations
 import time
 import warnings
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import dagster as dg
 
 from bikes_assets.adapters.attempts import attempts_of, ended
+from bikes_assets.adapters.mlflow_names import is_refusal
 from bikes_assets.adapters.mlflow_runs import PARENT, MlflowRuns, by_attempt, end_failed, parent_name
 from bikes_assets.adapters.mlflow_store import PATIENCE, client_of, experiment_of, fluent, one_by_one
+from bikes_assets.adapters.registered import Numbers
 from bikes_assets.adapters.run_log import BACKLOG
 from bikes_assets.adapters.workers import mark_host
 from bikes_assets.lineage.errors import TrackingError
@@ -67,7 +70,7 @@ class Tracking:
             return
         self._uri = uri
         patience = self._patience
-        self._runs = self._try(connected)
+        self._runs = self._try(lambda: replace(connected(), registered=Numbers(self._instance)))
         if patience - self._patience > _SLOW and not self._away:
             self._leave("it is slow to answer")
         if self._runs and not self._away:
@@ -84,9 +87,9 @@ class Tracking:
         with fluent(self._uri, self._required().experiment_id, self._active):
             yield
 
-    def start(self, step_key: str, number: int) -> str:
-        """Create the nested run of an attempt, and return its id; "" while MLflow is away."""
-        return self._try(lambda: self._required().create(self._parent, self._run, step_key, number)) or ""
+    def start(self, step_key: str, number: int, asset: str) -> str:
+        """Create the nested run of an attempt to materialize an asset, and return its id; "" while MLflow is away."""
+        return self._try(lambda: self._required().create(self._parent, self._run, step_key, number, asset)) or ""
 
     def ask(self, call: Callable[[MlflowClient], _Answer]) -> _Answer | None:
         """Return what `call` makes of MLflow's client, None while MLflow is away."""
@@ -137,7 +140,10 @@ class Tracking:
         try:
             result = call()
         except Exception as error:  # noqa: BLE001 - whatever MLflow raises
-            self._leave(str(store_fault(error, self._uri) or error))
+            if is_refusal(error):  # of one thing; sync says so again, and what follows is written
+                self._warn(f"MLflow refused something, which is left out there: {error}")
+            else:
+                self._leave(str(store_fault(error, self._uri) or error))
             return None
         except BaseException:  # an interruption: the store may be in the midst of a transaction, which waits for nobody
             self._leave("it was interrupted")

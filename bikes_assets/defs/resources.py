@@ -2,6 +2,7 @@
 
 import dagster as dg
 
+from bikes_assets import answers
 from bikes_assets.adapters.engines import EngineIOManager, engine_of
 from bikes_assets.adapters.io_managers import ModelIOManager, SourceInputManager, TableIOManager
 from bikes_assets.adapters.mlflow_runs import MlflowRuns
@@ -25,7 +26,7 @@ def mlflow_runs() -> MlflowRuns:
 
 def pipeline(instance: dg.DagsterInstance) -> Pipeline:
     """Return what is to agree: see `adapters.sync`."""
-    return Pipeline(instance, lake(), MODELS, ASSETS, mlflow_runs, settings().tracking_uri)
+    return Pipeline(instance, lake(), MODELS, ASSETS, mlflow_runs, settings().tracking_uri, answers.refreshed)
 
 
 def _engine() -> TableIOManager:

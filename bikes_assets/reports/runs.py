@@ -142,9 +142,9 @@ def print_agreement(agreement: Agreement) -> None:
     console = Console(soft_wrap=True, highlight=False)
     for line in agreement.done:
         console.print(line, markup=False)
-    for line in agreement.left:
+    for line in (*agreement.left, *agreement.refused):
         console.print(line, style="red", markup=False)
-    if not agreement.done and not agreement.left:
+    if not agreement.done and not agreement.left and not agreement.refused:
         console.print("Everything agrees.")
 
 
