@@ -50,6 +50,7 @@ class Attempt:
         error: class and message of what stopped it.
         record: what it published.
         published: when, Unix seconds.
+        registered: number of the registered model version that its event names, 0 where it names none.
     """
 
     run_id: str
@@ -62,6 +63,7 @@ class Attempt:
     error: str = ""
     record: Record | None = None
     published: float = 0.0
+    registered: int = 0
 
     @property
     def key(self) -> str:
@@ -153,10 +155,10 @@ def _attempts(run_id: str, entries: Iterable[EventLogEntry]) -> list[Attempt]:
         elif step not in latest:
             continue
         elif kind in (DagsterEventType.ASSET_MATERIALIZATION, DagsterEventType.ASSET_OBSERVATION):
-            record = _record(event)
+            record, registered = _published(event)
             made = found.get((step, int(record.made_by.get("attempt", 1)))) if record else None
             if made:
-                made.record, made.published = record, entry.timestamp
+                made.record, made.published, made.registered = record, entry.timestamp, registered
         else:
             attempt = latest[step]
             attempt.end, attempt.succeeded = entry.timestamp, kind == DagsterEventType.STEP_SUCCESS
@@ -164,12 +166,14 @@ def _attempts(run_id: str, entries: Iterable[EventLogEntry]) -> list[Attempt]:
     return list(found.values())
 
 
-def _record(event: Any) -> Record | None:
+def _published(event: Any) -> tuple[Record | None, int]:
+    """Return the record that an event bears, and the number of the registered model version that it names, 0 for none."""
     data = event.event_specific_data
     made = (
         data.materialization if event.event_type == DagsterEventType.ASSET_MATERIALIZATION else data.asset_observation
     )
-    return Record.from_dict(made.metadata[RECORD].value) if RECORD in made.metadata else None
+    number = made.metadata["mlflow_model_version"].value if "mlflow_model_version" in made.metadata else 0
+    return (Record.from_dict(made.metadata[RECORD].value) if RECORD in made.metadata else None), number
 
 
 def _error(event: Any) -> str:

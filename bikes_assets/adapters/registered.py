@@ -196,7 +196,7 @@ class Registry:
         client, name = self.runs.client, model_name(asset)
         expected = {"address": facts["address"], "digest": facts["digest"]}
         wrong = {tag: value for tag, value in expected.items() if value and version.tags.get(tag) != value}
-        if wrong and self.index.find(version.tags.get("address", ""), VERSION):
+        if "address" in wrong and self.index.find(version.tags.get("address", ""), VERSION):
             found.left.append(
                 f"MLflow: {name} version {number} is {version.tags['address']}, but {Address(asset, version=str(number))} is "
                 f"{facts['address']}: the registered model was deleted or renamed, and another program has registered versions "

@@ -253,7 +253,7 @@ def _log(pipeline: Pipeline, runs: MlflowRuns, attempt: Attempt, run_id: str) ->
             runs.client, run_id, pipeline.lake, pipeline.models, record.output.address
         )
     version = runs.finish(run_id, record, model_id)
-    if record.made_by.get("mlflow_run_id") == run_id:
+    if record.made_by.get("mlflow_run_id") == run_id and (attempt.registered or not version):
         return
     values: dict[str, Any] = {"mlflow_run": dg.MetadataValue.url(runs.url(run_id))}
     _tell_registered(pipeline, record.output.address, values | ({"mlflow_model_version": version} if version else {}))

@@ -44,7 +44,7 @@ def test_an_alias_that_was_moved_by_hand_follows_the_champion_again(agreed):
 
     result = sync(pipeline(agreed.instance))
 
-    assert result == Agreement([f"champion: 1 -> {right}"], [])
+    assert result == Agreement([f"MLflow: alias champion: 1 -> {right}"], [])
 
 
 def test_champion_and_challenger_are_the_newest_months_choice_and_the_newest_model_that_lost(agreed):

@@ -19,10 +19,13 @@ from typing import Any
 import dagster as dg
 
 from bikes_assets.adapters.asset import lineage_asset
+from bikes_assets.adapters.event_log import refresh
 from bikes_assets.adapters.io_managers import ModelIOManager, Outcome, TableIOManager
 from bikes_assets.adapters.lake import Lake
 from bikes_assets.adapters.sync import WORKER, Agreement, Pipeline, sync
 from bikes_assets.adapters.tracking import connect, tracking_resource
+from bikes_assets.lineage.index import Index
+from bikes_assets.lineage.projection import Projection
 from bikes_assets.lineage.schema import Column, Schema
 from examples.parcels import definitions as parcels
 
@@ -45,7 +48,7 @@ event_log_storage:
 run_storage:
   module: dagster._core.storage.runs
   class: SqliteRunStorage
-  config: {{base_dir: "{home}"}}
+  config: {{base_dir: "{home}/history"}}
 """
 
 
@@ -269,7 +272,12 @@ class Place:
         def connected() -> Any:
             return connect(self.uri, EXPERIMENT, "http://mlflow", "http://dagster", SCHEMAS)
 
-        return sync(Pipeline(instance, self.lake, RIDGE, ASSETS, connected, self.uri))
+        return sync(Pipeline(instance, self.lake, RIDGE, ASSETS, connected, self.uri, self.index))
+
+    def index(self) -> Index:
+        """Return the lineage index, up to date with Dagster's event log."""
+        file = self.folder / "lineage.db"
+        return refresh(Index(file), str(self.folder / "dagster"), lambda index: Projection(index, SCHEMAS))
 
     def _reconstructable(self, executor: str) -> Any:
         root = str(Path(__file__).parents[2])
