@@ -83,10 +83,15 @@ def now(source: Observed | None = None) -> Present:
         found.made |= {
             (RENTAL_RECORDS.name, month): Made(digest, source.since[month]) for month, digest in source.digests.items()
         }
+        found.empty[RENTAL_RECORDS.name] = Made(source.empty, 0.0)
     for asset in ASSETS:
         if table(asset).exists():
             published = table(asset).published()
             found.made |= {(asset, key): Made.of(Record.from_dict(item.record)) for key, item in published.items()}
+            found.altered |= {
+                (asset, key): f"{item.operation}, table version {item.version}"
+                for key, item in table(asset).altered().items()
+            }
     return found
 
 

@@ -206,6 +206,7 @@ class Work:
             if asset in made:
                 new, old = Made.of(made[asset]), self.present.made.get(key)
                 self.present.made[key] = new
+                self.present.altered.pop(key, None)
                 self.present.ended.pop(key, None)
                 self.summary.unchanged += bool(old and old.digest == new.digest)
                 self.targets.discard(key)  # once is enough, even where its code is edited meanwhile

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -110,6 +111,27 @@ def what_failed(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
     return f"{_address(failed, run)}: {failed.error}" + (
         "" if is_ours else "; see the run's events, mend it, then run it again"
     )
+
+
+def latest_version(instance: dg.DagsterInstance, asset: str) -> int:
+    """Return the table version of an asset that the event log named last, wiped events included; 0 where it names none."""
+    import sqlalchemy as sa
+    from dagster._core.storage.event_log.schema import SqlEventLogStorageTable as Events
+
+    kinds = [DagsterEventType.ASSET_MATERIALIZATION.value, DagsterEventType.ASSET_OBSERVATION.value]
+    of_asset = Events.c.asset_key == dg.AssetKey.from_user_string(asset).to_string()
+    query = (
+        sa.select(Events.c.event).where(of_asset, Events.c.dagster_event_type.in_(kinds)).order_by(Events.c.id.desc())
+    )
+    storage: Any = instance.event_log_storage
+    with storage.index_connection() as connection:
+        for (text,) in connection.execute(query.limit(50)):
+            data = json.loads(text)["dagster_event"]["event_specific_data"]
+            entries = (data.get("materialization") or data["asset_observation"])["metadata_entries"]
+            for entry in entries:
+                if entry["label"] == RECORD:
+                    return int(entry["entry_data"]["data"]["output"]["version"])
+    return 0
 
 
 def innermost(error: Any) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from bikes_assets.adapters import metadata
+from bikes_assets.adapters.attempts import latest_version
 from bikes_assets.adapters.environment import environment
 from bikes_assets.adapters.lake import MODEL_ROWS
 from bikes_assets.adapters.workers import this_process
@@ -85,6 +86,7 @@ def _publish(
     author = {"user": getpass.getuser(), **lake.made_by}
     made_by = {**author, "process": this_process()}  # no run tells whether it is still about to report the decision
     record = Record(made, {}, inputs, "", {**decision}, environment(lake.root), made_by, time=time.time())
+    table.begin_beyond(latest_version(instance, asset))
     made = replace(made, version=table.write(partition, rows, record.to_dict(), since=table.version()))
     instance.report_runless_asset_event(
         dg.AssetMaterialization(

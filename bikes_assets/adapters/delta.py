@@ -28,7 +28,7 @@ from bikes_assets.lineage.graph import Version, partition_address
 from bikes_assets.lineage.schema import schema_from
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     import pyarrow as pa
     from deltalake import DeltaTable
@@ -57,7 +57,8 @@ class Commit:
     `partition` is None where the asset has no partitions. `digest` is that of what the rows stand for (for a model, its fitted
     state); `content` is that of the rows themselves, "" for a commit that published none, such as the table's creation; `time`
     is when it was made, Unix seconds. `seals` is the SHA-256 of each file that it added, by path in the table; None for a commit
-    from before files were sealed. `added` is the bytes of each of these files, as the log says.
+    from before files were sealed. `added` is the bytes of each of these files, as the log says. `touched` are the partitions of
+    which it added or removed rows, and `operation` is what Delta's log calls it.
     """
 
     version: int
@@ -68,6 +69,8 @@ class Commit:
     time: float = 0.0
     seals: Mapping[str, str] | None = None
     added: Mapping[str, int] = field(default_factory=dict[str, int])
+    touched: frozenset[str | None] = frozenset()
+    operation: str = ""
 
 
 class Memory:
@@ -129,6 +132,23 @@ class LakeTable:
         if not self.exists():
             return []
         return [commit for _, commit in sorted(self._history(self._open()).items()) if commit.content]
+
+    def altered(self) -> dict[str | None, Commit]:
+        """Return the published partitions whose rows another program has changed since, each with the commit that did so last.
+
+        What only puts rows into other files, such as compaction, changes none.
+        """
+        if not self.exists():
+            return {}
+        found: dict[str | None, Commit] = {}
+        published = set[str | None]()
+        for _, commit in sorted(self._history(self._open_as_it_is()).items()):
+            if commit.content:
+                published.add(commit.partition)
+                found.pop(commit.partition, None)
+            else:
+                found |= dict.fromkeys(commit.touched & published, commit)
+        return found
 
     def added(self) -> dict[int, Mapping[str, int]]:
         """Return the files that each commit added, by table version: path under the table, and bytes; nothing without one.
@@ -313,7 +333,7 @@ class LakeTable:
                     f"version {since}; its result stays, run again to replace it",
                     run,
                 )
-            schema = self._stored_types() if anew else self._checked_types(table)
+            schema = self._stored_types() if anew else self._types_to_write(table)
             if added is None:
                 added, seals = self._store(partition, rows)
                 metadata["sha256"] = json.dumps(seals)
@@ -341,6 +361,26 @@ class LakeTable:
                 return table.version() + 1
         raise ConflictError(f"{address}: {_ATTEMPTS} attempts met other writers' commits; run again")
 
+    def begin_beyond(self, version: int) -> None:
+        """Have the next commit get a higher version than this, by commits that publish nothing.
+
+        A table that was deleted, or restored from a backup, would give the versions of what it has lost again, and an address
+        of one of these would come to mean something else.
+        """
+        from deltalake import CommitProperties
+        from deltalake.exceptions import CommitFailedError
+
+        for _ in range(version + _ATTEMPTS):
+            table = self._open_as_it_is()
+            if table.version() >= version:
+                return
+            properties = CommitProperties(custom_metadata={"lost": "true"}, max_commit_retries=0)
+            try:
+                table.create_write_transaction([], "append", table.schema(), [PARTITION], commit_properties=properties)
+            except CommitFailedError as error:
+                if fault := store_fault(error, self.uri):
+                    raise fault from error
+
     def _store(self, partition: str | None, rows: pa.Table) -> tuple[list[AddAction | RemoveAction], dict[str, str]]:
         """Store rows in a file that no commit names yet, none for no rows; return what a commit says of it, and its seal."""
         import pyarrow as pa
@@ -366,17 +406,19 @@ class LakeTable:
 
         return Types.from_arrow(pa.schema([(PARTITION, pa.string()), *self.schema.arrow()]))
 
-    def _checked_types(self, table: DeltaTable) -> Types:
-        """Return a table's types in Delta, after checking that files of this schema are of them."""
+    def _types_to_write(self, table: DeltaTable) -> Types:
+        """Return a table's types in Delta, after checking that files of this schema are of them.
+
+        Columns that another program has added go with the next commit; earlier versions keep them.
+        """
         found, expected = (
             {field.name: str(field.type) for field in types.fields} for types in (table.schema(), self._stored_types())
         )
-        if found != expected:
-            wrong = ", ".join(name for name in expected if found[name] != expected[name])
+        if wrong := ", ".join(name for name in expected if found[name] != expected[name]):
             raise LineageError(
                 f"{self.uri}: found another type of {wrong} than this project's; move the table away, or set another BIKES_DATA"
             )
-        return table.schema()
+        return table.schema() if found.keys() == expected.keys() else self._stored_types()
 
     def _open(self, version: int | None = None) -> DeltaTable:
         return self._of_this_schema(self._open_as_it_is(version))
@@ -395,13 +437,18 @@ class LakeTable:
         return DeltaTable(self.uri, storage_options=options)
 
     def _of_this_schema(self, table: DeltaTable) -> DeltaTable:
-        found = [field.name for field in table.schema().fields]
-        if set(found) != {PARTITION, *self.schema.names}:
+        found, expected = [field.name for field in table.schema().fields], {PARTITION, *self.schema.names}
+        if set(found) != expected and not (expected < set(found) and self._are_of_others(table, set(found) - expected)):
             raise LineageError(
                 f"{self.uri}: found columns {', '.join(found)}, expected {PARTITION}, {', '.join(self.schema.names)}: the "
                 "table was made by another version of this project; move it away, or set another BIKES_DATA"
             )
         return table
+
+    def _are_of_others(self, table: DeltaTable, columns: Collection[str]) -> bool:
+        """Return whether no version that this project published has any of these columns: another program has added them."""
+        ours = (commit.record.get("columns", {}) for commit in self._history(table).values() if commit.content)
+        return all(not set(columns) & set(known) for known in ours)
 
     def _create(self) -> None:
         """Create the table once, however many want it at the same time: Delta itself lets two that begin together do so."""
@@ -449,8 +496,35 @@ class LakeTable:
             made = info.get("timestamp", 0) / 1000
             seals = json.loads(info.get("sha256", "null"))
             published = info.get("content", "")
-            known[version] = Commit(version, info.get(PARTITION), digest, published, record, made, seals, added)
+            touched = frozenset(_partition_of(entry) for entry in entries if _changes_rows(entry))
+            known[version] = Commit(
+                version,
+                info.get(PARTITION),
+                digest,
+                published,
+                record,
+                made,
+                seals,
+                added,
+                touched,
+                f"{info.get('operation', 'unknown')} by {info.get('engineInfo', 'unknown')}",
+            )
         return known
+
+
+def _changes_rows(entry: Mapping[str, Any]) -> bool:
+    """Return whether an entry of Delta's log adds or removes rows, and does not only put them into another file."""
+    return any(entry[kind].get("dataChange", True) for kind in ("add", "remove") if kind in entry)
+
+
+def _partition_of(entry: Mapping[str, Any]) -> str | None:
+    """Return the partition of a file that an entry of Delta's log adds or removes; some programs tell it by the path alone."""
+    action = entry.get("add") or entry["remove"]
+    values = action.get("partitionValues")
+    if values:
+        return values.get(PARTITION)
+    folder = unquote(action["path"]).split("/")[0].removeprefix(f"{PARTITION}=")
+    return None if folder == _OF_NONE else unquote(folder)
 
 
 def broken_seal(place: str, found: str, expected: str) -> str:

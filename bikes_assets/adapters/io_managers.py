@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import dagster as dg
 
 from bikes_assets.adapters import metadata
+from bikes_assets.adapters.attempts import latest_version
 from bikes_assets.adapters.delta import PARTITION, LakeTable, Memory, present_version, stored_schema
 from bikes_assets.adapters.environment import environment
 from bikes_assets.adapters.lake import MODEL_ROWS, DeltaReader, Lake, ModelFormat, digest_together, to_pandas
@@ -159,6 +160,7 @@ class LakeIOManager(dg.IOManager):
     def _publish(self, context: dg.OutputContext, obj: Outcome) -> None:
         asset, partition = context.asset_key.to_user_string(), _partition(context)
         step = _steps.pop(_step_key(context), None) or _Step(present_version(self.lake.uri(asset)))
+        known = latest_version(context.step_context.instance, asset)
         tracking: Tracking | None = context.resources.mlflow
         run_id = tracking.start(context.step_key, _attempt(context), asset) if tracking else ""
         prepared = self.prepare(context, obj, step, tracking if run_id else None, run_id)
@@ -166,6 +168,8 @@ class LakeIOManager(dg.IOManager):
         self.lake.keep_code(context.definition_metadata.get(metadata.FUNCTION, ""), record.code_version)
         self.lake.keep_difference()
         fence = partial(_still_at_work, context)
+        if known > step.since:  # another partition was published since, or the table has lost versions
+            prepared.table.begin_beyond(known)
         try:
             # a table of partitions has one form for all of them
             anew = partition is None and asset not in self.lake.schemas

@@ -11,7 +11,7 @@ with the digest that it had.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -161,11 +161,20 @@ class Present:
         made: what is there of each partition.
         ended: the latest attempts that published nothing.
         at_work: partitions that runs are making or are queued to make.
+        empty: what an external asset is in a partition of which it holds no rows, by asset: reading none is reading something.
+        altered: partitions whose rows another program has changed since they were published, and by what.
     """
 
     made: dict[Key, Made] = field(default_factory=dict)
     ended: dict[Key, Ended] = field(default_factory=dict)
     at_work: set[Key] = field(default_factory=set)
+    empty: dict[str, Made] = field(default_factory=dict)
+    altered: dict[Key, str] = field(default_factory=dict)
+
+    def of(self, keys: Iterable[Key]) -> dict[Key, Made]:
+        """Return what is there of some partitions, those that are there."""
+        found = {key: self.made.get(key) or self.empty.get(key[0]) for key in keys}
+        return {key: made for key, made in found.items() if made}
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +183,8 @@ class Reason:
 
     Attributes:
         kind: what differs: `missing`, `input`, `code`, `config`, `failed`, `skipped`, `upstream`, `asked` for what is to be
-            made again whatever it is, or `unused`: an input that differs only in columns that are not used.
+            made again whatever it is, `altered` for rows that another program has changed, or `unused`: an input that differs
+            only in columns that are not used.
         what: address of the input, name of the function or of the setting.
         was: what it was when the partition was made; "" where it was not there.
         now: what it is now; "" where it is no more.
@@ -205,6 +215,8 @@ class Reason:
                 return f"{self.what} is to be made first"
             case "asked":
                 return "asked for"
+            case "altered":
+                return f"another program has changed its rows: {self.what}"
             case _:
                 return f"{self.kind}: {self.what}"
 
@@ -343,14 +355,15 @@ def _differences(key: Key, node: Node, present: Present) -> list[Reason]:
     made = present.made.get(key)
     if made is None:
         return [Reason("missing", "")]
-    now = {item: present.made[item].digest for item in node.inputs[key[1]] if item in present.made}
-    return _causes(
+    there = present.of(node.inputs[key[1]])
+    altered = [Reason("altered", present.altered[key])] if key in present.altered else []
+    return altered + _causes(
         made,
-        now,
+        {item: now.digest for item, now in there.items()},
         node.function,
         node.code_version,
         node.config,
-        lambda item: made.is_in_other_columns(item, present.made[item]),
+        lambda item: made.is_in_other_columns(item, there[item]),
     )
 
 
@@ -381,18 +394,16 @@ def _causes(
 def _unused(key: Key, node: Node, present: Present) -> list[Reason]:
     """Return what differs from what was read of a partition's inputs without making it stale."""
     made = present.made[key]
-    now = {item: present.made[item].digest for item in node.inputs[key[1]] if item in present.made}
     return [
-        Reason("unused", partition_address(*item), made.inputs[item], digest)
-        for item, digest in now.items()
-        if made.inputs.get(item) not in (None, digest)
+        Reason("unused", partition_address(*item), made.inputs[item], now.digest)
+        for item, now in present.of(node.inputs[key[1]]).items()
+        if made.inputs.get(item) not in (None, now.digest)
     ]
 
 
 def _settled(key: Key, node: Node, present: Present) -> float:
     """Return since when everything that would make a partition is as it is now; what failed after that fails again."""
-    times = (present.made[item].time for item in node.inputs[key[1]] if item in present.made)
-    return max(node.since, *times, 0.0)
+    return max(node.since, *(item.time for item in present.of(node.inputs[key[1]]).values()), 0.0)
 
 
 def _certain(status: Status, remade: Collection[Key]) -> bool:
