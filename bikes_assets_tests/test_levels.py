@@ -1,4 +1,4 @@
-"""Questions between any two levels, about a real run: path, upstream and downstream agree with each other and with its records."""
+"""Questions between any two levels, about a real run: path, upstream and downstream agree with each other and the records."""
 
 from __future__ import annotations
 

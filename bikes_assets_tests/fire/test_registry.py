@@ -1,4 +1,4 @@
-"""What somebody deletes, renames and changes in MLflow's registry: each is restored or told, and no address changes its meaning."""
+"""What somebody deletes, renames and changes in MLflow's registry is restored or told, and no address changes its meaning."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from mlflow import MlflowClient
 
+from bikes_assets.adapters import registry
+from bikes_assets.adapters.event_log import refresh
 from bikes_assets.adapters.registered import Numbers
 from bikes_assets.lineage import queries
 from bikes_assets.lineage.index import Index
@@ -57,8 +60,6 @@ def settled(ground: Ground) -> list[str]:
     assert (again.done, again.left, again.refused) == ([], [], [])
     grown, rebuilt = ground.place.index(), Index(ground.place.folder / "rebuilt.db")
     rebuilt.clear()
-    from bikes_assets.adapters.event_log import refresh
-
     refresh(rebuilt, str(ground.place.folder / "dagster"), lambda index: Projection(index, SCHEMAS))
     assert grown.content() == rebuilt.content()
     return found.done
@@ -69,8 +70,8 @@ def test_a_deleted_version_is_registered_again_and_its_number_keeps_its_meaning(
     client(three).delete_model_version(NAME, "2")
 
     assert settled(three) == [
-        "MLflow: ridge@2, ridge[2016-02]@2, was deleted, and is registered again as ridge@4: MLflow does not give a number twice. "
-        "ridge@2 stays another name of it"
+        "MLflow: ridge@2, ridge[2016-02]@2, was deleted, and is registered again as ridge@4: MLflow does not give a number "
+        "twice. ridge@2 stays another name of it"
     ]
     assert registered(three) == {1: "ridge[2016-01]@1", 3: "ridge[2016-03]@3", 4: "ridge[2016-02]@2"}
     assert meanings(three) == {**before, "ridge@4": "ridge[2016-02]@2"}
@@ -141,8 +142,8 @@ def test_a_version_whose_copy_was_deleted_gets_another(three: Ground) -> None:
     client(three).delete_logged_model(version.tags["mlflow_model_id"])
 
     assert settled(three) == [
-        "MLflow: ridge@3, ridge[2016-03]@3, was deleted, and is registered again as ridge@4: MLflow does not give a number twice. "
-        "ridge@3 stays another name of it"
+        "MLflow: ridge@3, ridge[2016-03]@3, was deleted, and is registered again as ridge@4: MLflow does not give a number "
+        "twice. ridge@3 stays another name of it"
     ]
     assert registered(three) == {1: "ridge[2016-01]@1", 2: "ridge[2016-02]@2", 4: "ridge[2016-03]@3"}
 
@@ -157,9 +158,9 @@ def test_versions_that_others_register_under_numbers_of_ours_are_told(three: Gro
     found = three.place.sync(three.instance)
 
     assert found.refused == [
-        "MLflow: ridge version 1 is ridge[2016-02]@2, but ridge@1 is ridge[2016-01]@1: the registered model was deleted or renamed, "
-        "and another program has registered versions since; delete it in MLflow, then bikes sync restores it with the numbers that "
-        "its versions had"
+        "MLflow: ridge version 1 is ridge[2016-02]@2, but ridge@1 is ridge[2016-01]@1: the registered model was deleted or "
+        "renamed, and another program has registered versions since; delete it in MLflow, then bikes sync restores it with the "
+        "numbers that its versions had"
     ]
     assert meanings(three)["ridge@1"] == "ridge[2016-01]@1"
     other.delete_registered_model(NAME)
@@ -179,10 +180,13 @@ def test_a_version_that_was_registered_and_never_told_is_told(three: Ground) -> 
     """A process is killed between registering a model and the storing of its event."""
     record = three.place.lake.record(NAME, "2016-03")
     with three.instance.event_log_storage.index_connection() as connection:
-        import sqlalchemy as sa
-
-        sql = "delete from event_logs where dagster_event_type = 'ASSET_MATERIALIZATION' and asset_key like '%ridge%' and run_id = :run"
-        connection.execute(sa.text(sql), {"run": record.made_by["dagster_run_id"]})
+        connection.execute(
+            sa.text(
+                "delete from event_logs where dagster_event_type = 'ASSET_MATERIALIZATION' and asset_key like '%ridge%' "
+                "and run_id = :run"
+            ),
+            {"run": record.made_by["dagster_run_id"]},
+        )
     assert "ridge@3" not in meanings(three)
 
     assert settled(three) == [
@@ -262,6 +266,4 @@ def test_after_whatever_is_done_in_mlflow_no_address_has_changed_its_meaning(thr
 
 
 def registered_model(ground: Ground) -> Any:
-    from bikes_assets.adapters import registry
-
     return registry.registered_model(client(ground), NAME)

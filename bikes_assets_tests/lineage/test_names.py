@@ -60,7 +60,7 @@ def test_addresses_are_written_so(text: str, parts: tuple[str | None, ...]) -> N
 )
 def test_what_is_no_address_is_none(text: str) -> None:
     assert Address.parse(text) is None
-    with pytest.raises(LineageError, match="found address .*, expected one like"):
+    with pytest.raises(LineageError, match=r"found address .*, expected one like"):
         parse_address(text)
 
 
