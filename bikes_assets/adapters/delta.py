@@ -47,7 +47,7 @@ _CONFIGURATION = {
 }
 _ATTEMPTS = 100
 _OF_NONE = "__HIVE_DEFAULT_PARTITION__"  # what the folder of the partition null is called in Delta tables
-_commits: dict[tuple[str, str], dict[int, Commit]] = {}
+_logs: dict[tuple[str, str], _Log] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,19 @@ class Commit:
     added: Mapping[str, int] = field(default_factory=dict[str, int])
     touched: frozenset[str | None] = frozenset()
     operation: str = ""
+
+
+@dataclass
+class _Log:
+    """What this process has read of a table's log.
+
+    Attributes:
+        commits: each commit, by table version.
+        digests: SHA-256 of the file of each, which tells it from another of the same version, as after a backup was restored.
+    """
+
+    commits: dict[int, Commit] = field(default_factory=dict)
+    digests: dict[int, str] = field(default_factory=dict)
 
 
 class Memory:
@@ -481,13 +494,22 @@ class LakeTable:
     def _history(self, table: DeltaTable) -> dict[int, Commit]:
         """Return the commits up to the table's version at least; commits never change, so each is read once a process.
 
+        But the log may be another one, with the same versions: one that was restored from a backup, and went on from there. That
+        shows in the last commit that is known of it.
+
         The log's files are read by their names, for `DeltaTable.history` numbers commits wrongly when the log holds newer
         ones than the version that was opened.
         """
-        known = _commits.setdefault((self.uri, str(table.metadata().id)), {})
+        key = (self.uri, str(table.metadata().id))
+        log = _logs.setdefault(key, _Log())
+        last = min(max(log.commits, default=-1), table.version())
+        if last >= 0 and file_digest(read_files([_log_file(self.uri, last)])[0]) != log.digests[last]:
+            log = _logs[key] = _Log()
+        known = log.commits
         missing = range(max(known, default=-1) + 1, table.version() + 1)
         files = read_files([_log_file(self.uri, version) for version in missing])
         for version, content in zip(missing, files, strict=True):
+            log.digests[version] = file_digest(content)
             entries = [json.loads(line) for line in content.splitlines()]
             added = {unquote(entry["add"]["path"]): entry["add"]["size"] for entry in entries if "add" in entry}
             info = next((entry["commitInfo"] for entry in entries if "commitInfo" in entry), {})

@@ -22,6 +22,8 @@ CONFIG = "lineage/config"
 """Metadata key of the config that an asset gets where none is given."""
 FUNCTION = "lineage/function"
 """Metadata key of the dotted name of the function that makes an asset; its code version is that of what it reaches."""
+OPTIONAL = "lineage/optional"
+"""Metadata key of the upstream assets of which nothing has to be there: parameters that are mappings, or may be None."""
 RECORD = "lineage"
 """Metadata key of a materialization's record (see `lineage.graph.Record`)."""
 

@@ -88,12 +88,13 @@ champion_pins = dg.AssetSpec(
     io_manager="models",
     checks=checks.OF_CHAMPION,
 )
-def champion_model(context: dg.AssetExecutionContext, demand_model, demand_features, champion_pins) -> Outcome:
+def champion_model(
+    context: dg.AssetExecutionContext, demand_model: dict[str, Any], demand_features, champion_pins: Any | None
+) -> Outcome:
     """Model that serves a month: the best of the last three on the month before, which none was fitted on, or the pinned one."""
     from bikes_assets.demand import champion, plots
 
-    pinned = champion_pins.get(context.partition_key)
-    choice = champion.choose(demand_model, pinned, demand_features, context.partition_key)
+    choice = champion.choose(demand_model, champion_pins, demand_features, context.partition_key)
     return Outcome(
         choice.model,
         datasets={"validation": ("demand_features", None)},

@@ -39,6 +39,7 @@ class Node:
         config: settings that it would get.
         group: assets of one group have the same partitions, so that one run can make several of them.
         since: when this code version and config were first seen, Unix seconds.
+        optional: upstream assets of which nothing has to be there.
     """
 
     partitions: tuple[str | None, ...]
@@ -48,6 +49,7 @@ class Node:
     config: Mapping[str, Any]
     group: int
     since: float = 0.0
+    optional: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class Plan:
                 "config": node.config,
                 "group": node.group,
                 "since": node.since,
+                "optional": node.optional,
             }
             for name, node in self.nodes.items()
         }
@@ -80,6 +83,7 @@ class Plan:
                     **item
                     | {
                         "partitions": tuple(item["partitions"]),
+                        "optional": tuple(item["optional"]),
                         "inputs": {
                             partition: tuple((asset, key) for asset, key in keys) for partition, keys in item["inputs"]
                         },
@@ -257,6 +261,9 @@ def judge(plan: Plan, present: Present, asked: Collection[Key] = ()) -> dict[Key
     for asset, node in plan.nodes.items():
         for partition in node.partitions:
             key = (asset, partition)
+            if key not in present.made and (nothing := _nothing_to_read(key, node, present, found)):
+                found[key] = Status(asset, partition, "skipped", (Reason("skipped", nothing), Reason("missing", "")))
+                continue
             reasons = [Reason("asked", "")] if key in asked else _differences(key, node, present)
             if not reasons:
                 awaited = [item for item in node.inputs[partition] if item in found and found[item].state in _UNSETTLED]
@@ -365,6 +372,18 @@ def _differences(key: Key, node: Node, present: Present) -> list[Reason]:
         node.config,
         lambda item: made.is_in_other_columns(item, there[item]),
     )
+
+
+def _nothing_to_read(key: Key, node: Node, present: Present, found: Mapping[Key, Status]) -> str:
+    """Return why a partition has nothing to work on: all that it reads of an asset was skipped; "" where something is there."""
+    by_asset: dict[str, list[Key]] = {}
+    for item in node.inputs[key[1]]:
+        if item[0] not in node.optional:
+            by_asset.setdefault(item[0], []).append(item)
+    for asset, keys in by_asset.items():
+        if all(item in found and found[item].state == "skipped" and item not in present.made for item in keys):
+            return f"{asset} has nothing for it"
+    return ""
 
 
 def _causes(

@@ -24,7 +24,7 @@ import pytest
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaProtocolError
 
-from bikes_assets.adapters.delta import Commit, LakeTable, Memory, _commits
+from bikes_assets.adapters.delta import Commit, LakeTable, Memory, _logs
 from bikes_assets.lineage.digest import file_digest, table_digest
 from bikes_assets.lineage.errors import ConflictError, DigestError, LineageError
 from bikes_assets.lineage.graph import Version
@@ -114,8 +114,8 @@ def rewrite(table: LakeTable, content: pa.Table) -> None:
 
 def forget(table: LakeTable) -> None:
     """Have this process read the table's log anew, as another one would."""
-    for key in [key for key in _commits if key[0] == table.uri]:
-        del _commits[key]
+    for key in [key for key in _logs if key[0] == table.uri]:
+        del _logs[key]
 
 
 # --- one writer
@@ -258,6 +258,29 @@ def test_a_version_of_a_table_that_is_not_there_is_refused(tmp_path: Path) -> No
         table.read(["a"], 3)
     assert str(refused.value) == f"orders: there is no table at {tmp_path}/orders"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_log_that_was_restored_and_went_on_otherwise_is_read_again(tmp_path: Path) -> None:
+    table = lake_table(tmp_path)
+    write(table, "2012-08", "r1")
+    shutil.copytree(table.uri, tmp_path / "backup")
+    write(table, "2012-08", "r2")
+    write(table, "2012-07", "r3")
+    assert read(table, "2012-08") == rows("r2")
+    # When
+    shutil.rmtree(table.uri)
+    shutil.copytree(tmp_path / "backup", table.uri)
+    assert {key: run_of_commit(item) for key, item in table.published().items()} == {"2012-08": "r1"}
+    write(table, "2012-09", "r4")
+    # Then
+    assert {key: run_of_commit(item) for key, item in table.published().items()} == {"2012-08": "r1", "2012-09": "r4"}
+    write(table, "2012-08", "r5")
+    assert {key: run_of_commit(item) for key, item in table.published().items()} == {"2012-08": "r5", "2012-09": "r4"}
+    assert read(table, "2012-08") == rows("r5")
+
+
+def run_of_commit(commit: Commit) -> str:
+    return commit.record["made_by"]["dagster_run_id"]
 
 
 def test_a_table_that_is_made_anew_forgets_the_former_commits(tmp_path: Path) -> None:

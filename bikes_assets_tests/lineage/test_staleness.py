@@ -220,8 +220,10 @@ def test_what_was_skipped_is_not_due_and_holds_nothing_up():
     for asset in ("features", "model"):
         del present.made[asset, MAY]
     present.ended["features", MAY] = Ended("skipped", 300.0, "there was nothing to work on", "run")
-    assert states(PLAN, present) == {"rentals": "fresh", "features": "skipped", "model": "missing"}
-    assert taken(PLAN, present) == [(MAY, ("model",))]
+    assert states(PLAN, present) == {"rentals": "fresh", "features": "skipped", "model": "skipped"}
+    optional = with_node("model", optional=("features",))
+    assert states(optional, present) == {"rentals": "fresh", "features": "skipped", "model": "missing"}
+    assert taken(optional, present) == [(MAY, ("model",))]
     # When its input has changed since, it is due again
     put(present, ("rentals", MAY), NEW, time=400.0)
     assert states(PLAN, present)["features"] == "missing"
@@ -452,3 +454,43 @@ def test_runs_make_what_recomputing_everything_would_change_and_each_once(data: 
         }
         assert {status.state for status in judge(plan, present).values()} == {"fresh"}
         made = present.made
+
+
+# No rows, rows that others changed, and what was skipped upstream
+
+
+def test_no_rows_of_a_source_are_read_like_any_others():
+    present = fresh()
+    del present.made["source", MAY]
+    assert states(PLAN, present)["rentals"] == "stale"
+    assert reasons(PLAN, present, ("rentals", MAY)) == ["input source[2012-05] is gone: source 2"]
+    present.empty["source"] = Made(NEW, 0.0)
+    assert reasons(PLAN, present, ("rentals", MAY)) == ["input source[2012-05]: source 2 -> fedcba98"]
+    # materialized from no rows, it is fresh
+    present.made["rentals", MAY] = replace(present.made["rentals", MAY], inputs={("source", MAY): NEW})
+    assert set(states(PLAN, present).values()) == {"fresh"}
+    assert runs(PLAN, present) == []
+
+
+def test_what_another_program_changed_is_stale_although_its_record_is_as_it_was():
+    present = fresh()
+    present.altered["features", MAY] = "DELETE by somebody, table version 7"
+    assert states(PLAN, present) == {"rentals": "fresh", "features": "stale", "model": "pending"}
+    assert reasons(PLAN, present, ("features", MAY)) == [
+        "another program has changed its rows: DELETE by somebody, table version 7"
+    ]
+    assert taken(PLAN, present) == [(MAY, ("features",))]
+
+
+def test_what_reads_only_what_was_skipped_is_skipped_whatever_its_own_code():
+    present = fresh()
+    for asset in ("features", "model"):
+        del present.made[asset, MAY]
+    present.ended["features", MAY] = Ended("skipped", 300.0, "there was nothing to work on", "r1")
+    edited = with_node("model", code_version="edited", since=400.0)
+    assert states(edited, present) == {"rentals": "fresh", "features": "skipped", "model": "skipped"}
+    assert reasons(edited, present, ("model", MAY))[0] == "skipped: features has nothing for it"
+    assert taken(edited, present) == [(JUNE, ("model",))]
+    # what reads another partition of it as well has something to work on
+    both = replace(edited.nodes["model"], inputs=dict.fromkeys((MAY, JUNE), (("features", MAY), ("features", JUNE))))
+    assert states(Plan({**PLAN.nodes, "model": both}), present)["model"] == "missing"
