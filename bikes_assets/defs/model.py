@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 
 from bikes_assets.adapters.io_managers import Outcome
-from bikes_assets.defs.asset import OWNERS, demand_asset
+from bikes_assets.defs.asset import OWNERS, Served, demand_asset
 from bikes_assets.defs.partitions import MODEL_MONTHS, all_earlier, earlier
 from bikes_assets.demand import checks
 from bikes_assets.demand.features import FEATURE_NAMES
@@ -89,7 +89,7 @@ champion_pins = dg.AssetSpec(
     checks=checks.OF_CHAMPION,
 )
 def champion_model(
-    context: dg.AssetExecutionContext, demand_model: dict[str, Any], demand_features, champion_pins: Any | None
+    context: dg.AssetExecutionContext, demand_model: dict[str, Any], demand_features, champion_pins: Served
 ) -> Outcome:
     """Model that serves a month: the best of the last three on the month before, which none was fitted on, or the pinned one."""
     from bikes_assets.demand import champion, plots

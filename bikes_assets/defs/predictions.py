@@ -1,11 +1,9 @@
 """Predictions, and how good they turned out to be."""
 
-from typing import Any
-
 import dagster as dg
 
 from bikes_assets.adapters.io_managers import Outcome
-from bikes_assets.defs.asset import demand_asset
+from bikes_assets.defs.asset import Served, demand_asset
 from bikes_assets.defs.partitions import MODEL_MONTHS, earlier
 from bikes_assets.demand import checks
 from bikes_assets.demand.features import FEATURE_NAMES
@@ -25,7 +23,7 @@ from bikes_assets.demand.tables import DEMAND_PREDICTIONS, PREDICTION_QUALITY, Q
     },
     checks=checks.OF_PREDICTIONS,
 )
-def demand_predictions(context: dg.AssetExecutionContext, demand_features, champion_model: Any | None) -> Outcome:
+def demand_predictions(context: dg.AssetExecutionContext, demand_features, champion_model: Served) -> Outcome:
     """Demand of each hour of a month as its champion predicts it; no model has seen the month or the one before."""
     from bikes_assets.demand import champion
 
@@ -55,9 +53,7 @@ def demand_predictions(context: dg.AssetExecutionContext, demand_features, champ
     lineage=QUALITY_LINEAGE,
     checks=checks.OF_QUALITY,
 )
-def prediction_quality(
-    context, demand_predictions, hourly_rentals, demand_features, champion_model: Any | None
-) -> Outcome:
+def prediction_quality(context, demand_predictions, hourly_rentals, demand_features, champion_model: Served) -> Outcome:
     """Error of each prediction against what was rented, beside its baseline's; and drift of what predictions rest on."""
     from bikes_assets.demand import champion, drift, evaluation, plots
 

@@ -125,7 +125,7 @@ def quality_skill(subject: Subject) -> Verdict:
 
 def no_drift(subject: Subject) -> Verdict:
     """Return whether neither a feature that the champion reads nor its error stands out."""
-    champion: Model = subject.inputs["champion_model"][subject.partition]
+    champion: Model = subject.inputs["champion_model"]
     found = drift.of_metrics(subject.metrics, champion, subject.inputs["demand_features"], subject.partition)
     told = [
         f"{name} (index {found.drifts[name].psi:.2f}, distance {found.drifts[name].ks:.2f})"

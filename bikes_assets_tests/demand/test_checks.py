@@ -213,7 +213,7 @@ def quality_of(features: pd.DataFrame, model: Model) -> Subject:
     rows = features[features["ts"] >= "2012-04-01"]
     errors = quality(predictions(model, rows), rows, features)
     metrics = {**quality_scores(errors), **month_drift(model, features, errors["error"], "2012-04").metrics}
-    inputs = {"champion_model": {"2012-04": model}, "demand_features": features}
+    inputs = {"champion_model": model, "demand_features": features}
     return Subject("prediction_quality", "2012-04", errors, metrics, inputs)
 
 
@@ -229,14 +229,14 @@ def test_drift_is_named_with_its_figures(april: Subject) -> None:
 def test_a_feed_that_broke_is_named(april: Subject) -> None:
     features = april.inputs["demand_features"]
     broken = features.assign(humidity=features["humidity"].mask(features["ts"] >= "2012-04-01", 0.0))
-    assert "humidity" in checks.no_drift(quality_of(broken, april.inputs["champion_model"]["2012-04"])).found
+    assert "humidity" in checks.no_drift(quality_of(broken, april.inputs["champion_model"])).found
     assert "humidity" not in checks.no_drift(april).found
 
 
 def test_without_the_season_before_the_check_says_that_features_are_not_judged(april: Subject) -> None:
     features = april.inputs["demand_features"]
     first_year = features[features["ts"] >= "2012-01-01"].reset_index(drop=True)
-    verdict = checks.no_drift(quality_of(first_year, april.inputs["champion_model"]["2012-04"]))
+    verdict = checks.no_drift(quality_of(first_year, april.inputs["champion_model"]))
     assert "demand_trend_7d" not in verdict.found
     assert verdict.found.endswith("features held against 2012-03, and not judged without the season of the year before")
 
