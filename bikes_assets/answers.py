@@ -12,6 +12,8 @@ answers.trace("demand_predictions.prediction[2012-08]#2012-08-14T17:00").values[
 
 from __future__ import annotations
 
+import logging
+import sqlite3
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -22,9 +24,11 @@ from bikes_assets.lineage import queries
 from bikes_assets.lineage.address import Address
 from bikes_assets.lineage.code import columns_made_by
 from bikes_assets.lineage.errors import LineageError
+from bikes_assets.lineage.faults import away, store_fault
 from bikes_assets.lineage.graph import parse_address
 from bikes_assets.lineage.index import Index
 from bikes_assets.lineage.projection import COLUMN, Projection
+from bikes_assets.lineage.sealed import DamagedError
 from bikes_assets.settings import settings
 
 if TYPE_CHECKING:
@@ -37,6 +41,9 @@ if TYPE_CHECKING:
     from bikes_assets.lineage.traced import Trace
     from bikes_assets.lineage.waste import Waste
     from bikes_assets.versions import Making
+
+
+_LOG = logging.getLogger(__name__)
 
 
 def upstream(
@@ -202,8 +209,16 @@ def tracer() -> Tracer:
 
 
 def refreshed() -> Index:
-    """Return the index, brought up to date with Dagster's event log."""
-    return event_log.refresh(_index(), settings().event_storage, _projection)
+    """Return the index, brought up to date with Dagster's event log; one that is damaged is rebuilt, which is logged."""
+    index = _index()
+    try:
+        index.check()
+    except (DamagedError, sqlite3.DatabaseError) as error:
+        if store_fault(error, str(index.path)) or away(error):
+            raise
+        _LOG.warning("%s: the lineage index was damaged (%s); it is rebuilt from the event log", index.path, error)
+        index.remove()
+    return event_log.refresh(index, settings().event_storage, _projection)
 
 
 def _projection(index: Index) -> Projection:
@@ -215,7 +230,7 @@ def _projection(index: Index) -> Projection:
 
 def rebuild() -> Index:
     """Return the index after making it anew from nothing."""
-    _index().clear()
+    _index().remove()
     return refreshed()
 
 

@@ -86,9 +86,13 @@ class Use:
     @property
     def name(self) -> str:
         """The address of the partitions together, such as `demand_features[2011-01..2011-04]`."""
+        return partition_address(self.asset, self.span)
+
+    @property
+    def span(self) -> str | None:
+        """The partitions together, such as `2011-01..2011-04`; None where the asset has none."""
         keys = sorted(self.partitions)
-        span = keys[0] if len(keys) == 1 else f"{keys[0]}..{keys[-1]}" if keys else None
-        return partition_address(self.asset, span)
+        return keys[0] if len(keys) == 1 else f"{keys[0]}..{keys[-1]}" if keys else None
 
 
 @dataclass(frozen=True, slots=True)

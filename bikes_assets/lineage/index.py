@@ -24,6 +24,7 @@ from typing import Any
 from bikes_assets.lineage.address import Address
 from bikes_assets.lineage.errors import LineageError
 from bikes_assets.lineage.packed import Direction, Neighbours, limit_of, packed
+from bikes_assets.lineage.sealed import SealedFile
 
 FORMAT = 2
 """Number of this layout; a file of another one is made anew."""
@@ -143,21 +144,47 @@ class Index:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._file = SealedFile(path)
 
     @cached_property
     def _store(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        existed = self.path.exists()
         store = sqlite3.connect(self.path, timeout=60, isolation_level=None)
-        store.execute("pragma synchronous = normal")
-        if store.execute("pragma user_version").fetchone()[0] != FORMAT:
-            with self._written(store):
-                # of two processes, the later one finds it made
-                if store.execute("pragma user_version").fetchone()[0] != FORMAT:
-                    _drop_all(store)
-                    for statement in _SCHEMA.split(";\n"):
-                        store.execute(statement)
-                    store.execute(f"pragma user_version = {FORMAT}")
+        try:
+            store.execute("pragma synchronous = normal")
+            store.execute("pragma schema_version")  # where a writer was killed, what it has written goes here
+            if existed and self.path.stat().st_size:
+                self._file.check()
+            if store.execute("pragma user_version").fetchone()[0] != FORMAT:
+                with self._written(store):
+                    # of two processes, the later one finds it made
+                    if store.execute("pragma user_version").fetchone()[0] != FORMAT:
+                        _drop_all(store)
+                        for statement in _SCHEMA.split(";\n"):
+                            store.execute(statement)
+                        store.execute(f"pragma user_version = {FORMAT}")
+        except BaseException:
+            store.close()
+            raise
         return store
+
+    def check(self) -> None:
+        """Compare the file with its checksum, where it may have changed since.
+
+        Raises:
+            DamagedError: it is not what was written.
+            sqlite3.DatabaseError: it is no such file at all.
+        """
+        if "_store" in self.__dict__ and not self.path.exists():  # somebody has deleted it under this process
+            self.close()
+        assert self._store  # noqa: S101 - opened, and checked in that
+        self._file.check()
+
+    def remove(self) -> None:
+        """Remove the file, so that it can be rebuilt."""
+        self.close()
+        self._file.remove()
 
     def close(self) -> None:
         """Close the file."""
@@ -372,13 +399,14 @@ class Index:
 
     @contextmanager
     def _written(self, store: sqlite3.Connection) -> Iterator[None]:
-        store.execute("begin immediate")
-        try:
-            yield
-        except BaseException:
-            store.execute("rollback")
-            raise
-        store.execute("commit")
+        with self._file.writing():
+            store.execute("begin immediate")
+            try:
+                yield
+            except BaseException:
+                store.execute("rollback")
+                raise
+            store.execute("commit")
 
     @property
     def _kinds(self) -> dict[int, str]:
