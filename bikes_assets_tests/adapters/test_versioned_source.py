@@ -220,8 +220,8 @@ def test_a_file_of_a_folder_that_is_tracked_as_one_is_held_against_it(kept):
     with pytest.raises(DataError, match=r"whole: found MD5 .*\.dir, expected .*\.dir"):
         kept.origin("whole")
     assert kept.origin("whole", altered="mark").tracked["whole"]["differs"] is True
-    (kept.root / "whole" / "notes.txt").write_text("")
-    with pytest.raises(DataError, match=r"whole: found notes\.txt, expected the source's files alone"):
+    (kept.root / "whole" / ".notes").write_text("")
+    with pytest.raises(DataError, match=r"whole: found \.notes, expected the source's files alone"):
         kept.origin("whole")
 
 
