@@ -17,27 +17,24 @@ Kind: TypeAlias = Literal["csv", "parquet"]
 _CHUNK = 1 << 20
 _HEAD = 1 << 16
 _PACKED = {
-    b"\x1f\x8b": "gzip",
-    b"BZh": "bz2",
-    b"\x28\xb5\x2f\xfd": "zstd",
-    b"\x04\x22\x4d\x18": "lz4",
-    b"\xfd7zXZ\0": "xz",
+    "gzip": rb"\x1f\x8b",
+    "bz2": rb"BZh[1-9](1AY&SY|\x17rE8P)",  # text may begin with the first three
+    "zstd": rb"\x28\xb5\x2f\xfd",
+    "lz4": rb"\x04\x22\x4d\x18",
+    "xz": rb"\xfd7zXZ\0",
 }
-_OTHERS = {
+_BINARY = {
     b"PK\x03\x04": "a zip archive or Excel workbook",
     b"PARE": "encrypted Parquet",
     b"ARROW1": "an Arrow (Feather) file",
-    b"ORC": "an ORC file",
     b"Obj\x01": "an Avro file",
     b"SQLite format 3\0": "a SQLite database",
     b"\x89HDF": "an HDF5 file",
     b"\xd0\xcf\x11\xe0": "an Excel workbook",
     b"7z\xbc\xaf": "a 7z archive",
-    b"%PDF": "a PDF file",
-    b"<": "HTML or XML",
-    b"{": "JSON",
-    b"[": "JSON",
 }
+_TEXT = {b"<": "HTML or XML", b"{": "JSON", b"[": "JSON", b"ORC": "an ORC file", b"%PDF": "a PDF file"}
+"""How other formats begin; those of text could begin a header, too."""
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _NAMES: dict[Kind, set[str]] = {"parquet": {".parquet", ".parq", ".pqt", ".pq"}, "csv": {".csv"}}
 _EXPECTED = "CSV or Parquet, plain or packed by gzip, bzip2, xz, zstd or lz4"
@@ -59,13 +56,13 @@ def bounded(handle: Any, name: str, room: int) -> bytes:
     return b"".join(chunks)
 
 
-def unpacked(name: str, content: bytes, columns: Collection[str], room: int) -> bytes:
+def unpacked(name: str, content: bytes, room: int) -> bytes:
     """Return what a packed file holds, and any other file as it is.
 
     Raises:
         DataError: it is damaged, or holds more than `room` bytes.
     """
-    packing = _packing(content, columns)
+    packing = _packing(content)
     return _read(name, content, packing, lambda handle: bounded(handle, name, room)) if packing else content
 
 
@@ -80,15 +77,17 @@ def kind_of(name: str, content: bytes, columns: Collection[str]) -> Kind:
     Raises:
         DataError: it holds neither.
     """
-    packing = _packing(content, columns)
+    packing = _packing(content)
     head = _read(name, content, packing, lambda handle: handle.read(_HEAD)) if packing else content[:_HEAD]
     if head.startswith(b"PAR1"):
         return "parquet"
-    if _has_header(head, columns) or head.startswith(_UTF_16):
+    found = next((what for magic, what in _BINARY.items() if head.startswith(magic)), "")
+    if head[257:262] == b"ustar":
+        found = "a tar archive"
+    if not found and (_has_header(head, columns) or head.startswith(_UTF_16)):
         return "csv"  # its parser says what is wrong with it
-    start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    others = (what for magic, what in _OTHERS.items() if head.startswith(magic) or start.startswith(magic))
-    found = next(others, "a tar archive" if head[257:262] == b"ustar" else "")
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    found = found or next((what for magic, what in _TEXT.items() if text.startswith(magic)), "")
     suffixes = {*PurePosixPath(name.lower()).suffixes}
     if not found:
         for kind, known in _NAMES.items():
@@ -98,11 +97,9 @@ def kind_of(name: str, content: bytes, columns: Collection[str]) -> Kind:
     raise DataError(name, found=(found or f"content of no known kind, {head[:8]!r}...") + within, expected=_EXPECTED)
 
 
-def _packing(content: bytes, columns: Collection[str]) -> str:
+def _packing(content: bytes) -> str:
     """Return by what a file is packed, "" where it is not."""
-    if _has_header(content[:_HEAD], columns):
-        return ""
-    return next((packing for magic, packing in _PACKED.items() if content.startswith(magic)), "")
+    return next((packing for packing, magic in _PACKED.items() if re.match(magic, content)), "")
 
 
 def _has_header(head: bytes, columns: Collection[str]) -> bool:

@@ -261,7 +261,7 @@ class FileReader(Reader):
         limits = self.limits
         for name, content in self._contents(self._files()):
             kind = kind_of(name, content, self.columns)
-            plain = unpacked(name, content, self.columns, limits.max_bytes)
+            plain = unpacked(name, content, limits.max_bytes)
             if kind == "csv":
                 table, size = parse_csv(name, plain, self.columns, limits), len(plain)
             else:

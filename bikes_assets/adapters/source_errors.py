@@ -5,11 +5,11 @@ The original error stays in the chain, so that `lineage.faults.passes` tells wha
 
 from __future__ import annotations
 
+import http.client
 import re
 import socket
 import ssl
 from contextlib import contextmanager
-from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote
 
@@ -69,12 +69,19 @@ def scrubbed(text: str, source: str) -> str:
 def _told(error: Exception) -> tuple[str, str] | None:
     """Return what was found and what is expected of a place that cannot be read; None where the error says it best itself."""
     errors = [*chain(error)]
-    for item in errors:
-        if status := http_status(item):
-            return _of_status(status)
+    status = next((status for status in map(http_status, errors) if status), None)
+    if isinstance(error, PermissionError) or status in (401, 403):
+        answer = f" (HTTP {status})" if status else ""
+        return (
+            f"access denied{answer}",
+            "the right to read it; look at permissions, credentials, or the URL's signature",
+        )
+    if status:
+        return _of_status(status)
     for item in errors:
         if isinstance(item, ssl.SSLError):
-            reason = getattr(item, "verify_message", "") or item.reason or "it cannot be made"
+            reasons = (getattr(of, name, "") for of in errors for name in ("verify_message", "reason"))
+            reason = next((text for text in reasons if text), "it cannot be made")
             return f"no TLS connection: {reason}", "a server whose certificate this machine trusts; look at the address"
         if isinstance(item, socket.gaierror):
             return f"no address of that host ({item.strerror})", "the name of a host that is known; " + _AGAIN
@@ -87,20 +94,13 @@ def _told(error: Exception) -> tuple[str, str] | None:
             "ClientPayloadError",
         ):
             return "a connection that was lost", "a whole answer; " + _AGAIN
-    if isinstance(error, FileNotFoundError):
-        return _NOTHING
-    if isinstance(error, PermissionError):
-        return "access denied", "the right of this user to read it; grant it, or set the credentials"
-    return None
+    return _NOTHING if isinstance(error, FileNotFoundError) else None
 
 
 def _of_status(status: int) -> tuple[str, str]:
-    phrase = HTTPStatus(status).phrase if status in HTTPStatus else "unknown"
+    phrase = http.client.responses.get(status, "unknown")
     if status in (404, 410):
         return _NOTHING
-    if status in (401, 403):
-        expected = "the right to read it; look at the credentials, or at the signature in the URL"
-        return f"access denied (HTTP {status} {phrase})", expected
     if status in BUSY:
         return f"HTTP {status} {phrase}", "an answer; the server is busy or out of order, try again later"
     return f"HTTP {status} {phrase}", "an answer that holds the file; look at the URL"
