@@ -47,6 +47,8 @@ _CONFIGURATION = {
 }
 _ATTEMPTS = 100
 _OF_NONE = "__HIVE_DEFAULT_PARTITION__"  # what the folder of the partition null is called in Delta tables
+_LONGEST_NAME = 255
+"""Bytes of a file's or folder's name that file systems take."""
 _commits: dict[tuple[str, str], dict[int, Commit]] = {}
 
 
@@ -291,7 +293,7 @@ class LakeTable:
         Raises:
             ConflictError: this partition was published by another writer after `since`, or the table stayed too busy.
             StoreError: the log of the table cannot be written.
-            LineageError: the partition key is empty, which Delta would store as null.
+            LineageError: the partition key is empty, which Delta would store as null, or no text that UTF-8 can hold.
         """
         from deltalake import CommitProperties, Transaction
         from deltalake.exceptions import CommitFailedError
@@ -299,6 +301,7 @@ class LakeTable:
         address = partition_address(self.name, partition)
         if partition == "":
             raise LineageError(f"{address}: found an empty partition key, expected one of at least one character")
+        folder = _folder_of(self.name, partition)
         metadata = {"content": table_digest(rows, self.schema).table, "record": json.dumps(record)}
         if partition is not None:
             metadata[PARTITION] = partition
@@ -315,7 +318,7 @@ class LakeTable:
                 )
             schema = self._stored_types() if anew else self._checked_types(table)
             if added is None:
-                added, seals = self._store(partition, rows)
+                added, seals = self._store(partition, folder, rows)
                 metadata["sha256"] = json.dumps(seals)
             fence()
             try:
@@ -341,7 +344,9 @@ class LakeTable:
                 return table.version() + 1
         raise ConflictError(f"{address}: {_ATTEMPTS} attempts met other writers' commits; run again")
 
-    def _store(self, partition: str | None, rows: pa.Table) -> tuple[list[AddAction | RemoveAction], dict[str, str]]:
+    def _store(
+        self, partition: str | None, folder: str, rows: pa.Table
+    ) -> tuple[list[AddAction | RemoveAction], dict[str, str]]:
         """Store rows in a file that no commit names yet, none for no rows; return what a commit says of it, and its seal."""
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -352,8 +357,7 @@ class LakeTable:
         sink = pa.BufferOutputStream()
         pq.write_table(rows.select(self.schema.names), sink)
         content = sink.getvalue().to_pybytes()
-        folder = _OF_NONE if partition is None else quote(partition, safe="")
-        path = f"{PARTITION}={folder}/part-00000-{uuid4()}.parquet"
+        path = f"{folder}/part-00000-{uuid4()}.parquet"
         write_file(f"{self.uri}/{path}", content)
         stats = json.dumps({"numRecords": len(rows)})
         action = AddAction(path, len(content), {PARTITION: partition}, time.time_ns() // 10**6, True, stats)
@@ -451,6 +455,23 @@ class LakeTable:
             published = info.get("content", "")
             known[version] = Commit(version, info.get(PARTITION), digest, published, record, made, seals, added)
         return known
+
+
+def _folder_of(asset: str, partition: str | None) -> str:
+    """Return the folder of a partition's files; that is no more than a name, for the log holds the key.
+
+    Raises:
+        LineageError: the key holds what is no character.
+    """
+    if partition is None:
+        return f"{PARTITION}={_OF_NONE}"
+    try:
+        name = f"{PARTITION}={quote(partition, safe='')}"
+    except UnicodeEncodeError:
+        raise LineageError(
+            f"{asset}: found partition key {partition!r}, expected text that UTF-8 can hold; rename it"
+        ) from None
+    return name if len(name) <= _LONGEST_NAME else f"{PARTITION}={file_digest(partition.encode())}"
 
 
 def broken_seal(place: str, found: str, expected: str) -> str:
