@@ -73,23 +73,34 @@ def observe(reader: Reader, format_: SourceFormat, memory: Path, of: str) -> Obs
     Raises:
         DataError: the source is missing, damaged, or not of its layout.
     """
-    from bikes_assets.lineage.digest import table_digest
-
     known = remembered(memory)
     fingerprint = reader.fingerprint()  # before the rows: what changes while they are read is read again next time
     if known and fingerprint and (known.of, known.fingerprint) == (of, fingerprint):
         return known
     raw, now = reader.read(), time.time()
-    records = format_.parse(raw)
-    digests: dict[str, str] = {}
-    rows: dict[str, int] = {}
-    for partition in format_.partitions(records):
-        table = format_.schema.conform(format_.select(records, partition))
-        digests[partition], rows[partition] = table_digest(table, format_.schema).table, len(table)
+    held = partition_digests(raw, format_)
+    digests = {partition: digest for partition, (digest, _) in held.items()}
+    rows = {partition: count for partition, (_, count) in held.items()}
     before = known.digests if known else {}
     since = {key: known.since[key] if known and before.get(key) == digest else now for key, digest in digests.items()}
     found = Observed(of, fingerprint, raw.origin, digests, rows, since)
     replace_file(memory, json.dumps(asdict(found)))
+    return found
+
+
+def partition_digests(raw: Raw, format_: SourceFormat) -> dict[str, tuple[str, int]]:
+    """Return the digest and the number of each partition's rows.
+
+    Raises:
+        DataError: the rows are not of the layout.
+    """
+    from bikes_assets.lineage.digest import table_digest
+
+    records = format_.parse(raw)
+    found: dict[str, tuple[str, int]] = {}
+    for partition in format_.partitions(records):
+        table = format_.schema.conform(format_.select(records, partition))
+        found[partition] = table_digest(table, format_.schema).table, len(table)
     return found
 
 

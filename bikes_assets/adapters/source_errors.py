@@ -94,7 +94,7 @@ def _told(error: Exception) -> tuple[str, str] | None:
             "ClientPayloadError",
         ):
             return "a connection that was lost", "a whole answer; " + _AGAIN
-    return _NOTHING if isinstance(error, FileNotFoundError) else None
+    return _NOTHING if isinstance(error, FileNotFoundError | NotADirectoryError) else None
 
 
 def _of_status(status: int) -> tuple[str, str]:

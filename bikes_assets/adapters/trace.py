@@ -6,7 +6,6 @@ a model's file with its SHA-256.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +13,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from bikes_assets.adapters.files import filesystem_of
+from bikes_assets.adapters.files import shown
+from bikes_assets.adapters.recorded_files import NOTHING, Places, recorded_files
 from bikes_assets.lineage.errors import DigestError, LineageError
 from bikes_assets.lineage.graph import Record, Version, parse_address, partition_address
 from bikes_assets.lineage.traced import CheckedVersion, RawRows, Source, SourceFile, Trace, TracedModel, Value
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from bikes_assets.adapters.lake import Lake
+    from bikes_assets.adapters.recorded_files import FoundFile
     from bikes_assets.lineage.columns import ColumnFunction
     from bikes_assets.lineage.traced import FileState, Scalar
 
 _ROW = re.compile(r"(?P<asset>\w+)(\.(?P<column>\w+))?(?P<partition>\[[^\]]+\])(?P<version>@\w+)?#(?P<key>.+)")
 _EXAMPLE = "demand_predictions[2012-08]#2012-08-14T17:00"
-_CHUNK = 2**20
 
 
 @dataclass(frozen=True)
@@ -70,13 +70,14 @@ class Tracer:
     Args:
         lake: the lake.
         derivations: how its tables' rows are made.
+        source: path or URL of the source that is set now, where files are looked for that are not at their recorded addresses.
     """
 
-    def __init__(self, lake: Lake, derivations: Derivations) -> None:
+    def __init__(self, lake: Lake, derivations: Derivations, source: str = "") -> None:
         self.lake, self.derivations = lake, derivations
+        self._places = Places(source, lake.root)
         self._parts: dict[Version, _Part] = {}
         self._models: dict[tuple[str, Version], TracedModel] = {}
-        self._files: dict[tuple[str, str], str] = {}
         self._grids: dict[tuple[Version, ...], Any] = {}
 
     def trace(self, address: str) -> Trace:
@@ -210,34 +211,7 @@ class Tracer:
         return found
 
     def _files_of(self, origin: Mapping[str, Any]) -> tuple[SourceFile, ...]:
-        files = origin["files"] or [(origin["name"], origin["version"], origin["size"])]
-        one = len(files) == 1 and files[0][0] == origin["name"]
-        found: list[SourceFile] = []
-        for name, sha256, size in files:
-            uri = origin["uri"] if one else f"{origin['uri'].rstrip('/')}/{name}"
-            if origin["kind"] == "sql" or "***" in uri:
-                found.append(SourceFile(name, uri, sha256, size, "not checked", ""))
-                continue
-            there = self._sha256(uri)
-            state: FileState = "as recorded" if there == sha256 else "changed" if there else "gone"
-            found.append(SourceFile(name, uri, sha256, size, state, there))
-        return tuple(found)
-
-    def _sha256(self, uri: str) -> str:
-        """Return the SHA-256 of a file as it is now, "" where there is none."""
-        filesystem, path = filesystem_of(uri)
-        try:
-            info = filesystem.info(path)
-            mark = (uri, str(sorted((str(key), str(value)) for key, value in info.items())))
-            if mark not in self._files:
-                digest = hashlib.sha256()
-                with filesystem.open(path, "rb") as file:
-                    while chunk := file.read(_CHUNK):
-                        digest.update(chunk)
-                self._files[mark] = digest.hexdigest()
-        except FileNotFoundError:
-            return ""
-        return self._files[mark]
+        return tuple(_traced(self._places.find(file)) for file in recorded_files(origin)) or (_query(origin),)
 
 
 @dataclass(frozen=True)
@@ -413,6 +387,20 @@ class _Descent:
     def _read(self, version: Version) -> _Part:
         self.parts.setdefault(version, self.tracer.part(version))
         return self.parts[version]
+
+
+def _traced(found: FoundFile) -> SourceFile:
+    """Return a recorded file, what is at its address now, and where else it is."""
+    file, there = found.file, found.looks[0]
+    state: FileState = "gone" if there.why == NOTHING else "not checked"
+    if there.sha256:
+        state = "as recorded" if there.sha256 == file.sha256 else "changed"
+    elsewhere = shown(found.location) or file.kept
+    return SourceFile(file.name, file.uri, file.sha256, file.size, state, there.sha256, elsewhere)
+
+
+def _query(origin: Mapping[str, Any]) -> SourceFile:
+    return SourceFile(origin["name"], origin["uri"], origin["version"], origin["size"], "not checked", "", "")
 
 
 def _text(key: Any) -> str:

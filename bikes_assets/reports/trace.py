@@ -41,8 +41,10 @@ def _lines_of(trace: Trace) -> Iterator[tuple[int, str, str]]:
         asset, partition, _ = parse_address(source.address)
         yield 1, f"source {partition_address(asset, partition)}, digest of its rows {source.digest}", ""
         for file in source.files:
-            colour = {"changed": "red", "gone": "red", "not checked": "yellow"}.get(file.state, "")
+            colours = {"changed": "red", "gone": "red", "not checked": "yellow"}
+            colour = "yellow" if file.at and file.state != "as recorded" else colours.get(file.state, "")
             now = f"now {file.state}" + (f": {file.found}" if file.state == "changed" else "")
+            now += f"; the recorded file is at {file.at}" if file.at and file.state != "as recorded" else ""
             yield 2, f"{file.uri}, {file.size:,} bytes, SHA-256 {file.sha256}, {now}", colour
 
 

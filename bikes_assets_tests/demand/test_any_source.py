@@ -242,7 +242,7 @@ def allowed(draw: Any) -> Rows:
 
 @pytest.mark.soak
 @settings(
-    max_examples=200 if SOAK else 4,
+    max_examples=60 if SOAK else 4,
     deadline=None,
     derandomize=not SOAK,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
