@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bikes_assets.adapters import run_log
 from bikes_assets.adapters.observed import Observed, SourceFormat, observe, read_memory, remembered, replace_file
 from bikes_assets.adapters.readers import Reader, reader_for
-from bikes_assets.demand import source
+from bikes_assets.demand import source as source_module
 from bikes_assets.demand.tables import RENTAL_RECORDS
 from bikes_assets.lineage.digest import file_digest
 from bikes_assets.lineage.errors import DataError
@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from bikes_assets.adapters.versioned_source import Altered
 
 SOURCE = SourceFormat(
-    lambda raw: source.parse(raw.frame, raw.locate), source.months_in, source.month_of, RENTAL_RECORDS
+    lambda raw: source_module.parse(raw.frame, raw.locate),
+    source_module.months_in,
+    source_module.month_of,
+    RENTAL_RECORDS,
 )
 """How the source is read."""
 
@@ -97,9 +100,10 @@ def now(source: Observed | None = None) -> Present:
     ended, at_work = run_log.runs_of(settings().event_storage)  # before the lake: what ends in between is there already
     found = Present(ended=ended, at_work=at_work)
     if source := source or remembered(_source_memory()):
-        found.made |= {
-            (RENTAL_RECORDS.name, month): Made(digest, source.since[month]) for month, digest in source.digests.items()
-        }
+        known = {month: Made(digest, source.since[month]) for month, digest in source.digests.items()}
+        first, last = settings().first_month or min(known), settings().last_month or max(known)
+        for month in {*known, *source_module.months_between(first, last)}:
+            found.made[RENTAL_RECORDS.name, month] = known.get(month) or Made(_no_rows(), 0.0)
     for asset in ASSETS:
         if table(asset).exists():
             published = table(asset).published()
@@ -178,6 +182,14 @@ def changed_functions(was: str, now: str, function: str) -> Mapping[str, str]:
         reached = reached_code(module, name)
         after = function_digests(reached) if code_version_of(reached) == now else None
     return {} if before is None or after is None else diff.changed_functions(before, after)
+
+
+@cache
+def _no_rows() -> str:
+    """Return the digest of a month of which the source has no row: that is what is read of it."""
+    from bikes_assets.lineage.digest import table_digest
+
+    return table_digest(RENTAL_RECORDS.arrow().empty_table(), RENTAL_RECORDS).table
 
 
 def _source() -> str:

@@ -234,8 +234,16 @@ def test_a_table_version_that_its_record_does_not_make_is_named(store: Repositor
 
 @pytest.mark.soak
 @pytest.mark.skipif(not SOAK, reason="takes a minute")
-def test_what_cannot_be_had_is_said(store: Repository) -> None:
-    # Given a source that lies nowhere any more, and a commit that is gone
+def test_what_cannot_be_had_is_said(made: Repository, store: Repository) -> None:
+    # Given a source that lies nowhere any more, not where it was read either, and a commit that is gone
+    away = made.source.rename(made.source.with_name("away.csv"))
+    try:
+        _what_cannot_be_had_is_said(store)
+    finally:
+        away.rename(made.source)
+
+
+def _what_cannot_be_had_is_said(store: Repository) -> None:
     store.git("checkout", "--quiet", "--orphan", "other")
     store.source.unlink()
     store.commit("anew")

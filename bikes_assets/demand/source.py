@@ -82,6 +82,12 @@ def months_in(records: pd.DataFrame) -> list[str]:
     return sorted(records[_DATE].str.slice(stop=7).unique())
 
 
+def months_between(first: str, last: str) -> list[str]:
+    """Return every month from one such as `2012-08` to another, both included."""
+    start, end = (12 * int(month[:4]) + int(month[5:]) - 1 for month in (first, last))
+    return [f"{count // 12:04}-{count % 12 + 1:02}" for count in range(start, end + 1)]
+
+
 def month_of(records: pd.DataFrame, month: str) -> pd.DataFrame:
     """Return the records of one month such as `2012-08`, in their order: RENTAL_RECORDS, empty when there are none."""
     return records[records[_DATE].str.startswith(f"{month}-")].reset_index(drop=True)

@@ -205,8 +205,8 @@ class Reason:
                 return f"{self.what} is to be made first"
             case "asked":
                 return "asked for"
-            case _:
-                return f"{self.kind}: {self.what}"
+            case _:  # failed or skipped, which the partition's state says already
+                return self.what or "there was nothing to work on"
 
 
 @dataclass(frozen=True, slots=True)
