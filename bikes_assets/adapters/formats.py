@@ -110,10 +110,10 @@ def _check_text(name: str, text: bytes, columns: tuple[str, ...]) -> None:
             raise DataError(name, row=row, column=column, found=found, expected=expected)
     line = header.decode("utf-8-sig").rstrip("\r")
     for delimiter, words in _DELIMITERS.items():
-        if next(csv.reader([line], delimiter=delimiter), []) == list(columns) and len(columns) > 1:
+        if _fields(name, line, delimiter) == list(columns) and len(columns) > 1:
             expected = "commas; save it as comma-separated values, with points in numbers"
             raise DataError(name, row=1, found=f"{words} between the columns", expected=expected)
-    check_columns(name, next(csv.reader([line]), []), columns, row=1)
+    check_columns(name, _fields(name, line, ","), columns, row=1)
     for found, expected, pattern in (
         ("a carriage return within the line", "lines that end in LF or CRLF", rb"\r(?!\n)"),
         ("a blank line", f"{len(columns)} fields", rb"(?<=\n)\r?\n"),
@@ -124,6 +124,15 @@ def _check_text(name: str, text: bytes, columns: tuple[str, ...]) -> None:
         for row, line in enumerate(io.BytesIO(text), start=1):
             if line.count(b'"') % 2:
                 raise DataError(name, row=row, found="a quotation mark without its other", expected="both on one line")
+
+
+def _fields(name: str, line: str, delimiter: str) -> list[str]:
+    try:
+        return next(csv.reader([line], delimiter=delimiter), [])
+    except csv.Error as error:
+        raise DataError(
+            name, row=1, found=f"a header that cannot be read ({error})", expected="names of columns"
+        ) from None
 
 
 def _first_not_utf8(text: bytes) -> int:

@@ -92,6 +92,10 @@ FAULTS = {
     "extra column": (b"day,hour,rentals,x\n1,2,3,4\n", 1, "x", "an extra column", "the columns day, hour, rentals"),
     "duplicated column": (b"day,hour,rentals,hour\n", 1, "hour", "the column twice", "the columns day, hour, rentals"),
     "misordered column": (b"hour,day,rentals\n1,2,3\n", 1, "hour", "the column out of order", "day here"),
+    "endless name": (
+        HEADER.rstrip() + b"," + b"x" * 140_000 + b"\n1,2,3,4\n", 1, None,
+        "a header that cannot be read (field larger than field limit (131072))", "names of columns",
+    ),
     "blank header": (b"\n" + GOOD, 1, "day", "no such column", "the columns day, hour, rentals"),
     "short row": (GOOD + b"2013-01-01,5\n", 5, None, "2 fields", "3 fields"),
     "short row with CRLF": (GOOD.replace(b"\n", b"\r\n") + b"1,2\r\n", 5, None, "2 fields", "3 fields"),
@@ -352,6 +356,17 @@ def test_a_query_beyond_the_limits_and_a_missing_database_are_refused(tmp_path: 
     missing = tmp_path / "none.db"
     assert refusal(f"sqlite:///{missing}", query="select 1").found == "no such file"
     assert not missing.exists()
+
+
+def test_a_message_is_one_line_of_printable_text_and_of_bounded_length(tmp_path: Path) -> None:
+    # Given names of columns and files that would speak to a terminal, or fill a log
+    odd = written(tmp_path, b"day,hour,rentals,x\x1b]0;title\x07\x1b[2J\xe2\x80\xae\n1,2,3,4\n", "a\x1b[2J.csv")
+    said = r"a\x1b[2J.csv, row 1, column x\x1b]0;title\x07\x1b[2J\u202e: found an extra column, expected the columns day, hour, "
+    assert str(refusal(odd)) == said + "rentals"
+    long = written(tmp_path, HEADER.rstrip() + b"," + b"x" * 100_000 + b"\n1,2,3,4\n", "long.csv")
+    assert len(str(refusal(long))) < 1_200
+    table = pa.table({"day": ["2011-01-01"], "hour": [1], "rentals": [2], "y" * 5_000_000: [1]})
+    assert len(str(refusal(parquet(tmp_path, table)))) < 1_200
 
 
 SECRETS = ["user:pa55", "pa55", "s1gn"]
