@@ -84,7 +84,7 @@ BATCH = st.lists(st.dates(date(2000, 1, 1), date(2099, 12, 31)), min_size=1, max
 
 
 @pytest.mark.parametrize("name", DATED)
-@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=3, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(days=BATCH)
 def test_the_span_is_that_of_the_months_that_are_read(tmp_path: Path, name: str, days: Days) -> None:
     # Given dates in some type

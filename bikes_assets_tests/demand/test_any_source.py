@@ -30,7 +30,7 @@ COUNTS = ("casual", "registered", "cnt")
 OF_CODE = ("no_leak_in_time", "column_lineage_holds")
 """Checks of the features' code, which cost seconds and look at no value."""
 
-QUICK = replace(Recipe(), parameters={**Recipe().parameters, "max_iter": 4})
+QUICK = replace(Recipe(), parameters={**Recipe().parameters, "max_iter": 2})
 
 Rows = pd.DataFrame
 """Rows of the source, as text."""
@@ -195,12 +195,9 @@ CASES: dict[str, Callable[[Rows], Rows]] = {
 ORDINARY = (
     "blank weather throughout",
     "blank weather at first",
-    "blank weather in the newest",
     "one row in each",
     "nothing rented ever",
     "one month absent",
-    "three months",
-    "one row",
 )
 
 
@@ -242,7 +239,7 @@ def allowed(draw: Any) -> Rows:
 
 @pytest.mark.soak
 @settings(
-    max_examples=60 if SOAK else 4,
+    max_examples=60 if SOAK else 2,
     deadline=None,
     derandomize=not SOAK,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
