@@ -181,10 +181,7 @@ class FileReader(Reader):
             SettingsError: there is no such kind of URL, or its package is not installed.
         """
         tracking, held = self._tracking(), _Held()
-        tables: list[pa.Table] = []
-        for name, content, table in self._tables(held):
-            tracking.take(name, content)
-            tables.append(table)
+        tables = [table for _, table in self._tables(tracking, held)]
         self._read = self._origin(held, tracking)
         names = [name for name, _, _ in held.files]
         locate = _locator(names, [len(table) for table in tables], _first_row(self._read.kind))
@@ -196,10 +193,9 @@ class FileReader(Reader):
         Raises:
             DataError: as by `read`; or a date does not begin with YYYY-MM.
         """
-        self._tracking()
         column, held = self.date_column, _Held()
         months: set[str] = set()
-        for name, _, table in self._tables(held, only=column):
+        for name, table in self._tables(self._tracking(), held, only=column):
             months |= months_in(name, column, table[column], _first_row(held.kinds[-1][1]))
         self._kind(held)
         return min(months), max(months)
@@ -251,15 +247,17 @@ class FileReader(Reader):
             room -= len(content)
             yield file.name, content
 
-    def _tables(self, held: _Held, only: str | None = None) -> Iterator[tuple[str, bytes, pa.Table]]:
-        """Yield each file's name, content as stored and rows, all together within the limits.
+    def _tables(self, tracking: Tracking, held: _Held, only: str | None = None) -> Iterator[tuple[str, pa.Table]]:
+        """Yield each file's name and rows, all together within the limits.
 
         Args:
+            tracking: what each file is compared with, before it is parsed.
             held: takes note of each file.
             only: the only column that is wanted.
         """
         limits = self.limits
         for name, content in self._contents(self._files()):
+            tracking.take(name, content)
             kind = kind_of(name, content, self.columns)
             plain = unpacked(name, content, limits.max_bytes)
             if kind == "csv":
@@ -268,7 +266,7 @@ class FileReader(Reader):
                 table, size = parse_parquet(name, plain, self.columns, limits, only)
             limits = Limits(limits.max_bytes - size, limits.max_rows - len(table))
             held.add(name, content, kind)
-            yield name, content, table
+            yield name, table
 
     def _kind(self, held: _Held) -> Kind:
         """Return what the files hold.

@@ -140,7 +140,8 @@ class Places:
 
     def _addresses(self, file: RecordedFile) -> Iterator[str]:
         """Yield the addresses at which a file may be, each once."""
-        addresses = [file.uri]
+        # a folder may have the name of its only file
+        addresses = [file_location(file.uri, file.name) if Path(_path(file.uri)).is_dir() else file.uri]
         if self._source:
             if not Path(_path(self._source)).is_dir():
                 addresses.append(self._source)

@@ -39,6 +39,11 @@ def test_a_file_is_had_at_its_address_first(tmp_path: Path) -> None:
     assert looked(Places(str(written(tmp_path / "b" / "hour.csv")), tmp_path), source)[0] == f"file://{at}"
 
 
+def test_a_folder_of_the_name_of_its_only_file(tmp_path: Path) -> None:
+    at = written(tmp_path / "hour.csv" / "hour.csv")
+    assert looked(Places("", tmp_path), origin(at.parent))[0] == f"file://{at}"
+
+
 @pytest.mark.parametrize("gone", ["deleted", "replaced", "folder", "pipe", "link"])
 def test_what_is_not_there_any_more_is_looked_for_in_the_source_that_is_set(tmp_path: Path, gone: str) -> None:
     at = written(tmp_path / "a" / "hour.csv")
@@ -55,7 +60,8 @@ def test_what_is_not_there_any_more_is_looked_for_in_the_source_that_is_set(tmp_
     where, looks = looked(Places(str(now), tmp_path / "project"), source)
     assert where == str(now)
     there = {"replaced": f"SHA-256 {file_digest(NEW)[:12]}", "pipe": "no file"}.get(gone, "nothing there")
-    assert looks == [f"file://{at}: {there}", f"{now}: SHA-256 {file_digest(OLD)[:12]}"]
+    first = f"file://{at}/hour.csv" if gone == "folder" else f"file://{at}"
+    assert looks == [f"{first}: {there}", f"{now}: SHA-256 {file_digest(OLD)[:12]}"]
     # And in a folder that is set, by its name; or nowhere, and every look is told
     written(tmp_path / "c" / "hour.csv")
     for place in (tmp_path / "c", f"file://{tmp_path / 'c'}"):

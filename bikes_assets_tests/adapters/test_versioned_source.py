@@ -167,11 +167,11 @@ def test_a_file_outside_dvc_is_recorded_as_before(tmp_path):
 
 
 def test_an_altered_file_is_refused_with_both_md5s_and_what_to_do(kept):
-    kept.file.write_bytes(OLD)
-    for ask in ("read", "origin"):
+    for altered, ask in ((OLD, "read"), (OLD, "span"), (OLD, "origin"), (b"no rows at all", "read"), (b"", "span")):
+        kept.file.write_bytes(altered)
         with pytest.raises(DataError) as caught:
             getattr(reading(kept.file), ask)()
-        for part in (str(kept.file), md5(OLD), md5(NEW), "`dvc add`", "`dvc checkout`", "BIKES_DVC=mark"):
+        for part in (str(kept.file), md5(altered), md5(NEW), "`dvc add`", "`dvc checkout`", "BIKES_DVC=mark"):
             assert part in str(caught.value)
 
 
