@@ -192,7 +192,8 @@ def trace(address: str) -> Trace:
 
     Args:
         address: `demand_predictions[2012-08]#2012-08-14T17:00`; with a column, `demand_predictions.prediction[2012-08]#...`, for
-            that alone; with a table version, `demand_predictions[2012-08]@17#...`, for what stood there then.
+            that alone; with a table version, `demand_predictions[2012-08]@17#...`, for what stood there then. Of several key
+            columns the values stand in their order, with commas between them.
 
     Raises:
         LineageError: there is no such table, column, partition, version or row; the message says which there are.

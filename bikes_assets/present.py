@@ -22,8 +22,13 @@ from bikes_assets.store import ASSETS, lake, table
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from bikes_assets.adapters.versioned_source import Altered
+
 SOURCE = SourceFormat(
-    lambda raw: source.parse(raw.frame, raw.locate), source.months_in, source.month_of, RENTAL_RECORDS
+    lambda raw: source.parse(raw.frame, raw.locate),
+    source.months_in,
+    source.month_of,
+    RENTAL_RECORDS,
 )
 """How the source is read."""
 
@@ -31,13 +36,28 @@ SOURCE = SourceFormat(
 def source_reader() -> Reader:
     """Return a reader of the source that the settings name."""
     known = settings()
-    return reader_for(
-        known.source_location,
-        columns=RENTAL_RECORDS.names,
-        date_column="dteday",
-        query=known.source_query,
-        altered=known.dvc,
-    )
+    return _reader(known.source_location, known.source_query, known.dvc)
+
+
+def digests_of(source: str, query: str | None) -> Mapping[str, str]:
+    """Return the digest of each month's rows that any source holds.
+
+    Args:
+        source: path or URL.
+        query: where it is a database.
+
+    Raises:
+        LineageError: it cannot be read, or is not of the layout.
+    """
+    from bikes_assets.adapters.observed import partition_digests
+
+    return {
+        month: digest for month, (digest, _) in partition_digests(_reader(source, query, "mark").read(), SOURCE).items()
+    }
+
+
+def _reader(source: str, query: str | None, altered: Altered) -> Reader:
+    return reader_for(source, columns=RENTAL_RECORDS.names, date_column="dteday", query=query, altered=altered)
 
 
 def source_months() -> tuple[str, str]:

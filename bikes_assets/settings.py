@@ -74,6 +74,11 @@ class Settings(BaseModel):
         return self.source if "://" in self.source else str(ROOT / self.source)
 
     @property
+    def source_files(self) -> str:
+        """The source where it is a file or folder, "" where it is a database."""
+        return "" if self.source_query else self.source_location
+
+    @property
     def data_folder(self) -> Path:
         """Absolute path of the folder of everything that is produced."""
         return ROOT / self.data

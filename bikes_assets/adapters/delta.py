@@ -48,6 +48,8 @@ _CONFIGURATION = {
 _ATTEMPTS = 100
 _OF_NONE = "__HIVE_DEFAULT_PARTITION__"  # what the folder of the partition null is called in Delta tables
 _logs: dict[tuple[str, str], _Log] = {}
+_LONGEST_NAME = 255
+"""Bytes of a file's or folder's name that file systems take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,7 +326,7 @@ class LakeTable:
         Raises:
             ConflictError: this partition was published by another writer after `since`, or the table stayed too busy.
             StoreError: the log of the table cannot be written.
-            LineageError: the partition key is empty, which Delta would store as null.
+            LineageError: the partition key is empty, which Delta would store as null, or no text that UTF-8 can hold.
         """
         from deltalake import CommitProperties, Transaction
         from deltalake.exceptions import CommitFailedError
@@ -332,6 +334,7 @@ class LakeTable:
         address = partition_address(self.name, partition)
         if partition == "":
             raise LineageError(f"{address}: found an empty partition key, expected one of at least one character")
+        folder = _folder_of(self.name, partition)
         metadata = {"content": table_digest(rows, self.schema).table, "record": json.dumps(record)}
         if partition is not None:
             metadata[PARTITION] = partition
@@ -348,7 +351,7 @@ class LakeTable:
                 )
             schema = self._stored_types() if anew else self._types_to_write(table)
             if added is None:
-                added, seals = self._store(partition, rows)
+                added, seals = self._store(partition, folder, rows)
                 metadata["sha256"] = json.dumps(seals)
             fence()
             try:
@@ -394,7 +397,9 @@ class LakeTable:
                 if fault := store_fault(error, self.uri):
                     raise fault from error
 
-    def _store(self, partition: str | None, rows: pa.Table) -> tuple[list[AddAction | RemoveAction], dict[str, str]]:
+    def _store(
+        self, partition: str | None, folder: str, rows: pa.Table
+    ) -> tuple[list[AddAction | RemoveAction], dict[str, str]]:
         """Store rows in a file that no commit names yet, none for no rows; return what a commit says of it, and its seal."""
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -405,8 +410,7 @@ class LakeTable:
         sink = pa.BufferOutputStream()
         pq.write_table(rows.select(self.schema.names), sink)
         content = sink.getvalue().to_pybytes()
-        folder = _OF_NONE if partition is None else quote(partition, safe="")
-        path = f"{PARTITION}={folder}/part-00000-{uuid4()}.parquet"
+        path = f"{folder}/part-00000-{uuid4()}.parquet"
         write_file(f"{self.uri}/{path}", content)
         stats = json.dumps({"numRecords": len(rows)})
         action = AddAction(path, len(content), {PARTITION: partition}, time.time_ns() // 10**6, True, stats)
@@ -547,6 +551,23 @@ def _partition_of(entry: Mapping[str, Any]) -> str | None:
         return values.get(PARTITION)
     folder = unquote(action["path"]).split("/")[0].removeprefix(f"{PARTITION}=")
     return None if folder == _OF_NONE else unquote(folder)
+
+
+def _folder_of(asset: str, partition: str | None) -> str:
+    """Return the folder of a partition's files; that is no more than a name, for the log holds the key.
+
+    Raises:
+        LineageError: the key holds what is no character.
+    """
+    if partition is None:
+        return f"{PARTITION}={_OF_NONE}"
+    try:
+        name = f"{PARTITION}={quote(partition, safe='')}"
+    except UnicodeEncodeError:
+        raise LineageError(
+            f"{asset}: found partition key {partition!r}, expected text that UTF-8 can hold; rename it"
+        ) from None
+    return name if len(name) <= _LONGEST_NAME else f"{PARTITION}={file_digest(partition.encode())}"
 
 
 def broken_seal(place: str, found: str, expected: str) -> str:

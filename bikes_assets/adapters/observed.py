@@ -15,7 +15,7 @@ from bikes_assets.lineage.digest import table_digest
 from bikes_assets.lineage.graph import Origin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from bikes_assets.adapters.readers import Raw, Reader
@@ -81,17 +81,33 @@ def observe(reader: Reader, format_: SourceFormat, memory: Path, of: str) -> Obs
     if known and fingerprint and (known.of, known.fingerprint) == (of, fingerprint):
         return known
     raw, now = reader.read(), time.time()
-    records, schema = format_.parse(raw), format_.schema
     before = known.digests if known else {}
-    digests: dict[str, str] = {}
-    rows: dict[str, int] = {}
-    for partition in sorted({*format_.partitions(records), *before}):
-        table = schema.conform(format_.select(records, partition))
-        digests[partition], rows[partition] = table_digest(table, schema).table, len(table)
+    held = partition_digests(raw, format_, before)
+    digests = {partition: digest for partition, (digest, _) in held.items()}
+    rows = {partition: count for partition, (_, count) in held.items()}
     since = {key: known.since[key] if known and before.get(key) == digest else now for key, digest in digests.items()}
-    empty = table_digest(schema.arrow().empty_table(), schema).table
+    empty = table_digest(format_.schema.arrow().empty_table(), format_.schema).table
     found = Observed(of, fingerprint, raw.origin, digests, rows, since, empty)
     replace_file(memory, json.dumps(asdict(found)))
+    return found
+
+
+def partition_digests(raw: Raw, format_: SourceFormat, others: Iterable[str] = ()) -> dict[str, tuple[str, int]]:
+    """Return the digest and the number of each partition's rows.
+
+    Args:
+        raw: what was read.
+        format_: how.
+        others: partitions that are told also where they have no rows.
+
+    Raises:
+        DataError: the rows are not of the layout.
+    """
+    records = format_.parse(raw)
+    found: dict[str, tuple[str, int]] = {}
+    for partition in sorted({*format_.partitions(records), *others}):
+        table = format_.schema.conform(format_.select(records, partition))
+        found[partition] = table_digest(table, format_.schema).table, len(table)
     return found
 
 

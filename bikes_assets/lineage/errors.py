@@ -7,6 +7,15 @@ class LineageError(Exception):
     """Base of every error that this project raises on purpose."""
 
 
+_MOST_SHOWN = 1000
+
+
+def _shown(part: object) -> str:
+    """Return what comes from outside as one line of a message: control characters as escapes, a very long text cut."""
+    text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(part)[:_MOST_SHOWN])
+    return text if len(str(part)) <= _MOST_SHOWN else f"{text}..."
+
+
 class DataError(LineageError):
     """Input data is not what its layout declares; nothing was published.
 
@@ -23,8 +32,8 @@ class DataError(LineageError):
     ) -> None:
         self.file, self.row, self.column = file, row, column
         self.found, self.expected = found, expected
-        place = "".join([f", row {row}" if row is not None else "", f", column {column}" if column else ""])
-        super().__init__(f"{file}{place}: found {found}, expected {expected}")
+        place = "".join([f", row {row}" if row is not None else "", f", column {_shown(column)}" if column else ""])
+        super().__init__(f"{_shown(file)}{place}: found {_shown(found)}, expected {_shown(expected)}")
 
 
 class SchemaError(LineageError):

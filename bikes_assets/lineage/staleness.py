@@ -221,8 +221,8 @@ class Reason:
                 return "asked for"
             case "altered":
                 return f"another program has changed its rows: {self.what}"
-            case _:
-                return f"{self.kind}: {self.what}"
+            case _:  # failed or skipped, which the partition's state says already
+                return self.what or "there was nothing to work on"
 
 
 @dataclass(frozen=True, slots=True)

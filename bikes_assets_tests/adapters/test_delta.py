@@ -235,12 +235,47 @@ def test_partition_keys_may_hold_any_character(tmp_path: Path) -> None:
         ".",
         "null",
         "' OR '1'='1",
+        "..",
+        "../..",
+        "a/b",
+        "a",
+        "a ",
+        " a",
+        "a\n",
+        "a\0",
+        "%",
+        "%25",
+        "a%20b",
+        "\u00e9",  # é in one character, and in two
+        "e\u0301",
+        "__HIVE_DEFAULT_PARTITION__",
+        "x" * 300,  # whose folder would have too long a name, as would that of the next two
+        "x" * 301,
+        "\u6f22" * 120,
+        "x" * 245,
+        "x" * 246,
     ]
     # When
     for key in keys:
         write(table, key, key)
     # Then
     assert {key: part for key, (_, part) in table.read(keys).items()} == {key: rows(key) for key in keys}
+    assert set(table.published()) == set(keys)
+    # And what is written again replaces its own partition, and no other
+    for key in keys:
+        write(table, key, f"{key} again", length=1)
+    assert {key: part for key, (_, part) in table.read(keys).items()} == {key: rows(f"{key} again", 1) for key in keys}
+    # And any reader of Delta finds them
+    assert DeltaTable(table.uri).to_pyarrow_table().num_rows == len(keys)
+
+
+def test_a_partition_key_that_is_no_text_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    table = lake_table(tmp_path)
+    with pytest.raises(
+        LineageError, match=r"found partition key '\\ud800', expected text that UTF-8 can hold; rename it"
+    ):
+        write(table, "\ud800", "r1")
+    assert table.version() == 0
 
 
 def test_an_empty_partition_key_is_refused(tmp_path: Path) -> None:

@@ -268,3 +268,12 @@ def test_the_checks_of_each_asset_and_what_blocks() -> None:
         "OF_PREDICTIONS": tables | {"plausible": True},
         "OF_QUALITY": tables | {"skill": False, "drift": False},
     }
+
+
+def test_the_code_is_not_tried_on_a_month_of_next_to_nothing(half_year: pd.DataFrame, rentals: pd.DataFrame) -> None:
+    """As where the first month has no row, or one: there is nothing to perturb."""
+    for count in (0, 1):
+        inputs = {"hourly_rentals": rentals.iloc[:count]}
+        for check in (checks.no_leak_in_time, checks.column_lineage_holds):
+            verdict = check(Subject("demand_features", "2011-01", half_year.iloc[:count], inputs=inputs))
+            assert (verdict.passed, verdict.found) == (True, "too few hours to try anything on")

@@ -191,7 +191,7 @@ def test_what_failed_is_failed_until_something_that_makes_it_changes():
     put(present, ("source", MAY), NEW)
     present.ended["rentals", MAY] = Ended("failed", 300.0, "no such thing", "run")
     assert states(PLAN, present) == {"rentals": "failed", "features": "pending", "model": "pending"}
-    assert reasons(PLAN, present, ("rentals", MAY))[0] == "failed: no such thing"
+    assert reasons(PLAN, present, ("rentals", MAY))[0] == "no such thing"
     assert taken(PLAN, present) == []
     assert taken(PLAN, present, retried=[("rentals", MAY)]) == [(MAY, ("rentals",))]
     # When the code is changed at 400, or an input is
@@ -211,7 +211,7 @@ def test_what_never_came_about_and_failed_is_failed():
     present = Present({("source", MAY): Made(OLD, 50.0)})
     present.ended["rentals", MAY] = Ended("failed", 60.0, "no such thing", "run")
     assert states(PLAN, present)["rentals"] == "failed"
-    assert reasons(PLAN, present, ("rentals", MAY)) == ["failed: no such thing", "never made"]
+    assert reasons(PLAN, present, ("rentals", MAY)) == ["no such thing", "never made"]
 
 
 def test_what_was_skipped_is_not_due_and_holds_nothing_up():
@@ -336,7 +336,13 @@ def test_what_a_record_says_is_what_was_made():
 
 
 def test_reasons_in_words():
-    assert str(Reason("skipped", "there was nothing to work on")) == "skipped: there was nothing to work on"
+    # the state is told beside it, and not twice
+    assert (
+        str(Reason("skipped", ""))
+        == str(Reason("skipped", "there was nothing to work on"))
+        == "there was nothing to work on"
+    )
+    assert str(Reason("failed", "no such thing")) == "no such thing"
     assert str(Reason("asked", "")) == "asked for"
     assert str(Reason("input", "a[b]", OLD, NEW)) == "input a[b]: 01234567 -> fedcba98"
 
@@ -489,7 +495,7 @@ def test_what_reads_only_what_was_skipped_is_skipped_whatever_its_own_code():
     present.ended["features", MAY] = Ended("skipped", 300.0, "there was nothing to work on", "r1")
     edited = with_node("model", code_version="edited", since=400.0)
     assert states(edited, present) == {"rentals": "fresh", "features": "skipped", "model": "skipped"}
-    assert reasons(edited, present, ("model", MAY))[0] == "skipped: features has nothing for it"
+    assert reasons(edited, present, ("model", MAY))[0] == "features has nothing for it"
     assert taken(edited, present) == [(JUNE, ("model",))]
     # what reads another partition of it as well has something to work on
     both = replace(edited.nodes["model"], inputs=dict.fromkeys((MAY, JUNE), (("features", MAY), ("features", JUNE))))
