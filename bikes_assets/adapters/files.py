@@ -7,7 +7,6 @@ keeps them.
 from __future__ import annotations
 
 import os
-import re
 import stat
 import time
 from pathlib import Path
@@ -23,13 +22,6 @@ if TYPE_CHECKING:
 def is_remote(location: str) -> bool:
     """Return whether a location is a URL, not a folder of this machine."""
     return "://" in location and not location.startswith("file://")
-
-
-def shown(url: str) -> str:
-    """Return a URL without user, password and query string; a password may hold `@`, `/` or `?` by mistake."""
-    if "://" not in url or url.startswith("file://"):
-        return url
-    return re.sub(r"\?.*", "?***", re.sub(r"(?<=://)(?:[^/?#@:]*:.*|[^/?#]*)@", "***@", url, flags=re.DOTALL))
 
 
 def is_of_this_user(location: str) -> bool:

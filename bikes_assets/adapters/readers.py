@@ -16,9 +16,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, unquote
 
-from bikes_assets.adapters.files import filesystem_of, shown
+from bikes_assets.adapters.files import filesystem_of
 from bikes_assets.adapters.formats import (
     Limits,
     bounded,
@@ -37,6 +36,7 @@ from bikes_assets.adapters.versioned_source import Altered, Tracking
 from bikes_assets.lineage.digest import file_digest
 from bikes_assets.lineage.errors import DataError, LineageError, SettingsError
 from bikes_assets.lineage.graph import Origin
+from bikes_assets.lineage.secrets import scrubbed, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -343,20 +343,8 @@ def _hashed(name: str, content: bytes) -> tuple[str, str, int]:
     return name, file_digest(content), len(content)
 
 
-def _scrubbed(text: str, source: str) -> str:
-    """Return another library's message without the secrets of `source`."""
-    users = re.findall(r"://([^/?#@:]*:.*|[^/?#]*)@", source)
-    query = source.partition("?")[2] if shown(source) != source else ""
-    secrets = {*users, *(user.partition(":")[2] for user in users), query, *(value for _, value in parse_qsl(query))}
-    secrets |= {unquote(secret) for secret in secrets}
-    text = text.replace(source, shown(source))
-    for secret in sorted(secrets - {""}, key=len, reverse=True):
-        text = text.replace(secret, "***")
-    return text
-
-
 def _unusable(source: str, error: Exception, expected: str) -> SettingsError:
-    return SettingsError(f"source {shown(source)}: {_scrubbed(str(error), source)}; expected {expected}")
+    return SettingsError(f"source {shown(source)}: {scrubbed(str(error), source)}; expected {expected}")
 
 
 @contextmanager
@@ -370,7 +358,7 @@ def _reporting(source: str, name: str, expected: str) -> Iterator[None]:
         raise DataError(shown(source), found="nothing there", expected=expected) from None
     except Exception as error:  # noqa: BLE001 - drivers and file systems raise what they like
         plain = getattr(error, "orig", None) or error  # what the driver said, without SQLAlchemy's additions
-        found = f"{type(plain).__name__}: {_scrubbed(str(plain), source)}"
+        found = f"{type(plain).__name__}: {scrubbed(str(plain), source)}"
         raise DataError(name, found=found, expected=expected) from None  # the cause may hold a password
 
 
