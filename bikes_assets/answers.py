@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING
 
-from bikes_assets.adapters import event_log
+from bikes_assets.adapters import event_log, identity
 from bikes_assets.lineage import queries
 from bikes_assets.lineage.code import columns_made_by
 from bikes_assets.lineage.errors import LineageError
@@ -186,8 +186,22 @@ def tracer() -> Tracer:
 
 
 def refreshed() -> Index:
-    """Return the index, brought up to date with Dagster's event log."""
+    """Return the index, brought up to date with Dagster's event log.
+
+    Raises:
+        SettingsError: the event log is not that of the lake.
+        StoreError: it is not there any more.
+    """
+    tie = identity.check(settings().lake_location, settings().event_storage, _assets)
+    if tie.is_log_lost:
+        raise identity.lost(tie)
     return event_log.refresh(_index(), settings().event_storage, _projection)
+
+
+def _assets() -> tuple[str, ...]:
+    from bikes_assets.store import ASSETS
+
+    return ASSETS
 
 
 def _projection(index: Index) -> Projection:
@@ -213,8 +227,8 @@ def _event(index: Index, as_of: str | datetime | None) -> int | None:
     if as_of is None:
         return None
     try:
-        moment = as_of if isinstance(as_of, datetime) else datetime.fromisoformat(as_of)
-    except ValueError:
+        seconds = (as_of if isinstance(as_of, datetime) else datetime.fromisoformat(as_of)).timestamp()
+    except (ValueError, OverflowError, OSError):  # no time, or one that no clock of this machine shows
         now = datetime.now(UTC).isoformat(timespec="minutes")
-        raise LineageError(f"found time {as_of!r}, expected one like {now}") from None
-    return index.event_at(moment.timestamp())
+        raise LineageError(f"found time {str(as_of)!r}, expected one like {now}") from None
+    return index.event_at(seconds)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from bikes_assets.lineage.errors import LineageError
+from bikes_assets.lineage import secrets
+from bikes_assets.lineage.errors import LineageError, StoreError
 from bikes_assets.lineage.faults import away, store_fault
 from bikes_assets.lineage.graph import parse_address
 from bikes_assets.settings import settings
@@ -21,22 +23,35 @@ if TYPE_CHECKING:
     from bikes_assets.lineage.packed import Direction
 
 
+_PIPE = 141
+"""Exit code where whoever reads has read enough: as a shell tells it of other programs."""
+
+
 class _Group(click.Group):
     """Shows the project's own errors, and a store that cannot be used, as one line, for it says what to do."""
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """Run a command; what it prints is scrubbed, and who has read enough of it may close the pipe."""
+        _open_all_streams()
+        secrets.guard()
+        try:
+            return super().main(*arguments, **options)
+        except SystemExit as end:
+            if _is_closed():
+                end.code = _PIPE
+            raise
+        finally:
+            _flush()
 
     def invoke(self, ctx: click.Context) -> object:
         # an interruption in its midst is told below, in a line, and not by SQLAlchemy too, with a traceback
         logging.getLogger("sqlalchemy").addHandler(logging.NullHandler())
         try:
             return super().invoke(ctx)
-        except BrokenPipeError:
-            raise  # whoever reads has read enough
         except Exception as error:
-            told = (
-                error
-                if isinstance(error, LineageError)
-                else store_fault(error, str(settings().dagster_home)) or away(error)
-            )
+            if isinstance(error, BrokenPipeError) and _is_closed():
+                sys.exit(_PIPE)
+            told = _ours(error) or _no_folder(error) or store_fault(error, _home()) or away(error)
             if not told:
                 raise
             click.secho(f"error: {told}", fg="red", err=True)
@@ -47,6 +62,56 @@ class _Group(click.Group):
                 raise
             click.echo("Interrupted: what was published stands, the rest is as it was; run again to go on.", err=True)
             sys.exit(130)
+
+
+def _open_all_streams() -> None:
+    """Have the three streams be open: in the place of a closed one the next file would be, and what is printed in it."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+
+
+def _is_closed() -> bool:
+    """Return whether nobody reads what is printed any more."""
+    watched = select.poll()
+    watched.register(1, 0)
+    return any(event & select.POLLERR for _, event in watched.poll(0))
+
+
+def _flush() -> None:
+    """Have all that was printed be written; what nobody reads is no error."""
+    try:
+        if sys.stdout:
+            sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would try again, and complain, when it ends
+        if not isinstance(error, BrokenPipeError):
+            click.secho(f"error: what was printed could not be written: {error.strerror}", fg="red", err=True)
+        sys.exit(_PIPE if isinstance(error, BrokenPipeError) else 1)
+
+
+def _ours(error: BaseException | None) -> LineageError | None:
+    """Return the first error of ours among an error and its causes: Dagster wraps what it meets as it loads definitions."""
+    while error and not isinstance(error, LineageError):
+        error = error.__cause__
+    return error
+
+
+def _home() -> str:
+    """Return the folder that is named where an error of the file system names none itself."""
+    try:
+        return str(settings().dagster_home)
+    except LineageError:
+        return "a folder"
+
+
+def _no_folder(error: Exception) -> LineageError | None:
+    """Return what people are told where there is no folder for temporary files, None where the error is another one."""
+    if isinstance(error, FileNotFoundError) and "No usable temporary directory" in str(error):
+        return StoreError(f"TMPDIR: {error.strerror}; set it to a folder that this user may write to")
+    return None
 
 
 def _begun(_context: click.Context, _parameter: click.Parameter, text: str) -> list[str]:
@@ -78,7 +143,7 @@ def run(months: tuple[str, ...], force: bool) -> None:
     from bikes_assets.reports.runs import print_summary, progress_bar
 
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # it would tell of each table that it creates
-    runs.setup()
+    runs.ready()
     with progress_bar() as show:
         summary = runs.run_history(months or None, show, force=force)
     print_summary(summary)
@@ -331,7 +396,7 @@ def pin(model: str, month: str, reason: str) -> None:
     asset, fitted_for, _ = parse_address(model)
     if asset != "demand_model" or fitted_for is None:
         raise LineageError(f"found model {model!r}, expected one like demand_model[2012-06]")
-    with _instance(runs.setup()) as instance:
+    with runs.opened() as instance:
         made = decisions.pin(
             lake(), instance, pins=PINS, partition=month, model=asset, fitted_for=fitted_for, reason=reason
         )
@@ -347,7 +412,7 @@ def unpin(month: str, reason: str) -> None:
     from bikes_assets.adapters import decisions
     from bikes_assets.store import PINS, lake
 
-    with _instance(runs.setup()) as instance:
+    with runs.opened() as instance:
         made = decisions.unpin(lake(), instance, pins=PINS, partition=month, reason=reason)
     click.echo(f"{made.address}: the best model serves {month} from its next champion_model on")
 
@@ -378,7 +443,7 @@ def sync() -> None:
     from bikes_assets.reports.runs import print_agreement
 
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-    with _instance(runs.setup()) as instance:
+    with runs.opened() as instance:
         result = agreement.sync(pipeline(instance))
     answers.refreshed()
     print_agreement(result)
@@ -444,7 +509,8 @@ def ui(dagster_port: int, mlflow_port: int, *, read_only: bool) -> None:
         os.environ.setdefault(name, url)  # links from one page to the other lead to where it is
     from bikes_assets import runs, servers
 
-    runs.setup()
+    with runs.opened():
+        pass  # the servers find a store whose parts know each other
     servers.serve_until_interrupted(
         {
             f"Dagster  {pages['BIKES_DAGSTER_URL']}": servers.dagster_command(dagster_port, read_only=read_only),
@@ -530,9 +596,3 @@ def release(address: str, reason: str) -> None:
     from bikes_assets.reports.retention import print_holds
 
     print_holds(retention.release(address, reason), "released")
-
-
-def _instance(home: object):  # noqa: ANN202
-    import dagster as dg
-
-    return dg.DagsterInstance.from_config(str(home))

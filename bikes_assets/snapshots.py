@@ -12,9 +12,10 @@ from bikes_assets.adapters.files import write_file
 from bikes_assets.lineage.errors import LineageError
 from bikes_assets.lineage.graph import parse_address, partition_address
 from bikes_assets.lineage.projection import MODEL
+from bikes_assets.lineage.secrets import scrubbed
 from bikes_assets.lineage.snapshot import Change, Snapshot, compare, loads
 from bikes_assets.settings import ROOT, settings
-from bikes_assets.store import ASSETS, lake, table
+from bikes_assets.store import ASSETS, lake, mlflow_client, table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -169,6 +170,6 @@ def _everything(tables: list[Any], of_models: set[str], now: Snapshot, found: Ve
         found.notes.append("MLflow: there is no store, so no copy was checked")  # asking would create one
         return
     try:
-        yield from soundness.of_copies(uri, now.models)
+        yield from soundness.of_copies(mlflow_client(), now.models)
     except Exception as error:  # noqa: BLE001 - whatever MLflow raises: the rest is checked, and this is said
-        found.notes.append(f"MLflow: not all copies were checked: {str(error).splitlines()[0]}")
+        found.notes.append(f"MLflow: not all copies were checked: {scrubbed(str(error)).splitlines()[0]}")

@@ -25,6 +25,7 @@ from bikes_assets.adapters.workers import AT_WORK, end_abandoned, is_gone, may_r
 from bikes_assets.adapters.workers import WORKER as WORKER
 from bikes_assets.lineage.errors import LineageError
 from bikes_assets.lineage.graph import Record, Version, partition_address
+from bikes_assets.lineage.secrets import scrubbed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
@@ -97,7 +98,7 @@ def sync(pipeline: Pipeline, since: float | None = None) -> Agreement:
             _log_runs(pipeline, runs, since, agreement)
             agreement.done += set_aliases(runs.client, pipeline.lake)
         except Exception as error:  # noqa: BLE001 - whatever MLflow raises: the rest is done, and this is said
-            agreement.left.append(f"MLflow: {error}")
+            agreement.left.append(scrubbed(f"MLflow: {error}", pipeline.tracking_uri))
         if not agreement.left and unlogged == backlog(pipeline.instance):
             clear_backlog(pipeline.instance)
     return agreement

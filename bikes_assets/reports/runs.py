@@ -54,6 +54,8 @@ def print_summary(summary: Summary) -> None:
         console.print(f"Skipped, for there was nothing to work on: {', '.join(summary.skipped)}", markup=False)
     if summary.unlogged:
         console.print("[yellow]MLflow did not take all of it; the data and its record are whole. Later: bikes sync[/]")
+        for what in summary.left:
+            console.print(f"  {what}", style="yellow", markup=False)
     for address, message in summary.failed.items():
         console.print(f"{address} failed: {message}", style="red", markup=False)
     if summary.champion:
