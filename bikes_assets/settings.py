@@ -6,7 +6,7 @@ import os
 import re
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -21,9 +21,12 @@ from pydantic import (
     model_validator,
 )
 
-from bikes_assets import env_file
+from bikes_assets import cron, env_file
 from bikes_assets.lineage import secrets
 from bikes_assets.lineage.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parents[1]
 """The project's root, which relative paths in settings are relative to."""
@@ -32,15 +35,9 @@ PLACES = ("BIKES_LAKE", "BIKES_DAGSTER_STORAGE", "DAGSTER_HOME", *MLFLOW)
 """Settings that say where parts of the store lie, beside BIKES_DATA."""
 _TRACKING = re.compile(r"sqlite:///[^?]+(\?.*)?|(https?|(postgresql|mysql|mssql)(\+\w+)?)://[^/].*", re.DOTALL)
 _STORAGE = re.compile(r"postgresql(\+psycopg2)?://.*", re.DOTALL)
-_CRON = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
-_NAMES = {
-    name: number
-    for names, first in (
-        (("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"), 1),
-        (("sun", "mon", "tue", "wed", "thu", "fri", "sat"), 0),
-    )
-    for number, name in enumerate(names, first)
-}
+_NOT_IN_DELTA = re.compile(r"[\x00-\x1f\x7f\\\[\]^|\ud800-\udfff]|%[0-9A-Fa-f]{2}"), "Delta Lake"
+_NOT_IN_SQLITE = re.compile(r"[?\ud800-\udfff]|%[0-9A-Fa-f]{2}"), "the URL of a SQLite file"
+"""What the path of a part of the store must not hold, and why."""
 
 
 def _place(path: str) -> str:
@@ -107,31 +104,10 @@ def _page(url: str) -> str:
     return re.sub(r"(?<=://)[^/]*@", "", url).rstrip("/")
 
 
-def _cron(text: str) -> str:
-    """Return a cron expression of five fields."""
-    fields = text.lower().split()
-    if len(fields) != len(_CRON) or not all(map(_is_cron_field, fields, _CRON)):
-        raise ValueError(
-            f"found {text!r}, expected a cron expression: minute, hour, day, month, weekday, such as 0 6 * * *"
-        )
-    return text
-
-
-def _is_cron_field(field: str, limits: tuple[int, int]) -> bool:
-    def is_part(part: str) -> bool:
-        found = re.fullmatch(r"(?:\*|(\d+|[a-z]{3})(?:-(\d+|[a-z]{3}))?|l)(?:/(\d+))?", part)
-        if not found or found[3] == "0":
-            return False
-        ends = [_NAMES.get(end, int(end) if end.isdecimal() else -1) for end in found.groups()[:2] if end]
-        return all(limits[0] <= end <= limits[1] for end in ends)
-
-    return all(map(is_part, field.split(",")))
-
-
 Month = Annotated[str, Field(pattern=r"^(1[7-9]|20|21)\d\d-(0[1-9]|1[0-2])$")]
 Text = Annotated[str, Field(pattern=r"\S")]
 Page = Annotated[str, AfterValidator(_page)]
-Cron = Annotated[str, AfterValidator(_cron)]
+Cron = Annotated[str, AfterValidator(cron.checked)]
 
 
 class Settings(BaseModel):
@@ -193,16 +169,23 @@ class Settings(BaseModel):
             raise ValueError(
                 f"BIKES_FIRST_MONTH: found {self.first_month}, expected one up to BIKES_LAST_MONTH, {self.last_month}"
             )
-        in_sqlite = {
-            "BIKES_DATA": "" if self.mlflow_tracking_uri else str(self.data_folder),
-            "DAGSTER_HOME": "" if self.dagster_storage.get_secret_value() else str(self.dagster_home),
-        }
-        for name, path in in_sqlite.items():
-            if "?" in path:
+        for name, path, (refused, by) in self._paths():
+            if found := refused.search(path):
                 raise ValueError(
-                    f"{name}: found {path}, expected a path without '?': no URL of a SQLite file can hold it"
+                    f"{name}: found {path!r}, expected a path without {found[0]!r}, which {by} cannot hold; name another folder"
                 )
         return self
+
+    def _paths(self) -> Iterator[tuple[str, str, tuple[re.Pattern[str], str]]]:
+        """Yield the paths of this machine where parts of the store lie: by which setting, and what must not be in them."""
+        if "://" not in self.lake:
+            yield "BIKES_LAKE" if self.lake else "BIKES_DATA", self.lake_location, _NOT_IN_DELTA
+        if not self.dagster_storage.get_secret_value():
+            yield "DAGSTER_HOME" if self.home else "BIKES_DATA", str(self.dagster_home), _NOT_IN_SQLITE
+        if self.tracking_uri.startswith("sqlite:///"):
+            path = self.tracking_uri.removeprefix("sqlite:///")
+            theirs = self.mlflow_tracking_uri and path.partition("?")[0]
+            yield MLFLOW[0] if theirs else "BIKES_DATA", theirs or path, _NOT_IN_SQLITE
 
     @property
     def source_location(self) -> str:
