@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-import select
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,16 +32,20 @@ class _Group(click.Group):
 
     def main(self, *arguments: Any, **options: Any) -> Any:
         """Run a command; what it prints is scrubbed, and who has read enough of it may close the pipe."""
-        _open_all_streams()
+        _open_streams()
         secrets.guard()
+        unwritten = _unwritten()
         try:
             return super().main(*arguments, **options)
-        except SystemExit as end:
-            if _is_closed():
-                end.code = _PIPE
-            raise
-        finally:
-            _flush()
+        except (SystemExit, OSError):  # in the end a command always exits
+            with suppress(OSError):
+                sys.stdout.flush()
+            if not unwritten:
+                raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would try again, and complain, when it ends
+            if not isinstance(unwritten[0], BrokenPipeError):
+                click.secho(f"error: what is printed cannot be written: {unwritten[0].strerror}", fg="red", err=True)
+            sys.exit(_PIPE if isinstance(unwritten[0], BrokenPipeError) else 1)
 
     def invoke(self, ctx: click.Context) -> object:
         # an interruption in its midst is told below, in a line, and not by SQLAlchemy too, with a traceback
@@ -49,8 +53,8 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except Exception as error:
-            if isinstance(error, BrokenPipeError) and _is_closed():
-                sys.exit(_PIPE)
+            if error in _unwritten():
+                raise  # it is of what is printed
             told = _ours(error) or _no_folder(error) or store_fault(error, _home()) or away(error)
             if not told:
                 raise
@@ -64,32 +68,35 @@ class _Group(click.Group):
             sys.exit(130)
 
 
-def _open_all_streams() -> None:
-    """Have the three streams be open: in the place of a closed one the next file would be, and what is printed in it."""
+def _open_streams() -> None:
+    """Have the three streams be open: where one is closed, the next file that is opened would be it."""
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - it stays open
 
 
-def _is_closed() -> bool:
-    """Return whether nobody reads what is printed any more."""
-    watched = select.poll()
-    watched.register(1, 0)
-    return any(event & select.POLLERR for _, event in watched.poll(0))
+def _unwritten() -> list[OSError]:
+    """Return what has gone wrong as standard output was written; it is watched from the first call on."""
+    output: Any = sys.stdout
+    if hasattr(output, "_unwritten"):
+        return output._unwritten
+    output._unwritten = found = list[OSError]()
 
+    def watched(call: Callable[..., Any]) -> Callable[..., Any]:
+        def noting(*arguments: Any) -> Any:
+            try:
+                return call(*arguments)
+            except OSError as error:
+                found.append(error)
+                raise
 
-def _flush() -> None:
-    """Have all that was printed be written; what nobody reads is no error."""
-    try:
-        if sys.stdout:
-            sys.stdout.flush()
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would try again, and complain, when it ends
-        if not isinstance(error, BrokenPipeError):
-            click.secho(f"error: what was printed could not be written: {error.strerror}", fg="red", err=True)
-        sys.exit(_PIPE if isinstance(error, BrokenPipeError) else 1)
+        return noting
+
+    output.write, output.flush = watched(output.write), watched(output.flush)
+    return found
 
 
 def _ours(error: BaseException | None) -> LineageError | None:
