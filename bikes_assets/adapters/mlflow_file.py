@@ -92,7 +92,7 @@ def _is_begun(file: Path) -> bool:
             "BIKES_MLFLOW_TRACKING_URI to another file"
         )
     if is_used:
-        _raise_of_other_version(file, versions[0][0] if versions else "none")
+        _raise_of_other_version(file, versions[0][0] if versions else "")
     return is_used
 
 
@@ -100,31 +100,34 @@ def _raise_of_other_version(file: Path, found: str) -> None:
     newest, all_known = revisions()
     if found == newest:
         return
-    if found not in all_known:
+    if found and found not in all_known:
         raise StoreError(
             f"{file}: found MLflow's store of revision {found}, which this MLflow does not know, expected {newest}: a newer "
             "MLflow wrote it; install that, or set BIKES_MLFLOW_TRACKING_URI to another store"
         )
     raise StoreError(
-        f"{file}: found MLflow's store of revision {found}, of an older MLflow or an interrupted upgrade, expected {newest}; "
-        f"back it up and run mlflow db upgrade 'sqlite:///{file}'; where that fails, {_AGAIN}"
+        f"{file}: found MLflow's store of revision {found or 'none'}, expected {newest}: an older MLflow wrote it, or an upgrade "
+        f"was interrupted; back it up and run mlflow db upgrade 'sqlite:///{file}'; where that fails, {_AGAIN}"
     )
 
 
 def _create(file: Path) -> None:
     """Create a store whole or not at all: beside its place first, for MLflow takes seconds and many steps."""
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
     file.parent.mkdir(parents=True, exist_ok=True)
     for old in file.parent.glob(f".{file.name}.*.new*"):  # of processes that were killed: the caller is alone
         old.unlink(missing_ok=True)
     part = file.with_name(f".{file.name}.{os.getpid()}.new")
-    uri = f"sqlite:///{part}"
-    made = SqlAlchemyStore(uri, artifacts_of(file))
-    made.engine.dispose()
-    SqlAlchemyStore._engine_map.pop(uri, None)  # pyright: ignore[reportPrivateUsage]
+    _made(part, artifacts_of(file))
     discard(file)
     part.replace(file)
+
+
+def _made(file: Path, artifacts: str) -> None:
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    uri = f"sqlite:///{file}"
+    SqlAlchemyStore(uri, artifacts).engine.dispose()
+    SqlAlchemyStore._engine_map.pop(uri, None)  # pyright: ignore[reportPrivateUsage] - it keeps engines by URL
 
 
 def _former_places(store: sqlite3.Connection, file: Path) -> Iterator[Path]:
