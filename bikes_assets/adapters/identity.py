@@ -173,7 +173,7 @@ def _tied(lake: str, storage: str, assets: Assets) -> Tie:
     store = of_lake.store if of_lake else ""
     found = Tie(store, Part(store, at_lake, "" if is_remote(lake) else at_log), Part(store, at_log, at_lake))
     if of_lake and of_log and of_lake.store == of_log.store and is_lake_copied == is_log_copied:
-        return replace(found, is_copied=is_lake_copied)
+        return replace(found, is_copied=is_lake_copied, is_log_lost=_is_empty(storage) and _has_versions(lake))
     newest = _newest(storage, assets())
     if newest is None:  # an event log that records nothing can become that of any lake
         if of_lake and not is_lake_copied:
@@ -280,6 +280,11 @@ def _is_same(one: str, other: str) -> bool:
         return os.path.samefile(one, other)
     except OSError:
         return False
+
+
+def _is_empty(storage: str) -> bool:
+    with asking(storage) as ask:
+        return not ask("select 1 from event_logs where dagster_event_type = 'ASSET_MATERIALIZATION' limit 1")
 
 
 def _newest(storage: str, assets: Collection[str]) -> dict[str, Any] | None:

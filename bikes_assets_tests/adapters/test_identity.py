@@ -234,6 +234,12 @@ def test_an_event_log_that_was_lost_is_told_and_begun_again(tmp_path: Path) -> N
     claimed = store.claim()
     assert (claimed.store, claimed.is_log_lost) == (known, True)
     assert store.says() == (known, known)
+    # So too where one of its databases was lost, and where it is begun and still records nothing
+    assert store.check().is_log_lost
+    store.publish()
+    assert not store.check().is_log_lost
+    (store.home / "event_log.db").write_bytes(b"")
+    assert store.check().is_log_lost
 
 
 def test_a_second_event_log_is_refused_while_the_first_is_there(tmp_path: Path) -> None:
