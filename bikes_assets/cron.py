@@ -40,13 +40,18 @@ _FIELDS = (
 )
 
 
+_NAMED = [["@hourly"], ["@daily"], ["@midnight"], ["@weekly"], ["@monthly"], ["@yearly"], ["@annually"]]
+
+
 def checked(text: str) -> str:
     """Return a cron expression as it is.
 
     Raises:
-        ValueError: it is none, or has other than five fields.
+        ValueError: it is none.
     """
     fields = text.lower().split()
+    if fields in _NAMED:
+        return text
     if len(fields) != len(_FIELDS) or not all(field.holds(part) for field, part in zip(_FIELDS, fields, strict=True)):
         raise ValueError(
             f"found {text!r}, expected a cron expression: minute, hour, day, month and day of the week, such as 0 6 * * *"
