@@ -507,24 +507,26 @@ def tune(trials: int, seed: int, before: str | None, groups: bool) -> None:
 @click.option("--mlflow-port", default=5000, show_default=True)
 @click.option("--read-only", is_flag=True, help="Dagster to look at: it changes nothing, and no daemon runs.")
 def ui(dagster_port: int, mlflow_port: int, *, read_only: bool) -> None:
-    """Open Dagster's webserver and daemon, and MLflow, on 127.0.0.1; Ctrl-C stops all."""
-    pages = {
-        "BIKES_DAGSTER_URL": f"http://127.0.0.1:{dagster_port}",
-        "BIKES_MLFLOW_URL": f"http://127.0.0.1:{mlflow_port}",
-    }
-    for name, url in pages.items():
-        os.environ.setdefault(name, url)  # links from one page to the other lead to where it is
+    """Open Dagster's webserver and daemon, and MLflow, on 127.0.0.1; Ctrl-C stops all.
+
+    Where MLflow is a server already, it is left to that.
+    """
     from bikes_assets import runs, servers
+
+    mlflow = settings().tracking_uri
+    is_served = mlflow.startswith("http")
+    dagster_url = f"http://127.0.0.1:{dagster_port}"
+    mlflow_url = secrets.shown(mlflow).replace("***@", "") if is_served else f"http://127.0.0.1:{mlflow_port}"
+    for name, url in (("BIKES_DAGSTER_URL", dagster_url), ("BIKES_MLFLOW_URL", mlflow_url)):
+        os.environ.setdefault(name, url)  # links from one page to the other lead to where it is
+    settings.cache_clear()
 
     with runs.opened():
         pass  # the servers find a store whose parts know each other
-    servers.serve_until_interrupted(
-        {
-            f"Dagster  {pages['BIKES_DAGSTER_URL']}": servers.dagster_command(dagster_port, read_only=read_only),
-            f"MLflow   {pages['BIKES_MLFLOW_URL']}": servers.mlflow_command(settings().tracking_uri, mlflow_port),
-        },
-        ports=(dagster_port, mlflow_port),
-    )
+    commands = {f"Dagster  {dagster_url}": servers.dagster_command(dagster_port, read_only=read_only)}
+    if not is_served:
+        commands[f"MLflow   {mlflow_url}"] = servers.mlflow_command(mlflow_port)
+    servers.serve_until_interrupted(commands, ports=(dagster_port, *(() if is_served else (mlflow_port,))))
 
 
 @main.command()

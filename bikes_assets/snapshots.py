@@ -115,7 +115,7 @@ def verify(
         LineageError: there is no such file, it is no snapshot, or the source cannot be read.
     """
     try:
-        text = file.read_text()
+        text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise LineageError(f"{file}: cannot be read: {error}; write it with bikes snapshot") from None
     was, now = loads(text, str(file)), take(plan)
