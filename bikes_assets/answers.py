@@ -192,10 +192,23 @@ def refreshed() -> Index:
         SettingsError: the event log is not that of the lake.
         StoreError: it is not there any more.
     """
-    tie = identity.check(settings().lake_location, settings().event_storage, _assets)
+    tie = _tie()
     if tie.is_log_lost:
         raise identity.lost(tie)
     return event_log.refresh(_index(), settings().event_storage, _projection)
+
+
+def store_id() -> str:
+    """Return the id of the store whose event log is asked, "" for a new one and for a copy that nothing was written to yet.
+
+    Raises:
+        SettingsError: the event log is not that of the lake.
+    """
+    return _tie().store
+
+
+def _tie() -> identity.Tie:
+    return identity.check(settings().lake_location, settings().event_storage, _assets)
 
 
 def _assets() -> tuple[str, ...]:

@@ -122,7 +122,7 @@ class ExperimentRun:
 
 @contextmanager
 def experiment_run(
-    uri: str, experiment: str, name: str, *, tags: Mapping[str, str], parent: str = "", store: str = ""
+    uri: str, experiment: str, name: str, *, tags: Mapping[str, str], parent: str = "", store: str | None = None
 ) -> Iterator[ExperimentRun]:
     """Create a run, and end it FINISHED, FAILED when an error ended the block, or KILLED when Ctrl-C did.
 
@@ -132,7 +132,7 @@ def experiment_run(
         name: name of the run.
         tags: what else is known of the run.
         parent: id of the run that it is nested in, "" for none.
-        store: id of the store whose rows it is about, "" for any.
+        store: id of the store whose rows it is about, "" where that has none yet, None for any.
 
     Raises:
         SettingsError: MLflow is in use by another store.

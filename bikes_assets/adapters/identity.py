@@ -58,18 +58,16 @@ class Tie:
     """That a lake and an event log are of one store.
 
     Attributes:
-        store: its id, "" where neither part says it, and neither holds anything.
+        store: its id; "" for a new store and for a copy, which get one when something is first written to them.
         lake: what the lake ought to say.
         log: what the event log ought to say.
         is_log_lost: whether the lake holds versions that the event log knows nothing of.
-        is_copied: whether both are copies, which are of the original's store until something is written to them.
     """
 
     store: str
     lake: Part
     log: Part
     is_log_lost: bool = False
-    is_copied: bool = False
 
 
 _checked: dict[tuple[str, str], Tie] = {}
@@ -129,8 +127,8 @@ def claim(lake: str, storage: str, assets: Assets, say: Callable[[str], None], h
     home.mkdir(parents=True, exist_ok=True)
     with FileLock(home / ".bikes_store.lock", timeout=120):
         tie = _tied(lake, storage, assets)
-        if tie.is_copied or not tie.store:
-            tie = replace(_of(tie, uuid4().hex), is_copied=False)
+        if not tie.store:
+            tie = _of(tie, uuid4().hex)
         present = part_of_lake(lake)
         if present != tie.lake:
             if not present and not _create(f"{lake}/{FILE}", _text(tie.lake)):
@@ -173,7 +171,8 @@ def _tied(lake: str, storage: str, assets: Assets) -> Tie:
     store = of_lake.store if of_lake else ""
     found = Tie(store, Part(store, at_lake, "" if is_remote(lake) else at_log), Part(store, at_log, at_lake))
     if of_lake and of_log and of_lake.store == of_log.store and is_lake_copied == is_log_copied:
-        return replace(found, is_copied=is_lake_copied, is_log_lost=_is_empty(storage) and _has_versions(lake))
+        known = _of(found, "") if is_lake_copied else found
+        return replace(known, is_log_lost=_is_empty(storage) and _has_versions(lake))
     newest = _newest(storage, assets())
     if newest is None:  # an event log that records nothing can become that of any lake
         if of_lake and not is_lake_copied:

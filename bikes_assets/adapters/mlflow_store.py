@@ -58,12 +58,12 @@ def client_of(uri: str) -> MlflowClient:
     return MlflowClient(uri)
 
 
-def client_of_store(uri: str, store: str) -> MlflowClient:
+def client_of_store(uri: str, store: str | None) -> MlflowClient:
     """Return the client of a tracking store that serves one store alone.
 
     Args:
         uri: MLflow's store or server.
-        store: id of the store whose materializations it shows, "" for any.
+        store: id of the store whose materializations it shows, "" where that has none yet, None for any.
 
     Raises:
         SettingsError: it is in use by another store.
@@ -74,21 +74,21 @@ def client_of_store(uri: str, store: str) -> MlflowClient:
     return client
 
 
-def experiment_of(client: MlflowClient, uri: str, name: str, store: str = "") -> str:
+def experiment_of(client: MlflowClient, uri: str, name: str, store: str | None = None) -> str:
     """Return the id of the experiment of that name, created once; a SQLite store keeps artifacts beside itself.
 
     Args:
         client: client of the tracking store.
         uri: MLflow's store or server.
         name: name of the experiment.
-        store: id of the store whose materializations it shows, which its tag says; "" where that is not asked for.
+        store: id of the store whose materializations it shows, which its tag says; "" where that has none yet, None for any.
 
     Raises:
         SettingsError: MLflow is in use by another store.
         TrackingError: the experiment was deleted.
     """
     known = _active(client, name)
-    if known and known.tags.get(STORE, "") == store:
+    if known and (store is None or (store and known.tags.get(STORE) == store)):
         return known.experiment_id
     with one_by_one(uri):
         _raise_where_others(client, uri, store)
@@ -166,9 +166,11 @@ def _active(client: MlflowClient, name: str) -> Experiment | None:
     return known
 
 
-def _raise_where_others(client: MlflowClient, uri: str, store: str) -> None:
+def _raise_where_others(client: MlflowClient, uri: str, store: str | None) -> None:
     """Refuse an MLflow that shows another store: registered models and aliases have one name for both."""
-    others = client.search_experiments(filter_string=f"tags.`{STORE}` != '{store}'", max_results=1) if store else []
+    if store is None:
+        return
+    others = client.search_experiments(filter_string=f"tags.`{STORE}` != '{store}'", max_results=1)
     if others:
         raise SettingsError(
             f"MLflow at {shown(uri)}: found it in use by another store (its experiment {others[0].name}), expected one for this "

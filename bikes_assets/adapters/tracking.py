@@ -166,7 +166,7 @@ def tracking_resource(
     mlflow_url: str,
     dagster_url: str,
     schemas: Mapping[str, Schema],
-    claim: Callable[[dg.DagsterInstance], str] = lambda _: "",
+    claim: Callable[[dg.DagsterInstance], str | None] = lambda _: None,
 ) -> dg.ResourceDefinition:
     """Return the `mlflow` resource: a `Tracking` for each Dagster run.
 
@@ -196,7 +196,12 @@ def tracking_resource(
 
 
 def connect(
-    uri: str, experiment: str, mlflow_url: str, dagster_url: str, schemas: Mapping[str, Schema], store: str = ""
+    uri: str,
+    experiment: str,
+    mlflow_url: str,
+    dagster_url: str,
+    schemas: Mapping[str, Schema],
+    store: str | None = None,
 ) -> MlflowRuns:
     """Return the writer of MLflow's runs.
 

@@ -128,7 +128,7 @@ def test_no_lake_goes_with_another_stores_event_log(folders: Path, lake: str, lo
     store = Store(folders, folders / lake / "lake", folders / log / "dagster")
     before = store.files()
     if lake == log:
-        assert store.check().store == (store.says()[0] or "")
+        assert store.check().store == ("" if "copy" in lake else store.says()[0] or "")
         assert not store.check().is_log_lost
     elif log == "none" and lake not in ("a", "b"):
         # a copy, or a store from before, whose event log is not there: it can be written again
@@ -177,7 +177,7 @@ def test_a_copy_of_a_whole_store_is_a_store_of_its_own_and_leaves_the_original_a
     shutil.copytree(original.folder, tmp_path / "copy")
     copy = Store(tmp_path / "copy")
     # When it is asked, Then it answers; when something is written to it, it is another one
-    assert copy.check().store == original.says()[0]
+    assert copy.check().store == ""
     claimed = copy.claim()
     assert copy.says() == (claimed.store, claimed.store)
     assert claimed.store != original.says()[0]

@@ -42,7 +42,7 @@ def made(tmp_path_factory) -> Path:
     return file
 
 
-def fill(file: Path, store: str = "one") -> None:
+def fill(file: Path, store: str | None = "one") -> None:
     uri = f"sqlite:///{file}"
     client = client_of(uri)
     run = client.create_run(experiment_of(client, uri, "bike-demand", store))
@@ -248,7 +248,10 @@ def test_an_mlflow_serves_one_store(made: Path, tmp_path: Path) -> None:
     # Its own second experiment is its own too, and who asks for no store is served
     mine = experiment_of(client, uri, "bike-demand-notebook", "one")
     assert client.get_experiment(mine).tags[STORE] == "one"
-    assert client_of_store(uri, "one") is client_of_store(uri, "") is client
+    assert client_of_store(uri, "one") is client_of_store(uri, None) is client
+    # nor is a store served that has no id yet: a new one, or a copy
+    with pytest.raises(SettingsError, match="in use by another store"):
+        client_of_store(uri, "")
     assert experiment_of(client, uri, "anything") == experiment_of(client, uri, "anything")
 
 
