@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING
 
-from bikes_assets.adapters import event_log
+from bikes_assets.adapters import event_log, identity
 from bikes_assets.lineage import queries
 from bikes_assets.lineage.address import Address
 from bikes_assets.lineage.code import columns_made_by
@@ -210,7 +210,15 @@ def tracer() -> Tracer:
 
 
 def refreshed() -> Index:
-    """Return the index, brought up to date with Dagster's event log; one that is damaged is rebuilt, which is logged."""
+    """Return the index, brought up to date with Dagster's event log; one that is damaged is rebuilt, which is logged.
+
+    Raises:
+        SettingsError: the event log is not that of the lake.
+        StoreError: it is not there any more.
+    """
+    tie = _tie()
+    if tie.is_log_lost:
+        raise identity.lost(tie)
     index = _index()
     try:
         index.check()
@@ -220,6 +228,25 @@ def refreshed() -> Index:
         _LOG.warning("%s: the lineage index was damaged (%s); it is rebuilt from the event log", index.path, error)
         index.remove()
     return event_log.refresh(index, settings().event_storage, _projection)
+
+
+def store_id() -> str:
+    """Return the id of the store whose event log is asked, "" for a new one and for a copy that nothing was written to yet.
+
+    Raises:
+        SettingsError: the event log is not that of the lake.
+    """
+    return _tie().store
+
+
+def _tie() -> identity.Tie:
+    return identity.check(settings().lake_location, settings().event_storage, _assets)
+
+
+def _assets() -> tuple[str, ...]:
+    from bikes_assets.store import ASSETS
+
+    return ASSETS
 
 
 def _projection(index: Index) -> Projection:
@@ -245,8 +272,8 @@ def _event(index: Index, as_of: str | datetime | None) -> int | None:
     if as_of is None:
         return None
     try:
-        moment = as_of if isinstance(as_of, datetime) else datetime.fromisoformat(as_of)
-    except ValueError:
+        seconds = (as_of if isinstance(as_of, datetime) else datetime.fromisoformat(as_of)).timestamp()
+    except (ValueError, OverflowError, OSError):  # no time, or one that no clock of this machine shows
         now = datetime.now(UTC).isoformat(timespec="minutes")
-        raise LineageError(f"found time {as_of!r}, expected one like {now}") from None
-    return index.event_at(moment.timestamp())
+        raise LineageError(f"found time {str(as_of)!r}, expected one like {now}") from None
+    return index.event_at(seconds)

@@ -392,4 +392,4 @@ def _rebuilt(
 
 
 def _text(file: Path) -> str:
-    return file.read_text() if file.exists() else ""
+    return file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""

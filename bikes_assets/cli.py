@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from bikes_assets.lineage.errors import LineageError
+from bikes_assets.lineage import secrets
+from bikes_assets.lineage.errors import LineageError, StoreError
 from bikes_assets.lineage.faults import away, store_fault
 from bikes_assets.lineage.graph import parse_address
 from bikes_assets.settings import settings
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
 
     from bikes_assets.lineage.packed import Direction
 
+
+_PIPE = 141
+"""Exit code where whoever reads has read enough: as a shell tells it of other programs."""
 
 LEVELS = {
     "dataset": "dataset",
@@ -40,19 +45,32 @@ LEVELS = {
 class _Group(click.Group):
     """Shows the project's own errors, and a store that cannot be used, as one line, for it says what to do."""
 
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """Run a command; what it prints is scrubbed, and who has read enough of it may close the pipe."""
+        _open_streams()
+        secrets.guard()
+        unwritten = _unwritten()
+        try:
+            return super().main(*arguments, **options)
+        except (SystemExit, OSError):  # in the end a command always exits
+            with suppress(OSError):
+                sys.stdout.flush()
+            if not unwritten:
+                raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would try again, and complain, when it ends
+            if not isinstance(unwritten[0], BrokenPipeError):
+                click.secho(f"error: what is printed cannot be written: {unwritten[0].strerror}", fg="red", err=True)
+            sys.exit(_PIPE if isinstance(unwritten[0], BrokenPipeError) else 1)
+
     def invoke(self, ctx: click.Context) -> object:
         # an interruption in its midst is told below, in a line, and not by SQLAlchemy too, with a traceback
         logging.getLogger("sqlalchemy").addHandler(logging.NullHandler())
         try:
             return super().invoke(ctx)
-        except BrokenPipeError:
-            raise  # whoever reads has read enough
         except Exception as error:
-            told = (
-                error
-                if isinstance(error, LineageError)
-                else store_fault(error, str(settings().dagster_home)) or away(error)
-            )
+            if error in _unwritten():
+                raise  # it is of what is printed
+            told = _ours(error) or _no_folder(error) or store_fault(error, _home()) or away(error)
             if not told:
                 raise
             click.secho(f"error: {told}", fg="red", err=True)
@@ -63,6 +81,59 @@ class _Group(click.Group):
                 raise
             click.echo("Interrupted: what was published stands, the rest is as it was; run again to go on.", err=True)
             sys.exit(130)
+
+
+def _open_streams() -> None:
+    """Have the three streams be open: where one is closed, the next file that is opened would be it."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - it stays open
+
+
+def _unwritten() -> list[OSError]:
+    """Return what has gone wrong as standard output was written; it is watched from the first call on."""
+    output: Any = sys.stdout
+    if hasattr(output, "_unwritten"):
+        return output._unwritten
+    output._unwritten = found = list[OSError]()
+
+    def watched(call: Callable[..., Any]) -> Callable[..., Any]:
+        def noting(*arguments: Any) -> Any:
+            try:
+                return call(*arguments)
+            except OSError as error:
+                found.append(error)
+                raise
+
+        return noting
+
+    output.write, output.flush = watched(output.write), watched(output.flush)
+    return found
+
+
+def _ours(error: BaseException | None) -> LineageError | None:
+    """Return the first error of ours among an error and its causes: Dagster wraps what it meets as it loads definitions."""
+    while error and not isinstance(error, LineageError):
+        error = error.__cause__
+    return error
+
+
+def _home() -> str:
+    """Return the folder that is named where an error of the file system names none itself."""
+    try:
+        return str(settings().dagster_home)
+    except LineageError:
+        return "a folder"
+
+
+def _no_folder(error: Exception) -> LineageError | None:
+    """Return what people are told where there is no folder for temporary files, None where the error is another one."""
+    if isinstance(error, FileNotFoundError) and "No usable temporary directory" in str(error):
+        return StoreError(f"TMPDIR: {error.strerror}; set it to a folder that this user may write to")
+    return None
 
 
 def _begun(_context: click.Context, _parameter: click.Parameter, text: str) -> list[str]:
@@ -94,7 +165,7 @@ def run(months: tuple[str, ...], force: bool) -> None:
     from bikes_assets.reports.runs import print_summary, progress_bar
 
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # it would tell of each table that it creates
-    runs.setup()
+    runs.ready()
     with progress_bar() as show:
         summary = runs.run_history(months or None, show, force=force)
     print_summary(summary)
@@ -351,7 +422,7 @@ def pin(model: str, month: str, reason: str) -> None:
     asset, fitted_for, _ = parse_address(model)
     if asset != "demand_model" or fitted_for is None:
         raise LineageError(f"found model {model!r}, expected one like demand_model[2012-06]")
-    with _instance(runs.setup()) as instance:
+    with runs.opened() as instance:
         made = decisions.pin(
             lake(), instance, pins=PINS, partition=month, model=asset, fitted_for=fitted_for, reason=reason
         )
@@ -367,7 +438,7 @@ def unpin(month: str, reason: str) -> None:
     from bikes_assets.adapters import decisions
     from bikes_assets.store import PINS, lake
 
-    with _instance(runs.setup()) as instance:
+    with runs.opened() as instance:
         made = decisions.unpin(lake(), instance, pins=PINS, partition=month, reason=reason)
     click.echo(f"{made.address}: the best model serves {month} from its next champion_model on")
 
@@ -398,7 +469,7 @@ def sync() -> None:
     from bikes_assets.reports.runs import print_agreement
 
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-    with _instance(runs.setup()) as instance:
+    with runs.opened() as instance:
         result = agreement.sync(pipeline(instance))
     answers.refreshed()
     print_agreement(result)
@@ -455,23 +526,26 @@ def tune(trials: int, seed: int, before: str | None, groups: bool) -> None:
 @click.option("--mlflow-port", default=5000, show_default=True)
 @click.option("--read-only", is_flag=True, help="Dagster to look at: it changes nothing, and no daemon runs.")
 def ui(dagster_port: int, mlflow_port: int, *, read_only: bool) -> None:
-    """Open Dagster's webserver and daemon, and MLflow, on 127.0.0.1; Ctrl-C stops all."""
-    pages = {
-        "BIKES_DAGSTER_URL": f"http://127.0.0.1:{dagster_port}",
-        "BIKES_MLFLOW_URL": f"http://127.0.0.1:{mlflow_port}",
-    }
-    for name, url in pages.items():
-        os.environ.setdefault(name, url)  # links from one page to the other lead to where it is
+    """Open Dagster's webserver and daemon, and MLflow, on 127.0.0.1; Ctrl-C stops all.
+
+    Where MLflow is a server already, it is left to that.
+    """
     from bikes_assets import runs, servers
 
-    runs.setup()
-    servers.serve_until_interrupted(
-        {
-            f"Dagster  {pages['BIKES_DAGSTER_URL']}": servers.dagster_command(dagster_port, read_only=read_only),
-            f"MLflow   {pages['BIKES_MLFLOW_URL']}": servers.mlflow_command(settings().tracking_uri, mlflow_port),
-        },
-        ports=(dagster_port, mlflow_port),
-    )
+    mlflow = settings().tracking_uri
+    is_served = mlflow.startswith("http")
+    dagster_url = f"http://127.0.0.1:{dagster_port}"
+    mlflow_url = secrets.shown(mlflow).replace("***@", "") if is_served else f"http://127.0.0.1:{mlflow_port}"
+    for name, url in (("BIKES_DAGSTER_URL", dagster_url), ("BIKES_MLFLOW_URL", mlflow_url)):
+        os.environ.setdefault(name, url)  # links from one page to the other lead to where it is
+    settings.cache_clear()
+
+    with runs.opened():
+        pass  # the servers find a store whose parts know each other
+    commands = {f"Dagster  {dagster_url}": servers.dagster_command(dagster_port, read_only=read_only)}
+    if not is_served:
+        commands[f"MLflow   {mlflow_url}"] = servers.mlflow_command(mlflow_port)
+    servers.serve_until_interrupted(commands, ports=(dagster_port, *(() if is_served else (mlflow_port,))))
 
 
 @main.command()
@@ -550,9 +624,3 @@ def release(address: str, reason: str) -> None:
     from bikes_assets.reports.retention import print_holds
 
     print_holds(retention.release(address, reason), "released")
-
-
-def _instance(home: object):  # noqa: ANN202
-    import dagster as dg
-
-    return dg.DagsterInstance.from_config(str(home))

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from bikes_assets.lineage.address import Address
 from bikes_assets.lineage.errors import DigestError, LineageError, TrackingError
 from bikes_assets.lineage.graph import Use, Version, parse_address, partition_address
+from bikes_assets.lineage.secrets import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -349,16 +350,16 @@ def _registered(asset: str, version: str) -> dict[str, str]:
     from mlflow.exceptions import MlflowException
 
     from bikes_assets.adapters.mlflow_names import model_name
-    from bikes_assets.adapters.mlflow_store import client_of
     from bikes_assets.settings import settings
+    from bikes_assets.store import mlflow_client
 
     uri, name = settings().tracking_uri, model_name(asset)
     try:
-        client = client_of(uri)
+        client = mlflow_client()
         versions = {str(item.version): item for item in client.search_model_versions(f"name = '{name}'")}
         aliases = {str(key): str(item) for key, item in _aliases(client, name).items()}
     except MlflowException as error:
-        raise TrackingError(f"{name}@{version}: MLflow at {uri} cannot be reached: {error.message}") from error
+        raise TrackingError(f"{name}@{version}: MLflow at {shown(uri)} cannot be reached: {error.message}") from None
     known = versions.get(aliases.get(version, version))
     if known is None:
         there = ", ".join([*sorted(versions, key=int), *sorted(aliases)])
@@ -388,21 +389,22 @@ def _aliases(client: Any, name: str) -> dict[str, str]:
 
 @contextmanager
 def _opened(name: str, parent: str = "") -> Iterator[Experiment]:
-    import getpass
-
-    from bikes_assets.adapters.environment import environment
+    from bikes_assets.adapters.environment import environment, user
     from bikes_assets.adapters.experiments import experiment_run
     from bikes_assets.settings import ROOT, settings
+    from bikes_assets.store import tie
 
     known = settings()
     made_in = environment(ROOT)
     tags = {
         "mlflow.source.name": "notebook",
-        "mlflow.user": getpass.getuser(),
+        "mlflow.user": user(),
         "git_commit": made_in["git_commit"],
         "git_diff": made_in["git_diff"],
     }
-    with experiment_run(known.tracking_uri, f"{known.experiment}-notebook", name, tags=tags, parent=parent) as run:
+    with experiment_run(
+        known.tracking_uri, f"{known.experiment}-notebook", name, tags=tags, parent=parent, store=tie().store
+    ) as run:
         yield Experiment(run)
 
 

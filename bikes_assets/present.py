@@ -17,7 +17,7 @@ from bikes_assets.lineage.errors import DataError
 from bikes_assets.lineage.graph import Record
 from bikes_assets.lineage.staleness import Made, Plan, Present
 from bikes_assets.settings import settings
-from bikes_assets.store import ASSETS, lake, table
+from bikes_assets.store import ASSETS, lake, table, tie
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -116,8 +116,8 @@ def now(source: Observed | None = None) -> Present:
 
 
 def unlogged() -> bool:
-    """Return whether something is left that MLflow did not take."""
-    return bool(run_log.remembered(settings().event_storage, run_log.BACKLOG))
+    """Return whether something is left that MLflow did not take, or that the event log lost."""
+    return tie().is_log_lost or bool(run_log.remembered(settings().event_storage, run_log.BACKLOG))
 
 
 def code_stamp() -> str:

@@ -13,9 +13,10 @@ from bikes_assets.adapters.removed import removed_versions
 from bikes_assets.lineage.errors import LineageError
 from bikes_assets.lineage.graph import parse_address, partition_address
 from bikes_assets.lineage.projection import MODEL
+from bikes_assets.lineage.secrets import scrubbed
 from bikes_assets.lineage.snapshot import Change, Snapshot, compare, loads
 from bikes_assets.settings import ROOT, settings
-from bikes_assets.store import ASSETS, lake, table
+from bikes_assets.store import ASSETS, lake, mlflow_client, table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -115,7 +116,7 @@ def verify(
         LineageError: there is no such file, it is no snapshot, or the source cannot be read.
     """
     try:
-        text = file.read_text()
+        text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise LineageError(f"{file}: cannot be read: {error}; write it with bikes snapshot") from None
     was, now = loads(text, str(file)), take(plan)
@@ -187,6 +188,6 @@ def _everything(tables: list[Any], of_models: set[str], now: Snapshot, found: Ve
         found.notes.append("MLflow: there is no store, so no copy was checked")  # asking would create one
         return
     try:
-        yield from soundness.of_copies(uri, now.models)
+        yield from soundness.of_copies(mlflow_client(), now.models)
     except Exception as error:  # noqa: BLE001 - whatever MLflow raises: the rest is checked, and this is said
-        found.notes.append(f"MLflow: not all copies were checked: {str(error).splitlines()[0]}")
+        found.notes.append(f"MLflow: not all copies were checked: {scrubbed(str(error)).splitlines()[0]}")

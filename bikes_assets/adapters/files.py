@@ -7,7 +7,6 @@ keeps them.
 from __future__ import annotations
 
 import os
-import re
 import stat
 import time
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from bikes_assets.lineage.errors import SettingsError
+from bikes_assets.lineage.secrets import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,13 +26,6 @@ _SILENT_SECONDS = 60
 def is_remote(location: str) -> bool:
     """Return whether a location is a URL, not a folder of this machine."""
     return "://" in location and not location.startswith("file://")
-
-
-def shown(url: str) -> str:
-    """Return a URL without user, password and query string; a password may hold `@`, `/` or `?` by mistake."""
-    if "://" not in url or url.startswith("file://"):
-        return url
-    return re.sub(r"\?.*", "?***", re.sub(r"(?<=://)(?:[^/?#@:]*:.*|[^/?#]*)@", "***@", url, flags=re.DOTALL))
 
 
 def base_name(location: str) -> str:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import tempfile
 import warnings
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bikes_assets.adapters import mlflow_file
+from bikes_assets.adapters.mlflow_file import STORE
+from bikes_assets.lineage.errors import SettingsError, TrackingError
+from bikes_assets.lineage.secrets import shown
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mlflow import MlflowClient
+    from mlflow.entities import Experiment
 
 PATIENCE = 3.0
 """Seconds that a Dagster run waits for MLflow in all; then MLflow counts as away until the run has ended."""
@@ -36,8 +41,10 @@ _DEFAULTS = {
 def client_of(uri: str) -> MlflowClient:
     """Return the client of a tracking store, one a process.
 
-    The first use of an empty SQLite store creates its tables; two processes doing so at once would break it, so it is
-    done under a file lock.
+    A SQLite store is made ready first, by one process at a time: see `mlflow_file.ready`.
+
+    Raises:
+        StoreError: a SQLite store is damaged, or of another version of MLflow.
     """
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
@@ -45,28 +52,54 @@ def client_of(uri: str) -> MlflowClient:
 
     # a dataset's integers without missing values stay integers: that is meant
     warnings.filterwarnings("ignore", message=".*integer column", category=UserWarning, module="mlflow")
-    if not uri.startswith("sqlite:///"):
-        return MlflowClient(uri)
-    with one_by_one(uri):
-        # MLflow would try a file that cannot be opened for minutes
-        with closing(sqlite3.connect(uri.removeprefix("sqlite:///"))) as store:
-            store.execute("pragma schema_version")
-        client = MlflowClient(uri)
-        client.search_experiments(max_results=1)
+    if file := file_of(uri):
+        with one_by_one(uri):
+            mlflow_file.ready(file)
+    return MlflowClient(uri)
+
+
+def client_of_store(uri: str, store: str | None) -> MlflowClient:
+    """Return the client of a tracking store that serves one store alone.
+
+    Args:
+        uri: MLflow's store or server.
+        store: id of the store whose materializations it shows, "" where that has none yet, None for any.
+
+    Raises:
+        SettingsError: it is in use by another store.
+        StoreError: a SQLite store is damaged, or of another version of MLflow.
+    """
+    client = client_of(uri)
+    _raise_where_others(client, uri, store)
     return client
 
 
-def experiment_of(client: MlflowClient, uri: str, name: str) -> str:
-    """Return the id of the experiment of that name, created once; a SQLite store keeps artifacts beside itself."""
-    known = client.get_experiment_by_name(name)
-    if known:
+def experiment_of(client: MlflowClient, uri: str, name: str, store: str | None = None) -> str:
+    """Return the id of the experiment of that name, created once; a SQLite store keeps artifacts beside itself.
+
+    Args:
+        client: client of the tracking store.
+        uri: MLflow's store or server.
+        name: name of the experiment.
+        store: id of the store whose materializations it shows, which its tag says; "" where that has none yet, None for any.
+
+    Raises:
+        SettingsError: MLflow is in use by another store.
+        TrackingError: the experiment was deleted.
+    """
+    known = _active(client, name)
+    if known and (store is None or (store and known.tags.get(STORE) == store)):
         return known.experiment_id
     with one_by_one(uri):
-        known = client.get_experiment_by_name(name)
+        _raise_where_others(client, uri, store)
+        known = _active(client, name)
         if known:
+            if store:
+                client.set_experiment_tag(known.experiment_id, STORE, store)
             return known.experiment_id
-        folder = _store_folder(uri)
-        return client.create_experiment(name, artifact_location=(folder / "artifacts").as_uri() if folder else None)
+        file = file_of(uri)
+        artifacts = mlflow_file.artifacts_of(file) if file else None
+        return client.create_experiment(name, artifacts, {STORE: store} if store else None)
 
 
 @contextmanager
@@ -74,8 +107,8 @@ def one_by_one(uri: str) -> Iterator[None]:
     """Let one process of this machine at a time look whether something is in MLflow and create it where it is not."""
     from filelock import FileLock
 
-    folder, timeout = _store_folder(uri), 120.0
-    file = folder / ".lock" if folder else None
+    store, timeout = file_of(uri), 120.0
+    file = store.with_name(".lock") if store else None
     if file is None:  # a server: whoever waits for one that waits for it must not wait long
         owner = os.getuid() if hasattr(os, "getuid") else 0
         file = Path(tempfile.gettempdir()) / f"bikes-assets-{owner}" / f"{sha256(uri.encode()).hexdigest()[:16]}.lock"
@@ -113,5 +146,34 @@ def fluent(uri: str, experiment_id: str, runs: list[Any]) -> Iterator[Any]:
         mlflow.set_tracking_uri(uri_before)  # pyright: ignore[reportArgumentType] - None: none was set
 
 
-def _store_folder(uri: str) -> Path | None:
-    return Path(uri.removeprefix("sqlite:///")).parent if uri.startswith("sqlite:///") else None
+def file_of(uri: str) -> Path | None:
+    """Return the file of a SQLite store, None for any other store."""
+    return Path(uri.removeprefix("sqlite:///").partition("?")[0]) if uri.startswith("sqlite:///") else None
+
+
+def _active(client: MlflowClient, name: str) -> Experiment | None:
+    """Return the experiment of that name, None where there is none.
+
+    Raises:
+        TrackingError: it was deleted.
+    """
+    known = client.get_experiment_by_name(name)
+    if known and known.lifecycle_stage != "active":
+        raise TrackingError(
+            f"experiment {name}: found it deleted in MLflow, expected an active one; restore it (mlflow experiments restore "
+            f"--experiment-id {known.experiment_id}), or set BIKES_EXPERIMENT to another name"
+        )
+    return known
+
+
+def _raise_where_others(client: MlflowClient, uri: str, store: str | None) -> None:
+    """Refuse an MLflow that shows another store: registered models and aliases have one name for both."""
+    if store is None:
+        return
+    others = client.search_experiments(filter_string=f"tags.`{STORE}` != '{store}'", max_results=1)
+    if others:
+        raise SettingsError(
+            f"MLflow at {shown(uri)}: found it in use by another store (its experiment {others[0].name}), expected one for this "
+            "store alone, for both would move the same aliases; set BIKES_MLFLOW_TRACKING_URI to another server or database; "
+            f"where that store is no more, move MLflow's away, or delete the tag {STORE} of its experiments"
+        )

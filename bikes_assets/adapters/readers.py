@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bikes_assets.adapters.content import Kind, bounded, kind_of, too_large, unpacked
-from bikes_assets.adapters.files import base_name, filesystem_of, is_remote, shown
+from bikes_assets.adapters.files import base_name, filesystem_of, is_remote
 from bikes_assets.adapters.formats import (
     DATES,
     MONTH,
@@ -37,6 +37,7 @@ from bikes_assets.adapters.versioned_source import Altered, Tracking
 from bikes_assets.lineage.digest import file_digest
 from bikes_assets.lineage.errors import DataError, SettingsError
 from bikes_assets.lineage.graph import Origin
+from bikes_assets.lineage.secrets import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bikes_assets.adapters.files import file_location, filesystem_of, is_remote, shown
+from bikes_assets.adapters.files import file_location, filesystem_of, is_remote
 from bikes_assets.adapters.source_errors import reporting
 from bikes_assets.lineage.errors import DataError, LineageError
+from bikes_assets.lineage.secrets import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

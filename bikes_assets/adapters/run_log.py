@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from bikes_assets.adapters.sqlite_files import told
 from bikes_assets.lineage.staleness import Ended, Key
 
 if TYPE_CHECKING:
@@ -43,6 +44,10 @@ select event from event_logs where run_id = :run
 and dagster_event_type in ('STEP_FAILURE', 'PIPELINE_FAILURE', 'PIPELINE_CANCELED')
 and (step_key is null or step_key = :step) order by step_key is null, id desc
 """
+_IS_MADE = (
+    "select exists(select 1 from main.sqlite_master where name = 'event_logs') "
+    "and exists(select 1 from history.sqlite_master where name = 'kvs')"
+)
 _OVER: dict[str, Literal["failed", "skipped"]] = {"SUCCESS": "skipped", "FAILURE": "failed", "CANCELED": "failed"}
 
 
@@ -133,6 +138,13 @@ def asking(storage: str) -> Iterator[Ask]:
     if not events.exists() or not runs.exists():
         yield lambda *_, **__: []
         return
-    with closing(sqlite3.connect(f"{events.absolute().as_uri()}?mode=ro", uri=True, timeout=30)) as local:
+    expected = "Dagster's event log; restore it from a backup, or move its folder away and run bikes sync"
+    with (
+        told(events, expected),
+        closing(sqlite3.connect(f"{events.absolute().as_uri()}?mode=ro", uri=True, timeout=30)) as local,
+    ):
         local.execute("attach ? as history", [f"{runs.absolute().as_uri()}?mode=ro"])
+        if not local.execute(_IS_MADE).fetchone()[0]:  # its creation was cut short
+            yield lambda *_, **__: []
+            return
         yield lambda query, **values: local.execute(query, values).fetchall()

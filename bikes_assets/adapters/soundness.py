@@ -16,6 +16,8 @@ from bikes_assets.lineage.graph import partition_address
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
+    from mlflow import MlflowClient
+
     from bikes_assets.adapters.delta import Commit, LakeTable
     from bikes_assets.adapters.lake import Lake
 
@@ -103,11 +105,11 @@ def of_model_files(lake: Lake, needed: Iterable[str]) -> Iterator[Finding]:
             yield Finding(f"model_files/{sha256}.skops")
 
 
-def of_copies(tracking_uri: str, models: Iterable[str]) -> Iterator[Finding]:
+def of_copies(client: MlflowClient, models: Iterable[str]) -> Iterator[Finding]:
     """Yield what is found of MLflow's copy of each registered model version.
 
     Args:
-        tracking_uri: MLflow's store or server.
+        client: client of the tracking store.
         models: registered versions, such as `demand_model@3`.
 
     Raises:
@@ -116,9 +118,7 @@ def of_copies(tracking_uri: str, models: Iterable[str]) -> Iterator[Finding]:
     from mlflow.exceptions import MlflowException
 
     from bikes_assets.adapters import registry
-    from bikes_assets.adapters.mlflow_store import client_of
 
-    client = client_of(tracking_uri)
     for model in models:
         asset, _, number = parse_address(model)
         try:

@@ -6,16 +6,14 @@ The original error stays in the chain, so that `lineage.faults.passes` tells wha
 from __future__ import annotations
 
 import http.client
-import re
 import socket
 import ssl
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, unquote
 
-from bikes_assets.adapters.files import shown
 from bikes_assets.lineage.errors import DataError, LineageError, SettingsError
 from bikes_assets.lineage.faults import BUSY, chain, http_status
+from bikes_assets.lineage.secrets import scrubbed, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,18 +50,6 @@ def reporting(source: str, name: str, expected: str) -> Iterator[None]:
             plain = getattr(error, "orig", None) or error  # what the driver said, without SQLAlchemy's additions
             found = f"{type(plain).__name__}: {' '.join(scrubbed(str(plain), source).split())}"[:_MOST_SHOWN]
         raise DataError(place, found=found, expected=expected) from None  # the cause may hold a password
-
-
-def scrubbed(text: str, source: str) -> str:
-    """Return another library's message without the secrets of `source`."""
-    users = re.findall(r"://([^/?#@:]*:.*|[^/?#]*)@", source)
-    query = source.partition("?")[2] if shown(source) != source else ""
-    secrets = {*users, *(user.partition(":")[2] for user in users), query, *(value for _, value in parse_qsl(query))}
-    secrets |= {unquote(secret) for secret in secrets}
-    text = text.replace(source, shown(source))
-    for secret in sorted(secrets - {""}, key=len, reverse=True):
-        text = text.replace(secret, "***")
-    return text
 
 
 def _told(error: Exception) -> tuple[str, str] | None:

@@ -29,6 +29,7 @@ from bikes_assets.lineage.address import parse_address
 from bikes_assets.lineage.errors import LineageError
 from bikes_assets.lineage.graph import Record, Version, partition_address
 from bikes_assets.lineage.projection import MODEL
+from bikes_assets.lineage.secrets import scrubbed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -107,7 +108,7 @@ def sync(pipeline: Pipeline, since: float | None = None) -> Agreement:
             _log_runs(pipeline, runs, since, agreement)
             agreement.done += [f"MLflow: alias {change}" for change in set_aliases(runs.client, pipeline.lake)]
         except Exception as error:  # noqa: BLE001 - whatever MLflow raises: the rest is done, and this is said
-            agreement.left.append(f"MLflow: {error}")
+            agreement.left.append(scrubbed(f"MLflow: {error}", pipeline.tracking_uri))
         if not agreement.left and unlogged == backlog(pipeline.instance):
             clear_backlog(pipeline.instance)
     return agreement

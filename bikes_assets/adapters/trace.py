@@ -15,10 +15,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import unquote
 
-from bikes_assets.adapters.files import shown
 from bikes_assets.adapters.recorded_files import NOTHING, Places, recorded_files
+from bikes_assets.lineage.address import Address, parse_row
 from bikes_assets.lineage.errors import DigestError, LineageError
 from bikes_assets.lineage.graph import Record, Version, parse_address, partition_address
+from bikes_assets.lineage.secrets import shown
 from bikes_assets.lineage.traced import CheckedVersion, RawRows, Source, SourceFile, Trace, TracedModel, Value
 
 if TYPE_CHECKING:
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     Key: TypeAlias = Mapping[str, Any]
     """Values of a row's key, by column, in the order of the key."""
 
-_ROW = re.compile(r"(?P<asset>\w+)(\.(?P<column>\w+))?(?P<partition>\[[^\]]+\])?(?P<version>@\w+)?#(?P<key>.*)")
 _EXAMPLE = "demand_predictions[2012-08]#2012-08-14T17:00"
 
 
@@ -101,10 +101,10 @@ class Tracer:
             LineageError: there is no such table, column, partition, version or row; the message says which there are.
             DigestError: what lies there is not what was published, or not what was read according to a record.
         """
-        match = _ROW.fullmatch(address)
-        if match is None:
+        named = parse_row(address)
+        if named is None:
             raise LineageError(f"found address {address!r}, expected that of a row, such as {_EXAMPLE}")
-        asset, column = match["asset"], match["column"]
+        (place, key), asset, column = named, named[0].asset, named[0].column
         if asset not in self.lake.schemas:
             raise LineageError(f"found no table {asset!r}, expected one of {', '.join(self.lake.schemas)}")
         schema = self.lake.schemas[asset]
@@ -112,9 +112,8 @@ class Tracer:
             raise LineageError(f"found no column {asset}.{column}, expected one of {', '.join(schema.names)}")
         if not schema.key:
             raise LineageError(f"{asset}: found no key, expected columns that name a row; declare them in its schema")
-        _, partition, version = parse_address(f"{asset}{match['partition'] or ''}{match['version'] or ''}")
-        part = self._asked(asset, partition, version)
-        descent = _Descent(self, part, part.key(match["key"]))
+        part = self._asked(asset, place.partition, place.version)
+        descent = _Descent(self, part, part.key(key))
         names = [column] if column else [name for name in schema.names if name not in schema.key]
         values = descent.values(part, names)
         return Trace(
@@ -395,9 +394,7 @@ class _Descent:
 
     def _address(self, part: _Part, name: str) -> str:
         version = part.version
-        return (
-            f"{partition_address(f'{version.asset}.{name}', version.partition)}@{version.version}#{part.text(self.key)}"
-        )
+        return f"{Address(version.asset, name, version.partition, str(version.version))}#{part.text(self.key)}"
 
     def _is_raw(self, asset: str) -> bool:
         return not any(asset in known for known in (self.derivations.computed, self.derivations.same_row))

@@ -23,8 +23,9 @@ from bikes_assets.adapters.mlflow_store import PATIENCE, client_of, experiment_o
 from bikes_assets.adapters.registered import Numbers
 from bikes_assets.adapters.run_log import BACKLOG
 from bikes_assets.adapters.workers import mark_host
-from bikes_assets.lineage.errors import TrackingError
+from bikes_assets.lineage.errors import SettingsError, StoreError, TrackingError
 from bikes_assets.lineage.faults import store_fault
+from bikes_assets.lineage.secrets import scrubbed, shown, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -139,11 +140,14 @@ class Tracking:
         wall, busy = time.monotonic(), time.thread_time()
         try:
             result = call()
+        except SettingsError:
+            raise  # MLflow is another store's: what this run makes must not come near it
         except Exception as error:  # noqa: BLE001 - whatever MLflow raises
+            told = scrubbed(str(store_fault(error, shown(self._uri)) or error), self._uri)
             if is_refusal(error):  # of one thing; sync says so again, and what follows is written
-                self._warn(f"MLflow refused something, which is left out there: {error}")
+                self._warn(f"MLflow refused something, which is left out there: {told}")
             else:
-                self._leave(str(store_fault(error, self._uri) or error))
+                self._leave(told)
             return None
         except BaseException:  # an interruption: the store may be in the midst of a transaction, which waits for nobody
             self._leave("it was interrupted")
@@ -164,7 +168,12 @@ class Tracking:
 
 
 def tracking_resource(
-    uri: str, experiment: str, mlflow_url: str, dagster_url: str, schemas: Mapping[str, Schema]
+    uri: str,
+    experiment: str,
+    mlflow_url: str,
+    dagster_url: str,
+    schemas: Mapping[str, Schema],
+    claim: Callable[[dg.DagsterInstance], str | None] = lambda _: None,
 ) -> dg.ResourceDefinition:
     """Return the `mlflow` resource: a `Tracking` for each Dagster run.
 
@@ -174,13 +183,16 @@ def tracking_resource(
         mlflow_url: where people open MLflow.
         dagster_url: where people open Dagster.
         schemas: declared columns of each table, by asset.
+        claim: returns the id of the store that an instance is of, before anything is written; it raises where the instance is
+            of another store than the lake.
     """
 
     @dg.resource(description="MLflow: one run per Dagster run, one nested run per attempt to materialize something.")
     def mlflow(context: Any) -> Iterator[Tracking]:
+        store = claim(context.instance)
         mark_host(context.instance, context.run)
         tracking = Tracking(context.instance, context.run, context.log.warning)
-        connected = partial(connect, uri, experiment, mlflow_url, dagster_url, schemas)
+        connected = partial(connect, uri, experiment, mlflow_url, dagster_url, schemas, store)
         tracking.connect(uri, experiment, connected, context)
         try:
             yield tracking
@@ -190,17 +202,29 @@ def tracking_resource(
     return mlflow
 
 
-def connect(uri: str, experiment: str, mlflow_url: str, dagster_url: str, schemas: Mapping[str, Schema]) -> MlflowRuns:
+def connect(
+    uri: str,
+    experiment: str,
+    mlflow_url: str,
+    dagster_url: str,
+    schemas: Mapping[str, Schema],
+    store: str | None = None,
+) -> MlflowRuns:
     """Return the writer of MLflow's runs.
 
     Raises:
-        TrackingError: MLflow cannot be reached.
+        SettingsError: MLflow is in use by another store.
+        TrackingError: MLflow cannot be reached, or its store is damaged.
     """
     try:
         client = client_of(uri)
-        return MlflowRuns(client, experiment_of(client, uri, experiment), schemas, dagster_url, mlflow_url)
-    except Exception as error:
-        raise TrackingError(f"{uri} cannot be reached: {error}") from error
+        return MlflowRuns(client, experiment_of(client, uri, experiment, store), schemas, dagster_url, mlflow_url)
+    except (SettingsError, TrackingError):
+        raise
+    except StoreError as error:
+        raise TrackingError(str(error)) from error
+    except Exception as error:  # noqa: BLE001 - whatever MLflow raises
+        raise TrackingError(scrubbed(f"{shown(uri)} cannot be reached: {error}", uri)) from without_secrets(error)
 
 
 def parent_run(runs: MlflowRuns, uri: str, instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:

@@ -20,11 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from bikes_assets.adapters.files import is_remote, shown
+from bikes_assets.adapters.files import is_remote
 from bikes_assets.adapters.source_files import is_left_out
 from bikes_assets.adapters.working_tree import commit_that_wrote, has_commit
 from bikes_assets.lineage.digest import file_digest
 from bikes_assets.lineage.errors import DataError, DigestError, LineageError, SettingsError
+from bikes_assets.lineage.secrets import scrubbed, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -368,7 +369,8 @@ def _said(text: str) -> str:
     """Return the line of DVC's errors that says what was wrong, without secrets."""
     lines: Sequence[str] = [line for line in text.splitlines() if line.strip()]
     wrong = [line for line in lines if line.startswith("ERROR")] or lines[-1:]
-    return re.sub(r"\S+://\S+", lambda url: shown(url[0]), " ".join(wrong))[:500]
+    found = " ".join(wrong)
+    return scrubbed(found, *re.findall(r"\S+://\S+", found))[:500]
 
 
 def _listed(names: Iterable[str]) -> str:

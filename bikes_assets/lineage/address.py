@@ -24,6 +24,7 @@ _NAME, _KEY = f"(?:{_QUOTED}|{_BARE_NAME})", f"(?:{_QUOTED}|{_BARE_KEY})"
 _ADDRESS = re.compile(
     rf"(?P<asset>{_NAME})(?:\.(?P<column>{_NAME}))?(?:\[(?P<partition>{_KEY})\])?(?:@(?P<version>{_NAME}))?"
 )
+_ROW = re.compile(rf"(?P<address>{_ADDRESS.pattern})#(?P<key>.*)", re.DOTALL)
 _IS_BARE = {"name": re.compile(_BARE_NAME), "key": re.compile(_BARE_KEY)}
 
 
@@ -64,6 +65,13 @@ class Address:
             return cls(*(_read(match[name]) for name in ("asset", "column", "partition", "version")))  # pyright: ignore[reportArgumentType]
         except ValueError:  # a quoted part that is no JSON string
             return None
+
+
+def parse_row(text: str) -> tuple[Address, str] | None:
+    """Return where a row is and its key, `demand_predictions[2012-08]#2012-08-14T17:00`; None where a text is no such address."""
+    match = _ROW.fullmatch(text)
+    address = Address.parse(match["address"]) if match else None
+    return (address, match["key"]) if match and address else None
 
 
 def parse_address(text: str) -> tuple[str, str | None, str | None]:

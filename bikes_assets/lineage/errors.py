@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from bikes_assets.lineage.secrets import scrubbed
+
 
 class LineageError(Exception):
-    """Base of every error that this project raises on purpose."""
+    """Base of every error that this project raises on purpose. Its message holds no secret, whatever it is made of."""
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*(scrubbed(item) if isinstance(item, str) else item for item in arguments))
 
 
 _MOST_SHOWN = 1000
