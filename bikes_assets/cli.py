@@ -169,7 +169,7 @@ def run(months: tuple[str, ...], force: bool) -> None:
     with progress_bar() as show:
         summary = runs.run_history(months or None, show, force=force)
     print_summary(summary)
-    if summary.failed:
+    if summary.failed or summary.waiting:
         sys.exit(1)
 
 

@@ -27,6 +27,7 @@ _STORAGE = "BIKES_DAGSTER_STORAGE"
 # what goes wrong is told once, in the summary; Dagster's page has every event
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 _POLL_SECONDS = 2.0
+_WAITING = ("pending", "stale", "missing")
 
 
 @dataclass
@@ -43,6 +44,7 @@ class Summary:
         unlogged: whether something is left that MLflow did not take.
         left: what is left, and why.
         failed: what failed, by address, with its message.
+        waiting: what was to be materialized and could not yet: it waits for partitions that failed, or that were not asked for.
     """
 
     partitions: Counter[str] = field(default_factory=Counter)
@@ -54,6 +56,7 @@ class Summary:
     unlogged: bool = False
     left: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    waiting: list[Status] = field(default_factory=list)
 
 
 def setup() -> Path:
@@ -201,10 +204,13 @@ def run_history(
         (asset, key) for asset, node in made.nodes.items() for key in node.partitions if key in (months or known)
     }
     work = Work(made, present.now(source), targets, asked=targets if force else set())
+    wanted = set(targets)
     if not work.is_done() or present.unlogged():
         with _alone(lambda: progress("waiting for another bikes run", 0, 0)):
             work.present = present.now(source)
             _work_off(work, progress)
+    found = judge(made, work.present)
+    work.summary.waiting = [found[key] for key in found if key in wanted and found[key].state in _WAITING]
     work.summary.seconds = time.monotonic() - start
     return work.summary
 

@@ -47,7 +47,7 @@ def print_summary(summary: Summary) -> None:
         table.add_row(asset, str(count), f"{summary.rows[asset]:,}")
     if summary.partitions:
         console.print(table)
-    elif not summary.failed and not summary.skipped:
+    elif not summary.failed and not summary.skipped and not summary.waiting:
         console.print("Everything is fresh: nothing to do.")
     if summary.unchanged:
         console.print(f"{summary.unchanged} of them came out as they were; what is downstream of these stays as it is.")
@@ -59,6 +59,8 @@ def print_summary(summary: Summary) -> None:
             console.print(f"  {what}", style="yellow", markup=False)
     for line in _failures(summary.failed):
         console.print(line, style="red", markup=False)
+    for line in _waiting(summary.waiting):
+        console.print(line, style="yellow", markup=False)
     if summary.champion:
         from bikes_assets.reports.accuracy import published_scores
 
@@ -121,6 +123,14 @@ def status_line(item: Status, makings: Sequence[Making] | None = None) -> str:
 
 def _told(reasons: Sequence[Reason]) -> list[dict[str, str]]:
     return [asdict(reason) | {"text": _text(reason)} for reason in reasons]
+
+
+def _waiting(found: Sequence[Status]) -> Iterator[str]:
+    """Yield a line for alike partitions of an asset that could not be materialized yet, and what they wait for."""
+    for (asset, state, why), alike in groupby(found, lambda item: (item.asset, item.state, _reasons(item))):
+        keys = [item.partition for item in alike]
+        address = partition_address(asset, keys[0] if len(keys) == 1 else f"{keys[0]}..{keys[-1]}")
+        yield f"{address} was not materialized, it is {state}: {why}; bikes run materializes what it needs first"
 
 
 def _failures(failed: Mapping[str, str]) -> Iterator[str]:
