@@ -43,6 +43,7 @@ class Summary:
         skipped: addresses of partitions that had nothing to work on.
         unlogged: whether something is left that MLflow did not take.
         left: what is left, and why.
+        restored: what was restored in MLflow before anything was made, in words.
         failed: what failed, by address, with its message.
         waiting: what was to be materialized and could not yet: it waits for partitions that failed, or that were not asked for.
     """
@@ -55,6 +56,7 @@ class Summary:
     skipped: list[str] = field(default_factory=list)
     unlogged: bool = False
     left: list[str] = field(default_factory=list)
+    restored: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     waiting: list[Status] = field(default_factory=list)
 
@@ -281,7 +283,7 @@ def _work_off(work: Work, progress: Callable[[str, int, int], None]) -> None:
 
     job = defs().resolve_implicit_global_asset_job_def()
     with opened() as instance:
-        _meet_mlflow(instance)
+        _meet_mlflow(instance, work.summary)
         if end_abandoned(instance) or backlog(instance):
             sync(pipeline(instance))
             work.present = present.now()
@@ -302,12 +304,12 @@ def _work_off(work: Work, progress: Callable[[str, int, int], None]) -> None:
     answers.refreshed()
 
 
-def _meet_mlflow(instance: dg.DagsterInstance) -> None:
+def _meet_mlflow(instance: dg.DagsterInstance, summary: Summary) -> None:
     """Refuse to begin where MLflow is another store's; where it is away, or its store is damaged, a run says so and goes on."""
     from bikes_assets.defs.resources import pipeline
 
     with suppress(TrackingError):
-        pipeline(instance).connect()
+        pipeline(instance).connect(summary.restored)
 
 
 def _execute(job: dg.JobDefinition, instance: dg.DagsterInstance, run: NextRun, work: Work) -> None:

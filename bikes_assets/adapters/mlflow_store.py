@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 PATIENCE = 3.0
 """Seconds that a Dagster run waits for MLflow in all; then MLflow counts as away until the run has ended."""
 
+EXPERIMENT = "bikes_assets.experiment"
+"""Tag of an experiment: the name that it was made under, by which it is found under another one."""
+
 _EXPERIMENT = "MLFLOW_EXPERIMENT_ID"
 
 _DEFAULTS = {
@@ -74,7 +77,9 @@ def client_of_store(uri: str, store: str | None) -> MlflowClient:
     return client
 
 
-def experiment_of(client: MlflowClient, uri: str, name: str, store: str | None = None) -> str:
+def experiment_of(
+    client: MlflowClient, uri: str, name: str, store: str | None = None, restored: list[str] | None = None
+) -> str:
     """Return the id of the experiment of that name, created once; a SQLite store keeps artifacts beside itself.
 
     Args:
@@ -82,24 +87,25 @@ def experiment_of(client: MlflowClient, uri: str, name: str, store: str | None =
         uri: MLflow's store or server.
         name: name of the experiment.
         store: id of the store whose materializations it shows, which its tag says; "" where that has none yet, None for any.
+        restored: where given, an experiment of the store that was deleted or renamed is restored, and that is said here.
 
     Raises:
         SettingsError: MLflow is in use by another store.
-        TrackingError: the experiment was deleted.
+        TrackingError: the experiment was deleted or renamed.
     """
-    known = _active(client, name)
-    if known and (store is None or (store and known.tags.get(STORE) == store)):
+    tags = {STORE: store, EXPERIMENT: name} if store else {}
+    known = client.get_experiment_by_name(name)
+    if known and known.lifecycle_stage == "active" and store is not None and tags.items() <= known.tags.items():
         return known.experiment_id
     with one_by_one(uri):
         _raise_where_others(client, uri, store)
-        known = _active(client, name)
-        if known:
-            if store:
-                client.set_experiment_tag(known.experiment_id, STORE, store)
-            return known.experiment_id
-        file = file_of(uri)
-        artifacts = mlflow_file.artifacts_of(file) if file else None
-        return client.create_experiment(name, artifacts, {STORE: store} if store else None)
+        known = _restored(client, name, store, restored) or client.get_experiment_by_name(name)
+        if known is None:
+            file = file_of(uri)
+            return client.create_experiment(name, mlflow_file.artifacts_of(file) if file else None, tags)
+        for tag, value in tags.items():
+            client.set_experiment_tag(known.experiment_id, tag, value)
+        return known.experiment_id
 
 
 @contextmanager
@@ -151,19 +157,38 @@ def file_of(uri: str) -> Path | None:
     return Path(uri.removeprefix("sqlite:///").partition("?")[0]) if uri.startswith("sqlite:///") else None
 
 
-def _active(client: MlflowClient, name: str) -> Experiment | None:
-    """Return the experiment of that name, None where there is none.
+def _restored(client: MlflowClient, name: str, store: str | None, restored: list[str] | None) -> Experiment | None:
+    """Return a store's experiment that was deleted or renamed, as it was; None where that did not happen.
 
     Raises:
-        TrackingError: it was deleted.
+        TrackingError: it is not to be restored, or another experiment has its name now.
     """
-    known = client.get_experiment_by_name(name)
-    if known and known.lifecycle_stage != "active":
+    from mlflow.entities import ViewType
+
+    there = client.get_experiment_by_name(name)
+    wanted = f"tags.`{STORE}` = '{store}'" if store else None
+    ours = client.search_experiments(ViewType.ALL, filter_string=wanted) if wanted else []
+    was = next((item for item in ours if item.tags.get(EXPERIMENT) == name), there)
+    if was is None or (was.name == name and was.lifecycle_stage == "active"):
+        return None
+    happened = [f"renamed to {was.name}"] if was.name != name else []
+    happened += ["deleted"] if was.lifecycle_stage != "active" else []
+    what = f"experiment {name} (id {was.experiment_id}) was {' and '.join(happened)}"
+    if there and there.experiment_id != was.experiment_id:
         raise TrackingError(
-            f"experiment {name}: found it deleted in MLflow, expected an active one; restore it (mlflow experiments restore "
-            f"--experiment-id {known.experiment_id}), or set BIKES_EXPERIMENT to another name"
+            f"{what} in MLflow, and another experiment (id {there.experiment_id}) has its name now: rename that one, then bikes "
+            "sync restores this one; or set BIKES_EXPERIMENT to another name"
         )
-    return known
+    if restored is None or was not in ours:
+        by_hand = f"restore it (mlflow experiments restore --experiment-id {was.experiment_id})"
+        how = "bikes sync restores it" if was in ours else by_hand
+        raise TrackingError(f"{what} in MLflow: {how}, or set BIKES_EXPERIMENT to another name")
+    if was.lifecycle_stage != "active":
+        client.restore_experiment(was.experiment_id)
+    if was.name != name:
+        client.rename_experiment(was.experiment_id, name)
+    restored.append(f"MLflow: {what}, and is there again")
+    return was
 
 
 def _raise_where_others(client: MlflowClient, uri: str, store: str | None) -> None:

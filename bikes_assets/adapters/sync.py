@@ -69,7 +69,7 @@ class Pipeline:
         lake: where tables and models lie.
         models: how models are written.
         assets: the lake's assets.
-        connect: returns the writer of MLflow's runs, or raises TrackingError.
+        connect: returns the writer of MLflow's runs, or raises TrackingError; it says in the list what it has restored.
         tracking_uri: MLflow's store or server.
         index: returns the lineage index, up to date with the event log, which knows what is registered; None where there is none.
     """
@@ -78,7 +78,7 @@ class Pipeline:
     lake: Lake
     models: ModelFormat
     assets: Sequence[str]
-    connect: Callable[[], MlflowRuns]
+    connect: Callable[[list[str]], MlflowRuns]
     tracking_uri: str
     index: Callable[[], Index] | None = None
 
@@ -103,7 +103,7 @@ def sync(pipeline: Pipeline, since: float | None = None) -> Agreement:
         agreement.done += recovered
         agreement.left += missing
         try:
-            runs = replace(pipeline.connect(), registered=Numbers(pipeline.instance))
+            runs = replace(pipeline.connect(agreement.done), registered=Numbers(pipeline.instance))
             _reconcile_registered(pipeline, runs, agreement, whole=since is None)
             _log_runs(pipeline, runs, since, agreement)
             agreement.done += [f"MLflow: alias {change}" for change in set_aliases(runs.client, pipeline.lake)]

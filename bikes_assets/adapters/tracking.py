@@ -209,8 +209,9 @@ def connect(
     dagster_url: str,
     schemas: Mapping[str, Schema],
     store: str | None = None,
+    restored: list[str] | None = None,
 ) -> MlflowRuns:
-    """Return the writer of MLflow's runs.
+    """Return the writer of MLflow's runs; where `restored` is given, with the experiment restored: see `experiment_of`.
 
     Raises:
         SettingsError: MLflow is in use by another store.
@@ -218,7 +219,9 @@ def connect(
     """
     try:
         client = client_of(uri)
-        return MlflowRuns(client, experiment_of(client, uri, experiment, store), schemas, dagster_url, mlflow_url)
+        return MlflowRuns(
+            client, experiment_of(client, uri, experiment, store, restored), schemas, dagster_url, mlflow_url
+        )
     except (SettingsError, TrackingError):
         raise
     except StoreError as error:

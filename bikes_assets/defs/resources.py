@@ -16,18 +16,19 @@ from bikes_assets.settings import settings
 from bikes_assets.store import ASSETS, COLUMNS, MODELS, claim, lake
 
 
-def mlflow_runs(store: str) -> MlflowRuns:
+def mlflow_runs(store: str, restored: list[str] | None = None) -> MlflowRuns:
     """Return the writer of MLflow's runs.
 
     Args:
         store: id of the store that they are of.
+        restored: where given, an experiment that was deleted or renamed is restored, and that is said here.
 
     Raises:
         SettingsError: MLflow is in use by another store.
         TrackingError: MLflow cannot be reached.
     """
     known = settings()
-    return connect(known.tracking_uri, known.experiment, known.mlflow_url, known.dagster_url, COLUMNS, store)
+    return connect(known.tracking_uri, known.experiment, known.mlflow_url, known.dagster_url, COLUMNS, store, restored)
 
 
 def pipeline(instance: dg.DagsterInstance) -> Pipeline:

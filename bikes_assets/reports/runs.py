@@ -57,6 +57,8 @@ def print_summary(summary: Summary) -> None:
         console.print("[yellow]MLflow did not take all of it; the data and its record are whole. Later: bikes sync[/]")
         for what in summary.left:
             console.print(f"  {what}", style="yellow", markup=False)
+    for line in summary.restored:
+        console.print(line, style="yellow", markup=False)
     for line in _failures(summary.failed):
         console.print(line, style="red", markup=False)
     for line in _waiting(summary.waiting):

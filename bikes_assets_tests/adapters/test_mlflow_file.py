@@ -267,14 +267,49 @@ def test_a_store_from_before_there_were_ids_is_taken_once(made: Path, tmp_path: 
         experiment_of(client, uri, "bike-demand", "two")
 
 
-def test_a_deleted_experiment_is_named(made: Path, tmp_path: Path) -> None:
+def test_an_experiment_that_was_deleted_or_renamed_is_named_and_restored(made: Path, tmp_path: Path) -> None:
     uri = f"sqlite:///{moved(made, tmp_path)}"
     client = client_of(uri)
-    client.delete_experiment(experiment_of(client, uri, "bike-demand", "one"))
+    before = experiment_of(client, uri, "bike-demand", "one")
+
+    def restored() -> list[str]:
+        said: list[str] = []
+        assert experiment_of(client, uri, "bike-demand", "one", said) == before
+        assert client.get_experiment(before).name == "bike-demand"
+        assert experiment_of(client, uri, "bike-demand", "one") == before
+        return said
+
+    client.delete_experiment(before)
     with pytest.raises(
-        TrackingError, match=r"found it deleted in MLflow.*mlflow experiments restore --experiment-id 1"
+        TrackingError, match=r"experiment bike-demand \(id 1\) was deleted in MLflow: bikes sync restores it"
     ):
         experiment_of(client, uri, "bike-demand", "one")
+    assert restored() == ["MLflow: experiment bike-demand (id 1) was deleted, and is there again"]
+
+    client.rename_experiment(before, "mine")
+    with pytest.raises(
+        TrackingError, match=r"was renamed to mine in MLflow: bikes sync restores it, or set BIKES_EXPERIMENT"
+    ):
+        experiment_of(client, uri, "bike-demand", "one")
+    assert restored() == ["MLflow: experiment bike-demand (id 1) was renamed to mine, and is there again"]
+
+    client.rename_experiment(before, "mine")
+    client.delete_experiment(before)
+    assert restored() == ["MLflow: experiment bike-demand (id 1) was renamed to mine and deleted, and is there again"]
+
+    client.rename_experiment(before, "mine")
+    other = client.create_experiment("bike-demand")
+    with pytest.raises(TrackingError, match=rf"another experiment \(id {other}\) has its name now: rename that one"):
+        experiment_of(client, uri, "bike-demand", "one", [])
+    assert experiment_of(client, uri, "another", "one") not in {before, other}
+
+
+def test_a_deleted_experiment_of_no_store_is_left_to_who_deleted_it(made: Path, tmp_path: Path) -> None:
+    uri = f"sqlite:///{moved(made, tmp_path)}"
+    client = client_of(uri)
+    client.delete_experiment(client.create_experiment("theirs"))
+    with pytest.raises(TrackingError, match=r"was deleted in MLflow: restore it \(mlflow experiments restore"):
+        experiment_of(client, uri, "theirs", "one", [])
 
 
 def test_the_file_of_a_store() -> None:

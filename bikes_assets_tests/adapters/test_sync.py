@@ -125,7 +125,7 @@ def test_while_mlflow_is_away_the_rest_is_mended_and_the_mark_stays(agreed):
     mark_backlog(agreed.instance)
 
     away = replace(
-        pipeline(agreed.instance), connect=lambda: connect("http://127.0.0.1:9", "one", "http://m", "http://d", {})
+        pipeline(agreed.instance), connect=lambda _: connect("http://127.0.0.1:9", "one", "http://m", "http://d", {})
     )
     result = sync(away)
 
