@@ -33,6 +33,7 @@ MONTHS = dg.MonthlyPartitionsDefinition("2016-01", end_date="2025-01", fmt="%Y-%
 ROOTS = ("a1", "a2", "a3", "a4")
 ASSETS = (*ROOTS, "joined", "ridge")
 EXPERIMENT = "fire"
+STORE = "fire"
 ROWS = 20
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 COLUMNS = (Column("k", "int64", "Key."), Column("x", "float64", "A figure."), Column("y", "float64", "Another."))
@@ -152,7 +153,7 @@ def _job(folder: str, uri: str, executor: str) -> dg.JobDefinition:
         resources={
             "tables": manager(TableIOManager(lake)),
             "models": manager(ModelIOManager(lake, RIDGE)),
-            "mlflow": tracking_resource(uri, EXPERIMENT, "http://mlflow", "http://dagster", SCHEMAS),
+            "mlflow": tracking_resource(uri, EXPERIMENT, "http://mlflow", "http://dagster", SCHEMAS, lambda _: STORE),
         },
         executor=executors[executor],
         jobs=[dg.define_asset_job("fire", "*", partitions_def=MONTHS)],
@@ -269,8 +270,8 @@ class Place:
     def sync(self, instance: dg.DagsterInstance) -> Agreement:
         """Bring Dagster, lake and MLflow into agreement, as `bikes sync` does."""
 
-        def connected() -> Any:
-            return connect(self.uri, EXPERIMENT, "http://mlflow", "http://dagster", SCHEMAS)
+        def connected(restored: list[str]) -> Any:
+            return connect(self.uri, EXPERIMENT, "http://mlflow", "http://dagster", SCHEMAS, STORE, restored)
 
         return sync(Pipeline(instance, self.lake, RIDGE, ASSETS, connected, self.uri, self.index))
 
