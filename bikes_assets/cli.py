@@ -35,6 +35,7 @@ class _Group(click.Group):
         _open_streams()
         secrets.guard()
         unwritten = _unwritten()
+        _end_where_copied()
         try:
             return super().main(*arguments, **options)
         except (SystemExit, OSError):  # in the end a command always exits
@@ -76,6 +77,20 @@ def _open_streams() -> None:
         except OSError:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
     sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - it stays open
+
+
+def _end_where_copied() -> None:
+    """End where the command is that of a copied environment, which would run the original project on the original store."""
+    called = Path(sys.argv[0])
+    environment = called.absolute().parents[1] if called.name == "bikes" and called.is_file() else None
+    if environment and (environment / "pyvenv.cfg").exists() and not environment.samefile(sys.prefix):
+        click.secho(
+            f"error: {environment}: found a copied or moved environment, which runs the project of {sys.prefix}; run make setup "
+            f"in {environment.parent}",
+            fg="red",
+            err=True,
+        )
+        sys.exit(1)
 
 
 def _unwritten() -> list[OSError]:
