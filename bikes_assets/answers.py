@@ -192,9 +192,9 @@ def refreshed() -> Index:
         SettingsError: the event log is not that of the lake.
         StoreError: it is not there any more.
     """
-    tie = _tie()
-    if tie.is_log_lost:
-        raise identity.lost(tie)
+    current = _identity()
+    if current.is_log_lost:
+        raise identity.lost_log(current)
     return event_log.refresh(_index(), settings().event_storage, _projection)
 
 
@@ -204,10 +204,10 @@ def store_id() -> str:
     Raises:
         SettingsError: the event log is not that of the lake.
     """
-    return _tie().store
+    return _identity().store
 
 
-def _tie() -> identity.Tie:
+def _identity() -> identity.Identity:
     return identity.check(settings().lake_location, settings().event_storage, _assets)
 
 

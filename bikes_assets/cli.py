@@ -34,8 +34,8 @@ class _Group(click.Group):
         """Run a command; what it prints is scrubbed, and who has read enough of it may close the pipe."""
         _open_streams()
         secrets.guard()
-        unwritten = _unwritten()
-        _end_where_copied()
+        unwritten = _output_errors()
+        _check_environment()
         try:
             return super().main(*arguments, **options)
         except (SystemExit, OSError):  # in the end a command always exits
@@ -54,9 +54,9 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except Exception as error:
-            if error in _unwritten():
+            if error in _output_errors():
                 raise  # it is of what is printed
-            told = _ours(error) or _no_folder(error) or store_fault(error, _home()) or away(error)
+            told = _own_error(error) or _no_folder(error) or store_fault(error, _home()) or away(error)
             if not told:
                 raise
             click.secho(f"error: {told}", fg="red", err=True)
@@ -79,7 +79,7 @@ def _open_streams() -> None:
     sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - it stays open
 
 
-def _end_where_copied() -> None:
+def _check_environment() -> None:
     """End where the command is that of a copied environment, which would run the original project on the original store."""
     called = Path(sys.argv[0])
     environment = called.absolute().parents[1] if called.name == "bikes" and called.is_file() else None
@@ -93,12 +93,12 @@ def _end_where_copied() -> None:
         sys.exit(1)
 
 
-def _unwritten() -> list[OSError]:
+def _output_errors() -> list[OSError]:
     """Return what has gone wrong as standard output was written; it is watched from the first call on."""
     output: Any = sys.stdout
-    if hasattr(output, "_unwritten"):
-        return output._unwritten
-    output._unwritten = found = list[OSError]()
+    if hasattr(output, "_output_errors"):
+        return output._output_errors
+    output._output_errors = found = list[OSError]()
 
     def watched(call: Callable[..., Any]) -> Callable[..., Any]:
         def noting(*arguments: Any) -> Any:
@@ -114,7 +114,7 @@ def _unwritten() -> list[OSError]:
     return found
 
 
-def _ours(error: BaseException | None) -> LineageError | None:
+def _own_error(error: BaseException | None) -> LineageError | None:
     """Return the first error of ours among an error and its causes: Dagster wraps what it meets as it loads definitions."""
     while error and not isinstance(error, LineageError):
         error = error.__cause__

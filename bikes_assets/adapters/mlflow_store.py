@@ -70,7 +70,7 @@ def client_of_store(uri: str, store: str | None) -> MlflowClient:
         StoreError: a SQLite store is damaged, or of another version of MLflow.
     """
     client = client_of(uri)
-    _raise_where_others(client, uri, store)
+    _check_owner(client, uri, store)
     return client
 
 
@@ -91,7 +91,7 @@ def experiment_of(client: MlflowClient, uri: str, name: str, store: str | None =
     if known and (store is None or (store and known.tags.get(STORE) == store)):
         return known.experiment_id
     with one_by_one(uri):
-        _raise_where_others(client, uri, store)
+        _check_owner(client, uri, store)
         known = _active(client, name)
         if known:
             if store:
@@ -166,7 +166,7 @@ def _active(client: MlflowClient, name: str) -> Experiment | None:
     return known
 
 
-def _raise_where_others(client: MlflowClient, uri: str, store: str | None) -> None:
+def _check_owner(client: MlflowClient, uri: str, store: str | None) -> None:
     """Refuse an MLflow that shows another store: registered models and aliases have one name for both."""
     if store is None:
         return

@@ -31,13 +31,13 @@ def first_use(folder: str, ready: Any = None) -> None:
     from bikes_assets import runs
     from bikes_assets.adapters.mlflow_store import client_of, experiment_of
     from bikes_assets.settings import settings
-    from bikes_assets.store import tie
+    from bikes_assets.store import current_identity
 
     if ready:
         ready.set()
     with runs.opened():
         client = client_of(settings().tracking_uri)
-        experiment_of(client, settings().tracking_uri, "bike-demand", tie().store)
+        experiment_of(client, settings().tracking_uri, "bike-demand", current_identity().store)
 
 
 def used(folder: Path, seconds: float | None = None, number: int = 0) -> tuple[int, float]:
