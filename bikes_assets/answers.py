@@ -216,9 +216,9 @@ def refreshed() -> Index:
         SettingsError: the event log is not that of the lake.
         StoreError: it is not there any more.
     """
-    tie = _tie()
-    if tie.is_log_lost:
-        raise identity.lost(tie)
+    current = _identity()
+    if current.is_log_lost:
+        raise identity.lost_log(current)
     index = _index()
     try:
         index.check()
@@ -236,10 +236,10 @@ def store_id() -> str:
     Raises:
         SettingsError: the event log is not that of the lake.
     """
-    return _tie().store
+    return _identity().store
 
 
-def _tie() -> identity.Tie:
+def _identity() -> identity.Identity:
     return identity.check(settings().lake_location, settings().event_storage, _assets)
 
 

@@ -49,7 +49,8 @@ class _Group(click.Group):
         """Run a command; what it prints is scrubbed, and who has read enough of it may close the pipe."""
         _open_streams()
         secrets.guard()
-        unwritten = _unwritten()
+        unwritten = _output_errors()
+        _check_environment()
         try:
             return super().main(*arguments, **options)
         except (SystemExit, OSError):  # in the end a command always exits
@@ -68,9 +69,9 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except Exception as error:
-            if error in _unwritten():
+            if error in _output_errors():
                 raise  # it is of what is printed
-            told = _ours(error) or _no_folder(error) or store_fault(error, _home()) or away(error)
+            told = _own_error(error) or _no_folder(error) or store_fault(error, _home()) or away(error)
             if not told:
                 raise
             click.secho(f"error: {told}", fg="red", err=True)
@@ -93,12 +94,26 @@ def _open_streams() -> None:
     sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - it stays open
 
 
-def _unwritten() -> list[OSError]:
+def _check_environment() -> None:
+    """End where the command is that of a copied environment, which would run the original project on the original store."""
+    called = Path(sys.argv[0])
+    environment = called.absolute().parents[1] if called.name == "bikes" and called.is_file() else None
+    if environment and (environment / "pyvenv.cfg").exists() and not environment.samefile(sys.prefix):
+        click.secho(
+            f"error: {environment}: found a copied or moved environment, which runs the project of {sys.prefix}; run make setup "
+            f"in {environment.parent}",
+            fg="red",
+            err=True,
+        )
+        sys.exit(1)
+
+
+def _output_errors() -> list[OSError]:
     """Return what has gone wrong as standard output was written; it is watched from the first call on."""
     output: Any = sys.stdout
-    if hasattr(output, "_unwritten"):
-        return output._unwritten
-    output._unwritten = found = list[OSError]()
+    if hasattr(output, "_output_errors"):
+        return output._output_errors
+    output._output_errors = found = list[OSError]()
 
     def watched(call: Callable[..., Any]) -> Callable[..., Any]:
         def noting(*arguments: Any) -> Any:
@@ -114,7 +129,7 @@ def _unwritten() -> list[OSError]:
     return found
 
 
-def _ours(error: BaseException | None) -> LineageError | None:
+def _own_error(error: BaseException | None) -> LineageError | None:
     """Return the first error of ours among an error and its causes: Dagster wraps what it meets as it loads definitions."""
     while error and not isinstance(error, LineageError):
         error = error.__cause__

@@ -31,7 +31,7 @@ def read(file: Path) -> tuple[dict[str, str], str]:
         SettingsError: the file cannot be read.
     """
     text = _text(file)
-    theirs, ours = _parted(text)
+    theirs, ours = _split(text)
     return _parsed(theirs), _parsed(ours).get(HOME, "")
 
 
@@ -41,7 +41,7 @@ def write_home(file: Path, home: str) -> None:
     A file that cannot be written is left as it is: Dagster's own commands then need DAGSTER_HOME in the environment.
     """
     text = _text(file)
-    theirs, _ = _parted(text)
+    theirs, _ = _split(text)
     line = f"{_MARK}\n{HOME}={_quoted(home)}\n"
     gap = "\n" if theirs and not theirs.endswith("\n") else ""
     wanted = theirs if HOME in _parsed(theirs) else f"{theirs}{gap}{line}"
@@ -50,7 +50,7 @@ def write_home(file: Path, home: str) -> None:
             _replace(file, wanted)
 
 
-def _parted(text: str) -> tuple[str, str]:
+def _split(text: str) -> tuple[str, str]:
     """Return a file's text without the line for Dagster, and that line."""
     if _OLDER.fullmatch(text):
         return "", text

@@ -392,7 +392,7 @@ def _opened(name: str, parent: str = "") -> Iterator[Experiment]:
     from bikes_assets.adapters.environment import environment, user
     from bikes_assets.adapters.experiments import experiment_run
     from bikes_assets.settings import ROOT, settings
-    from bikes_assets.store import tie
+    from bikes_assets.store import current_identity
 
     known = settings()
     made_in = environment(ROOT)
@@ -403,7 +403,12 @@ def _opened(name: str, parent: str = "") -> Iterator[Experiment]:
         "git_diff": made_in["git_diff"],
     }
     with experiment_run(
-        known.tracking_uri, f"{known.experiment}-notebook", name, tags=tags, parent=parent, store=tie().store
+        known.tracking_uri,
+        f"{known.experiment}-notebook",
+        name,
+        tags=tags,
+        parent=parent,
+        store=current_identity().store,
     ) as run:
         yield Experiment(run)
 

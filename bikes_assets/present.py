@@ -17,7 +17,7 @@ from bikes_assets.lineage.errors import DataError
 from bikes_assets.lineage.graph import Record
 from bikes_assets.lineage.staleness import Made, Plan, Present
 from bikes_assets.settings import settings
-from bikes_assets.store import ASSETS, lake, table, tie
+from bikes_assets.store import ASSETS, current_identity, lake, table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -117,7 +117,7 @@ def now(source: Observed | None = None) -> Present:
 
 def unlogged() -> bool:
     """Return whether something is left that MLflow did not take, or that the event log lost."""
-    return tie().is_log_lost or bool(run_log.remembered(settings().event_storage, run_log.BACKLOG))
+    return current_identity().is_log_lost or bool(run_log.remembered(settings().event_storage, run_log.BACKLOG))
 
 
 def code_stamp() -> str:

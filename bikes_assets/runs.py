@@ -18,7 +18,7 @@ from bikes_assets.lineage.errors import LineageError, SettingsError, TrackingErr
 from bikes_assets.lineage.graph import Record, parse_address, partition_address
 from bikes_assets.lineage.staleness import DUE, Ended, Key, Made, NextRun, Plan, Present, Status, judge, next_runs
 from bikes_assets.settings import ROOT, settings
-from bikes_assets.store import tie
+from bikes_assets.store import current_identity
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -112,7 +112,7 @@ def ready() -> Path:
     from bikes_assets.adapters.dagster_home import create_databases
 
     _instance_file()
-    tie()
+    current_identity()
     home = setup()
     if not settings().dagster_storage.get_secret_value():
         create_databases(home)
@@ -148,7 +148,7 @@ def _postgres(url: str) -> bool:
 
 def plan() -> Plan:
     """Return what would make everything now; Dagster is imported only where code, settings or months have changed."""
-    tie()  # before anything is remembered of a store that is two
+    current_identity()  # before anything is remembered of a store that is two
     known, is_current = present.remembered_plan()
     if known and is_current:
         return known
@@ -283,7 +283,7 @@ def _work_off(work: Work, progress: Callable[[str, int, int], None]) -> None:
 
     job = defs().resolve_implicit_global_asset_job_def()
     with opened() as instance:
-        _meet_mlflow(instance, work.summary)
+        _check_mlflow(instance, work.summary)
         if end_abandoned(instance) or backlog(instance):
             sync(pipeline(instance))
             work.present = present.now()
@@ -304,7 +304,7 @@ def _work_off(work: Work, progress: Callable[[str, int, int], None]) -> None:
     answers.refreshed()
 
 
-def _meet_mlflow(instance: dg.DagsterInstance, summary: Summary) -> None:
+def _check_mlflow(instance: dg.DagsterInstance, summary: Summary) -> None:
     """Refuse to begin where MLflow is another store's; where it is away, or its store is damaged, a run says so and goes on."""
     from bikes_assets.defs.resources import pipeline
 

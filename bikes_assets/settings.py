@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -63,6 +64,8 @@ def _location(location: str) -> str:
         return _folder(location) if location else ""
     if location.partition("://")[0] not in ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "file"):
         raise ValueError(f"found {secrets.shown(location)}, expected a folder, or a URL such as s3://bucket/prefix")
+    if location.startswith(("s3://", "s3a://")) and find_spec("s3fs") is None:
+        raise ValueError(f"{location.rstrip('/')} needs a package that is missing: pip install 'bikes-assets[s3]'")
     return location.rstrip("/")
 
 
@@ -164,7 +167,7 @@ class Settings(BaseModel):
     mlflow_url: Page = "http://127.0.0.1:5000"
 
     @model_validator(mode="after")
-    def _fit(self) -> Settings:
+    def _check_together(self) -> Settings:
         if self.first_month and self.last_month and self.first_month > self.last_month:
             raise ValueError(
                 f"BIKES_FIRST_MONTH: found {self.first_month}, expected one up to BIKES_LAST_MONTH, {self.last_month}"
@@ -246,7 +249,7 @@ def settings() -> Settings:
     try:
         known = Settings.model_validate(values)
     except ValidationError as error:
-        raise SettingsError("\n".join(map(_told, error.errors()))) from None
+        raise SettingsError("\n".join(map(_message, error.errors()))) from None
     if written and given.get(env_file.HOME) == written != str(known.default_home):
         raise SettingsError(
             f"DAGSTER_HOME: found {written}, which is what {ROOT / '.env'} says for Dagster's own commands, expected "
@@ -256,7 +259,7 @@ def settings() -> Settings:
     return known
 
 
-def _told(error: Any) -> str:
+def _message(error: Any) -> str:
     """Return a line for what pydantic found."""
     own = error.get("ctx", {}).get("error")
     if not error["loc"]:

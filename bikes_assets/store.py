@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +10,6 @@ from bikes_assets.adapters.delta import LakeTable
 from bikes_assets.adapters.environment import user
 from bikes_assets.adapters.lake import MODEL_ROWS, Lake, ModelFormat
 from bikes_assets.demand import features, model, tables
-from bikes_assets.lineage.errors import SettingsError
 from bikes_assets.settings import ROOT, settings
 
 if TYPE_CHECKING:
@@ -42,14 +40,11 @@ def lake() -> Lake:
     """Return the lake that the settings name.
 
     Raises:
-        SettingsError: it is at a URL whose package is missing, or the event log that the settings name is of another store.
+        SettingsError: the event log that the settings name is of another store.
     """
-    location = settings().lake_location
-    if location.startswith(("s3://", "s3a://")) and find_spec("s3fs") is None:
-        raise SettingsError(f"BIKES_LAKE: {location} needs a package that is missing: pip install 'bikes-assets[s3]'")
-    tie()
+    current_identity()
     made_by = {"user": user(), "deployment": settings().deployment}
-    return Lake(location, SCHEMAS, ROOT, serving=SERVING, made_by=made_by)
+    return Lake(settings().lake_location, SCHEMAS, ROOT, serving=SERVING, made_by=made_by)
 
 
 def table(asset: str) -> LakeTable:
@@ -57,17 +52,17 @@ def table(asset: str) -> LakeTable:
     return lake().table(asset, SCHEMAS.get(asset, MODEL_ROWS))
 
 
-def tie() -> identity.Tie:
-    """Return what ties the lake to the event log that the settings name; its `store` is "" where nothing was written yet.
+def current_identity() -> identity.Identity:
+    """Return the store that the settings name; its id is "" for a new one, and for a copy that nothing was written to yet.
 
     Raises:
-        SettingsError: they are of two stores.
+        SettingsError: its lake and its event log are of two stores.
     """
     return identity.check(settings().lake_location, settings().event_storage, lambda: ASSETS)
 
 
 def claim(instance: dg.DagsterInstance) -> str:
-    """Have the lake and an instance's event log know each other before something is written, and return the store's id.
+    """Write the store's id to the lake and to an instance's event log before anything else is written, and return it.
 
     An event log that was lost is marked as one that `bikes sync` has to write again. An instance in memory keeps nothing.
 
@@ -78,7 +73,7 @@ def claim(instance: dg.DagsterInstance) -> str:
     from bikes_assets.adapters.workers import is_of_one_machine
 
     if instance.is_ephemeral:
-        return tie().store
+        return current_identity().store
     known = settings()
     storage = instance.root_directory if is_of_one_machine(instance) else known.event_storage
 
@@ -99,4 +94,4 @@ def mlflow_client() -> MlflowClient:
     """
     from bikes_assets.adapters.mlflow_store import client_of_store
 
-    return client_of_store(settings().tracking_uri, tie().store)
+    return client_of_store(settings().tracking_uri, current_identity().store)

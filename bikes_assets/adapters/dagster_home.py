@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bikes_assets.adapters.sqlite_files import discard, looked_into, tables
+from bikes_assets.adapters.sqlite_files import discard, opened, tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,7 +60,7 @@ def _create(home: Path, folder: Path) -> None:
         _ = instance.run_storage, instance.event_log_storage, instance.schedule_storage
     for name in DATABASES:
         if (folder / name).exists():
-            with looked_into(folder / name, "what was made just now") as store:
+            with opened(folder / name, "what was made just now") as store:
                 store.execute("pragma wal_checkpoint(truncate)")
 
 
@@ -77,7 +77,7 @@ def _is_made(file: Path, table: str) -> bool:
         "a database of Dagster's; restore it from a backup, or where there is none, move "
         f"{home} away: bikes sync writes the event log again from the lake"
     )
-    with looked_into(file, expected) as store:
+    with opened(file, expected) as store:
         known = tables(store)
         if table in known and store.execute(f"select 1 from {table} limit 1").fetchone():  # noqa: S608 - a constant
             return True

@@ -54,14 +54,14 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Tie:
-    """That a lake and an event log are of one store.
+class Identity:
+    """The store that a lake and an event log are parts of.
 
     Attributes:
         store: its id; "" for a new store and for a copy, which get one when something is first written to them.
-        lake: what the lake ought to say.
-        log: what the event log ought to say.
-        is_log_lost: whether the lake holds versions that the event log knows nothing of.
+        lake: what the lake should say of itself.
+        log: what the event log should say of itself.
+        is_log_lost: whether the lake holds versions and the event log records none.
     """
 
     store: str
@@ -70,11 +70,11 @@ class Tie:
     is_log_lost: bool = False
 
 
-_checked: dict[tuple[str, str], Tie] = {}
+_checked: dict[tuple[str, str], Identity] = {}
 
 
-def check(lake: str, storage: str, assets: Assets) -> Tie:
-    """Return what ties a lake to an event log, of two that are of one store; nothing is written.
+def check(lake: str, storage: str, assets: Assets) -> Identity:
+    """Return the store that a lake and an event log are parts of; nothing is written.
 
     Args:
         lake: folder or URL of the lake.
@@ -86,38 +86,38 @@ def check(lake: str, storage: str, assets: Assets) -> Tie:
     """
     known = (lake, storage)
     if known not in _checked:
-        tie = _of_remote_lake(lake, storage) or _tied(lake, storage, assets)
-        if tie.is_log_lost:
-            return tie  # until it is written again
-        _checked[known] = tie
+        found = _by_its_log(lake, storage) or _identify(lake, storage, assets)
+        if found.is_log_lost:
+            return found  # until it is written again
+        _checked[known] = found
     return _checked[known]
 
 
-def lost(tie: Tie) -> StoreError:
-    """Return what people are told who ask an event log that knows nothing of what lies in its lake."""
+def lost_log(found: Identity) -> StoreError:
+    """Return the error of asking an event log that records nothing of what its lake holds."""
     return StoreError(
-        f"{tie.log.place}: found no record of what lies in the lake {tie.lake.place}, expected its event log; name that by "
+        f"{found.log.place}: found no record of what lies in the lake {found.lake.place}, expected its event log; name that by "
         "DAGSTER_HOME (or BIKES_DAGSTER_STORAGE), or where it is lost, run bikes sync, which writes it again from the lake"
     )
 
 
-def _of_remote_lake(lake: str, storage: str) -> Tie | None:
-    """Return what ties a lake at a URL to an event log that says so itself; the lake is not asked, it may be far, or away."""
+def _by_its_log(lake: str, storage: str) -> Identity | None:
+    """Return the store of a lake at a URL that the event log names: the lake is not asked, for it may be far or away."""
     log = _part_of_log(storage) if is_remote(lake) else None
     if not log or log.other != place_of(lake) or _is_copy(log, place_of(storage), _part_of_log):
         return None
-    return Tie(log.store, Part(log.store, log.other, ""), log)
+    return Identity(log.store, Part(log.store, log.other, ""), log)
 
 
-def claim(lake: str, storage: str, assets: Assets, say: Callable[[str], None], home: Path) -> Tie:
-    """Have a lake and an event log say that they are of one store, as far as they do not yet, and return what ties them.
+def claim(lake: str, storage: str, assets: Assets, say: Callable[[str], None], home: Path) -> Identity:
+    """Write the store's id and places to a lake and an event log, where they differ, and return them.
 
     Args:
         lake: folder or URL of the lake.
         storage: DAGSTER_HOME of an instance on SQLite, or a database URL.
         assets: returns the names of the assets whose versions the event log records.
-        say: has the event log keep a text under `KEY`.
-        home: Dagster's folder on this machine, where processes wait for each other.
+        say: stores a text in the event log under `KEY`.
+        home: Dagster's folder on this machine, which holds the lock.
 
     Raises:
         SettingsError: they are of two stores, or one of them is a copy without the other.
@@ -126,19 +126,19 @@ def claim(lake: str, storage: str, assets: Assets, say: Callable[[str], None], h
 
     home.mkdir(parents=True, exist_ok=True)
     with FileLock(home / ".bikes_store.lock", timeout=120):
-        tie = _tied(lake, storage, assets)
-        if not tie.store:
-            tie = _of(tie, uuid4().hex)
+        found = _identify(lake, storage, assets)
+        if not found.store:
+            found = _with_id(found, uuid4().hex)
         present = part_of_lake(lake)
-        if present != tie.lake:
-            if not present and not _create(f"{lake}/{FILE}", _text(tie.lake)):
-                tie = _of(tie, _required(lake).store)  # another home was first
+        if present != found.lake:
+            if not present and not _create(f"{lake}/{FILE}", _text(found.lake)):
+                found = _with_id(found, _required(lake).store)  # another home was first
             elif present:
-                write_file(f"{lake}/{FILE}", _text(tie.lake))
-        if _part_of_log(storage) != tie.log:
-            say(json.dumps(asdict(tie.log)))
-        _checked[lake, storage] = replace(tie, is_log_lost=False)
-    return tie
+                write_file(f"{lake}/{FILE}", _text(found.lake))
+        if _part_of_log(storage) != found.log:
+            say(json.dumps(asdict(found.log)))
+        _checked[lake, storage] = replace(found, is_log_lost=False)
+    return found
 
 
 def part_of_lake(lake: str) -> Part | None:
@@ -162,36 +162,36 @@ def place_of(location: str) -> str:
     return shown(location) if is_remote(location) else os.path.realpath(location.removeprefix("file://"))
 
 
-def _tied(lake: str, storage: str, assets: Assets) -> Tie:
-    """Return what ties a lake to an event log; see the module's docstring for the rules."""
+def _identify(lake: str, storage: str, assets: Assets) -> Identity:
+    """Return the store of a lake and an event log; the module's docstring has the rules."""
     at_lake, at_log = place_of(lake), place_of(storage)
     of_lake, of_log = part_of_lake(lake), _part_of_log(storage)
     is_lake_copied = of_lake is not None and _is_copy(of_lake, at_lake, part_of_lake)
     is_log_copied = of_log is not None and _is_copy(of_log, at_log, _part_of_log)
     store = of_lake.store if of_lake else ""
-    found = Tie(store, Part(store, at_lake, "" if is_remote(lake) else at_log), Part(store, at_log, at_lake))
+    found = Identity(store, Part(store, at_lake, "" if is_remote(lake) else at_log), Part(store, at_log, at_lake))
     if of_lake and of_log and of_lake.store == of_log.store and is_lake_copied == is_log_copied:
-        known = _of(found, "") if is_lake_copied else found
-        return replace(known, is_log_lost=_is_empty(storage) and _has_versions(lake))
+        known = _with_id(found, "") if is_lake_copied else found
+        return replace(known, is_log_lost=_records_nothing(storage) and _has_versions(lake))
     newest = _newest(storage, assets())
     if newest is None:  # an event log that records nothing can become that of any lake
         if of_lake and not is_lake_copied:
-            _raise_where_alive(of_lake, at_lake, at_log)
-        return replace(found if not is_lake_copied else _of(found, ""), is_log_lost=_has_versions(lake))
+            _refuse_second_log(of_lake, at_lake, at_log)
+        return replace(found if not is_lake_copied else _with_id(found, ""), is_log_lost=_has_versions(lake))
     if of_lake and of_log and not (is_log_copied and of_lake.store != of_log.store):
-        _raise_two(of_lake, of_log, at_lake, at_log, is_lake_copied=is_lake_copied)
-    if of_log and not is_log_copied and of_log.other != at_lake and _says(of_log.other, of_log.store, part_of_lake):
+        _refuse_mixture(of_lake, of_log, at_lake, at_log, is_lake_copied=is_lake_copied)
+    if of_log and not is_log_copied and of_log.other != at_lake and _has_part(of_log.other, of_log.store, part_of_lake):
         raise _of_another_lake(of_log.other, at_lake, at_log)
     if of_lake and not of_log and is_lake_copied and of_lake.other == at_log:
         raise _copied_lake(of_lake, at_lake, at_log)
-    if not _holds(lake, newest):
+    if not _has_commit(lake, newest):
         raise _without(newest["output"], of_log.other if of_log else "", at_lake, at_log)
     if of_lake and not is_lake_copied:
         return found
-    return _of(found, of_log.store if of_log and not is_log_copied else "")
+    return _with_id(found, of_log.store if of_log and not is_log_copied else "")
 
 
-def _raise_two(of_lake: Part, of_log: Part, at_lake: str, at_log: str, *, is_lake_copied: bool) -> None:
+def _refuse_mixture(of_lake: Part, of_log: Part, at_lake: str, at_log: str, *, is_lake_copied: bool) -> None:
     if of_lake.store != of_log.store:
         raise _of_another_lake(of_log.other, at_lake, at_log)
     if is_lake_copied:
@@ -212,9 +212,9 @@ def _copied_lake(of_lake: Part, at_lake: str, at_log: str) -> SettingsError:
 
 def _of_another_lake(lake: str, at_lake: str, at_log: str) -> SettingsError:
     return SettingsError(
-        f"{at_log}: found the event log of the lake {lake}, expected that of the lake {at_lake}, for they are one store; "
-        "set BIKES_DATA alone to name a whole store, or DAGSTER_HOME (or BIKES_DAGSTER_STORAGE) and BIKES_LAKE so that they name "
-        "the parts of one"
+        f"{at_log}: found the event log of the lake {lake}, expected that of the lake {at_lake}: a lake and its event log "
+        "belong together; set BIKES_DATA alone to name a whole store, or DAGSTER_HOME (or BIKES_DAGSTER_STORAGE) and BIKES_LAKE "
+        "to name the parts of one"
     )
 
 
@@ -228,17 +228,17 @@ def _without(output: dict[str, Any], lake: str, at_lake: str, at_log: str) -> Se
     )
 
 
-def _raise_where_alive(of_lake: Part, at_lake: str, at_log: str) -> None:
+def _refuse_second_log(of_lake: Part, at_lake: str, at_log: str) -> None:
     """Refuse a second event log for a lake whose own is still there."""
-    if of_lake.other not in ("", at_log) and _says(of_lake.other, of_lake.store, _part_of_log):
+    if of_lake.other not in ("", at_log) and _has_part(of_lake.other, of_lake.store, _part_of_log):
         raise SettingsError(
             f"{at_log}: found no event log of the lake {at_lake}, expected {of_lake.other}, which records what was made in it; "
             "set DAGSTER_HOME (or BIKES_DAGSTER_STORAGE) to that, or move it away: bikes sync then writes another from the lake"
         )
 
 
-def _of(tie: Tie, store: str) -> Tie:
-    return replace(tie, store=store, lake=replace(tie.lake, store=store), log=replace(tie.log, store=store))
+def _with_id(found: Identity, store: str) -> Identity:
+    return replace(found, store=store, lake=replace(found.lake, store=store), log=replace(found.log, store=store))
 
 
 def _part_of_log(storage: str) -> Part | None:
@@ -258,10 +258,10 @@ def _text(part: Part) -> bytes:
 
 def _is_copy(part: Part, place: str, read: Callable[[str], Part | None]) -> bool:
     """Return whether a part lies elsewhere than it says while the original is there."""
-    return part.place != place and not _is_same(part.place, place) and _says(part.place, part.store, read)
+    return part.place != place and not _is_same(part.place, place) and _has_part(part.place, part.store, read)
 
 
-def _says(place: str, store: str, read: Callable[[str], Part | None]) -> bool:
+def _has_part(place: str, store: str, read: Callable[[str], Part | None]) -> bool:
     """Return whether there is a part of a store at a place; so too where something is there that this user may not see."""
     if read is _part_of_log and is_remote(place):
         return False  # a database, whose password is written nowhere
@@ -281,7 +281,7 @@ def _is_same(one: str, other: str) -> bool:
         return False
 
 
-def _is_empty(storage: str) -> bool:
+def _records_nothing(storage: str) -> bool:
     with asking(storage) as ask:
         return not ask("select 1 from event_logs where dagster_event_type = 'ASSET_MATERIALIZATION' limit 1")
 
@@ -302,8 +302,8 @@ def _newest(storage: str, assets: Collection[str]) -> dict[str, Any] | None:
     return None
 
 
-def _holds(lake: str, record: dict[str, Any]) -> bool:
-    """Return whether a lake's log has the commit of a record: of this making, for two stores may make the same content."""
+def _has_commit(lake: str, record: dict[str, Any]) -> bool:
+    """Return whether a lake has the commit of a record: the very same, for two stores may hold the same content."""
     output = record["output"]
     content = _content(f"{lake}/{output['asset']}/_delta_log/{int(output['version']):020}.json") or b""
     for line in content.splitlines():

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from bikes_assets.adapters.sqlite_files import discard, looked_into, tables
+from bikes_assets.adapters.sqlite_files import discard, opened, tables
 from bikes_assets.lineage.errors import StoreError
 
 if TYPE_CHECKING:
@@ -50,12 +50,12 @@ def ready(file: Path) -> None:
     Raises:
         StoreError: it is damaged, or of another version of MLflow.
     """
-    if not _is_begun(file):
+    if not _is_in_use(file):
         _create(file)
         return
     with closing(sqlite3.connect(file, timeout=30, isolation_level=None)) as store:
-        for place in _former_places(store, file):
-            _move(store, place, file)
+        for place in _previous_folders(store, file):
+            _relocate(store, place, file)
 
 
 def revisions() -> tuple[str, set[str]]:
@@ -72,7 +72,7 @@ def revisions() -> tuple[str, set[str]]:
     return newest, set(found)
 
 
-def _is_begun(file: Path) -> bool:
+def _is_in_use(file: Path) -> bool:
     """Return whether there is a store; one whose creation was cut short holds nothing, and is none.
 
     Raises:
@@ -80,7 +80,7 @@ def _is_begun(file: Path) -> bool:
     """
     if not file.exists() or not file.stat().st_size:
         return False
-    with looked_into(file, f"MLflow's store; {_AGAIN}") as store:
+    with opened(file, f"MLflow's store; {_AGAIN}") as store:
         known = tables(store)
         # MLflow's first use ends with an experiment, Default
         is_used = "experiments" in known and bool(store.execute("select 1 from experiments limit 1").fetchone())
@@ -92,11 +92,11 @@ def _is_begun(file: Path) -> bool:
             "BIKES_MLFLOW_TRACKING_URI to another file"
         )
     if is_used:
-        _raise_of_other_version(file, versions[0][0] if versions else "")
+        _check_revision(file, versions[0][0] if versions else "")
     return is_used
 
 
-def _raise_of_other_version(file: Path, found: str) -> None:
+def _check_revision(file: Path, found: str) -> None:
     newest, all_known = revisions()
     if found == newest:
         return
@@ -117,12 +117,12 @@ def _create(file: Path) -> None:
     for old in file.parent.glob(f".{file.name}.*.new*"):  # of processes that were killed: the caller is alone
         old.unlink(missing_ok=True)
     part = file.with_name(f".{file.name}.{os.getpid()}.new")
-    _made(part, artifacts_of(file))
+    _build(part, artifacts_of(file))
     discard(file)
     part.replace(file)
 
 
-def _made(file: Path, artifacts: str) -> None:
+def _build(file: Path, artifacts: str) -> None:
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     uri = f"sqlite:///{file}"
@@ -130,7 +130,7 @@ def _made(file: Path, artifacts: str) -> None:
     SqlAlchemyStore._engine_map.pop(uri, None)  # pyright: ignore[reportPrivateUsage] - it keeps engines by URL
 
 
-def _former_places(store: sqlite3.Connection, file: Path) -> Iterator[Path]:
+def _previous_folders(store: sqlite3.Connection, file: Path) -> Iterator[Path]:
     """Yield the folders in which a store lay by what it says, other than its own: its file is still there, or nothing is."""
     for (location,) in store.execute("select distinct artifact_location from experiments").fetchall():
         parts = urlsplit(location or "")
@@ -142,7 +142,7 @@ def _former_places(store: sqlite3.Connection, file: Path) -> Iterator[Path]:
             yield place.parent
 
 
-def _move(store: sqlite3.Connection, place: Path, file: Path) -> None:
+def _relocate(store: sqlite3.Connection, place: Path, file: Path) -> None:
     """Have what lay in the artifacts of another folder lie in those of the store's own, all of it or nothing."""
     old, new = (place / "artifacts").as_uri(), artifacts_of(file)
     store.execute("begin immediate")

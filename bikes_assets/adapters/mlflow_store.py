@@ -73,7 +73,7 @@ def client_of_store(uri: str, store: str | None) -> MlflowClient:
         StoreError: a SQLite store is damaged, or of another version of MLflow.
     """
     client = client_of(uri)
-    _raise_where_others(client, uri, store)
+    _check_owner(client, uri, store)
     return client
 
 
@@ -98,7 +98,7 @@ def experiment_of(
     if known and known.lifecycle_stage == "active" and store is not None and tags.items() <= known.tags.items():
         return known.experiment_id
     with one_by_one(uri):
-        _raise_where_others(client, uri, store)
+        _check_owner(client, uri, store)
         known = _restored(client, name, store, restored) or client.get_experiment_by_name(name)
         if known is None:
             file = file_of(uri)
@@ -191,7 +191,7 @@ def _restored(client: MlflowClient, name: str, store: str | None, restored: list
     return was
 
 
-def _raise_where_others(client: MlflowClient, uri: str, store: str | None) -> None:
+def _check_owner(client: MlflowClient, uri: str, store: str | None) -> None:
     """Refuse an MLflow that shows another store: registered models and aliases have one name for both."""
     if store is None:
         return

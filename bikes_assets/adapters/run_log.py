@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from bikes_assets.adapters.sqlite_files import told
+from bikes_assets.adapters.sqlite_files import named_errors
 from bikes_assets.lineage.staleness import Ended, Key
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def asking(storage: str) -> Iterator[Ask]:
         return
     expected = "Dagster's event log; restore it from a backup, or move its folder away and run bikes sync"
     with (
-        told(events, expected),
+        named_errors(events, expected),
         closing(sqlite3.connect(f"{events.absolute().as_uri()}?mode=ro", uri=True, timeout=30)) as local,
     ):
         local.execute("attach ? as history", [f"{runs.absolute().as_uri()}?mode=ro"])

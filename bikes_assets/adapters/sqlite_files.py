@@ -1,4 +1,4 @@
-"""SQLite files that others make and read: whether one is whole, told before they trip over it."""
+"""SQLite files that Dagster and MLflow own: a damaged one is an error that names it, before they meet it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def looked_into(file: Path, expected: str) -> Iterator[sqlite3.Connection]:
+def opened(file: Path, expected: str) -> Iterator[sqlite3.Connection]:
     """Give a connection to a database that is there.
 
     Args:
@@ -24,15 +24,13 @@ def looked_into(file: Path, expected: str) -> Iterator[sqlite3.Connection]:
     Raises:
         StoreError: it is no database, or a damaged one.
     """
-    with told(file, expected), closing(sqlite3.connect(file, timeout=30, isolation_level=None)) as store:
-        store.execute(
-            "pragma page_count"
-        ).fetchone()  # reads the header, and sees a file that is shorter than that says
+    with named_errors(file, expected), closing(sqlite3.connect(file, timeout=30, isolation_level=None)) as store:
+        store.execute("pragma page_count").fetchone()  # an error where the file is shorter than its header says
         yield store
 
 
 @contextmanager
-def told(file: Path, expected: str) -> Iterator[None]:
+def named_errors(file: Path, expected: str) -> Iterator[None]:
     """Say of which file and what to do where SQLite finds no database in it, or a damaged one.
 
     Raises:

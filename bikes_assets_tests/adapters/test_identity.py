@@ -16,7 +16,7 @@ import pytest
 import bikes_assets
 from bikes_assets.adapters import identity
 from bikes_assets.adapters.dagster_home import create_databases
-from bikes_assets.adapters.identity import FILE, KEY, Tie, check, claim
+from bikes_assets.adapters.identity import FILE, KEY, Identity, check, claim
 from bikes_assets.adapters.lake import Lake
 from bikes_assets.adapters.run_log import remembered
 from bikes_assets.lineage.errors import SettingsError, StoreError
@@ -44,11 +44,11 @@ class Store:
         os.environ["DAGSTER_HOME"] = str(self.home)
         return dg.DagsterInstance.from_config(str(self.home))
 
-    def check(self) -> Tie:
+    def check(self) -> Identity:
         identity._checked.clear()
         return check(self.lake, str(self.home), names)
 
-    def claim(self) -> Tie:
+    def claim(self) -> Identity:
         with self.instance() as instance:
 
             def say(text: str) -> None:
@@ -154,7 +154,7 @@ def test_nothing_is_written_where_two_stores_are_claimed(folders: Path) -> None:
 
 def test_a_store_knows_itself_from_its_first_claim_on(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    assert store.check() == Tie(
+    assert store.check() == Identity(
         "", identity.Part("", store.lake, str(store.home)), identity.Part("", str(store.home), store.lake)
     )
     first = store.claim()
@@ -230,7 +230,7 @@ def test_an_event_log_that_was_lost_is_told_and_begun_again(tmp_path: Path) -> N
     known = store.says()[0]
     shutil.rmtree(store.home)
     assert store.check().is_log_lost
-    assert "run bikes sync" in str(identity.lost(store.check()))
+    assert "run bikes sync" in str(identity.lost_log(store.check()))
     claimed = store.claim()
     assert (claimed.store, claimed.is_log_lost) == (known, True)
     assert store.says() == (known, known)

@@ -115,7 +115,7 @@ def test_a_store_that_holds_nothing_is_made_anew(made: Path, tmp_path: Path, mon
         sqlite3.connect(file).execute("vacuum").close()
     else:
         file.touch()
-    monkeypatch.setattr(mlflow_file, "_made", lambda part, _: shutil.copy(made, part))
+    monkeypatch.setattr(mlflow_file, "_build", lambda part, _: shutil.copy(made, part))
     (tmp_path / "mlflow.db-journal").write_bytes(b"of what was there")
     ready(file)
     assert rows(file, "select name from experiments") == [("Default",), ("bike-demand",)]

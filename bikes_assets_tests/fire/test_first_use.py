@@ -31,13 +31,13 @@ def first_use(folder: str, ready: Any = None) -> None:
     from bikes_assets import runs
     from bikes_assets.adapters.mlflow_store import client_of, experiment_of
     from bikes_assets.settings import settings
-    from bikes_assets.store import tie
+    from bikes_assets.store import current_identity
 
     if ready:
         ready.set()
     with runs.opened():
         client = client_of(settings().tracking_uri)
-        experiment_of(client, settings().tracking_uri, "bike-demand", tie().store)
+        experiment_of(client, settings().tracking_uri, "bike-demand", current_identity().store)
 
 
 def used(folder: Path, seconds: float | None = None, number: int = 0) -> tuple[int, float]:
@@ -60,7 +60,7 @@ def test_a_store_is_whole_whenever_its_first_use_is_killed(tmp_path: Path) -> No
     code, whole = used(tmp_path / "whole")
     assert code == 0
     rng, killed = random.Random(0), 0
-    for turn in turns(30):
+    for turn in turns(30) if SOAK else range(2):
         # When one is killed somewhere on its way
         folder = tmp_path / str(turn)
         code, _ = used(folder, rng.uniform(0, whole), SIGNALS[turn % 2])
