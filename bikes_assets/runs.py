@@ -229,15 +229,16 @@ class Work:
 
     def __init__(self, plan: Plan, found: Present, targets: set[Key], asked: set[Key]) -> None:
         self.plan, self.present, self.targets, self.asked = plan, found, set(targets), set(asked)
-        self.retried = {key for key, status in self._judged().items() if status.state == "failed"}
+        self.tried: set[Key] = set()
         self.done = 0
         self.summary = Summary()
 
     def next(self) -> NextRun | None:
         """Return what can be made now, None where that is nothing."""
         found = self._judged()
-        runs = next_runs(self.plan, found, targets=self.targets, present=self.present, retried=self.retried)
-        return next(runs, None)
+        # what failed before, or in another run meanwhile, is tried once
+        retried = {key for key, status in found.items() if status.state == "failed"} - self.tried
+        return next(next_runs(self.plan, found, targets=self.targets, present=self.present, retried=retried), None)
 
     def is_done(self) -> bool:
         """Return whether there is nothing to do, and nothing to wait for."""
@@ -252,7 +253,7 @@ class Work:
         for asset in run.assets:
             key = (asset, run.partition)
             self.asked.discard(key)
-            self.retried.discard(key)
+            self.tried.add(key)
             self.done += 1
             if asset in made:
                 new, old = Made.of(made[asset]), self.present.made.get(key)

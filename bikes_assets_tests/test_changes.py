@@ -151,9 +151,13 @@ CHANGES = (
         {"F": "02"},
     ),
     Change("a comment and a docstring", comment),
-    Change(
+    Change(  # a drawing is no part of what it is drawn of
         "the width of a line in one plot",
         lambda store: store.edit("demand/plots.py", '_GREY, "actual", 1.2', '_GREY, "actual", 1.4'),
+    ),
+    Change(
+        "how errors are computed, to an equal result",
+        lambda store: store.edit("demand/evaluation.py", '["prediction"] - actual', '["prediction"] - 1 * actual'),
         redo("Q", "03 04 05 06"),
         redo("Q", "03 04 05 06"),
     ),
@@ -201,7 +205,12 @@ CHANGES = (
     Change("a new month", lambda store: append_month(store, "2011-07"), redo("RFMCPQ", "07")),
 )
 
-QUICK = ("an input of no feature: atemp", "rows in another order", "the width of a line in one plot")
+QUICK = (
+    "an input of no feature: atemp",
+    "rows in another order",
+    "the width of a line in one plot",
+    "how errors are computed, to an equal result",
+)
 
 
 def with_shipped_fields(store: Store, day: str, hour: int, *names: str) -> None:

@@ -244,5 +244,5 @@ def test_a_setting_that_dagster_meets_as_it_loads_is_one_line(tmp_path):
     done = bikes("status", folder=tmp_path, BIKES_MODEL='{"depth": 1}')
 
     assert done.returncode == 1
-    assert done.stderr.startswith("error: demand_model: found setting depth, expected one of estimator, ")
+    assert done.stderr.startswith("error: demand_model: found setting depth, expected one of features, estimator, ")
     assert done.stderr.count("\n") == 1

@@ -329,11 +329,11 @@ def _reported(instance: dg.DagsterInstance, asset: str, after: float) -> dict[in
 
 def _is_over(instance: dg.DagsterInstance, commit: Commit) -> bool:
     """Return whether what made a commit is over, so that its event is lost rather than about to come."""
-    run_id = commit.record.get("made_by", {}).get("dagster_run_id")
-    run = instance.get_run_by_id(run_id) if run_id else None
-    if run:
-        return run.is_finished and not may_report(instance, run)
-    return is_gone(commit.record.get("made_by", {}).get("process", "")) or commit.time < time.time() - _DECISION_SECONDS
+    made_by = commit.record.get("made_by", {})
+    if run_id := made_by.get("dagster_run_id"):
+        run = instance.get_run_by_id(run_id)  # None where somebody has deleted it, or the log is another: its events are gone
+        return run is None or (run.is_finished and not may_report(instance, run))
+    return is_gone(made_by.get("process", "")) or commit.time < time.time() - _DECISION_SECONDS
 
 
 def _report(pipeline: Pipeline, record: Record, *, is_present: bool) -> None:

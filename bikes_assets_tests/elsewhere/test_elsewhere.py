@@ -128,7 +128,7 @@ def test_who_is_overtaken_is_told_by_whom(told):
 
 
 def test_a_lost_event_is_mended_once(told):
-    assert told["first sync"] == {"done": [], "left": []}
+    assert told["first sync"] == {"done": [], "left": [], "refused": []}
     assert told["second sync"] == {
         "done": ["prediction_quality[2011-03]@2: was committed, and is now in the event log"],
         "left": [],

@@ -28,8 +28,9 @@ def test_a_store_comes_to_rest(site: History, seed: int) -> None:
 
     found = life.settle()
 
-    assert found["unsettled"] == [], life
-    assert found["due"] == [], life
-    assert found["rebuilt"], life
-    assert found["again"] == {**found["first"], "done": []}, life
-    assert {name: found["meanings"].get(name) for name in life.meanings} == life.meanings, life
+    said = f"{life}\n{found['printed']}{found['first']}"
+    assert found["unsettled"] == [], said
+    assert found["due"] == [], said
+    assert found["rebuilt"], said
+    assert found["again"] == {**found["first"], "done": []}, said
+    assert {name: found["meanings"].get(name) for name in life.meanings} == life.meanings, said
