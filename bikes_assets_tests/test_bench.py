@@ -29,7 +29,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
     def make(source: object, query: str | None = None, **options: Any) -> Bench:
         known = Settings.model_validate(
-            {"BIKES_SOURCE": str(source), "BIKES_SOURCE_QUERY": query, "BIKES_DATA": tmp_path}
+            {"BIKES_SOURCE": str(source), "BIKES_SOURCE_QUERY": query, "BIKES_DATA": str(tmp_path)}
         )
         for module in ("bikes_assets.bench", "bikes_assets.present", "bikes_assets.store"):
             monkeypatch.setattr(f"{module}.settings", lambda: known)

@@ -37,6 +37,7 @@ def store(history: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     shutil.copytree(WORK, tmp_path / "data", ignore=shutil.ignore_patterns("*.lock"))
     monkeypatch.setenv("BIKES_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "data" / "dagster"))
+    monkeypatch.setenv("BIKES_MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/data/mlflow/mlflow.db")
     forget_settings()
     yield tmp_path / "snapshot.json"
     forget_settings()
@@ -154,7 +155,7 @@ def test_deep_finds_a_flipped_bit_in_data_models_and_their_copies(history: Any, 
     earlier = min(lake.glob("prediction_quality/partition=2011-04/*.parquet"), key=lambda file: file.stat().st_mtime_ns)
     model = min(lake.glob("model_files/*"))
     registered = history.client.get_model_version("demand_model", "1").tags["mlflow_model_id"]
-    (copy,) = Path(WORK, "mlflow").rglob(f"{registered}/artifacts/model.skops")
+    (copy,) = (store.parent / "data" / "mlflow").rglob(f"{registered}/artifacts/model.skops")
     damaged = [features, earlier, model, copy]
     contents = [flip(file, rng) for file in damaged]
     try:

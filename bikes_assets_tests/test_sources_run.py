@@ -56,17 +56,15 @@ def test_of_a_month_without_any_row_the_empty_table_is_present(tmp_path: Path, m
     known = Settings.model_validate(
         {
             "BIKES_SOURCE": str(tmp_path / "hour.csv"),
-            "BIKES_DATA": tmp_path,
+            "BIKES_DATA": str(tmp_path),
             "BIKES_FIRST_MONTH": "2011-01",
             "BIKES_LAST_MONTH": "2011-05",
         }
     )
     for module in ("bikes_assets.present", "bikes_assets.store"):
         monkeypatch.setattr(f"{module}.settings", lambda: known)
-    found = present.now(present.observed()).made
-    digests = {
-        month: found[RENTAL_RECORDS.name, month].digest
-        for month in ("2011-01", "2011-02", "2011-03", "2011-04", "2011-05")
-    }
+    keys = [(RENTAL_RECORDS.name, f"2011-0{month}") for month in range(1, 6)]
+    found = present.now(present.observed()).of(keys)
+    digests = {str(key[1]): found[key].digest for key in keys}
     assert digests["2011-01"] == digests["2011-03"] == digests["2011-05"] == "0ee048a774892bb59d99e50dcea60214"
     assert len(set(digests.values())) == 3

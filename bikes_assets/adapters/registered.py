@@ -115,7 +115,7 @@ class Registry:
             asset: the asset.
             whole: whether it is looked, too, whether the logged models of all versions are there.
         """
-        known = {
+        known: dict[int, Mapping[str, Any]] = {
             int(str(item.version)): self.index.find(str(item), MODEL)[0].facts
             for item in self.index.within(MODEL, asset)
         }
@@ -127,15 +127,14 @@ class Registry:
         copies = self._copies() if whole else None
         good: dict[str, int] = {}
         for number, version in sorted(there.items()):
-            facts = known.get(number)
-            if facts is None:
-                self._unknown(asset, number, version, found)
-            elif self._is_as_known(asset, number, version, facts, copies, found):
-                good[facts["address"]] = number
-        registered = {address for address, _ in found.registered}
+            facts = known.get(number) or self._adopted(asset, number, version, found)
+            if facts:
+                known[number] = facts
+                if self._is_as_known(asset, number, version, facts, copies, found):
+                    good[facts["address"]] = number
         for number, facts in sorted(known.items()):
             address = facts["address"]
-            if address not in {*good, *registered, *self.removed}:
+            if address not in {*good, *self.removed}:
                 self._restore(asset, number, address, max(known), found)
         return found
 
@@ -165,23 +164,26 @@ class Registry:
             if not token:
                 return found
 
-    def _unknown(self, asset: str, number: int, version: ModelVersion, found: Reconciliation) -> None:
-        """Take note of a version whose number the event log does not know; one that somebody else registered is theirs."""
+    def _adopted(
+        self, asset: str, number: int, version: ModelVersion, found: Reconciliation
+    ) -> Mapping[str, Any] | None:
+        """Return what a version is whose number the event log does not know; None where somebody else has registered it."""
         address, digest = version.tags.get("address", ""), version.tags.get("digest", "")
         if not address or version.tags.get(ASSET) != asset:
-            return
+            return None
         there = self.index.find(address, VERSION)
         if there and there[0].facts["digest"] == digest:
             found.registered.append((address, number))
             found.done.append(
                 f"{address}: is registered as {Address(asset, version=str(number))}, and the event log says so now"
             )
-        else:
-            found.left.append(
-                f"MLflow: {model_name(asset)} version {number} is {address} with digest {digest or 'none'}, which the event log "
-                "does not hold: another store has registered it, or this one before a backup was restored; delete it in MLflow, "
-                "or restore what it is of"
-            )
+            return {"address": address, "digest": digest}
+        found.left.append(
+            f"MLflow: {model_name(asset)} version {number} is {address} with digest {digest or 'none'}, which the event log "
+            "does not hold: another store has registered it, or this one before a backup was restored; delete it in MLflow, "
+            "or restore what it is of"
+        )
+        return None
 
     def _is_as_known(
         self,

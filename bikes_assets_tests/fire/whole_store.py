@@ -180,7 +180,7 @@ def _edited(life: Life) -> None:
         rows = life.rows.copy()
         for index in life.rng.sample(list(rows.index), 3):
             for name in ("casual", "cnt"):
-                rows.loc[index, name] = str(int(rows.loc[index, name]) + 7)
+                rows.loc[index, name] = str(int(str(rows.loc[index, name])) + 7)
         life.rows = rows
     _edit(life)
 
@@ -325,7 +325,7 @@ def synced(instance: Any) -> dict[str, Any]:
 
 def judged(instance: Any) -> dict[str, Any]:
     """Return what is not fresh and why, what is due, whether the index is what a rebuilt one is, and its meanings."""
-    from bikes_assets import answers, present
+    from bikes_assets import answers, present, runs
     from bikes_assets.definitions import defs
     from bikes_assets.defs.planned import due
     from bikes_assets.lineage import queries
@@ -337,8 +337,7 @@ def judged(instance: Any) -> dict[str, Any]:
 
     source = present.observed()
     graph = defs().resolve_asset_graph()
-    plan = present.remembered_plan()[0]
-    assert plan
+    plan = runs.plan()
     statuses = judge(plan, present.now(source)).values()
     wanted = due(graph, makes=set(plan.nodes), source=source)
     grown = answers.refreshed()
