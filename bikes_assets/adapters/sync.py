@@ -331,7 +331,9 @@ def _is_over(instance: dg.DagsterInstance, commit: Commit) -> bool:
     """Return whether what made a commit is over, so that its event is lost rather than about to come."""
     made_by = commit.record.get("made_by", {})
     if run_id := made_by.get("dagster_run_id"):
-        run = instance.get_run_by_id(run_id)  # None where somebody has deleted it, or the log is another: its events are gone
+        run = instance.get_run_by_id(
+            run_id
+        )  # None where somebody has deleted it, or the log is another: its events are gone
         return run is None or (run.is_finished and not may_report(instance, run))
     return is_gone(made_by.get("process", "")) or commit.time < time.time() - _DECISION_SECONDS
 

@@ -17,6 +17,7 @@ from bikes_assets.adapters.readers import reader_for
 from bikes_assets.lineage import model_file
 from bikes_assets.lineage.checks import Check, Subject, Verdict, of_ranges, of_schema
 from bikes_assets.lineage.columns import column_function, column_lineage, compute, schema_of
+from bikes_assets.lineage.errors import NothingToDo
 from bikes_assets.lineage.schema import Column, Schema
 
 if TYPE_CHECKING:
@@ -150,6 +151,10 @@ def parcel_model(context, parcel_features) -> Outcome:
     from sklearn.linear_model import Ridge
 
     known = parcel_features.dropna().astype({"delivered": "float64"})
+    if known.empty:
+        raise NothingToDo(
+            f"parcel_model[{context.partition_key}]: found no day with a week before, expected one at least"
+        )
     inputs = known[["delivered_week_before"]]
     fitted = {"estimator": Ridge().fit(inputs, known["delivered"])}
     return Outcome(fitted, datasets={"training": ("parcel_features", None)}, example=inputs.head(3))
