@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +30,53 @@ SOURCES: dict[str, tuple[Callable[[Path], None], str, str, set[str]]] = {
     "generated": (lambda path: sources.write_years(path, 2011, 2011), "2011-08", "2011-12", set()),
 }
 """How each is written, the months that are run, and those that are skipped: no row of the month before to validate on."""
+
+
+WHOLE: dict[str, Callable[[Path], None]] = {
+    "original": sources.write_original,
+    "blank": sources.write_without_weather,
+    "winter": lambda path: sources.write_without_months(path, "2012-01"),
+    "generated": sources.write_years,
+}
+"""Sources that are run with all their months."""
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(not SOAK, reason="takes minutes")
+def test_stores_named_by_bikes_data_alone_leave_each_other_alone(tmp_path: Path) -> None:
+    # Given one project, and a folder for each source
+    own = {key: value for key, value in os.environ.items() if not key.startswith(("BIKES_", "DAGSTER_", "MLFLOW_"))}
+
+    def bikes(name: str, *arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", "from bikes_assets.cli import main; main()", *arguments],
+            env=own | {"BIKES_DATA": str(tmp_path / name), "BIKES_SOURCE": str(tmp_path / f"{name}.csv")},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, (name, done.stdout[-2000:], done.stderr[-2000:])
+        return done.stdout
+
+    # When each is run from nothing
+    there: dict[str, dict[str, str]] = {}
+    for name, write in WHOLE.items():
+        write(tmp_path / f"{name}.csv")
+        bikes(name, "run")
+        assert {other: contents(tmp_path / other) for other in there} == there, name
+        there[name] = contents(tmp_path / name)
+    # Then each is fresh and agrees with its MLflow, and knows of its own months alone
+    for name in WHOLE:
+        bikes(name, "status")
+        assert "agrees" in bikes(name, "sync")
+        assert "nothing to do" in bikes(name, "run")
+    assert "demand_predictions[2020-12]" in bikes("generated", "status", "--json")
+    assert "[2013-" not in bikes("blank", "status", "--json")
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file in a folder."""
+    files = (file for file in folder.rglob("*") if file.is_file())
+    return {str(file.relative_to(folder)): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
 @pytest.mark.soak
