@@ -3,7 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet --require-virtualenv
+# by the package that is here, whose path may hold what the first line of a script cannot
+BIKES := $(BIN)/python -m bikes_assets
 export PYTHONDONTWRITEBYTECODE :=
+# the environment of a project that was copied or moved is still of where it was made: it would run what is there
+$(shell made="$$(sed -n 's/^command = //p' $(VENV)/pyvenv.cfg 2>/dev/null)"; \
+  [ -L $(VENV) ] || [ -z "$$made" ] || [ "$${made%" $$(pwd -P)/$(VENV)"}" != "$$made" ] || rm -rf $(VENV))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup run test ui soak bench lock clean
@@ -12,13 +17,13 @@ help:  ## show the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 setup: $(VENV)/.run  ## install what the pipeline needs, from the lock file
-	@$(BIN)/bikes setup
+	@$(BIKES) setup
 
 run: setup  ## materialize every asset for every month of the source
-	@$(BIN)/bikes run
+	@$(BIKES) run
 
 ui: setup  ## open Dagster and MLflow on 127.0.0.1
-	@$(BIN)/bikes ui
+	@$(BIKES) ui
 
 # --dist loadgroup, of which there are none: each process takes the next test, in the order of conftest.py
 test: $(VENV)/.dev  ## lint, types, import contracts and all tests

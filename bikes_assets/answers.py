@@ -12,18 +12,23 @@ answers.trace("demand_predictions.prediction[2012-08]#2012-08-14T17:00").values[
 
 from __future__ import annotations
 
+import logging
+import sqlite3
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING
 
-from bikes_assets.adapters import event_log
+from bikes_assets.adapters import event_log, identity
 from bikes_assets.lineage import queries
+from bikes_assets.lineage.address import Address
 from bikes_assets.lineage.code import columns_made_by
 from bikes_assets.lineage.errors import LineageError
+from bikes_assets.lineage.faults import away, store_fault
 from bikes_assets.lineage.graph import parse_address
 from bikes_assets.lineage.index import Index
 from bikes_assets.lineage.projection import COLUMN, Projection
+from bikes_assets.lineage.sealed import DamagedError
 from bikes_assets.settings import settings
 
 if TYPE_CHECKING:
@@ -38,11 +43,18 @@ if TYPE_CHECKING:
     from bikes_assets.versions import Making
 
 
-def upstream(address: str, *, depth: int | None = None, as_of: str | datetime | None = None) -> Answer:
-    """Return all that had a part in what an address names, nearest first.
+_LOG = logging.getLogger(__name__)
+
+
+def upstream(
+    address: str, *, level: str | None = None, depth: int | None = None, as_of: str | datetime | None = None
+) -> Answer:
+    """Return all that contributed to what an address names, nearest first.
 
     Args:
-        address: a dataset, column, partition, version, column of a version, model version, alias, tag, file, code or run.
+        address: a dataset, column, partition, version, column of a version, model version, alias, tag, file, code or run. An
+            alias and a registered model version answer as the version of which they are names.
+        level: what is asked about, one of `lineage.queries.KINDS` such as `column`; by default what the address names.
         depth: how many edges to go at most, None for all.
         as_of: time that counts, such as 2012-08-14T17:00; without an offset it is local time. None for now.
 
@@ -50,13 +62,24 @@ def upstream(address: str, *, depth: int | None = None, as_of: str | datetime | 
         LineageError: there is nothing of that name at that time.
     """
     index = refreshed()
-    return queries.walk(index, address, "upstream", depth=depth, as_of=_event(index, as_of))
+    return queries.walk(index, address, "upstream", level=level, depth=depth, as_of=_event(index, as_of))
 
 
-def downstream(address: str, *, depth: int | None = None, as_of: str | datetime | None = None) -> Answer:
-    """Return all that what an address names had a part in, nearest first: its impact. See `upstream`."""
+def downstream(
+    address: str, *, level: str | None = None, depth: int | None = None, as_of: str | datetime | None = None
+) -> Answer:
+    """Return all that what an address names contributed to, nearest first: its impact. See `upstream`."""
     index = refreshed()
-    return queries.walk(index, address, "downstream", depth=depth, as_of=_event(index, as_of))
+    return queries.walk(index, address, "downstream", level=level, depth=depth, as_of=_event(index, as_of))
+
+
+def named(address: str, *, as_of: str | datetime | None = None) -> str:
+    """Return an address with the version that it is a name of, such as `demand_model@3 (demand_model[2011-05]@3)`."""
+    index = refreshed()
+    event = _event(index, as_of)
+    found = queries.find(index, address, as_of=event)
+    version = queries.version_named(index, found, as_of=event).name
+    return address if version == found.name else f"{address} ({version})"
 
 
 def paths(start: str, end: str, *, as_of: str | datetime | None = None) -> tuple[int, Iterator[list[Found]]]:
@@ -111,9 +134,9 @@ def changed(plan: Plan) -> tuple[list[Change], Answer]:
             for name, became in present.changed_functions(version, node.code_version, node.function).items()
         }
         if was:
-            names = [name.rpartition(".")[2] for name in index.names(COLUMN, like=f"{asset}.*")]
+            names = [str(item.column) for item in index.within(COLUMN, asset)]
             found.append(Change(asset, functions, columns_made_by(functions, names, node.function)))
-    starts = [(COLUMN, f"{change.asset}.{name}") for change in found for name in change.columns]
+    starts = [(COLUMN, str(Address(change.asset, name))) for change in found for name in change.columns]
     return found, index.walk(starts, "downstream")
 
 
@@ -169,7 +192,8 @@ def trace(address: str) -> Trace:
 
     Args:
         address: `demand_predictions[2012-08]#2012-08-14T17:00`; with a column, `demand_predictions.prediction[2012-08]#...`, for
-            that alone; with a table version, `demand_predictions[2012-08]@17#...`, for what stood there then.
+            that alone; with a table version, `demand_predictions[2012-08]@17#...`, for what stood there then. Of several key
+            columns the values stand in their order, with commas between them.
 
     Raises:
         LineageError: there is no such table, column, partition, version or row; the message says which there are.
@@ -186,8 +210,43 @@ def tracer() -> Tracer:
 
 
 def refreshed() -> Index:
-    """Return the index, brought up to date with Dagster's event log."""
-    return event_log.refresh(_index(), settings().event_storage, _projection)
+    """Return the index, brought up to date with Dagster's event log; one that is damaged is rebuilt, which is logged.
+
+    Raises:
+        SettingsError: the event log is not that of the lake.
+        StoreError: it is not there any more.
+    """
+    current = _identity()
+    if current.is_log_lost:
+        raise identity.lost_log(current)
+    index = _index()
+    try:
+        index.check()
+    except (DamagedError, sqlite3.DatabaseError) as error:
+        if store_fault(error, str(index.path)) or away(error):
+            raise
+        _LOG.warning("%s: the lineage index was damaged (%s); it is rebuilt from the event log", index.path, error)
+        index.remove()
+    return event_log.refresh(index, settings().event_storage, _projection)
+
+
+def store_id() -> str:
+    """Return the id of the store whose event log is asked, "" for a new one and for a copy that nothing was written to yet.
+
+    Raises:
+        SettingsError: the event log is not that of the lake.
+    """
+    return _identity().store
+
+
+def _identity() -> identity.Identity:
+    return identity.check(settings().lake_location, settings().event_storage, _assets)
+
+
+def _assets() -> tuple[str, ...]:
+    from bikes_assets.store import ASSETS
+
+    return ASSETS
 
 
 def _projection(index: Index) -> Projection:
@@ -199,7 +258,7 @@ def _projection(index: Index) -> Projection:
 
 def rebuild() -> Index:
     """Return the index after making it anew from nothing."""
-    _index().clear()
+    _index().remove()
     return refreshed()
 
 
@@ -213,8 +272,8 @@ def _event(index: Index, as_of: str | datetime | None) -> int | None:
     if as_of is None:
         return None
     try:
-        moment = as_of if isinstance(as_of, datetime) else datetime.fromisoformat(as_of)
-    except ValueError:
+        seconds = (as_of if isinstance(as_of, datetime) else datetime.fromisoformat(as_of)).timestamp()
+    except (ValueError, OverflowError, OSError):  # no time, or one that no clock of this machine shows
         now = datetime.now(UTC).isoformat(timespec="minutes")
-        raise LineageError(f"found time {as_of!r}, expected one like {now}") from None
-    return index.event_at(moment.timestamp())
+        raise LineageError(f"found time {str(as_of)!r}, expected one like {now}") from None
+    return index.event_at(seconds)

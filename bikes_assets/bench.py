@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from bikes_assets import present
 from bikes_assets.adapters.files import is_of_this_user
 from bikes_assets.adapters.lake import MODEL_ROWS, Lake
+from bikes_assets.adapters.recorded_files import Places, recorded_files
+from bikes_assets.adapters.removed import removed_versions
 from bikes_assets.adapters.working_tree import checked_out, commit_of, difference, has_commit
 from bikes_assets.lineage.code import code_version
-from bikes_assets.lineage.digest import file_digest
-from bikes_assets.lineage.errors import DataError, LineageError
+from bikes_assets.lineage.errors import LineageError
 from bikes_assets.lineage.graph import Record, Version
 from bikes_assets.settings import ROOT, settings
 from bikes_assets.store import ASSETS, SCHEMAS, lake, table
@@ -94,7 +95,9 @@ class Bench:
         self._span = ("", "")
         # most versions are of few commits and of one source
         self._has, self._difference = cache(has_commit), cache(self._real.difference)
-        self._sources: dict[tuple[int | str, tuple[str, str]], tuple[str, str] | str] = {}
+        self._sources: dict[tuple[int | str, tuple[str, str]], tuple[str, str]] = {}
+        self._places, self._digests = Places(settings().source_files, ROOT), cache(_digests_of)
+        self._removed = removed_versions(self._real.location)
 
     @property
     def is_here(self) -> bool:
@@ -123,11 +126,16 @@ class Bench:
         """Take note of what is taken as it is stored; what was decided always is.
 
         Raises:
-            LineageError: it is to be made.
+            LineageError: it is to be made; or it cannot be taken, for its rows were removed.
         """
+        address = record.output.address
         if record.code_version and not self._may_take:
-            raise LineageError(f"{record.output.address} cannot be made again: {why}; --stored takes it as it is")
-        self.taken[record.output.address] = why
+            raise LineageError(f"{address} cannot be made again: {why}; --stored takes it as it is")
+        if removal := self._removed.get(address):
+            raise LineageError(
+                f"{address} cannot be made again: {why}, and its rows were removed by retention on {removal.moment}"
+            )
+        self.taken[address] = why
 
     def make(self, wanted: Sequence[Step], progress: Callable[[str, int, int], None]) -> None:
         """Make versions in an order in which each finds its inputs as it read them."""
@@ -165,43 +173,83 @@ class Bench:
         return f"{why}, and the code here is another"
 
     def _source_of(self, record: Record, read: Version, code: tuple[str, str]) -> tuple[str, str] | str:
-        """Return where a version of the source is read, or why it cannot be."""
-        known, at = settings(), (read.version, code)
+        """Return where a version of the source is read, and by which query, or why it cannot be."""
+        known = settings()
         here = (known.source_location, known.source_query or "")
-        if self._here:
+        if self._here or self._source_here() == read.version:
             return here
-        if at not in self._sources:
-            is_here = self._source_here() == read.version
-            self._sources[at] = here if is_here else self._source_again(_origin(record, read), *code)
-        return self._sources[at]
+        origin = _origin(record, read)
+        if (read.version, code) not in self._sources:
+            self._sources[read.version, code] = self._gathered(origin, *code)
+        source, why = self._sources[read.version, code]
+        if source and not why:
+            return source, ""
+        # not all of it is at hand, but what is may hold the very rows
+        database = (str(origin["uri"]), str(origin["name"])) if origin.get("kind") == "sql" else ("", "")
+        for place in ((source, ""), here, database):
+            if self._digests(*place).get(str(read.partition)) == read.digest:
+                return place
+        return f"{why}, and nothing at hand holds the rows of {read.partition} that were read"
 
     @staticmethod
     def _source_here() -> str:
         """Return the version of the source that the settings name, "" where it cannot be read."""
         try:
             return present.observed().origin.version
-        except DataError:
+        except LineageError:
             return ""
 
-    def _source_again(self, origin: Mapping[str, Any], commit: str, changed: str) -> tuple[str, str] | str:
-        """Return where a version of the source is read that is not here any more, or why it cannot be had."""
-        wanted, inside = str(origin["version"]), settings().source
-        if commit and not Path(inside).is_absolute() and "://" not in inside:
+    def _gathered(self, origin: Mapping[str, Any], commit: str, changed: str) -> tuple[str, str]:
+        """Copy the files of a version of the source from wherever they are at hand, and return the source that they make.
+
+        Args:
+            origin: where its rows came from.
+            commit: git commit that a version was made by; its tree is looked in last but for DVC.
+            changed: digest of the difference from it.
+
+        Returns:
+            Path of the file or folder, "" where no file is at hand; and which are not, "" where all are.
+        """
+        version, files = str(origin["version"]), recorded_files(origin)
+        if not files:
+            return "", f"the database of version {version[:12]} has changed"
+        names = [str(origin["name"]), *(file.name for file in files)]
+        if any(name in ("", ".", "..") or Path(name).name != name for name in names):
+            return "", f"the record names files {', '.join(map(repr, names))}, which are no names of files"
+        folder = self._folder / "source" / str(len(self._sources))
+        one = len(files) == 1 and files[0].uri == origin["uri"]
+        source = folder / "copied" / (files[0].name if one else str(origin["name"]))
+        targets = {file.name: source if one else source / file.name for file in files}
+        found = {file.name: self._places.copy(file, targets[file.name]) for file in files}
+        missing = [file for file in files if not found[file.name].location]
+        inside = settings().source
+        if missing and commit:
             with self._tree(commit, changed) as tree:
-                if (file := tree / inside).is_file() and file_digest(content := file.read_bytes()) == wanted:
-                    place = self._folder / "source" / wanted / file.name
-                    place.parent.mkdir(parents=True, exist_ok=True)
-                    place.write_bytes(content)
-                    return str(place), ""
-        if not origin.get("tracked"):
-            return f"the source of SHA-256 {wanted[:12]} is not at hand"
+                place = "" if Path(inside).is_absolute() or "://" in inside else str(tree / inside)
+                places = Places(place, tree)
+                missing = [file for file in missing if not places.copy(file, targets[file.name]).location]
+        if not missing:
+            return str(source), ""
+        looks = "; ".join(dict.fromkeys(str(look) for file in missing for look in found[file.name].looks))
+        name = "" if one else f", of which {', '.join(file.name for file in missing)} is missing,"
+        why = f"the source of SHA-256 {version[:12]}{name} is not at hand (looked at {looks})"
+        if origin.get("tracked"):
+            kept = self._fetched(origin, folder / "from DVC")
+            if isinstance(kept, Path):
+                return str(kept), ""
+            why = f"{why}: {kept}"
+        return (str(source) if len(missing) < len(files) else ""), why
+
+    @staticmethod
+    def _fetched(origin: Mapping[str, Any], folder: Path) -> Path | str:
+        """Return a version of the source that DVC has, or why it has not."""
         from bikes_assets.adapters.versioned_source import fetch
 
         recorded = [Path(str(facts["repository"])) for facts in origin["tracked"].values()]
         # in another place, the repository is taken to be the project's own
         repository = None if all((place / ".dvc").is_dir() for place in recorded) else ROOT
         try:
-            return str(fetch(origin, self._folder / "source" / wanted, repository)), ""
+            return fetch(origin, folder, repository)
         except LineageError as error:
             return str(error)
 
@@ -304,6 +352,14 @@ def is_again(version: Version) -> bool:
     return str(version.version).startswith(_AGAIN)
 
 
+def _digests_of(source: str, query: str) -> Mapping[str, str]:
+    """Return the digest of each month's rows that a source holds, nothing where it cannot be read."""
+    try:
+        return present.digests_of(source, query or None) if source and "***" not in source else {}
+    except LineageError:
+        return {}
+
+
 def _origin(record: Record, read: Version) -> Mapping[str, Any]:
     """Return where the rows of a version of the source came from, as a record says."""
     found = (use.source for use in record.datasets if use.asset == read.asset)
@@ -336,4 +392,4 @@ def _rebuilt(
 
 
 def _text(file: Path) -> str:
-    return file.read_text() if file.exists() else ""
+    return file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from bikes_assets.lineage.errors import LineageError
+from bikes_assets.lineage import secrets
+from bikes_assets.lineage.errors import LineageError, StoreError
 from bikes_assets.lineage.faults import away, store_fault
 from bikes_assets.lineage.graph import parse_address
 from bikes_assets.settings import settings
@@ -21,22 +23,55 @@ if TYPE_CHECKING:
     from bikes_assets.lineage.packed import Direction
 
 
+_PIPE = 141
+"""Exit code where whoever reads has read enough: as a shell tells it of other programs."""
+
+LEVELS = {
+    "dataset": "dataset",
+    "column": "column",
+    "partition": "partition",
+    "version": "version",
+    "column-version": "column version",
+    "model-version": "model version",
+    "alias": "alias",
+    "tag": "tag",
+    "file": "file",
+    "code": "code",
+    "run": "run",
+}
+"""What a walk may list, as it is written on the command line."""
+
+
 class _Group(click.Group):
     """Shows the project's own errors, and a store that cannot be used, as one line, for it says what to do."""
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """Run a command; what it prints is scrubbed, and who has read enough of it may close the pipe."""
+        _open_streams()
+        secrets.guard()
+        unwritten = _output_errors()
+        _check_environment()
+        try:
+            return super().main(*arguments, **options)
+        except (SystemExit, OSError):  # in the end a command always exits
+            with suppress(OSError):
+                sys.stdout.flush()
+            if not unwritten:
+                raise
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would try again, and complain, when it ends
+            if not isinstance(unwritten[0], BrokenPipeError):
+                click.secho(f"error: what is printed cannot be written: {unwritten[0].strerror}", fg="red", err=True)
+            sys.exit(_PIPE if isinstance(unwritten[0], BrokenPipeError) else 1)
 
     def invoke(self, ctx: click.Context) -> object:
         # an interruption in its midst is told below, in a line, and not by SQLAlchemy too, with a traceback
         logging.getLogger("sqlalchemy").addHandler(logging.NullHandler())
         try:
             return super().invoke(ctx)
-        except BrokenPipeError:
-            raise  # whoever reads has read enough
         except Exception as error:
-            told = (
-                error
-                if isinstance(error, LineageError)
-                else store_fault(error, str(settings().dagster_home)) or away(error)
-            )
+            if error in _output_errors():
+                raise  # it is of what is printed
+            told = _own_error(error) or _no_folder(error) or store_fault(error, _home()) or away(error)
             if not told:
                 raise
             click.secho(f"error: {told}", fg="red", err=True)
@@ -47,6 +82,73 @@ class _Group(click.Group):
                 raise
             click.echo("Interrupted: what was published stands, the rest is as it was; run again to go on.", err=True)
             sys.exit(130)
+
+
+def _open_streams() -> None:
+    """Have the three streams be open: where one is closed, the next file that is opened would be it."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - it stays open
+
+
+def _check_environment() -> None:
+    """End where the command is that of a copied environment, which would run the original project on the original store."""
+    called = Path(sys.argv[0])
+    environment = called.absolute().parents[1] if called.name == "bikes" and called.is_file() else None
+    if environment and (environment / "pyvenv.cfg").exists() and not environment.samefile(sys.prefix):
+        click.secho(
+            f"error: {environment}: found a copied or moved environment, which runs the project of {sys.prefix}; run make setup "
+            f"in {environment.parent}",
+            fg="red",
+            err=True,
+        )
+        sys.exit(1)
+
+
+def _output_errors() -> list[OSError]:
+    """Return what has gone wrong as standard output was written; it is watched from the first call on."""
+    output: Any = sys.stdout
+    if hasattr(output, "_output_errors"):
+        return output._output_errors
+    output._output_errors = found = list[OSError]()
+
+    def watched(call: Callable[..., Any]) -> Callable[..., Any]:
+        def noting(*arguments: Any) -> Any:
+            try:
+                return call(*arguments)
+            except OSError as error:
+                found.append(error)
+                raise
+
+        return noting
+
+    output.write, output.flush = watched(output.write), watched(output.flush)
+    return found
+
+
+def _own_error(error: BaseException | None) -> LineageError | None:
+    """Return the first error of ours among an error and its causes: Dagster wraps what it meets as it loads definitions."""
+    while error and not isinstance(error, LineageError):
+        error = error.__cause__
+    return error
+
+
+def _home() -> str:
+    """Return the folder that is named where an error of the file system names none itself."""
+    try:
+        return str(settings().dagster_home)
+    except LineageError:
+        return "a folder"
+
+
+def _no_folder(error: Exception) -> LineageError | None:
+    """Return what people are told where there is no folder for temporary files, None where the error is another one."""
+    if isinstance(error, FileNotFoundError) and "No usable temporary directory" in str(error):
+        return StoreError(f"TMPDIR: {error.strerror}; set it to a folder that this user may write to")
+    return None
 
 
 def _begun(_context: click.Context, _parameter: click.Parameter, text: str) -> list[str]:
@@ -78,11 +180,11 @@ def run(months: tuple[str, ...], force: bool) -> None:
     from bikes_assets.reports.runs import print_summary, progress_bar
 
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # it would tell of each table that it creates
-    runs.setup()
+    runs.ready()
     with progress_bar() as show:
         summary = runs.run_history(months or None, show, force=force)
     print_summary(summary)
-    if summary.failed:
+    if summary.failed or summary.waiting:
         sys.exit(1)
 
 
@@ -119,6 +221,7 @@ def _walked(direction: Direction) -> Callable[[Callable[..., None]], click.Comma
             click.option("--json", "as_json", is_flag=True, help="One JSON object a line."),
             click.option("--as-of", metavar="TIME", help="As it was then, such as 2012-08-14T17:00."),
             click.option("--depth", type=click.IntRange(1), help="How far to go; by default to the end."),
+            click.option("--level", type=click.Choice([*LEVELS]), help="What to list; by default what ADDRESS names."),
             click.argument("address", required=direction == "upstream", shell_complete=_begun),
         ):
             function = option(function)
@@ -128,8 +231,8 @@ def _walked(direction: Direction) -> Callable[[Callable[..., None]], click.Comma
 
 
 @_walked("upstream")
-def upstream(address: str, depth: int | None, as_of: str | None, as_json: bool) -> None:
-    """List what ADDRESS was made from: tables, columns, partitions or versions, as the address says.
+def upstream(address: str, level: str | None, depth: int | None, as_of: str | None, as_json: bool) -> None:
+    """List what ADDRESS was made from: tables, columns, partitions or versions, as the address or --level says.
 
     ADDRESS is demand_features, demand_features.temperature, demand_features[2012-08], demand_features[2012-08]@17,
     demand_features.temperature[2012-08], demand_model@3, demand_model@champion, or a tag, file, code version or run.
@@ -137,12 +240,15 @@ def upstream(address: str, depth: int | None, as_of: str | None, as_json: bool) 
     from bikes_assets import answers
     from bikes_assets.reports.answers import print_answer
 
-    print_answer(answers.upstream(address, depth=depth, as_of=as_of), f"upstream of {address}", as_json=as_json)
+    found = answers.upstream(address, level=LEVELS.get(level or ""), depth=depth, as_of=as_of)
+    print_answer(found, f"upstream of {answers.named(address, as_of=as_of)}", as_json=as_json)
 
 
 @_walked("downstream")
 @click.option("--change", is_flag=True, help="Of the working tree's code, where it differs from what was made last.")
-def downstream(address: str | None, depth: int | None, as_of: str | None, as_json: bool, change: bool) -> None:
+def downstream(
+    address: str | None, level: str | None, depth: int | None, as_of: str | None, *, as_json: bool, change: bool
+) -> None:
     """List what was made from ADDRESS, which is what a change of it reaches; for addresses, see bikes upstream.
 
     With --change and no ADDRESS, list what the functions reach that were edited since everything was made; exit code 1 when
@@ -154,8 +260,8 @@ def downstream(address: str | None, depth: int | None, as_of: str | None, as_jso
     if change == bool(address):
         raise click.UsageError("expected an ADDRESS, or --change without one")
     if address:
-        found = answers.downstream(address, depth=depth, as_of=as_of)
-        print_answer(found, f"downstream of {address}", as_json=as_json)
+        found = answers.downstream(address, level=LEVELS.get(level or ""), depth=depth, as_of=as_of)
+        print_answer(found, f"downstream of {answers.named(address, as_of=as_of)}", as_json=as_json)
         return
     from bikes_assets import runs
 
@@ -331,7 +437,7 @@ def pin(model: str, month: str, reason: str) -> None:
     asset, fitted_for, _ = parse_address(model)
     if asset != "demand_model" or fitted_for is None:
         raise LineageError(f"found model {model!r}, expected one like demand_model[2012-06]")
-    with _instance(runs.setup()) as instance:
+    with runs.opened() as instance:
         made = decisions.pin(
             lake(), instance, pins=PINS, partition=month, model=asset, fitted_for=fitted_for, reason=reason
         )
@@ -347,7 +453,7 @@ def unpin(month: str, reason: str) -> None:
     from bikes_assets.adapters import decisions
     from bikes_assets.store import PINS, lake
 
-    with _instance(runs.setup()) as instance:
+    with runs.opened() as instance:
         made = decisions.unpin(lake(), instance, pins=PINS, partition=month, reason=reason)
     click.echo(f"{made.address}: the best model serves {month} from its next champion_model on")
 
@@ -378,11 +484,11 @@ def sync() -> None:
     from bikes_assets.reports.runs import print_agreement
 
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-    with _instance(runs.setup()) as instance:
+    with runs.opened() as instance:
         result = agreement.sync(pipeline(instance))
     answers.refreshed()
     print_agreement(result)
-    if result.left:
+    if result.left or result.refused:
         sys.exit(1)
 
 
@@ -435,23 +541,26 @@ def tune(trials: int, seed: int, before: str | None, groups: bool) -> None:
 @click.option("--mlflow-port", default=5000, show_default=True)
 @click.option("--read-only", is_flag=True, help="Dagster to look at: it changes nothing, and no daemon runs.")
 def ui(dagster_port: int, mlflow_port: int, *, read_only: bool) -> None:
-    """Open Dagster's webserver and daemon, and MLflow, on 127.0.0.1; Ctrl-C stops all."""
-    pages = {
-        "BIKES_DAGSTER_URL": f"http://127.0.0.1:{dagster_port}",
-        "BIKES_MLFLOW_URL": f"http://127.0.0.1:{mlflow_port}",
-    }
-    for name, url in pages.items():
-        os.environ.setdefault(name, url)  # links from one page to the other lead to where it is
+    """Open Dagster's webserver and daemon, and MLflow, on 127.0.0.1; Ctrl-C stops all.
+
+    Where MLflow is a server already, it is left to that.
+    """
     from bikes_assets import runs, servers
 
-    runs.setup()
-    servers.serve_until_interrupted(
-        {
-            f"Dagster  {pages['BIKES_DAGSTER_URL']}": servers.dagster_command(dagster_port, read_only=read_only),
-            f"MLflow   {pages['BIKES_MLFLOW_URL']}": servers.mlflow_command(settings().tracking_uri, mlflow_port),
-        },
-        ports=(dagster_port, mlflow_port),
-    )
+    mlflow = settings().tracking_uri
+    is_served = mlflow.startswith("http")
+    dagster_url = f"http://127.0.0.1:{dagster_port}"
+    mlflow_url = secrets.shown(mlflow).replace("***@", "") if is_served else f"http://127.0.0.1:{mlflow_port}"
+    for name, url in (("BIKES_DAGSTER_URL", dagster_url), ("BIKES_MLFLOW_URL", mlflow_url)):
+        os.environ.setdefault(name, url)  # links from one page to the other lead to where it is
+    settings.cache_clear()
+
+    with runs.opened():
+        pass  # the servers find a store whose parts know each other
+    commands = {f"Dagster  {dagster_url}": servers.dagster_command(dagster_port, read_only=read_only)}
+    if not is_served:
+        commands[f"MLflow   {mlflow_url}"] = servers.mlflow_command(mlflow_port)
+    servers.serve_until_interrupted(commands, ports=(dagster_port, *(() if is_served else (mlflow_port,))))
 
 
 @main.command()
@@ -530,9 +639,3 @@ def release(address: str, reason: str) -> None:
     from bikes_assets.reports.retention import print_holds
 
     print_holds(retention.release(address, reason), "released")
-
-
-def _instance(home: object):  # noqa: ANN202
-    import dagster as dg
-
-    return dg.DagsterInstance.from_config(str(home))

@@ -4,6 +4,10 @@ from pathlib import Path
 
 import dagster as dg
 
+from bikes_assets.lineage import secrets
+
+secrets.guard()  # what a process of Dagster's prints is stored with the run's logs
+
 
 @dg.definitions
 def defs() -> dg.Definitions:

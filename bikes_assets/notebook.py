@@ -15,13 +15,14 @@ with experiment("deeper trees") as run:
 from __future__ import annotations
 
 import difflib
-import re
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from bikes_assets.lineage.address import Address
 from bikes_assets.lineage.errors import DigestError, LineageError, TrackingError
 from bikes_assets.lineage.graph import Use, Version, parse_address, partition_address
+from bikes_assets.lineage.secrets import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -34,8 +35,19 @@ if TYPE_CHECKING:
     from bikes_assets.demand.model import Model
     from bikes_assets.lineage.schema import Schema
 
-_COLUMN = re.compile(r"(?P<asset>\w+)\.(?P<column>\w+)(?P<rest>.*)")
 _TO = ".."
+
+
+@dataclass(frozen=True, slots=True)
+class _OfColumn(Use):
+    """Rows in a role, of which one column is used."""
+
+    column: str
+
+    @property
+    def name(self) -> str:
+        """The address of the column in the partitions together."""
+        return str(replace(Address(self.asset, self.column), partition=self.span))
 
 
 @dataclass(frozen=True)
@@ -59,7 +71,7 @@ class Rows:
     @property
     def name(self) -> str:
         """Name of the table, or of the table and its column, such as `demand_features.demand_lag_24h`."""
-        return f"{self.table.name}.{self.column}" if self.column else self.table.name
+        return str(Address(self.table.name, self.column or None))
 
     def value(self) -> pd.DataFrame | pd.Series:
         """Return a frame in key order, or one column as a series by the key; `attrs["lineage"]` holds addresses and digests."""
@@ -68,7 +80,8 @@ class Rows:
         frame: Any = to_pandas([self._part(key) for key in self.parts], self.schema)
         found = frame.set_index(list(self.schema.key), drop=False)[self.column] if self.column else frame
         found.attrs["lineage"] = {
-            replace(version, asset=self.name).address: self._digest([key]) for key, (version, _) in self.parts.items()
+            str(Address(self.table.name, self.column or None, key, str(version.version))): self._digest([key])
+            for key, (version, _) in self.parts.items()
         }
         return found
 
@@ -79,7 +92,8 @@ class Rows:
         keys = [key for key in self.parts if partitions is None or key in partitions]
         rows = sum(len(self.parts[key][1]) for key in keys)
         origin = DeltaReader(self.table, self.version, keys).origin()
-        return Use(context, self.name, tuple(keys), self._digest(keys), rows, origin.to_dict())
+        values = (context, self.table.name, tuple(keys), self._digest(keys), rows, origin.to_dict())
+        return _OfColumn(*values, self.column) if self.column else Use(*values)
 
     def _part(self, key: str) -> pa.Table:
         return self.parts[key][1].select(list(self.schema.names))
@@ -238,9 +252,9 @@ def read(address: str, before: str | None = None) -> Rows:
     """
     from bikes_assets.store import SCHEMAS
 
-    match = _COLUMN.fullmatch(address)
-    column = match["column"] if match else ""
-    asset, wanted, version = parse_address(match["asset"] + match["rest"] if match else address)
+    parts = Address.parse(address)
+    column = parts.column or "" if parts else ""
+    asset, wanted, version = parse_address(str(replace(parts, column=None)) if parts else address)
     _one_of("asset", asset, _assets())
     if asset not in SCHEMAS:
         raise LineageError(f"{address}: {asset} holds models, which have no columns; load {asset}[2012-08]")
@@ -284,8 +298,8 @@ def _published(asset: str, wanted: str | None, version: str | None) -> tuple[Lak
 def _is_model(address: str) -> bool:
     from bikes_assets.store import SCHEMAS
 
-    asset = re.split(r"\W", address, maxsplit=1)[0]
-    return asset in _assets() and asset not in SCHEMAS and not _COLUMN.fullmatch(address)
+    parts = Address.parse(address)
+    return bool(parts) and parts.asset in _assets() and parts.asset not in SCHEMAS and parts.column is None
 
 
 def _model(address: str) -> tuple[Model, str]:
@@ -295,7 +309,7 @@ def _model(address: str) -> tuple[Model, str]:
     asset, wanted, version = parse_address(address)
     expected: dict[str, str] = {}
     if wanted is None and version is not None:
-        expected = _registered(asset, version)
+        expected = _named(asset, version)
         _, wanted, version = parse_address(expected["address"])
     if wanted is None or _TO in wanted:
         keys = _published(asset, None, None)[2]
@@ -318,20 +332,34 @@ def _model(address: str) -> tuple[Model, str]:
     return model, row["mlflow_model_id"]
 
 
-def _registered(name: str, version: str) -> dict[str, str]:
+def _named(asset: str, version: str) -> dict[str, str]:
+    """Return address and digest of what a number or alias is: by the event log, whatever MLflow's registry says of it.
+
+    Aliases that the event log does not know are people's own, and are asked for there.
+    """
+    from bikes_assets import answers
+    from bikes_assets.lineage.projection import ALIAS, MODEL
+
+    index, address = answers.refreshed(), str(Address(asset, version=version))
+    known = [item.facts for kind in (MODEL, ALIAS) for item in index.find(address, kind)]
+    return {"address": known[0]["address"]} if known else _registered(asset, version)
+
+
+def _registered(asset: str, version: str) -> dict[str, str]:
     """Return what the registry says of a version: the tags `address`, `digest` and `sha256`."""
     from mlflow.exceptions import MlflowException
 
-    from bikes_assets.adapters.mlflow_store import client_of
+    from bikes_assets.adapters.mlflow_names import model_name
     from bikes_assets.settings import settings
+    from bikes_assets.store import mlflow_client
 
-    uri = settings().tracking_uri
+    uri, name = settings().tracking_uri, model_name(asset)
     try:
-        client = client_of(uri)
+        client = mlflow_client()
         versions = {str(item.version): item for item in client.search_model_versions(f"name = '{name}'")}
         aliases = {str(key): str(item) for key, item in _aliases(client, name).items()}
     except MlflowException as error:
-        raise TrackingError(f"{name}@{version}: MLflow at {uri} cannot be reached: {error.message}") from error
+        raise TrackingError(f"{name}@{version}: MLflow at {shown(uri)} cannot be reached: {error.message}") from None
     known = versions.get(aliases.get(version, version))
     if known is None:
         there = ", ".join([*sorted(versions, key=int), *sorted(aliases)])
@@ -361,21 +389,27 @@ def _aliases(client: Any, name: str) -> dict[str, str]:
 
 @contextmanager
 def _opened(name: str, parent: str = "") -> Iterator[Experiment]:
-    import getpass
-
-    from bikes_assets.adapters.environment import environment
+    from bikes_assets.adapters.environment import environment, user
     from bikes_assets.adapters.experiments import experiment_run
     from bikes_assets.settings import ROOT, settings
+    from bikes_assets.store import current_identity
 
     known = settings()
     made_in = environment(ROOT)
     tags = {
         "mlflow.source.name": "notebook",
-        "mlflow.user": getpass.getuser(),
+        "mlflow.user": user(),
         "git_commit": made_in["git_commit"],
         "git_diff": made_in["git_diff"],
     }
-    with experiment_run(known.tracking_uri, f"{known.experiment}-notebook", name, tags=tags, parent=parent) as run:
+    with experiment_run(
+        known.tracking_uri,
+        f"{known.experiment}-notebook",
+        name,
+        tags=tags,
+        parent=parent,
+        store=current_identity().store,
+    ) as run:
         yield Experiment(run)
 
 

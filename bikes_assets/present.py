@@ -17,13 +17,18 @@ from bikes_assets.lineage.errors import DataError
 from bikes_assets.lineage.graph import Record
 from bikes_assets.lineage.staleness import Made, Plan, Present
 from bikes_assets.settings import settings
-from bikes_assets.store import ASSETS, lake, table
+from bikes_assets.store import ASSETS, current_identity, lake, table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from bikes_assets.adapters.versioned_source import Altered
+
 SOURCE = SourceFormat(
-    lambda raw: source.parse(raw.frame, raw.locate), source.months_in, source.month_of, RENTAL_RECORDS
+    lambda raw: source.parse(raw.frame, raw.locate),
+    source.months_in,
+    source.month_of,
+    RENTAL_RECORDS,
 )
 """How the source is read."""
 
@@ -31,13 +36,28 @@ SOURCE = SourceFormat(
 def source_reader() -> Reader:
     """Return a reader of the source that the settings name."""
     known = settings()
-    return reader_for(
-        known.source_location,
-        columns=RENTAL_RECORDS.names,
-        date_column="dteday",
-        query=known.source_query,
-        altered=known.dvc,
-    )
+    return _reader(known.source_location, known.source_query, known.dvc)
+
+
+def digests_of(source: str, query: str | None) -> Mapping[str, str]:
+    """Return the digest of each month's rows that any source holds.
+
+    Args:
+        source: path or URL.
+        query: where it is a database.
+
+    Raises:
+        LineageError: it cannot be read, or is not of the layout.
+    """
+    from bikes_assets.adapters.observed import partition_digests
+
+    return {
+        month: digest for month, (digest, _) in partition_digests(_reader(source, query, "mark").read(), SOURCE).items()
+    }
+
+
+def _reader(source: str, query: str | None, altered: Altered) -> Reader:
+    return reader_for(source, columns=RENTAL_RECORDS.names, date_column="dteday", query=query, altered=altered)
 
 
 def source_months() -> tuple[str, str]:
@@ -83,16 +103,21 @@ def now(source: Observed | None = None) -> Present:
         found.made |= {
             (RENTAL_RECORDS.name, month): Made(digest, source.since[month]) for month, digest in source.digests.items()
         }
+        found.empty[RENTAL_RECORDS.name] = Made(source.empty, 0.0)
     for asset in ASSETS:
         if table(asset).exists():
             published = table(asset).published()
             found.made |= {(asset, key): Made.of(Record.from_dict(item.record)) for key, item in published.items()}
+            found.altered |= {
+                (asset, key): f"{item.operation}, table version {item.version}"
+                for key, item in table(asset).altered().items()
+            }
     return found
 
 
 def unlogged() -> bool:
-    """Return whether something is left that MLflow did not take."""
-    return bool(run_log.remembered(settings().event_storage, run_log.BACKLOG))
+    """Return whether something is left that MLflow did not take, or that the event log lost."""
+    return current_identity().is_log_lost or bool(run_log.remembered(settings().event_storage, run_log.BACKLOG))
 
 
 def code_stamp() -> str:

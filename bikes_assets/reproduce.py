@@ -21,7 +21,7 @@ from bikes_assets.adapters.removed import removed_versions
 from bikes_assets.bench import Bench, is_again
 from bikes_assets.lineage.diff import Change, Known, changes, compare_rows, explain
 from bikes_assets.lineage.digest import file_digest
-from bikes_assets.lineage.errors import LineageError
+from bikes_assets.lineage.errors import LineageError, RemovedError
 from bikes_assets.lineage.projection import MODEL
 from bikes_assets.lineage.reproduction import (
     Reproduction,
@@ -105,7 +105,10 @@ class _Both(Known):
         """Return how the rows of two versions of a partition differ."""
         if a.asset not in SCHEMAS:
             return None
-        return compare_rows(self._bench.rows(a), self._bench.rows(b), SCHEMAS[a.asset].key)
+        try:
+            return compare_rows(self._bench.rows(a), self._bench.rows(b), SCHEMAS[a.asset].key)
+        except RemovedError:
+            return None
 
     def functions(self, code_version: str) -> Mapping[str, str] | None:
         """Return the digest of each function that a code version stands for."""
@@ -137,7 +140,7 @@ class _Both(Known):
         recorded, made = self._bench.made[address]
         addresses = [item.output.address for item, _ in chain]
         same = (recorded.output.digest, recorded.metrics) == (made.output.digest, made.metrics)
-        largest, said = self._compared(recorded, made)
+        largest, said, removed = self._compared(recorded, made)
         return Reproduction(
             address,
             verdict(same, largest),
@@ -150,6 +153,7 @@ class _Both(Known):
             (*changes(recorded.environment, made.environment), *self._unlocked(recorded)),
             dict(Counter(item.output.asset for item, _ in chain if item.output.address not in taken)),
             {item: taken[item] for item in addresses if item in taken},
+            removed,
         )
 
     def _chain(self, target: Record) -> list[tuple[Record, Record]]:
@@ -162,31 +166,52 @@ class _Both(Known):
                 waiting += [item.address for item in self._bench.made[address][0].inputs]
         return [pair for address, pair in self._bench.made.items() if address in wanted]
 
-    def _compared(self, a: Record, b: Record) -> tuple[float | None, tuple[str, str]]:
-        """Return the largest relative difference of two versions, and of models, digests of their predictions."""
+    def _compared(self, a: Record, b: Record) -> tuple[float | None, tuple[str, str], str]:
+        """Return how far two versions are apart beyond their digests.
+
+        Returns:
+            The largest relative difference, None where there is none to tell; of models, digests of their predictions, "" where
+            there are none; and why the recorded one cannot be looked at, "" where it can.
+        """
         import numpy as np
 
         if a.output.asset in SCHEMAS:
             if a.output.digest == b.output.digest:
-                return 0.0, ("", "")
-            return largest_difference(self._bench.rows(a.output), self._bench.rows(b.output)), ("", "")
-        one, other = self._predicted(a.output, a), self._predicted(b.output, a)
-        figures = [np.array([record.metrics.get(name, np.nan) for name in sorted(a.metrics)]) for record in (a, b)]
-        found = [largest_relative(one, other), largest_relative(*figures)]
+                return 0.0, ("", ""), ""
+            try:
+                return largest_difference(self._bench.rows(a.output), self._bench.rows(b.output)), ("", ""), ""
+            except RemovedError as error:
+                return None, ("", ""), str(error)
+        metrics = [np.array([record.metrics.get(name, np.nan) for name in sorted(a.metrics)]) for record in (a, b)]
+        apart = largest_relative(*metrics)
+        try:
+            one, other = self._predicted(a.output, a), self._predicted(b.output, a)
+        except RemovedError as error:
+            return apart if a.output.digest == b.output.digest else None, ("", ""), str(error)
+        found = [largest_relative(one, other), apart]
         largest = None if None in found else max(item for item in found if item is not None)
-        return largest, (file_digest(one.tobytes())[:32], file_digest(other.tobytes())[:32])
+        return largest, (file_digest(one.tobytes())[:32], file_digest(other.tobytes())[:32]), ""
 
     def _predicted(self, model: Version, recorded: Record) -> np.ndarray:
-        """Return what a model says of the rows that the recorded one was fitted or judged on."""
+        """Return what a model predicts for the rows that the recorded one was fitted or validated on.
+
+        Raises:
+            RemovedError: the model, or rows that did not come out as they were recorded, were removed by retention.
+        """
         import numpy as np
 
         at = self._bench.lake if is_again(model) else self._real
         (row,) = self._bench.rows(model).to_pylist()
         loaded = at.load_model(MODELS, row["sha256"], row["card"], row["origin"])
-        features = [item for item in recorded.inputs if item.asset == "demand_features"]
+        features = [self._equal(item) for item in recorded.inputs if item.asset == "demand_features"]
         frame = to_pandas([self._bench.rows(item) for item in features], SCHEMAS["demand_features"])
         said = [each.predict(frame) for each in (loaded, loaded.baseline) if each]
         return np.concatenate(said).astype("float64")
+
+    def _equal(self, version: Version) -> Version:
+        """Return a version whose rows are those of a recorded one: what came out on the bench where that is equal, or itself."""
+        _, made = self._bench.made.get(version.address, (None, None))
+        return made.output if made and made.output.digest == version.digest else version
 
     def _unlocked(self, record: Record) -> Iterator[Change]:
         """Yield what is installed otherwise than the lock file of the code that made a version says."""

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import getpass
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bikes_assets import answers
 from bikes_assets.adapters import holds, retention
+from bikes_assets.adapters.environment import user
 from bikes_assets.adapters.removed import moment, raise_if_removed, write_removed_in_mlflow
 from bikes_assets.lineage.errors import LineageError, RemovedError, TrackingError
 from bikes_assets.lineage.faults import away, store_fault
-from bikes_assets.lineage.projection import ALIAS, VERSION
+from bikes_assets.lineage.projection import ALIAS
+from bikes_assets.lineage.secrets import shown, without_secrets
 from bikes_assets.settings import settings
-from bikes_assets.store import ASSETS, lake, table
+from bikes_assets.store import ASSETS, lake, mlflow_client, table
 from bikes_assets.versions import record_of
 
 if TYPE_CHECKING:
@@ -53,13 +54,12 @@ def look(days: float = DAYS, *, now: float | None = None) -> Retention:
     """
     standing = holds.holds(lake().location)
     index = answers.refreshed()
-    aliases = [(ALIAS, name) for name in index.names(ALIAS)]
-    aliased = index.walk(aliases, "upstream", depth=1, kinds=(VERSION,)).things
+    aliased = [item.facts["address"] for name in index.names(ALIAS) for item in index.find(name, ALIAS)]
     plan = retention.plan(
         lake(),
         [table(asset) for asset in ASSETS],
         held=[item.version for item in standing],
-        aliased=[item.name for item in aliased],
+        aliased=aliased,
         now=time.time() if now is None else now,
         days=days,
     )
@@ -72,7 +72,7 @@ def apply(days: float = DAYS, *, now: float | None = None) -> Retention:
     Raises:
         LineageError: something that was to go came to be needed meanwhile; nothing was removed.
     """
-    plan = retention.apply(lake(), lambda: look(days, now=now).plan, getpass.getuser())
+    plan = retention.apply(lake(), lambda: look(days, now=now).plan, user())
     standing = holds.holds(lake().location)
     if not plan.in_mlflow:
         return Retention(plan, standing, 0)
@@ -94,14 +94,14 @@ def hold(address: str, reason: str) -> Hold:
         RemovedError: it was removed.
     """
     version = record_of(answers.refreshed(), address).output.address
-    user, location = getpass.getuser(), lake().location
-    made = holds.hold(location, address, version, reason=reason, user=user)
+    location = lake().location
+    made = holds.hold(location, address, version, reason=reason, user=user())
     try:
         raise_if_removed(
             location, version
         )  # after the hold: who removes at this time looks for holds after writing it down
     except RemovedError:
-        holds.release(location, made.version, reason="it was removed before", user=user)
+        holds.release(location, made.version, reason="it was removed before", user=user())
         raise
     return made
 
@@ -112,7 +112,7 @@ def release(address: str, reason: str) -> list[Hold]:
     Raises:
         LineageError: there is none.
     """
-    return holds.release(lake().location, address, reason=reason, user=getpass.getuser())
+    return holds.release(lake().location, address, reason=reason, user=user())
 
 
 def _remove_in_mlflow(plan: Plan) -> int:
@@ -121,17 +121,15 @@ def _remove_in_mlflow(plan: Plan) -> int:
     Raises:
         TrackingError: MLflow is away.
     """
-    from bikes_assets.adapters.mlflow_store import client_of
-
     known = settings()
     try:
-        client = client_of(known.tracking_uri)
+        client = mlflow_client()
         done = retention.remove_in_mlflow(client, known.experiment, plan.in_mlflow, moment(plan.now))
     except LineageError:
         raise
-    except Exception as error:
-        told = store_fault(error, known.tracking_uri) or away(error) or error
-        raise TrackingError(f"MLflow: {told}; run again when it is there") from error
+    except Exception as error:  # noqa: BLE001 - whatever MLflow raises
+        told = store_fault(error, shown(known.tracking_uri)) or away(error) or error
+        raise TrackingError(f"MLflow: {told}; run again when it is there") from without_secrets(error)
     if done:
         write_removed_in_mlflow(lake().location, time=plan.now, versions=done)
     return len(done)

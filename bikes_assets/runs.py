@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bikes_assets import answers, present
-from bikes_assets.lineage.errors import LineageError, SettingsError
+from bikes_assets import answers, env_file, present
+from bikes_assets.lineage.errors import LineageError, SettingsError, TrackingError
 from bikes_assets.lineage.graph import Record, parse_address, partition_address
 from bikes_assets.lineage.staleness import DUE, Ended, Key, Made, NextRun, Plan, Present, Status, judge, next_runs
 from bikes_assets.settings import ROOT, settings
+from bikes_assets.store import current_identity
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -27,6 +27,7 @@ _STORAGE = "BIKES_DAGSTER_STORAGE"
 # what goes wrong is told once, in the summary; Dagster's page has every event
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 _POLL_SECONDS = 2.0
+_WAITING = ("pending", "stale", "missing")
 
 
 @dataclass
@@ -41,7 +42,10 @@ class Summary:
         seconds: wall time.
         skipped: addresses of partitions that had nothing to work on.
         unlogged: whether something is left that MLflow did not take.
+        left: what is left, and why.
+        restored: what was restored in MLflow before anything was made, in words.
         failed: what failed, by address, with its message.
+        waiting: what was to be materialized and could not yet: it waits for partitions that failed, or that were not asked for.
     """
 
     partitions: Counter[str] = field(default_factory=Counter)
@@ -51,21 +55,40 @@ class Summary:
     seconds: float = 0.0
     skipped: list[str] = field(default_factory=list)
     unlogged: bool = False
+    left: list[str] = field(default_factory=list)
+    restored: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    waiting: list[Status] = field(default_factory=list)
 
 
 def setup() -> Path:
-    """Make DAGSTER_HOME ready and return it; where the environment does not name it, .env will from now on.
+    """Make the folder DAGSTER_HOME ready, have .env name it for Dagster's own commands, and return it.
 
     Raises:
         SettingsError: BIKES_DAGSTER_STORAGE is unusable, or not what DAGSTER_HOME was made for.
     """
-    home = settings().dagster_home
-    home.mkdir(parents=True, exist_ok=True)
-    postgres, instance = _postgres(settings().dagster_storage.get_secret_value()), home / "dagster.yaml"
+    from bikes_assets.adapters.files import write_file
+
+    known, instance = settings(), _instance_file()
     if not instance.exists():
-        shutil.copy(Path(__file__).with_name("dagster-postgres.yaml" if postgres else "dagster.yaml"), instance)
-    if postgres != (_STORAGE in re.sub("#.*", "", instance.read_text())):
+        template = "dagster-postgres.yaml" if known.dagster_storage.get_secret_value() else "dagster.yaml"
+        write_file(str(instance), Path(__file__).with_name(template).read_bytes())
+    # where the environment names another store than the project's own, .env stays
+    if not (os.environ.get("BIKES_DATA") or os.environ.get("DAGSTER_HOME")):
+        env_file.write_home(ROOT / ".env", str(known.default_home))
+    os.environ["DAGSTER_HOME"] = str(known.dagster_home)  # absolute, also for the processes that Dagster starts
+    return known.dagster_home
+
+
+def _instance_file() -> Path:
+    """Return the file that says where Dagster keeps its records: where the settings say, if it is there.
+
+    Raises:
+        SettingsError: it says another place, or BIKES_DAGSTER_STORAGE is unusable.
+    """
+    known = settings()
+    instance, postgres = known.dagster_home / "dagster.yaml", _postgres(known.dagster_storage.get_secret_value())
+    if instance.exists() and postgres != (_STORAGE in re.sub("#.*", "", instance.read_text(encoding="utf-8"))):
         found = (
             f"kept elsewhere than in the database of {_STORAGE}; unset it"
             if postgres
@@ -75,32 +98,57 @@ def setup() -> Path:
             f"{instance}: found Dagster's records {found}, or move the file away and a new one is made; records are not "
             "carried over"
         )
-    if not os.environ.get("DAGSTER_HOME"):
-        if not (ROOT / ".env").exists():
-            (ROOT / ".env").write_text(f"DAGSTER_HOME={home}\n")
-        os.environ["DAGSTER_HOME"] = str(home)
+    return instance
+
+
+def ready() -> Path:
+    """Return DAGSTER_HOME after making it ready, Dagster's databases in it too; nothing is written where the store is two.
+
+    Raises:
+        SettingsError: BIKES_DAGSTER_STORAGE is unusable, or not what DAGSTER_HOME was made for, or the event log is of another
+            store than the lake.
+        StoreError: a database is damaged.
+    """
+    from bikes_assets.adapters.dagster_home import create_databases
+
+    _instance_file()
+    current_identity()
+    home = setup()
+    if not settings().dagster_storage.get_secret_value():
+        create_databases(home)
     return home
+
+
+@contextmanager
+def opened() -> Iterator[dg.DagsterInstance]:
+    """Give Dagster's instance, whose event log is that of the lake.
+
+    Raises:
+        SettingsError: the event log is of another store than the lake, or MLflow is.
+    """
+    import dagster as dg
+
+    from bikes_assets.store import claim
+
+    with dg.DagsterInstance.from_config(str(ready())) as instance:
+        claim(instance)
+        yield instance
 
 
 def _postgres(url: str) -> bool:
     """Return whether Dagster's records lie in PostgreSQL; the URL, which holds a password, goes into the environment alone."""
-    if not url:
-        return False
-    if not url.startswith(("postgresql://", "postgresql+psycopg2://")):
-        expected = "postgresql+psycopg2://user:password@host/database"
-        raise SettingsError(
-            f"{_STORAGE}: found a value of another form, expected one like {expected}, or none for SQLite"
-        )
-    if find_spec("dagster_postgres") is None:
+    if url and find_spec("dagster_postgres") is None:
         raise SettingsError(
             f"{_STORAGE}: PostgreSQL needs a package that is missing: pip install 'bikes-assets[postgres]'"
         )
-    os.environ[_STORAGE] = url  # it may come from .env, and dagster.yaml names the variable
-    return True
+    if url:
+        os.environ[_STORAGE] = url  # it may come from .env, and dagster.yaml names the variable
+    return bool(url)
 
 
 def plan() -> Plan:
     """Return what would make everything now; Dagster is imported only where code, settings or months have changed."""
+    current_identity()  # before anything is remembered of a store that is two
     known, is_current = present.remembered_plan()
     if known and is_current:
         return known
@@ -158,10 +206,13 @@ def run_history(
         (asset, key) for asset, node in made.nodes.items() for key in node.partitions if key in (months or known)
     }
     work = Work(made, present.now(source), targets, asked=targets if force else set())
+    wanted = set(targets)
     if not work.is_done() or present.unlogged():
         with _alone(lambda: progress("waiting for another bikes run", 0, 0)):
             work.present = present.now(source)
             _work_off(work, progress)
+    found = judge(made, work.present)
+    work.summary.waiting = [found[key] for key in found if key in wanted and found[key].state in _WAITING]
     work.summary.seconds = time.monotonic() - start
     return work.summary
 
@@ -206,6 +257,7 @@ class Work:
             if asset in made:
                 new, old = Made.of(made[asset]), self.present.made.get(key)
                 self.present.made[key] = new
+                self.present.altered.pop(key, None)
                 self.present.ended.pop(key, None)
                 self.summary.unchanged += bool(old and old.digest == new.digest)
                 self.targets.discard(key)  # once is enough, even where its code is edited meanwhile
@@ -223,8 +275,6 @@ class Work:
 
 def _work_off(work: Work, progress: Callable[[str, int, int], None]) -> None:
     """Make everything that is due, in this process; wait for what other runs are at."""
-    import dagster as dg
-
     from bikes_assets.adapters.sync import sync
     from bikes_assets.adapters.tracking import backlog
     from bikes_assets.adapters.workers import end_abandoned
@@ -232,7 +282,8 @@ def _work_off(work: Work, progress: Callable[[str, int, int], None]) -> None:
     from bikes_assets.defs.resources import pipeline
 
     job = defs().resolve_implicit_global_asset_job_def()
-    with dg.DagsterInstance.get() as instance:
+    with opened() as instance:
+        _check_mlflow(instance, work.summary)
         if end_abandoned(instance) or backlog(instance):
             sync(pipeline(instance))
             work.present = present.now()
@@ -248,9 +299,17 @@ def _work_off(work: Work, progress: Callable[[str, int, int], None]) -> None:
             _execute(job, instance, run, work)
         progress("done", work.done, work.done)
         if backlog(instance):
-            sync(pipeline(instance))
+            work.summary.left = sync(pipeline(instance)).left
         work.summary.unlogged = bool(backlog(instance))
     answers.refreshed()
+
+
+def _check_mlflow(instance: dg.DagsterInstance, summary: Summary) -> None:
+    """Refuse to begin where MLflow is another store's; where it is away, or its store is damaged, a run says so and goes on."""
+    from bikes_assets.defs.resources import pipeline
+
+    with suppress(TrackingError):
+        pipeline(instance).connect(summary.restored)
 
 
 def _execute(job: dg.JobDefinition, instance: dg.DagsterInstance, run: NextRun, work: Work) -> None:

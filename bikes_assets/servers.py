@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 
 import click
 
-from bikes_assets.adapters.mlflow_store import client_of
 from bikes_assets.lineage.errors import SettingsError
 from bikes_assets.settings import ROOT, settings
+from bikes_assets.store import mlflow_client
 
 _STOP_SECONDS = 15
 _DEFAULTS = {
@@ -31,9 +31,14 @@ def dagster_command(port: int, *, read_only: bool = False) -> list[str]:
     return [sys.executable, "-m", *serve, "-h", "127.0.0.1", "-p", str(port), *workspace]
 
 
-def mlflow_command(uri: str, port: int) -> list[str]:
-    """Return the command that serves MLflow's page; the environment names the store, whose address may hold a password."""
-    client_of(uri)  # creates the store's tables, before several workers would at once
+def mlflow_command(port: int) -> list[str]:
+    """Return the command that serves MLflow's page; the environment names the store, whose address may hold a password.
+
+    Raises:
+        SettingsError: MLflow's store is in use by another store.
+        StoreError: it is damaged, or of another version of MLflow.
+    """
+    mlflow_client()  # creates the store's tables, before several workers would at once
     return [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
 
 

@@ -3,16 +3,114 @@
 from __future__ import annotations
 
 import os
+import re
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, Json, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    Json,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 
+from bikes_assets import cron, env_file
+from bikes_assets.lineage import secrets
 from bikes_assets.lineage.errors import SettingsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parents[1]
 """The project's root, which relative paths in settings are relative to."""
+MLFLOW = ("BIKES_MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_URI")
+PLACES = ("BIKES_LAKE", "BIKES_DAGSTER_STORAGE", "DAGSTER_HOME", *MLFLOW)
+"""Settings that say where parts of the store lie, beside BIKES_DATA."""
+_TRACKING = re.compile(r"sqlite:///[^?]+(\?.*)?|(https?|(postgresql|mysql|mssql)(\+\w+)?)://[^/].*", re.DOTALL)
+_STORAGE = re.compile(r"postgresql(\+psycopg2)?://.*", re.DOTALL)
+_NOT_IN_DELTA = re.compile(r"[\x00-\x1f\x7f\\\[\]^|\ud800-\udfff]|%[0-9A-Fa-f]{2}"), "Delta Lake"
+_NOT_IN_SQLITE = re.compile(r"[?\ud800-\udfff]|%[0-9A-Fa-f]{2}"), "the URL of a SQLite file"
+"""What the path of a part of the store must not hold, and why."""
+
+
+def _place(path: str) -> str:
+    """Return the absolute path of a folder or file of this machine: `~` is the home, what is relative is of the root."""
+    expanded = os.path.expanduser(path)
+    if expanded.startswith("~"):
+        raise ValueError(f"found {path!r}, and no such user's home folder is known; give the path itself")
+    if "\0" in expanded:
+        raise ValueError("found a NUL character in a path")
+    return str(ROOT / expanded)
+
+
+def _folder(path: str) -> str:
+    place = _place(path)
+    if os.path.exists(place) and not os.path.isdir(place):
+        raise ValueError(f"found {place}, which is no folder, expected a folder, which is made where there is none")
+    return place
+
+
+def _location(location: str) -> str:
+    """Return a URL as it is, without slashes at its end, or the absolute path of a folder."""
+    if "://" not in location:
+        return _folder(location) if location else ""
+    if location.partition("://")[0] not in ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "file"):
+        raise ValueError(f"found {secrets.shown(location)}, expected a folder, or a URL such as s3://bucket/prefix")
+    if location.startswith(("s3://", "s3a://")) and find_spec("s3fs") is None:
+        raise ValueError(f"{location.rstrip('/')} needs a package that is missing: pip install 'bikes-assets[s3]'")
+    return location.rstrip("/")
+
+
+def _in_sqlite(uri: str) -> str:
+    """Return a URL of a SQLite file with the file's absolute path; any other as it is."""
+    path, mark, query = uri.removeprefix("sqlite:///").partition("?")
+    return f"sqlite:///{_place(path)}{mark}{query}" if uri.startswith("sqlite:///") else uri
+
+
+def _is_placed(source: str) -> str:
+    """Return a source as it is, once its place can be told."""
+    _in_sqlite(source) if "://" in source else _place(source)
+    return source
+
+
+def _tracking(uri: str) -> str:
+    """Return MLflow's store or server, of a SQLite file with its absolute path."""
+    if uri and not _TRACKING.fullmatch(uri):
+        raise ValueError(
+            f"found {secrets.shown(uri)}, expected a server, such as http://127.0.0.1:5000, or a database, such as "
+            "sqlite:////folder/mlflow.db"
+        )
+    return _in_sqlite(uri)
+
+
+def _storage(url: SecretStr) -> SecretStr:
+    if url.get_secret_value() and not _STORAGE.fullmatch(url.get_secret_value()):
+        raise ValueError(
+            "found a value of another form, expected one like postgresql+psycopg2://user:password@host/database, or none for "
+            "SQLite"
+        )
+    return url
+
+
+def _page(url: str) -> str:
+    """Return the address of a page as people open it: links hold no password."""
+    if not url.startswith(("http://", "https://")) or not urlsplit(url).hostname:
+        raise ValueError(f"found {secrets.shown(url)}, expected a URL such as http://127.0.0.1:3000")
+    return re.sub(r"(?<=://)[^/]*@", "", url).rstrip("/")
+
+
+Month = Annotated[str, Field(pattern=r"^(1[7-9]|20|21)\d\d-(0[1-9]|1[0-2])$")]
+Text = Annotated[str, Field(pattern=r"\S")]
+Page = Annotated[str, AfterValidator(_page)]
+Cron = Annotated[str, AfterValidator(cron.checked)]
 
 
 class Settings(BaseModel):
@@ -44,44 +142,73 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(alias_generator=lambda name: f"BIKES_{name.upper()}", extra="ignore", frozen=True)
 
-    source: str = "data/raw/hour.csv"
+    source: Annotated[str, AfterValidator(_is_placed)] = "data/raw/hour.csv"
     source_query: str | None = None
     dvc: Literal["refuse", "mark"] = "refuse"
-    first_month: str | None = Field(None, pattern=r"^\d{4}-(0[1-9]|1[0-2])$")
-    last_month: str | None = Field(None, pattern=r"^\d{4}-(0[1-9]|1[0-2])$")
-    data: Path = Path("data")
-    lake: str = ""
-    mlflow_tracking_uri: str = Field(
-        "", validation_alias=AliasChoices("BIKES_MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_URI")
+    first_month: Month | None = None
+    last_month: Month | None = None
+    data: Annotated[str, AfterValidator(_folder)] = Field("data", validate_default=True)
+    lake: Annotated[str, AfterValidator(_location)] = ""
+    mlflow_tracking_uri: Annotated[str, AfterValidator(_tracking)] = Field("", validation_alias=AliasChoices(*MLFLOW))
+    home: Annotated[str, AfterValidator(lambda path: _folder(path) if path else "")] = Field(
+        "", validation_alias="DAGSTER_HOME"
     )
-    home: str = Field("", validation_alias="DAGSTER_HOME")
-    dagster_storage: SecretStr = SecretStr("")
-    experiment: str = "bike-demand"
+    dagster_storage: Annotated[SecretStr, AfterValidator(_storage)] = SecretStr("")
+    experiment: Text = "bike-demand"
     engine: Literal["pandas", "duckdb", "spark"] = "pandas"
     engine_memory: str = Field("2GB", pattern=r"^\d+(\.\d+)? ?[KMGT]i?B$")
-    deployment: str = "local"
+    deployment: Text = "local"
     model: Json[dict[str, Any]] = {}
     triggers: bool = False
-    tick_seconds: int = Field(30, ge=1)
-    schedule: str = "0 6 * * *"
-    proof: str = "0 4 * * 0"
-    dagster_url: str = "http://127.0.0.1:3000"
-    mlflow_url: str = "http://127.0.0.1:5000"
+    tick_seconds: int = Field(30, ge=1, le=31_536_000)
+    schedule: Cron = "0 6 * * *"
+    proof: Cron = "0 4 * * 0"
+    dagster_url: Page = "http://127.0.0.1:3000"
+    mlflow_url: Page = "http://127.0.0.1:5000"
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Settings:
+        if self.first_month and self.last_month and self.first_month > self.last_month:
+            raise ValueError(
+                f"BIKES_FIRST_MONTH: found {self.first_month}, expected one up to BIKES_LAST_MONTH, {self.last_month}"
+            )
+        for name, path, (refused, by) in self._paths():
+            if found := refused.search(path):
+                raise ValueError(
+                    f"{name}: found {path!r}, expected a path without {found[0]!r}, which {by} cannot hold; name another folder"
+                )
+        return self
+
+    def _paths(self) -> Iterator[tuple[str, str, tuple[re.Pattern[str], str]]]:
+        """Yield the paths of this machine where parts of the store lie: by which setting, and what must not be in them."""
+        if "://" not in self.lake:
+            yield "BIKES_LAKE" if self.lake else "BIKES_DATA", self.lake_location, _NOT_IN_DELTA
+        if not self.dagster_storage.get_secret_value():
+            yield "DAGSTER_HOME" if self.home else "BIKES_DATA", str(self.dagster_home), _NOT_IN_SQLITE
+        if self.tracking_uri.startswith("sqlite:///"):
+            path = self.tracking_uri.removeprefix("sqlite:///")
+            theirs = self.mlflow_tracking_uri and path.partition("?")[0]
+            yield MLFLOW[0] if theirs else "BIKES_DATA", theirs or path, _NOT_IN_SQLITE
 
     @property
     def source_location(self) -> str:
-        """The source with a relative path made absolute; URLs stay as they are."""
-        return self.source if "://" in self.source else str(ROOT / self.source)
+        """The source with a relative path made absolute; URLs of other things than SQLite files stay as they are."""
+        return _in_sqlite(self.source) if "://" in self.source else _place(self.source)
+
+    @property
+    def source_files(self) -> str:
+        """The source where it is a file or folder, "" where it is a database."""
+        return "" if self.source_query else self.source_location
 
     @property
     def data_folder(self) -> Path:
         """Absolute path of the folder of everything that is produced."""
-        return ROOT / self.data
+        return Path(self.data)
 
     @property
     def lake_location(self) -> str:
         """Folder or URL of tables and model files."""
-        return self.lake.rstrip("/") if "://" in self.lake else str(ROOT / (self.lake or self.data / "lake"))
+        return self.lake or str(self.data_folder / "lake")
 
     @property
     def tracking_uri(self) -> str:
@@ -91,7 +218,12 @@ class Settings(BaseModel):
     @property
     def dagster_home(self) -> Path:
         """Dagster's instance folder: `DAGSTER_HOME`, else `dagster` under `data`."""
-        return Path(self.home or self.data_folder / "dagster")
+        return Path(self.home) if self.home else self.default_home
+
+    @property
+    def default_home(self) -> Path:
+        """Dagster's instance folder where `DAGSTER_HOME` names none."""
+        return self.data_folder / "dagster"
 
     @property
     def event_storage(self) -> str:
@@ -103,22 +235,38 @@ class Settings(BaseModel):
 def settings() -> Settings:
     """Return this process's settings; they are read once.
 
+    Where the environment names `BIKES_DATA`, it names a whole store: what .env says of places does not count. Otherwise each
+    setting of the environment counts before that of .env.
+
     Raises:
-        SettingsError: a setting makes no sense.
+        SettingsError: settings make no sense; there is a line for each.
     """
-    given = {name: value for source in (_kept(), os.environ) for name, value in source.items() if value}
+    kept, written = env_file.read(ROOT / ".env")
+    given = {name: value for name, value in os.environ.items() if value}
+    overruled = {*(PLACES if "BIKES_DATA" in given else ()), *(MLFLOW if not given.keys().isdisjoint(MLFLOW) else ())}
+    values = {name: value for name, value in kept.items() if name not in overruled} | given
+    secrets.learn(values)
     try:
-        return Settings.model_validate(given)
+        known = Settings.model_validate(values)
     except ValidationError as error:
-        wrong = error.errors()[0]
-        raise SettingsError(f"{wrong['loc'][0]}: found {wrong['input']!r}, expected another: {wrong['msg']}") from None
+        raise SettingsError("\n".join(map(_message, error.errors()))) from None
+    if written and given.get(env_file.HOME) == written != str(known.default_home):
+        raise SettingsError(
+            f"DAGSTER_HOME: found {written}, which is what {ROOT / '.env'} says for Dagster's own commands, expected "
+            f"{known.default_home}, the home of the store in {known.data_folder}; where the project was copied or moved, run "
+            f"bikes setup, else start Dagster by bikes ui, or in another folder with DAGSTER_HOME={known.default_home}"
+        )
+    return known
 
 
-def _kept() -> dict[str, str | None]:
-    """Return the variables of .env."""
-    file = ROOT / ".env"
-    if not file.exists():
-        return {}
-    from dotenv import dotenv_values
-
-    return dotenv_values(file)
+def _message(error: Any) -> str:
+    """Return a line for what pydantic found."""
+    own = error.get("ctx", {}).get("error")
+    if not error["loc"]:
+        return str(own)
+    name = error["loc"][0]
+    return (
+        f"{name}: {own}"
+        if isinstance(own, ValueError)
+        else f"{name}: found {error['input']!r}, expected another: {error['msg']}"
+    )

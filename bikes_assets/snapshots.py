@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 from bikes_assets import answers, present
 from bikes_assets.adapters import soundness
 from bikes_assets.adapters.files import write_file
+from bikes_assets.adapters.removed import removed_versions
 from bikes_assets.lineage.errors import LineageError
 from bikes_assets.lineage.graph import parse_address, partition_address
 from bikes_assets.lineage.projection import MODEL
+from bikes_assets.lineage.secrets import scrubbed
 from bikes_assets.lineage.snapshot import Change, Snapshot, compare, loads
 from bikes_assets.settings import ROOT, settings
-from bikes_assets.store import ASSETS, lake, table
+from bikes_assets.store import ASSETS, lake, mlflow_client, table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -114,13 +116,29 @@ def verify(
         LineageError: there is no such file, it is no snapshot, or the source cannot be read.
     """
     try:
-        text = file.read_text()
+        text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise LineageError(f"{file}: cannot be read: {error}; write it with bikes snapshot") from None
     was, now = loads(text, str(file)), take(plan)
-    found = Verification(compare(was, now))
+    found = Verification(compare(was, now), damage=_altered())
     if deep:
         _look(found, now, progress)
+    return found
+
+
+def _altered() -> dict[str, str]:
+    """Return what another program has changed since it was published, by address, each with what did so."""
+    found: dict[str, str] = {}
+    for asset in ASSETS:
+        altered = table(asset).altered()
+        for key, commit in table(asset).published().items() if altered else ():
+            if key in altered:
+                by = altered[key]
+                address = f"{partition_address(asset, key)}@{commit.version}"
+                found[address] = (
+                    f"{address}: another program has changed its rows ({by.operation}, table version {by.version}); bikes run "
+                    "materializes it again"
+                )
     return found
 
 
@@ -151,24 +169,25 @@ def _look(found: Verification, now: Snapshot, progress: Callable[[str, int, int]
         progress(item.name, found.checked, max(total, found.checked))
         unsealed, gone = unsealed + item.unsealed, gone + item.gone
         if item.damage:
-            found.damage[item.name] = item.damage
+            found.damage.setdefault(item.name, item.damage)
     if unsealed:
         found.notes.append(
             f"{unsealed} versions are from before files were sealed: their content's digest alone holds them"
         )
     if gone:
-        found.notes.append(f"{gone} earlier versions or copies in MLflow are not there any more")
+        found.notes.append(f"{gone} versions that retention removed, or copies in MLflow, are not there any more")
 
 
 def _everything(tables: list[Any], of_models: set[str], now: Snapshot, found: Verification) -> Iterator[Finding]:
+    removed = removed_versions(lake().location)
     for item in tables:
-        yield from soundness.of_table(item)
+        yield from soundness.of_table(item, removed)
     yield from soundness.of_model_files(lake(), of_models)
     uri = settings().tracking_uri
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
         found.notes.append("MLflow: there is no store, so no copy was checked")  # asking would create one
         return
     try:
-        yield from soundness.of_copies(uri, now.models)
+        yield from soundness.of_copies(mlflow_client(), now.models)
     except Exception as error:  # noqa: BLE001 - whatever MLflow raises: the rest is checked, and this is said
-        found.notes.append(f"MLflow: not all copies were checked: {str(error).splitlines()[0]}")
+        found.notes.append(f"MLflow: not all copies were checked: {scrubbed(str(error)).splitlines()[0]}")

@@ -1,13 +1,20 @@
-"""What lies where in this project: its tables, its models and the lake that holds them. It knows nothing of Dagster."""
+"""What lies where in this project: its tables, its models and the lake that holds them, and which store they are."""
 
-import getpass
-from importlib.util import find_spec
+from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bikes_assets.adapters import identity
 from bikes_assets.adapters.delta import LakeTable
+from bikes_assets.adapters.environment import user
 from bikes_assets.adapters.lake import MODEL_ROWS, Lake, ModelFormat
 from bikes_assets.demand import features, model, tables
-from bikes_assets.lineage.errors import SettingsError
 from bikes_assets.settings import ROOT, settings
+
+if TYPE_CHECKING:
+    import dagster as dg
+    from mlflow import MlflowClient
 
 SCHEMAS = {
     item.name: item
@@ -33,15 +40,58 @@ def lake() -> Lake:
     """Return the lake that the settings name.
 
     Raises:
-        SettingsError: it is at a URL whose package is missing.
+        SettingsError: the event log that the settings name is of another store.
     """
-    location = settings().lake_location
-    if location.startswith(("s3://", "s3a://")) and find_spec("s3fs") is None:
-        raise SettingsError(f"BIKES_LAKE: {location} needs a package that is missing: pip install 'bikes-assets[s3]'")
-    made_by = {"user": getpass.getuser(), "deployment": settings().deployment}
-    return Lake(location, SCHEMAS, ROOT, serving=SERVING, made_by=made_by)
+    current_identity()
+    made_by = {"user": user(), "deployment": settings().deployment}
+    return Lake(settings().lake_location, SCHEMAS, ROOT, serving=SERVING, made_by=made_by)
 
 
 def table(asset: str) -> LakeTable:
     """Return the table of one of ASSETS."""
     return lake().table(asset, SCHEMAS.get(asset, MODEL_ROWS))
+
+
+def current_identity() -> identity.Identity:
+    """Return the store that the settings name; its id is "" for a new one, and for a copy that nothing was written to yet.
+
+    Raises:
+        SettingsError: its lake and its event log are of two stores.
+    """
+    return identity.check(settings().lake_location, settings().event_storage, lambda: ASSETS)
+
+
+def claim(instance: dg.DagsterInstance) -> str:
+    """Write the store's id to the lake and to an instance's event log before anything else is written, and return it.
+
+    An event log that was lost is marked as one that `bikes sync` has to write again. An instance in memory keeps nothing.
+
+    Raises:
+        SettingsError: they are of two stores.
+    """
+    from bikes_assets.adapters.tracking import mark_backlog
+    from bikes_assets.adapters.workers import is_of_one_machine
+
+    if instance.is_ephemeral:
+        return current_identity().store
+    known = settings()
+    storage = instance.root_directory if is_of_one_machine(instance) else known.event_storage
+
+    def say(text: str) -> None:
+        instance.daemon_cursor_storage.set_cursor_values({identity.KEY: text})
+
+    claimed = identity.claim(known.lake_location, storage, lambda: ASSETS, say, Path(instance.root_directory))
+    if claimed.is_log_lost:
+        mark_backlog(instance)
+    return claimed.store
+
+
+def mlflow_client() -> MlflowClient:
+    """Return the client of MLflow's store.
+
+    Raises:
+        SettingsError: it is of another store.
+    """
+    from bikes_assets.adapters.mlflow_store import client_of_store
+
+    return client_of_store(settings().tracking_uri, current_identity().store)

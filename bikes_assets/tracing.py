@@ -2,6 +2,7 @@
 
 from bikes_assets.adapters.trace import Computed, Derivations, Tracer
 from bikes_assets.demand import features, tables
+from bikes_assets.settings import settings
 from bikes_assets.store import lake
 
 _DERIVATIONS = Derivations(
@@ -19,4 +20,4 @@ _DERIVATIONS = Derivations(
 
 def tracer() -> Tracer:
     """Return what traces rows of the lake."""
-    return Tracer(lake(), _DERIVATIONS)
+    return Tracer(lake(), _DERIVATIONS, settings().source_files)

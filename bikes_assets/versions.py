@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
 from bikes_assets.lineage import queries
+from bikes_assets.lineage.address import WHOLE, Address
 from bikes_assets.lineage.diff import Known, compare_rows
 from bikes_assets.lineage.errors import LineageError
 from bikes_assets.lineage.graph import Record, Version, parse_address
-from bikes_assets.lineage.projection import ALIAS, COLUMN_VERSION, MODEL, VERSION, WHOLE
+from bikes_assets.lineage.projection import ALIAS, COLUMN_VERSION, MODEL, VERSION
 from bikes_assets.lineage.staleness import Made, Reason, remade
 from bikes_assets.store import ASSETS, SCHEMAS, lake, table
 
@@ -47,15 +47,9 @@ def record_of(index: Index, address: str) -> Record:
             )
         return lake().record(asset, partition, None if version is None else int(version))
     named = queries.find(index, address)
-    if named.kind == MODEL:
-        return record_of(index, named.facts["address"])
-    above = (
-        index.walk([(ALIAS, named.name)], "upstream", depth=1, kinds=(VERSION,)).things if named.kind == ALIAS else ()
-    )
-    if not above:
+    if named.kind not in (MODEL, ALIAS):
         raise LineageError(f"{address}: found a {named.kind}, expected a version, such as {asset}[2012-08]@17")
-    chosen = record_of(index, above[0].name)  # the serving asset's, which names the model that was chosen
-    return record_of(index, chosen.models[0]["origin"].removesuffix(" baseline"))
+    return record_of(index, named.facts["address"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,12 +132,13 @@ class Stored(Known):
         output = record.output
         if not self._index.find(output.address, VERSION):
             return None
-        rest = output.address.removeprefix(output.asset)
-        starts = [(COLUMN_VERSION, f"{output.asset}.{name}{rest}") for name in columns or (WHOLE,)]
+        version = Address(output.asset, None, output.partition, str(output.version))
+        starts = [(COLUMN_VERSION, str(replace(version, column=name))) for name in columns or (WHOLE,)]
         found: dict[str, set[str]] = {}
         for item in self._index.walk(starts, "upstream", depth=1, kinds=(COLUMN_VERSION,)).things:
-            asset, _, column = re.split(r"[\[@]", item.name)[0].partition(".")
-            found.setdefault(asset, set()).add(column)
+            above = Address.parse(item.name)
+            if above and above.column is not None:
+                found.setdefault(above.asset, set()).add(above.column)
         return found or None
 
     def key(self, asset: str) -> Collection[str]:

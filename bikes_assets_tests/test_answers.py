@@ -20,6 +20,7 @@ import pytest
 
 from bikes_assets import answers, runs
 from bikes_assets.adapters.event_log import events_since
+from bikes_assets.lineage import queries
 from bikes_assets.lineage.errors import LineageError
 from bikes_assets.lineage.graph import Record
 from bikes_assets.lineage.index import Index
@@ -84,8 +85,7 @@ def edges_of(log: list[Event], level: str) -> set[tuple[str, str]]:
     newest_of = {asset: [event for event in log if event.record.output.asset == asset][-1:] for asset in MADE}
     newest = max(partition for asset, partition in latest if asset == SERVING)
     if level == "dataset":
-        found = {(item.asset, event.record.output.asset) for event in log for item in event.record.inputs}
-        return found | {(SERVING, "demand_model@champion")}
+        return {(item.asset, event.record.output.asset) for event in log for item in event.record.inputs}
     if level == "partition":
         return {
             (f"{item.asset}[{item.partition}]", f"{asset}[{partition}]")
@@ -110,7 +110,8 @@ def edges_of(log: list[Event], level: str) -> set[tuple[str, str]]:
                 for item in record.inputs
                 if item.asset == "rental_records"
             }
-        return found | {(latest[SERVING, newest].record.output.address, "demand_model@champion")}
+        (serves,) = latest[SERVING, newest].record.models
+        return found | {(serves["origin"], "demand_model@champion")}
     # a column's edges are those of its asset's newest event
     found = {
         (f"{asset}.{name}", f"{output}.{column}")
@@ -118,10 +119,9 @@ def edges_of(log: list[Event], level: str) -> set[tuple[str, str]]:
         for event in events
         for asset, name, output, column in column_edges(event)
     }
-    found |= {
+    return found | {
         (tag, f"{asset}.{column.name}") for asset in COLUMNS for column in COLUMNS[asset].columns for tag in column.tags
     }
-    return found | {(f"{SERVING}.*", "demand_model@champion")}
 
 
 def reached(edges: set[tuple[str, str]], start: str, direction: str) -> set[str]:
@@ -141,13 +141,14 @@ def reached(edges: set[tuple[str, str]], start: str, direction: str) -> set[str]
 @pytest.mark.parametrize("level", ["dataset", "column", "partition", "version"])
 def test_every_answer_is_that_of_brute_force(log, level: str, direction: str) -> None:
     edges = edges_of(log, level)
-    starts = {end for edge in edges for end in edge} - {"demand_model@champion"}  # it has several levels
-    assert len(starts) > 6
+    starts = {end for edge in edges for end in edge} - {"demand_model@champion"}  # a name of a version
+    assert len(starts) >= 6
     ask = answers.upstream if direction == "upstream" else answers.downstream
     for start in starts:
         answer = ask(start)
-        registered = {item.name for item in answer.things if item.kind == "model version"}
-        assert {item.name for item in answer.things} - registered == reached(edges, start, direction), start
+        # names of versions are told beside them: see test_levels.py
+        names = {item.name for item in answer.things if item.kind == "model version"} | {"demand_model@champion"}
+        assert {item.name for item in answer.things} - names == reached(edges, start, direction) - names, start
 
 
 def test_a_partitions_column_is_followed_through_versions(log) -> None:
@@ -183,7 +184,8 @@ def test_the_way_of_a_column_is_told(log) -> None:
 
 def test_a_tag_goes_wherever_its_columns_go(log) -> None:
     found = answers.downstream("licence: CC BY 4.0")
-    assert {item.name for item in found.things} == reached(edges_of(log, "column"), "licence: CC BY 4.0", "downstream")
+    below = reached(edges_of(log, "column"), "licence: CC BY 4.0", "downstream")
+    assert {item.name for item in found.things} == below | {"demand_model@champion"}
     assert found.counts["column"] > 40
     assert "licence: CC BY 4.0" in {item.name for item in answers.upstream("demand_predictions.prediction").things}
 
@@ -197,28 +199,27 @@ def test_a_model_does_not_stand_on_columns_that_it_does_not_use(log) -> None:
 
 
 def test_what_is_registered_is_a_version_of_the_lake(log, history) -> None:
+    index = answers.refreshed()
     for version in history.client.search_model_versions("name = 'demand_model'"):
-        (found,) = (
-            item
-            for item in answers.upstream(f"demand_model@{version.version}", depth=1).things
-            if item.kind == "version"
-        )
+        address = f"demand_model@{version.version}"
+        found = queries.version_named(index, queries.find(index, address))
+        assert answers.named(address) == f"{address} ({found.name})"
         assert found.name == version.tags["address"]
         assert found.facts["digest"] == version.tags["digest"]
 
 
-def test_the_alias_was_led_to_by_the_champion_of_the_time(log) -> None:
+def test_the_alias_is_the_model_that_served_at_the_time(log) -> None:
     served: list[tuple[float, str, str]] = []
     for event in log:
         output = event.record.output
         if output.asset == SERVING and all(output.partition >= partition for _, partition, _ in served):
-            served.append((event.time, str(output.partition), output.address))
-    assert len(served) > 2
+            served.append((event.time, str(output.partition), event.record.models[0]["origin"]))
+    assert len({address for _, _, address in served}) > 1
     for time, _, address in served:
-        found = answers.upstream(
-            "demand_model@champion", depth=1, as_of=datetime.fromtimestamp(time + 1e-3, UTC)
-        ).things
-        assert [item.name for item in found if item.kind == "version"] == [address]
+        moment = datetime.fromtimestamp(time + 1e-3, UTC)
+        serves = address.removesuffix(" baseline")
+        assert answers.named("demand_model@champion", as_of=moment) == f"demand_model@champion ({serves})"
+        assert answers.upstream("demand_model@champion", as_of=moment) == answers.upstream(serves, as_of=moment)
 
 
 def test_as_of_any_event_is_an_index_of_the_log_cut_there(log, tmp_path) -> None:

@@ -1,6 +1,7 @@
 """The `bikes` command, as a process."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -8,6 +9,10 @@ import time
 from pathlib import Path
 
 import pytest
+
+from bikes_assets import answers
+from bikes_assets.lineage.errors import LineageError
+from bikes_assets.lineage.index import Index
 
 ROOT = Path(__file__).parents[1]
 BIKES = str(Path(sys.executable).with_name("bikes"))
@@ -133,3 +138,111 @@ def test_a_month_that_the_source_does_not_have_is_named(tmp_path):
 
     assert done.returncode == 1
     assert "error: found month 2013-05, expected one from 2011-01 to 2011-07" in done.stderr
+
+
+ANSWERS = {
+    "text": ("columns", 0),
+    "table": ("status", 1),
+    "help": ("--help", 0),
+}
+
+
+@pytest.fixture(scope="module")
+def asked(tmp_path_factory):
+    """Return the folder of an empty store that was asked before, so that Dagster is imported no more."""
+    folder = tmp_path_factory.mktemp("asked")
+    assert bikes("status", folder=folder).returncode == 1
+    return folder
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_whoever_has_read_enough_ends_a_command_without_complaint(asked, answer):
+    # Given a pipe that nobody reads
+    process = subprocess.Popen(
+        [BIKES, ANSWERS[answer][0]],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=environment(asked),
+        cwd=ROOT,
+        text=True,
+    )
+    process.stdout.close()
+    # Then it ends as a shell says of other programs, and prints nothing
+    assert process.stderr.read() == ""
+    assert process.wait(120) == 141
+
+
+@pytest.mark.parametrize("answer", ["text", "table"])
+def test_a_closed_output_changes_no_answer_and_a_full_one_is_named(asked, answer):
+    command, code = ANSWERS[answer]
+    closed = subprocess.run(
+        ["sh", "-c", 'exec "$0" "$1" <&- >&- 2>&-', BIKES, command], env=environment(asked), cwd=ROOT, timeout=120
+    )
+    assert closed.returncode == code
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [BIKES, command], stdout=full, stderr=subprocess.PIPE, env=environment(asked), cwd=ROOT, text=True
+        )
+    assert done.returncode == 1
+    assert done.stderr == "error: what is printed cannot be written: No space left on device\n"
+
+
+@pytest.mark.parametrize("answer", ["text", "table"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"PYTHONIOENCODING": "ascii"},
+        {"PYTHONIOENCODING": "latin-1"},
+        {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
+    ],
+    ids=["ascii", "latin-1", "C"],
+)
+def test_characters_that_cannot_be_shown_are_replaced(asked, answer, settings):
+    command, code = ANSWERS[answer]
+    done = subprocess.run(
+        [BIKES, command], capture_output=True, env=environment(asked, **settings), cwd=ROOT, timeout=120
+    )
+    assert (done.returncode, done.stderr) == (code, b"")
+    assert b"demand_features" in done.stdout
+
+
+@pytest.mark.parametrize("time", ["0001-01-01", "yesterday", "", "2012-13-01"])
+def test_a_time_that_is_none_is_named(tmp_path, time):
+    with pytest.raises(LineageError, match=f"^found time {re.escape(repr(time))}, expected one like 20"):
+        answers._event(Index(tmp_path / "lineage.db"), time)
+
+
+@pytest.mark.parametrize("time", ["0001-01-01T00:00+14:00", "1970-01-01", "9999-12-31T23:59:59-12:00"])
+def test_a_time_long_ago_or_far_away_is_one(tmp_path, time):
+    assert answers._event(Index(tmp_path / "lineage.db"), time) == 0
+
+
+def test_no_folder_for_temporary_files_is_one_error():
+    program = "import tempfile; tempfile._candidate_tempdir_list = lambda: ['/nowhere']; tempfile.gettempdir()"
+    told = (
+        f"import click; from bikes_assets.cli import main; main.callback = lambda: exec({program!r}); main(['columns'])"
+    )
+    done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: TMPDIR: No usable temporary directory found in ['/nowhere']; set it to a folder that this user may write to\n"
+    )
+
+
+def test_one_error_of_the_settings_a_line(tmp_path):
+    done = bikes("status", folder=tmp_path, BIKES_ENGINE="abacus", BIKES_SCHEDULE="daily")
+
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: BIKES_ENGINE: found 'abacus', expected another: Input should be 'pandas', 'duckdb' or 'spark'\n"
+        "BIKES_SCHEDULE: found 'daily', expected a cron expression: minute, hour, day, month and day of the week, such as "
+        "0 6 * * *\n"
+    )
+
+
+def test_a_setting_that_dagster_meets_as_it_loads_is_one_line(tmp_path):
+    done = bikes("status", folder=tmp_path, BIKES_MODEL='{"depth": 1}')
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: demand_model: found setting depth, expected one of estimator, ")
+    assert done.stderr.count("\n") == 1

@@ -122,20 +122,36 @@ def test_the_champion_comes_by_its_alias_and_by_its_month(history):
     assert by_alias.origin == by_month.origin == newest.models[0]["origin"] == history.summary.champion
 
 
-def test_a_registered_version_must_be_what_the_lake_holds(history):
-    """The registry names a model; it cannot put another one in its place."""
+def test_the_registry_puts_no_other_model_in_the_place_of_a_version(history):
+    """What a number means is on record, and MLflow's registry is not asked."""
     (version,) = [
         item
         for item in history.client.search_model_versions("name = 'demand_model'")
         if item.tags["partition"] == "2011-05"
     ]
-    history.client.set_model_version_tag("demand_model", version.version, "sha256", "0" * 64)
+    for tag, value in (("sha256", "0" * 64), ("address", "demand_model[2011-03]@1"), ("digest", "0" * 32)):
+        history.client.set_model_version_tag("demand_model", version.version, tag, value)
+        try:
+            assert load(f"demand_model@{version.version}").origin == version.tags["address"]
+        finally:
+            history.client.set_model_version_tag("demand_model", version.version, tag, version.tags[tag])
+
+
+def test_an_alias_of_ones_own_must_name_what_the_lake_holds(history):
+    (version,) = [
+        item
+        for item in history.client.search_model_versions("name = 'demand_model'")
+        if item.tags["partition"] == "2011-05"
+    ]
+    history.client.set_registered_model_alias("demand_model", "mine", version.version)
     try:
-        with pytest.raises(DigestError, match=rf"demand_model@{version.version}: .* expected {'0' * 64}"):
-            load(f"demand_model@{version.version}")
+        assert load("demand_model@mine").origin == version.tags["address"]
+        history.client.set_model_version_tag("demand_model", version.version, "sha256", "0" * 64)
+        with pytest.raises(DigestError, match=rf"demand_model@mine: .* expected {'0' * 64}"):
+            load("demand_model@mine")
     finally:
         history.client.set_model_version_tag("demand_model", version.version, "sha256", version.tags["sha256"])
-    assert load(f"demand_model@{version.version}").origin == version.tags["address"]
+        history.client.delete_registered_model_alias("demand_model", "mine")
 
 
 def test_a_version_that_was_not_registered_here_is_refused(history):

@@ -22,6 +22,7 @@ from bikes_assets.lineage.reproduction import TOLERANCE
 from bikes_assets_tests.conftest import MADE
 from bikes_assets_tests.copied import ROOT, Store
 from bikes_assets_tests.repositories import git
+from bikes_assets_tests.test_retain import age
 
 SOAK = os.environ.get("BIKES_SOAK") == "1"
 MODEL, RENTALS = "demand_model[2011-03]", "hourly_rentals[2011-02]"
@@ -233,8 +234,16 @@ def test_a_table_version_that_its_record_does_not_make_is_named(store: Repositor
 
 @pytest.mark.soak
 @pytest.mark.skipif(not SOAK, reason="takes a minute")
-def test_what_cannot_be_had_is_said(store: Repository) -> None:
-    # Given a source that lies nowhere any more, and a commit that is gone
+def test_what_cannot_be_had_is_said(made: Repository, store: Repository) -> None:
+    # Given a source that lies nowhere any more, not where it was read either, and a commit that is gone
+    away = made.source.rename(made.source.with_name("away.csv"))
+    try:
+        _what_cannot_be_had_is_said(store)
+    finally:
+        away.rename(made.source)
+
+
+def _what_cannot_be_had_is_said(store: Repository) -> None:
     store.git("checkout", "--quiet", "--orphan", "other")
     store.source.unlink()
     store.commit("anew")
@@ -255,6 +264,44 @@ def test_what_cannot_be_had_is_said(store: Repository) -> None:
     done = store.python(COMMAND, "reproduce", RENTALS, "--stored")
     assert done.returncode == 2
     assert "is not in this repository, and the code here is another" in done.stderr
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(
+    not SOAK, reason="takes minutes; with which source a version is made again is shown in test_bench.py"
+)
+def test_rows_of_several_sources_and_versions_that_were_removed_come_out_as_recorded(tmp_path: Path) -> None:
+    # Given rows of a file, then of another at another place, then of a folder, one of whose files was replaced
+    store = Repository(tmp_path, "2011-03")
+    first = tmp_path / "first.csv"
+    shutil.copy(store.source, first)
+    store.settings["BIKES_SOURCE"] = str(first)
+    store.bikes("run")
+    store.source = tmp_path / "second.csv"
+    store.rent("2011-02-10", 8, 40)
+    store.settings["BIKES_SOURCE"] = str(store.source)
+    store.bikes("run")
+    # When the model of both is made again, and the rows of the first file
+    (found,) = store.reproduce(MODEL)
+    assert found["verdict"] == "identical"
+    (old,) = store.reproduce(f"{RENTALS}@2")
+    assert old["verdict"] == "identical"
+    # And when all that the first file had a part in is removed by retention
+    age(store.folder / "data", 200)
+    assert "demand_model[2011-03]@1" in store.bikes("retain", "--apply")
+    (found,) = store.reproduce("demand_model[2011-03]@1")
+    assert found["verdict"] == "identical"
+    assert "its rows were removed by retention" in found["removed"]
+    # And with the first file gone, it is said at once, with where it was looked for, and found by trace and reproduce alike
+    trace = ("trace", "--json", "hourly_rentals.cnt[2011-02]#2011-02-10T08:00")
+    store.source.rename(tmp_path / "code" / "second.csv")
+    (told,) = json.loads(store.bikes(*trace))["sources"][0]["files"]
+    assert (told["state"], told["at"]) == ("gone", str(tmp_path / "code" / "second.csv"))
+    assert store.reproduce(RENTALS)[0]["verdict"] == "identical"
+    first.unlink()
+    done = store.python(COMMAND, "reproduce", "demand_model[2011-03]@1")
+    assert done.returncode == 2
+    assert f"is not at hand (looked at file://{first}: nothing there" in done.stderr
 
 
 @pytest.mark.soak

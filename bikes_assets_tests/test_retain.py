@@ -177,7 +177,7 @@ def test_the_command_shows_removes_and_leaves_to_the_next_time_what_mlflow_does_
     assert (found[old]["state"], found[held]["state"]) == ("removed", "went")
     assert [item for item in lines if item["kind"] == "hold"] == []
     (alias,) = [address for address, item in found.items() if item.get("why") == "alias"]
-    assert alias.startswith("champion_model[2011-07]@")
+    assert alias.startswith("demand_model[2011-07]@")
     assert {item["live"] for item in found.values() if item.get("why") == "needed"} == {alias}
 
 

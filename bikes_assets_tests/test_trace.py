@@ -244,6 +244,7 @@ def test_a_source_file_that_has_changed_or_is_gone_is_told(history, monkeypatch,
     for file, state in ((changed, "changed"), (tmp_path / "none.csv", "gone")):
         (found,) = tracer._files_of({**origin, "uri": file.as_uri()})
         assert (found.state, found.sha256) == (state, origin["version"])
+        assert found.at == str(SOURCE)  # the file itself is where the source that is set now lies
     (found,) = tracer._files_of({**origin, "uri": "https://***@host/hour.csv"})
     assert (found.state, found.found) == ("not checked", "")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
+import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -181,11 +182,24 @@ def _described(
         "dagster/code_references": metadata.code_reference(function),
         metadata.FUNCTION: f"{function.__module__}.{function.__name__}",
     }
+    if optional := _optional(function):
+        described[metadata.OPTIONAL] = optional
     if schema:
         described["dagster/column_schema"] = metadata.table_schema(schema)
     if lineage:
         described[metadata.COLUMN_LINEAGE] = metadata.column_lineage(lineage)
     return described
+
+
+def _optional(function: Callable[..., Any]) -> list[str]:
+    """Return the parameters of a function for which there may be nothing: mappings of partitions, and those that may be None."""
+    annotations = {name: item.annotation for name, item in inspect.signature(function).parameters.items()}
+    texts = {name: kind if isinstance(kind, str) else str(kind) for name, kind in annotations.items()}
+    return [
+        name
+        for name, text in texts.items()
+        if re.search(r"\bNone\b|\bOptional\b|^(typing\.)?(dict|Dict|Mapping)\b", text)
+    ]
 
 
 def _config_class(function: Callable[..., Any], config: Mapping[str, Any]) -> type[dg.Config] | None:

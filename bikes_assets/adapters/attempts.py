@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from dagster._core.events.log import EventLogEntry
 
 _EVENTS = {
+    DagsterEventType.ASSET_MATERIALIZATION_PLANNED,
     DagsterEventType.STEP_START,
     DagsterEventType.STEP_RESTARTED,
     DagsterEventType.STEP_UP_FOR_RETRY,
@@ -40,25 +42,29 @@ class Attempt:
 
     Attributes:
         run_id: Dagster's run.
-        step_key: the step, which for an asset bears its name.
+        step_key: the step.
         number: 1 for the first attempt.
         start: when it began, Unix seconds.
+        asset: the asset that it materializes; the step's key where it materializes none.
         end: when it ended, None where Dagster does not know.
         succeeded: whether it did, None where Dagster does not know.
         error: class and message of what stopped it.
         record: what it published.
         published: when, Unix seconds.
+        registered: number of the registered model version that its event names, 0 where it names none.
     """
 
     run_id: str
     step_key: str
     number: int
     start: float
+    asset: str
     end: float | None = None
     succeeded: bool | None = None
     error: str = ""
     record: Record | None = None
     published: float = 0.0
+    registered: int = 0
 
     @property
     def key(self) -> str:
@@ -107,6 +113,27 @@ def what_failed(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
     )
 
 
+def latest_version(instance: dg.DagsterInstance, asset: str) -> int:
+    """Return the table version of an asset that the event log named last, wiped events included; 0 where it names none."""
+    import sqlalchemy as sa
+    from dagster._core.storage.event_log.schema import SqlEventLogStorageTable as Events
+
+    kinds = [DagsterEventType.ASSET_MATERIALIZATION.value, DagsterEventType.ASSET_OBSERVATION.value]
+    of_asset = Events.c.asset_key == dg.AssetKey.from_user_string(asset).to_string()
+    query = (
+        sa.select(Events.c.event).where(of_asset, Events.c.dagster_event_type.in_(kinds)).order_by(Events.c.id.desc())
+    )
+    storage: Any = instance.event_log_storage
+    with storage.index_connection() as connection:
+        for (text,) in connection.execute(query.limit(50)):
+            data = json.loads(text)["dagster_event"]["event_specific_data"]
+            entries = (data.get("materialization") or data["asset_observation"])["metadata_entries"]
+            for entry in entries:
+                if entry["label"] == RECORD:
+                    return int(entry["entry_data"]["data"]["output"]["version"])
+    return 0
+
+
 def innermost(error: Any) -> str:
     """Return class and message of what stopped a step: the first error of ours, for it says what to do, else the innermost."""
     ours = _names_of_errors(LineageError)
@@ -116,7 +143,7 @@ def innermost(error: Any) -> str:
 
 
 def _address(attempt: Attempt, run: dg.DagsterRun) -> str:
-    return partition_address(attempt.step_key, run.tags.get("dagster/partition"))
+    return partition_address(attempt.asset, run.tags.get("dagster/partition"))
 
 
 def _ending(instance: dg.DagsterInstance, run_id: str) -> str:
@@ -137,19 +164,23 @@ def _names_of_errors(kind: type[LineageError]) -> set[str]:
 def _attempts(run_id: str, entries: Iterable[EventLogEntry]) -> list[Attempt]:
     found: dict[tuple[str, int], Attempt] = {}
     latest: dict[str, Attempt] = {}
+    assets: dict[str, str] = {}
     for entry in entries:
         event = entry.get_dagster_event()
         step, kind = str(event.step_key), event.event_type
-        if kind in (DagsterEventType.STEP_START, DagsterEventType.STEP_RESTARTED):
+        if kind == DagsterEventType.ASSET_MATERIALIZATION_PLANNED:
+            assets[step] = event.asset_key.to_user_string() if event.asset_key else step
+        elif kind in (DagsterEventType.STEP_START, DagsterEventType.STEP_RESTARTED):
             number = latest[step].number + 1 if step in latest else 1
-            latest[step] = found[step, number] = Attempt(run_id, step, number, entry.timestamp)
+            begun = Attempt(run_id, step, number, entry.timestamp, assets.get(step, step))
+            latest[step] = found[step, number] = begun
         elif step not in latest:
             continue
         elif kind in (DagsterEventType.ASSET_MATERIALIZATION, DagsterEventType.ASSET_OBSERVATION):
-            record = _record(event)
+            record, registered = _published(event)
             made = found.get((step, int(record.made_by.get("attempt", 1)))) if record else None
             if made:
-                made.record, made.published = record, entry.timestamp
+                made.record, made.published, made.registered = record, entry.timestamp, registered
         else:
             attempt = latest[step]
             attempt.end, attempt.succeeded = entry.timestamp, kind == DagsterEventType.STEP_SUCCESS
@@ -157,12 +188,14 @@ def _attempts(run_id: str, entries: Iterable[EventLogEntry]) -> list[Attempt]:
     return list(found.values())
 
 
-def _record(event: Any) -> Record | None:
+def _published(event: Any) -> tuple[Record | None, int]:
+    """Return the record that an event bears, and the number of the registered model version that it names, 0 for none."""
     data = event.event_specific_data
     made = (
         data.materialization if event.event_type == DagsterEventType.ASSET_MATERIALIZATION else data.asset_observation
     )
-    return Record.from_dict(made.metadata[RECORD].value) if RECORD in made.metadata else None
+    number = made.metadata["mlflow_model_version"].value if "mlflow_model_version" in made.metadata else 0
+    return (Record.from_dict(made.metadata[RECORD].value) if RECORD in made.metadata else None), number
 
 
 def _error(event: Any) -> str:

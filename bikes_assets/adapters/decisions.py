@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import time
 from dataclasses import replace
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from bikes_assets.adapters import metadata
-from bikes_assets.adapters.environment import environment
+from bikes_assets.adapters.attempts import latest_version
+from bikes_assets.adapters.environment import environment, user
 from bikes_assets.adapters.lake import MODEL_ROWS
 from bikes_assets.adapters.workers import this_process
 from bikes_assets.lineage.digest import table_digest
@@ -50,7 +50,7 @@ def pin(
         raise LineageError(f"{model}[{fitted_for}]: there is no such model; materialize it, or name another month")
     found, rows = parts[fitted_for]
     (row,) = rows.to_pylist()
-    card = json.loads(row["card"]) | {"decision": f"{reason} ({getpass.getuser()})"}
+    card = json.loads(row["card"]) | {"decision": f"{reason} ({user()})"}
     decided = row | {"origin": found.address, "card": json.dumps(card, sort_keys=True)}
     return _publish(lake, instance, pins, partition, [decided], (found,), {"pinned": found.address, "reason": reason})
 
@@ -82,9 +82,10 @@ def _publish(
     table = lake.table(asset, MODEL_ROWS)
     rows: pa.Table = MODEL_ROWS.conform(pa.Table.from_pylist(models, schema=MODEL_ROWS.arrow()))
     made = Version(asset, partition, -1, table_digest(rows, MODEL_ROWS).table)
-    author = {"user": getpass.getuser(), **lake.made_by}
+    author = {"user": user(), **lake.made_by}
     made_by = {**author, "process": this_process()}  # no run tells whether it is still about to report the decision
     record = Record(made, {}, inputs, "", {**decision}, environment(lake.root), made_by, time=time.time())
+    table.begin_beyond(latest_version(instance, asset))
     made = replace(made, version=table.write(partition, rows, record.to_dict(), since=table.version()))
     instance.report_runless_asset_event(
         dg.AssetMaterialization(

@@ -28,7 +28,7 @@ from bikes_assets.lineage.graph import Version, partition_address
 from bikes_assets.lineage.schema import schema_from
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     import pyarrow as pa
     from deltalake import DeltaTable
@@ -47,7 +47,9 @@ _CONFIGURATION = {
 }
 _ATTEMPTS = 100
 _OF_NONE = "__HIVE_DEFAULT_PARTITION__"  # what the folder of the partition null is called in Delta tables
-_commits: dict[tuple[str, str], dict[int, Commit]] = {}
+_logs: dict[tuple[str, str], _Log] = {}
+_LONGEST_NAME = 255
+"""Bytes of a file's or folder's name that file systems take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,8 @@ class Commit:
     `partition` is None where the asset has no partitions. `digest` is that of what the rows stand for (for a model, its fitted
     state); `content` is that of the rows themselves, "" for a commit that published none, such as the table's creation; `time`
     is when it was made, Unix seconds. `seals` is the SHA-256 of each file that it added, by path in the table; None for a commit
-    from before files were sealed. `added` is the bytes of each of these files, as the log says.
+    from before files were sealed. `added` is the bytes of each of these files, as the log says. `touched` are the partitions of
+    which it added or removed rows, and `operation` is what Delta's log calls it.
     """
 
     version: int
@@ -68,6 +71,21 @@ class Commit:
     time: float = 0.0
     seals: Mapping[str, str] | None = None
     added: Mapping[str, int] = field(default_factory=dict[str, int])
+    touched: frozenset[str | None] = frozenset()
+    operation: str = ""
+
+
+@dataclass
+class _Log:
+    """What this process has read of a table's log.
+
+    Attributes:
+        commits: each commit, by table version.
+        digests: SHA-256 of the file of each, which tells it from another of the same version, as after a backup was restored.
+    """
+
+    commits: dict[int, Commit] = field(default_factory=dict)
+    digests: dict[int, str] = field(default_factory=dict)
 
 
 class Memory:
@@ -129,6 +147,23 @@ class LakeTable:
         if not self.exists():
             return []
         return [commit for _, commit in sorted(self._history(self._open()).items()) if commit.content]
+
+    def altered(self) -> dict[str | None, Commit]:
+        """Return the published partitions whose rows another program has changed since, each with the commit that did so last.
+
+        What only puts rows into other files, such as compaction, changes none.
+        """
+        if not self.exists():
+            return {}
+        found: dict[str | None, Commit] = {}
+        published = set[str | None]()
+        for _, commit in sorted(self._history(self._open_as_it_is()).items()):
+            if commit.content:
+                published.add(commit.partition)
+                found.pop(commit.partition, None)
+            else:
+                found |= dict.fromkeys(commit.touched & published, commit)
+        return found
 
     def added(self) -> dict[int, Mapping[str, int]]:
         """Return the files that each commit added, by table version: path under the table, and bytes; nothing without one.
@@ -232,7 +267,7 @@ class LakeTable:
                 part = self.schema.conform(self._rows(files, commit.seals or {}))
             except (pa.ArrowException, OSError, ValueError) as error:  # a damaged footer raises what it likes
                 if isinstance(error, FileNotFoundError):
-                    raise_if_removed(self.uri.rpartition("/")[0], found.address)
+                    raise_if_removed(self.uri.removesuffix(f"/{self.name}"), found.address)
                 where = f"{partition_address(self.name, key)}: cannot be read at version {table.version()}"
                 raise DigestError(f"{where}: {error}; restore {self.uri}") from error
             except SchemaError as error:  # what was published was of the schema
@@ -291,7 +326,7 @@ class LakeTable:
         Raises:
             ConflictError: this partition was published by another writer after `since`, or the table stayed too busy.
             StoreError: the log of the table cannot be written.
-            LineageError: the partition key is empty, which Delta would store as null.
+            LineageError: the partition key is empty, which Delta would store as null, or no text that UTF-8 can hold.
         """
         from deltalake import CommitProperties, Transaction
         from deltalake.exceptions import CommitFailedError
@@ -299,6 +334,7 @@ class LakeTable:
         address = partition_address(self.name, partition)
         if partition == "":
             raise LineageError(f"{address}: found an empty partition key, expected one of at least one character")
+        folder = _folder_of(self.name, partition)
         metadata = {"content": table_digest(rows, self.schema).table, "record": json.dumps(record)}
         if partition is not None:
             metadata[PARTITION] = partition
@@ -313,9 +349,9 @@ class LakeTable:
                     f"version {since}; its result stays, run again to replace it",
                     run,
                 )
-            schema = self._stored_types() if anew else self._checked_types(table)
+            schema = self._stored_types() if anew else self._types_to_write(table)
             if added is None:
-                added, seals = self._store(partition, rows)
+                added, seals = self._store(partition, folder, rows)
                 metadata["sha256"] = json.dumps(seals)
             fence()
             try:
@@ -341,7 +377,29 @@ class LakeTable:
                 return table.version() + 1
         raise ConflictError(f"{address}: {_ATTEMPTS} attempts met other writers' commits; run again")
 
-    def _store(self, partition: str | None, rows: pa.Table) -> tuple[list[AddAction | RemoveAction], dict[str, str]]:
+    def begin_beyond(self, version: int) -> None:
+        """Have the next commit get a higher version than this, by commits that publish nothing.
+
+        A table that was deleted, or restored from a backup, would give the versions of what it has lost again, and an address
+        of one of these would come to mean something else.
+        """
+        from deltalake import CommitProperties
+        from deltalake.exceptions import CommitFailedError
+
+        for _ in range(version + _ATTEMPTS):
+            table = self._open_as_it_is()
+            if table.version() >= version:
+                return
+            properties = CommitProperties(custom_metadata={"lost": "true"}, max_commit_retries=0)
+            try:
+                table.create_write_transaction([], "append", table.schema(), [PARTITION], commit_properties=properties)
+            except CommitFailedError as error:
+                if fault := store_fault(error, self.uri):
+                    raise fault from error
+
+    def _store(
+        self, partition: str | None, folder: str, rows: pa.Table
+    ) -> tuple[list[AddAction | RemoveAction], dict[str, str]]:
         """Store rows in a file that no commit names yet, none for no rows; return what a commit says of it, and its seal."""
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -352,8 +410,7 @@ class LakeTable:
         sink = pa.BufferOutputStream()
         pq.write_table(rows.select(self.schema.names), sink)
         content = sink.getvalue().to_pybytes()
-        folder = _OF_NONE if partition is None else quote(partition, safe="")
-        path = f"{PARTITION}={folder}/part-00000-{uuid4()}.parquet"
+        path = f"{folder}/part-00000-{uuid4()}.parquet"
         write_file(f"{self.uri}/{path}", content)
         stats = json.dumps({"numRecords": len(rows)})
         action = AddAction(path, len(content), {PARTITION: partition}, time.time_ns() // 10**6, True, stats)
@@ -366,17 +423,19 @@ class LakeTable:
 
         return Types.from_arrow(pa.schema([(PARTITION, pa.string()), *self.schema.arrow()]))
 
-    def _checked_types(self, table: DeltaTable) -> Types:
-        """Return a table's types in Delta, after checking that files of this schema are of them."""
+    def _types_to_write(self, table: DeltaTable) -> Types:
+        """Return a table's types in Delta, after checking that files of this schema are of them.
+
+        Columns that another program has added go with the next commit; earlier versions keep them.
+        """
         found, expected = (
             {field.name: str(field.type) for field in types.fields} for types in (table.schema(), self._stored_types())
         )
-        if found != expected:
-            wrong = ", ".join(name for name in expected if found[name] != expected[name])
+        if wrong := ", ".join(name for name in expected if found[name] != expected[name]):
             raise LineageError(
                 f"{self.uri}: found another type of {wrong} than this project's; move the table away, or set another BIKES_DATA"
             )
-        return table.schema()
+        return table.schema() if found.keys() == expected.keys() else self._stored_types()
 
     def _open(self, version: int | None = None) -> DeltaTable:
         return self._of_this_schema(self._open_as_it_is(version))
@@ -395,13 +454,18 @@ class LakeTable:
         return DeltaTable(self.uri, storage_options=options)
 
     def _of_this_schema(self, table: DeltaTable) -> DeltaTable:
-        found = [field.name for field in table.schema().fields]
-        if set(found) != {PARTITION, *self.schema.names}:
+        found, expected = [field.name for field in table.schema().fields], {PARTITION, *self.schema.names}
+        if set(found) != expected and not (expected < set(found) and self._are_of_others(table, set(found) - expected)):
             raise LineageError(
                 f"{self.uri}: found columns {', '.join(found)}, expected {PARTITION}, {', '.join(self.schema.names)}: the "
                 "table was made by another version of this project; move it away, or set another BIKES_DATA"
             )
         return table
+
+    def _are_of_others(self, table: DeltaTable, columns: Collection[str]) -> bool:
+        """Return whether no version that this project published has any of these columns: another program has added them."""
+        ours = (commit.record.get("columns", {}) for commit in self._history(table).values() if commit.content)
+        return all(not set(columns) & set(known) for known in ours)
 
     def _create(self) -> None:
         """Create the table once, however many want it at the same time: Delta itself lets two that begin together do so."""
@@ -434,13 +498,22 @@ class LakeTable:
     def _history(self, table: DeltaTable) -> dict[int, Commit]:
         """Return the commits up to the table's version at least; commits never change, so each is read once a process.
 
+        But the log may be another one, with the same versions: one that was restored from a backup, and went on from there. That
+        shows in the last commit that is known of it.
+
         The log's files are read by their names, for `DeltaTable.history` numbers commits wrongly when the log holds newer
         ones than the version that was opened.
         """
-        known = _commits.setdefault((self.uri, str(table.metadata().id)), {})
+        key = (self.uri, str(table.metadata().id))
+        log = _logs.setdefault(key, _Log())
+        last = min(max(log.commits, default=-1), table.version())
+        if last >= 0 and file_digest(read_files([_log_file(self.uri, last)])[0]) != log.digests[last]:
+            log = _logs[key] = _Log()
+        known = log.commits
         missing = range(max(known, default=-1) + 1, table.version() + 1)
         files = read_files([_log_file(self.uri, version) for version in missing])
         for version, content in zip(missing, files, strict=True):
+            log.digests[version] = file_digest(content)
             entries = [json.loads(line) for line in content.splitlines()]
             added = {unquote(entry["add"]["path"]): entry["add"]["size"] for entry in entries if "add" in entry}
             info = next((entry["commitInfo"] for entry in entries if "commitInfo" in entry), {})
@@ -449,8 +522,52 @@ class LakeTable:
             made = info.get("timestamp", 0) / 1000
             seals = json.loads(info.get("sha256", "null"))
             published = info.get("content", "")
-            known[version] = Commit(version, info.get(PARTITION), digest, published, record, made, seals, added)
+            touched = frozenset(_partition_of(entry) for entry in entries if _changes_rows(entry))
+            known[version] = Commit(
+                version,
+                info.get(PARTITION),
+                digest,
+                published,
+                record,
+                made,
+                seals,
+                added,
+                touched,
+                f"{info.get('operation', 'unknown')} by {info.get('engineInfo', 'unknown')}",
+            )
         return known
+
+
+def _changes_rows(entry: Mapping[str, Any]) -> bool:
+    """Return whether an entry of Delta's log adds or removes rows, and does not only put them into another file."""
+    return any(entry[kind].get("dataChange", True) for kind in ("add", "remove") if kind in entry)
+
+
+def _partition_of(entry: Mapping[str, Any]) -> str | None:
+    """Return the partition of a file that an entry of Delta's log adds or removes; some programs tell it by the path alone."""
+    action = entry.get("add") or entry["remove"]
+    values = action.get("partitionValues")
+    if values:
+        return values.get(PARTITION)
+    folder = unquote(action["path"]).split("/")[0].removeprefix(f"{PARTITION}=")
+    return None if folder == _OF_NONE else unquote(folder)
+
+
+def _folder_of(asset: str, partition: str | None) -> str:
+    """Return the folder of a partition's files; that is no more than a name, for the log holds the key.
+
+    Raises:
+        LineageError: the key holds what is no character.
+    """
+    if partition is None:
+        return f"{PARTITION}={_OF_NONE}"
+    try:
+        name = f"{PARTITION}={quote(partition, safe='')}"
+    except UnicodeEncodeError:
+        raise LineageError(
+            f"{asset}: found partition key {partition!r}, expected text that UTF-8 can hold; rename it"
+        ) from None
+    return name if len(name) <= _LONGEST_NAME else f"{PARTITION}={file_digest(partition.encode())}"
 
 
 def broken_seal(place: str, found: str, expected: str) -> str:

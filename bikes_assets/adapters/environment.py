@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
 import hashlib
+import os
 import platform
 from functools import cache
 from importlib.metadata import version
@@ -23,6 +25,14 @@ _LIBRARIES = (
     "scipy",
     "skops",
 )
+
+
+def user() -> str:
+    """Return who runs this process: the name of the user, or the number where the system knows no name."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        return str(os.getuid())
 
 
 @cache

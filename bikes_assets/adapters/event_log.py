@@ -6,12 +6,13 @@ say. Reading a record so takes a thirteenth of the time.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
 from bikes_assets.adapters.run_log import asking
 from bikes_assets.lineage.graph import Origin, Record, Version
-from bikes_assets.lineage.projection import Materialized, Observed
+from bikes_assets.lineage.projection import Materialized, Observed, Registered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,10 +25,15 @@ select id, event from event_logs where id > :since and id <= :until
 and dagster_event_type in ('ASSET_MATERIALIZATION', 'ASSET_OBSERVATION') order by id limit :most
 """
 _BATCH = 1_000
+_COUNT = """
+select count(*) from event_logs
+where id <= :until and dagster_event_type in ('ASSET_MATERIALIZATION', 'ASSET_OBSERVATION')
+"""
+_LAST = "select run_id, timestamp, event from event_logs where id = :until"
 
 
-def events_since(storage: str, since: int, until: int = 2**62) -> Iterator[Materialized | Observed]:
-    """Yield what was made and observed after an event, in the log's order; an event without a record says nothing.
+def events_since(storage: str, since: int, until: int = 2**62) -> Iterator[Materialized | Observed | Registered]:
+    """Yield what was made, observed and registered after an event, in the log's order; an event without a record says nothing.
 
     Args:
         storage: DAGSTER_HOME of an instance on SQLite, or a database URL.
@@ -45,18 +51,41 @@ def events_since(storage: str, since: int, until: int = 2**62) -> Iterator[Mater
 def refresh(index: Index, storage: str, projection: Callable[[Index], Projection]) -> Index:
     """Bring an index up to date with Dagster's event log, and return it.
 
+    An index that was made of another log is made anew: of one that was started over or restored from a backup, of which runs were
+    deleted, or of another storage.
+
     Args:
         index: the index.
         storage: DAGSTER_HOME of an instance on SQLite, or a database URL.
         projection: returns what makes facts for the index of what events say; it is asked where there is something new.
     """
     newest = newest_event(storage)
-    if newest < index.cursor:  # the log is another one, or was restored from a backup
-        index.clear()
-    if newest > index.cursor:
+    is_of_another = bool(index.cursor) and index.log != identity(storage, index.cursor)
+    if newest > index.cursor or is_of_another:
         facts = projection(index)
-        index.append((facts.fact(event) for event in events_since(storage, index.cursor, newest)), newest)
+        since = 0 if is_of_another else index.cursor
+        events = (facts.fact(event) for event in events_since(storage, since, newest))
+        index.append(events, newest, identity(storage, newest), again=is_of_another)
     return index
+
+
+def identity(storage: str, until: int) -> str:
+    """Return what tells an event log up to an event from any other log, or from this one after events of it were deleted.
+
+    That is the last event itself, and how many events of assets there are up to it. Numbers alone do not tell: SQLite gives the
+    numbers behind the last event that is left again, and a restored backup goes on from where it was. But as long as the last
+    event is the same, no number up to it was given again, and nothing can have changed before it but by deletion, which counts.
+
+    Args:
+        storage: DAGSTER_HOME of an instance on SQLite, or a database URL.
+        until: number of the last event.
+    """
+    with asking(storage) as ask:
+        ((count,),) = ask(_COUNT, until=until) or ((0,),)
+        last = ask(_LAST, until=until)
+    return (
+        f"{count} {hashlib.sha256(repr([(str(run), str(at), event) for run, at, event in last]).encode()).hexdigest()}"
+    )
 
 
 def newest_event(storage: str) -> int:
@@ -71,16 +100,17 @@ def newest_event(storage: str) -> int:
         return next((number or 0 for (number,) in ask("select max(id) from event_logs")), 0)
 
 
-def _event(number: int, entry: dict[str, Any]) -> Materialized | Observed | None:
+def _event(number: int, entry: dict[str, Any]) -> Materialized | Observed | Registered | None:
     data = entry["dagster_event"]["event_specific_data"]
     made, seen = data.get("materialization"), data.get("asset_observation")
     known = {item["label"]: item["entry_data"] for item in (made or seen)["metadata_entries"]}
-    if "lineage" in known and made:
-        registered, rows = known.get("mlflow_model_version", {}), known.get("dagster/row_count", {})
-        record = Record.from_dict(known["lineage"]["data"])
-        return Materialized(
-            number, entry["timestamp"], record, _column_lineage(known), registered.get("value") or 0, rows.get("value")
-        )
+    registered = known.get("mlflow_model_version", {}).get("value") or 0
+    if "lineage" in known:  # an observation, where sync reported it after it had been replaced
+        record, rows = Record.from_dict(known["lineage"]["data"]), known.get("dagster/row_count", {}).get("value")
+        lineage = _column_lineage(known)
+        return Materialized(number, entry["timestamp"], record, lineage, registered, rows, is_current=bool(made))
+    if seen and registered and "address" in known:
+        return Registered(number, entry["timestamp"], known["address"]["text"], registered)
     if seen and "uri" in known and "dagster/data_version" in seen["tags"]:
         asset = "/".join(seen["asset_key"]["path"])
         sha256 = known["version"]["text"]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from bikes_assets.adapters.mlflow_store import client_of, experiment_of, fluent
 from bikes_assets.lineage.errors import LineageError, TrackingError
+from bikes_assets.lineage.secrets import scrubbed, shown, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -121,7 +122,7 @@ class ExperimentRun:
 
 @contextmanager
 def experiment_run(
-    uri: str, experiment: str, name: str, *, tags: Mapping[str, str], parent: str = ""
+    uri: str, experiment: str, name: str, *, tags: Mapping[str, str], parent: str = "", store: str | None = None
 ) -> Iterator[ExperimentRun]:
     """Create a run, and end it FINISHED, FAILED when an error ended the block, or KILLED when Ctrl-C did.
 
@@ -131,8 +132,10 @@ def experiment_run(
         name: name of the run.
         tags: what else is known of the run.
         parent: id of the run that it is nested in, "" for none.
+        store: id of the store whose rows it is about, "" where that has none yet, None for any.
 
     Raises:
+        SettingsError: MLflow is in use by another store.
         TrackingError: MLflow cannot be reached; the block has not begun.
     """
     if parent:
@@ -140,7 +143,7 @@ def experiment_run(
 
     def begin() -> ExperimentRun:
         client = client_of(uri)
-        experiment_id = experiment_of(client, uri, experiment)
+        experiment_id = experiment_of(client, uri, experiment, store)
         return ExperimentRun(client, uri, client.create_run(experiment_id, None, dict(tags), name))
 
     import mlflow
@@ -187,5 +190,6 @@ def _told(uri: str, call: Callable[[], _Result]) -> _Result:
         return call()
     except LineageError:
         raise
-    except Exception as error:
-        raise TrackingError(f"MLflow at {uri} cannot be reached, or refused: {error}") from error
+    except Exception as error:  # noqa: BLE001 - whatever MLflow raises
+        told = scrubbed(f"MLflow at {shown(uri)} cannot be reached, or refused: {error}", uri)
+        raise TrackingError(told) from without_secrets(error)

@@ -7,7 +7,6 @@ keeps them.
 from __future__ import annotations
 
 import os
-import re
 import stat
 import time
 from pathlib import Path
@@ -15,9 +14,13 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from bikes_assets.lineage.errors import SettingsError
+from bikes_assets.lineage.secrets import shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+
+_SILENT_SECONDS = 60
 
 
 def is_remote(location: str) -> bool:
@@ -25,11 +28,19 @@ def is_remote(location: str) -> bool:
     return "://" in location and not location.startswith("file://")
 
 
-def shown(url: str) -> str:
-    """Return a URL without user, password and query string; a password may hold `@`, `/` or `?` by mistake."""
-    if "://" not in url or url.startswith("file://"):
-        return url
-    return re.sub(r"\?.*", "?***", re.sub(r"(?<=://)(?:[^/?#@:]*:.*|[^/?#]*)@", "***@", url, flags=re.DOTALL))
+def base_name(location: str) -> str:
+    """Return the last part of a path or URL; what follows a URL's `?` is no part of it, nor what a chained URL leads through."""
+    if not is_remote(location):
+        return Path(os.path.abspath(location.removeprefix("file://"))).name or "/"
+    first, _, rest = shown(location).partition("::")
+    name = first.partition("://")[2].partition("?")[0].rstrip("/").rpartition("/")[2]
+    return name or (base_name(rest) if rest else location)
+
+
+def file_location(location: str, name: str) -> str:
+    """Return where a file of a folder or URL lies."""
+    first, chained, rest = location.partition("::") if is_remote(location) else (location, "", "")
+    return f"{first.rstrip('/')}/{name}{chained}{rest}"
 
 
 def is_of_this_user(location: str) -> bool:
@@ -50,7 +61,17 @@ def filesystem_of(location: str) -> tuple[Any, str]:
     """
     from fsspec.core import url_to_fs
 
+    if "://" not in location:  # in a path, `::` chains nothing
+        from fsspec.implementations.local import LocalFileSystem
+
+        return LocalFileSystem(), str(Path.cwd() / location)
     options: dict[str, Any] = {}
+    if location.startswith(("http://", "https://")):
+        import aiohttp
+
+        # a large file may take its time, a silent server may not
+        patience = aiohttp.ClientTimeout(total=None, sock_connect=_SILENT_SECONDS, sock_read=_SILENT_SECONDS)
+        options["client_kwargs"] = {"timeout": patience}
     region = os.environ.get("AWS_REGION")  # boto knows AWS_DEFAULT_REGION alone, Delta Lake both
     if _is_s3(location) and region:
         options["client_kwargs"] = {"region_name": region}

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import io
 import re
-import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bikes_assets.adapters.content import too_large
 from bikes_assets.lineage.errors import DataError
 
 if TYPE_CHECKING:
@@ -21,7 +20,11 @@ if TYPE_CHECKING:
     from pyarrow import csv as pa_csv
     from pyarrow import parquet as pq
 
-_CHUNK = 1 << 20
+DATES = "YYYY-MM-DD in every row"
+MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
+_MOST_SHOWN = 100
+_DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+_WIDE = {b"\xff\xfe\0\0": "UTF-32", b"\0\0\xfe\xff": "UTF-32", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +33,6 @@ class Limits:
 
     max_bytes: int = 2 << 30
     max_rows: int = 50_000_000
-
-
-def too_large(name: str, found: str, room: int) -> DataError:
-    """Return the error of a source that holds more than it may."""
-    return DataError(name, found=found, expected=f"at most {room} bytes, the limit of one source less its files before")
 
 
 def check_rows(name: str, rows: int, limits: Limits) -> None:
@@ -62,33 +60,11 @@ def check_columns(name: str, found: list[str], expected: tuple[str, ...], row: i
             raise DataError(name, row=row, column=column, found="the column out of order", expected=f"{place} here")
 
 
-def bounded(handle: Any, name: str, room: int) -> bytes:
-    """Return all bytes of `handle`, or stop as soon as there are more than `room`."""
-    chunks, size = [], 0
-    while chunk := handle.read(_CHUNK):
-        size += len(chunk)
-        if size > room:
-            raise too_large(name, f"more than {room} bytes", room)
-        chunks.append(chunk)
-    return b"".join(chunks)
-
-
-def _unpacked(name: str, content: bytes, limits: Limits) -> bytes:
-    if not name.lower().endswith(".gz"):
-        return content
-    try:
-        with gzip.GzipFile(fileobj=io.BytesIO(content)) as handle:
-            return bounded(handle, name, limits.max_bytes)
-    except (EOFError, OSError, zlib.error) as error:
-        raise DataError(name, found=f"damaged gzip ({error})", expected="a whole gzip file") from error
-
-
-def parse_csv(name: str, content: bytes, columns: tuple[str, ...], limits: Limits) -> tuple[pa.Table, int]:
-    """Return the rows as text, and the size in bytes of the unpacked file."""
+def parse_csv(name: str, text: bytes, columns: tuple[str, ...], limits: Limits) -> pa.Table:
+    """Return the rows as text."""
     import pyarrow as pa
     import pyarrow.csv as pa_csv
 
-    text = _unpacked(name, content, limits)
     _check_text(name, text, columns)
     check_rows(name, text.count(b"\n") - text.endswith(b"\n"), limits)
     odd: list[pa_csv.InvalidRow] = []
@@ -112,15 +88,15 @@ def parse_csv(name: str, content: bytes, columns: tuple[str, ...], limits: Limit
             raise DataError(name, found=f"damaged CSV ({error})", expected="comma-separated values") from error
         row, fields = odd[0].number, odd[0].actual_columns
         raise DataError(name, row=row, found=f"{fields} fields", expected=f"{len(columns)} fields") from None
-    return table.slice(1), len(text)
+    return table.slice(1)
 
 
 def _check_text(name: str, text: bytes, columns: tuple[str, ...]) -> None:
     """Refuse what a CSV parser would skip, repair or join in silence: every row has to be one line of UTF-8."""
     if not text:
         raise DataError(name, found="an empty file", expected="a header and rows")
-    if text.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise DataError(name, row=1, found="UTF-16", expected="UTF-8")
+    if wide := _wide(text):
+        raise DataError(name, row=1, found=wide, expected="UTF-8; save it as UTF-8, or convert it by `iconv -t UTF-8`")
     header = text[: end if (end := text.find(b"\n")) >= 0 else None]
     for found, expected, place in (
         ("a NUL byte", "text", text.find(b"\0")),
@@ -132,7 +108,12 @@ def _check_text(name: str, text: bytes, columns: tuple[str, ...]) -> None:
             field = re.sub(rb'"[^"]*"?', b"", line).count(b",")
             column = columns[field] if field < len(columns) and row > 1 else None
             raise DataError(name, row=row, column=column, found=found, expected=expected)
-    check_columns(name, next(csv.reader([header.decode("utf-8-sig").rstrip("\r")]), []), columns, row=1)
+    line = header.decode("utf-8-sig").rstrip("\r")
+    for delimiter, words in _DELIMITERS.items():
+        if _fields(name, line, delimiter) == list(columns) and len(columns) > 1:
+            expected = "commas; save it as comma-separated values, with points in numbers"
+            raise DataError(name, row=1, found=f"{words} between the columns", expected=expected)
+    check_columns(name, _fields(name, line, ","), columns, row=1)
     for found, expected, pattern in (
         ("a carriage return within the line", "lines that end in LF or CRLF", rb"\r(?!\n)"),
         ("a blank line", f"{len(columns)} fields", rb"(?<=\n)\r?\n"),
@@ -145,6 +126,15 @@ def _check_text(name: str, text: bytes, columns: tuple[str, ...]) -> None:
                 raise DataError(name, row=row, found="a quotation mark without its other", expected="both on one line")
 
 
+def _fields(name: str, line: str, delimiter: str) -> list[str]:
+    try:
+        return next(csv.reader([line], delimiter=delimiter), [])
+    except csv.Error as error:
+        raise DataError(
+            name, row=1, found=f"a header that cannot be read ({error})", expected="names of columns"
+        ) from None
+
+
 def _first_not_utf8(text: bytes) -> int:
     try:
         if not text.isascii():
@@ -154,16 +144,42 @@ def _first_not_utf8(text: bytes) -> int:
     return -1
 
 
-def csv_months(name: str, content: bytes, column: str, limits: Limits) -> set[str]:
-    """Return the months in a CSV file's date column, which it reads alone."""
-    text = io.BytesIO(_unpacked(name, content, limits))
-    rows = csv.reader(io.TextIOWrapper(text, encoding="utf-8-sig", newline=""))
+def _wide(text: bytes) -> str:
+    """Return the encoding of text whose characters are of two or four bytes, by its mark or by the zeros in it; "" for none."""
+    for mark, encoding in _WIDE.items():
+        if text.startswith(mark):
+            return encoding
+    return "UTF-16" if len(text) > 1 and (text[0] == 0) != (text[1] == 0) else ""
+
+
+def months_in(name: str, column: str, values: pa.ChunkedArray, first_row: int) -> set[str]:
+    """Return the months of dates, such as `2011-01`: of text, dates, or times that are written YYYY-MM-DD first.
+
+    Args:
+        name: the file's name.
+        column: the column's name.
+        values: its values.
+        first_row: number of their first row in the file.
+
+    Raises:
+        DataError: a value begins otherwise, or is missing; or the column is of a type that cannot be written so.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     try:
-        place = next(rows, []).index(column)
-        return {row[place][:7] for row in rows}
-    except (ValueError, IndexError, csv.Error):
-        found, row = "no date", max(rows.line_num, 1)
-        raise DataError(name, row=row, column=column, found=found, expected="YYYY-MM-DD in every row") from None
+        text = pc.cast(values, pa.large_string())
+    except pa.ArrowException:
+        raise DataError(
+            name, column=column, found=f"type {values.type}, which is not supported", expected=DATES
+        ) from None
+    months = pc.utf8_slice_codeunits(text, 0, 7)
+    found = [month or "" for month in pc.unique(months).to_pylist()]
+    if wrong := [month for month in found if not MONTH.fullmatch(month)]:
+        row = next(row for row, month in enumerate(months.to_pylist()) if (month or "") == wrong[0])
+        value = repr(text[row].as_py()) if wrong[0] else "nothing"
+        raise DataError(name, row=first_row + row, column=column, found=value[:_MOST_SHOWN], expected=DATES)
+    return set(found)
 
 
 def _open_parquet(name: str, content: bytes, limits: Limits) -> pq.ParquetFile:
@@ -181,35 +197,69 @@ def _open_parquet(name: str, content: bytes, limits: Limits) -> pq.ParquetFile:
     return file
 
 
-def parse_parquet(name: str, content: bytes, columns: tuple[str, ...], limits: Limits) -> tuple[pa.Table, int]:
-    """Return the rows in their stored types, and their size in bytes in memory."""
+def parse_parquet(
+    name: str, content: bytes, columns: tuple[str, ...], limits: Limits, only: str | None = None
+) -> tuple[pa.Table, int]:
+    """Return the rows in their stored types, and their size in bytes in memory; categories are read as their values.
+
+    Args:
+        name: the file's name.
+        content: its bytes.
+        columns: the columns that it must have, in order.
+        limits: the most that it may hold.
+        only: the only column that is wanted.
+    """
     import pyarrow as pa
 
     file = _open_parquet(name, content, limits)
     check_columns(name, file.schema_arrow.names, columns)
     batches, size = [], 0
     with _decoding(name):
-        for batch in file.iter_batches(batch_size=1024):  # small: a few stored bytes can stand for very long rows
-            size += batch.nbytes
-            if size > limits.max_bytes:
+        # small: a few stored bytes can stand for very long rows
+        for batch in file.iter_batches(batch_size=1024, columns=[only] if only else None):
+            room = limits.max_bytes - size
+            if (needed := sum(_bytes(column) for column in batch.columns)) > room:
                 raise too_large(name, f"more than {limits.max_bytes} bytes when unpacked", limits.max_bytes)
-            batches.append(batch)
-        table = pa.Table.from_batches(batches, schema=file.schema_arrow).combine_chunks()
+            size += needed
+            names = batch.schema.names
+            arrays = [_plain(name, *column) for column in zip(names, batch.columns, strict=True)]
+            batches.append(pa.RecordBatch.from_arrays(arrays, names))
+        table = pa.Table.from_batches(batches).combine_chunks()
     if len(table) != file.metadata.num_rows:
         expected = f"the {file.metadata.num_rows} that its footer declares"
         raise DataError(name, found=f"{len(table)} rows", expected=expected)
     return table, size
 
 
-def parquet_months(name: str, content: bytes, column: str, limits: Limits) -> set[str]:
-    """Return the first and last month in a Parquet file's date column, which it reads alone."""
+def _bytes(column: pa.Array) -> int:
+    """Return how many bytes a column takes, a category as its value in each row."""
+    import pyarrow as pa
     import pyarrow.compute as pc
 
-    file = _open_parquet(name, content, limits)
-    if column not in file.schema_arrow.names:
-        raise DataError(name, column=column, found="no such column", expected="a date in every row")
-    with _decoding(name):
-        return {str(value)[:7] for value in pc.min_max(file.read(columns=[column])[column]).as_py().values()}
+    if not isinstance(column, pa.DictionaryArray):
+        return column.nbytes
+    try:
+        lengths = pc.binary_length(column.dictionary)
+    except pa.ArrowNotImplementedError:  # values of one length each
+        return 16 * len(column)
+    return 8 * len(column) + (pc.sum(lengths.take(column.indices)).as_py() or 0)
+
+
+def _plain(name: str, column: str, values: pa.Array) -> pa.Array:
+    """Return a column's values themselves: not as categories, and text in one of the types that there are for it.
+
+    Raises:
+        DataError: they are of a type that somebody has added to Arrow's: what its stored values mean is not known.
+    """
+    import pyarrow as pa
+
+    if isinstance(values, pa.DictionaryArray):
+        values = values.dictionary_decode()
+    if isinstance(values.type, pa.BaseExtensionType):
+        found = f"type {values.type}, which is not supported"
+        raise DataError(name, column=column, found=found, expected="text, numbers, dates or times, stored as such")
+    is_text = pa.types.is_large_string(values.type) or pa.types.is_string_view(values.type)
+    return values.cast(pa.string()) if is_text else values
 
 
 @contextmanager
@@ -218,6 +268,9 @@ def _decoding(name: str) -> Iterator[None]:
 
     try:
         yield
+    except (pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
+        found, expected = f"Parquet that is not supported here ({error})", "columns of text, numbers, dates or times"
+        raise DataError(name, found=found, expected=expected) from error
     except (pa.ArrowException, OSError, MemoryError, OverflowError) as error:
         raise DataError(name, found=f"damaged Parquet ({error})", expected="a whole Parquet file") from error
 
@@ -253,11 +306,7 @@ def table_of(name: str, rows: list[Sequence[Any]], columns: tuple[str, ...]) -> 
 
 
 def to_arrow_backed(table: pa.Table) -> pd.DataFrame:
-    """Return the table in its Arrow types, categories as values: integers with nulls stay integers."""
+    """Return the table in its Arrow types: integers with nulls stay integers."""
     import pandas as pd
-    import pyarrow as pa
 
-    for place, field in enumerate(table.schema):
-        if pa.types.is_dictionary(field.type):
-            table = table.set_column(place, field.name, table[place].cast(field.type.value_type))
     return table.to_pandas(types_mapper=pd.ArrowDtype, ignore_metadata=True)

@@ -12,11 +12,13 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from types import UnionType
+from typing import TYPE_CHECKING, Any, TypeAlias, Union, get_args, get_origin
 
 import dagster as dg
 
 from bikes_assets.adapters import metadata
+from bikes_assets.adapters.attempts import latest_version
 from bikes_assets.adapters.delta import PARTITION, LakeTable, Memory, present_version, stored_schema
 from bikes_assets.adapters.environment import environment
 from bikes_assets.adapters.lake import MODEL_ROWS, DeltaReader, Lake, ModelFormat, digest_together, to_pandas
@@ -143,7 +145,7 @@ class LakeIOManager(dg.IOManager):
         table = self.table(asset)
         version, parts = self.read(table, partitions)
         step.reads[asset] = _Read(DeltaReader(table, version, partitions), table.schema, parts)
-        return self.value(step, partitions, step.reads[asset])
+        return self.value(step, partitions, step.reads[asset], context.dagster_type.typing_type)
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         """Publish an `Outcome` or a plain value: Delta commit first, then Dagster's event and MLflow's run, each with the record.
@@ -159,13 +161,16 @@ class LakeIOManager(dg.IOManager):
     def _publish(self, context: dg.OutputContext, obj: Outcome) -> None:
         asset, partition = context.asset_key.to_user_string(), _partition(context)
         step = _steps.pop(_step_key(context), None) or _Step(present_version(self.lake.uri(asset)))
+        known = latest_version(context.step_context.instance, asset)
         tracking: Tracking | None = context.resources.mlflow
-        run_id = tracking.start(context.step_key, _attempt(context)) if tracking else ""
+        run_id = tracking.start(context.step_key, _attempt(context), asset) if tracking else ""
         prepared = self.prepare(context, obj, step, tracking if run_id else None, run_id)
         record = self._record(context, prepared, step, obj, run_id)
         self.lake.keep_code(context.definition_metadata.get(metadata.FUNCTION, ""), record.code_version)
         self.lake.keep_difference()
         fence = partial(_still_at_work, context)
+        if known > step.since:  # another partition was published since, or the table has lost versions
+            prepared.table.begin_beyond(known)
         try:
             # a table of partitions has one form for all of them
             anew = partition is None and asset not in self.lake.schemas
@@ -251,8 +256,8 @@ class LakeIOManager(dg.IOManager):
         return table.read_present(partitions, self._memory)
 
     @abstractmethod
-    def value(self, step: _Step, partitions: Sequence[str | None], read: _Read) -> Any:
-        """Return what the asset function is handed for what was read."""
+    def value(self, step: _Step, partitions: Sequence[str | None], read: _Read, annotation: Any) -> Any:
+        """Return what the asset function is handed for what was read, by the annotation of its parameter where that matters."""
 
     @abstractmethod
     def prepare(
@@ -280,7 +285,7 @@ class TableIOManager(LakeIOManager):
             raise LineageError(f"{asset}: not materialized yet; materialize that first")
         return self.lake.table(asset, schema)
 
-    def value(self, step: _Step, partitions: Sequence[str | None], read: _Read) -> Any:  # noqa: ARG002
+    def value(self, step: _Step, partitions: Sequence[str | None], read: _Read, annotation: Any) -> Any:  # noqa: ARG002
         """Return the rows of all partitions."""
         _all_there(partitions, read)
         return self.frame(read.parts, read.schema)
@@ -347,18 +352,29 @@ class ModelIOManager(LakeIOManager):
         """Return the table of an asset."""
         return self.lake.table(asset, MODEL_ROWS)
 
-    def value(self, step: _Step, partitions: Sequence[str | None], read: _Read) -> Any:
-        """Return the model of each partition that has one; the model itself where the asset has no partitions."""
+    def value(self, step: _Step, partitions: Sequence[str | None], read: _Read, annotation: Any) -> Any:
+        """Return the model, where one partition is read; of several, or for a parameter that is a mapping, each by its partition.
+
+        A mapping holds those that there are. A single one has to be there, unless the parameter may be None.
+
+        Raises:
+            LineageError: a single one is not.
+        """
         models: dict[str | None, Any] = {}
         for partition, (version, rows) in read.parts.items():
             for row in rows.to_pylist():
                 row["origin"] = row["origin"] or version.address
                 step.models.append(_named(row))
                 models[partition] = self._loaded(row["sha256"], row["card"], row["origin"])
-        if [*partitions] != [None]:
+        kinds = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+        if len(partitions) != 1 or (partitions[0] is not None and any(_is_mapping(kind) for kind in kinds)):
             return models
-        _all_there(partitions, read)
-        return models.get(None)
+        if partitions[0] not in models and type(None) not in kinds:
+            _all_there(partitions, read)
+            raise LineageError(
+                f"{partition_address(read.reader.origin().name, partitions[0])}: holds no model now; expected one"
+            )
+        return models.get(partitions[0])
 
     def prepare(
         self, context: dg.OutputContext, outcome: Outcome, step: _Step, tracking: Tracking | None, run_id: str
@@ -442,6 +458,11 @@ def _running_step(context: dg.InputContext, lake: Lake) -> _Step:
 
 def _partition(context: dg.OutputContext) -> str | None:
     return context.partition_key if context.has_partition_key else None
+
+
+def _is_mapping(kind: Any) -> bool:
+    kind = get_origin(kind) or kind
+    return isinstance(kind, type) and issubclass(kind, Mapping)
 
 
 def _all_there(partitions: Sequence[str | None], read: _Read) -> None:

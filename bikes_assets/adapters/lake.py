@@ -231,7 +231,7 @@ class Lake:
         content = self._content(self._text_file(digest))
         return None if content is None else content.decode()
 
-    def record(self, asset: str, partition: str, version: int | None = None) -> Record:
+    def record(self, asset: str, partition: str | None, version: int | None = None) -> Record:
         """Return how a partition was made that was there as of a table version, by default the present one.
 
         Raises:

@@ -22,6 +22,8 @@ CONFIG = "lineage/config"
 """Metadata key of the config that an asset gets where none is given."""
 FUNCTION = "lineage/function"
 """Metadata key of the dotted name of the function that makes an asset; its code version is that of what it reaches."""
+OPTIONAL = "lineage/optional"
+"""Metadata key of the upstream assets of which nothing has to be there: parameters that are mappings, or may be None."""
 RECORD = "lineage"
 """Metadata key of a materialization's record (see `lineage.graph.Record`)."""
 
@@ -101,7 +103,7 @@ def of_outcome(metrics: Mapping[str, float], figures: Mapping[str, Drawing]) -> 
 
 def observe(instance: dg.DagsterInstance, found: Version, origin: Origin, rows: int) -> None:
     """Report a partition of an external source to Dagster, unless its latest report says the same."""
-    key = dg.AssetKey(found.asset)
+    key = dg.AssetKey.from_user_string(found.asset)
     latest = instance.fetch_observations(dg.AssetRecordsFilter(key, asset_partitions=[str(found.partition)]), limit=1)
     known = latest.records[0].asset_observation if latest.records else None
     tracked = {"tracked": dg.MetadataValue.json(dict(origin.tracked))} if origin.tracked else {}

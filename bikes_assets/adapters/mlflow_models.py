@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from bikes_assets.adapters import registry
 from bikes_assets.adapters.lake import MODEL_ROWS
+from bikes_assets.adapters.mlflow_names import model_name
 from bikes_assets.lineage.graph import parse_address
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def log_copy(
         client,
         run_id,
         models.estimator(model),
-        name=asset,
+        name=model_name(asset),
         example=example,
         trusted=models.trusted,
         tags=tags,
@@ -79,14 +80,15 @@ def set_aliases(client: MlflowClient, lake: Lake) -> list[str]:
         return []
     record = published[max(published, key=str)].record
     (model,) = record["models"]
-    name, chosen, _ = parse_address(model["origin"].removesuffix(" baseline"))
+    asset, chosen, _ = parse_address(model["origin"].removesuffix(" baseline"))
+    name = model_name(asset)
     is_baseline = model["origin"].endswith(" baseline")
     serves = None if is_baseline else registry.version_of(client, name, sha256=model["sha256"])
-    candidates = {item["partition"]: item for item in record["inputs"] if item["asset"] == name}
+    candidates = {item["partition"]: item for item in record["inputs"] if item["asset"] == asset}
     losers = sorted(key for key in candidates if is_baseline or key != chosen)
     lost = None
     if losers:
         newest = candidates[losers[-1]]
-        commit = lake.table(name, MODEL_ROWS).published(int(newest["version"]))[newest["partition"]]
+        commit = lake.table(asset, MODEL_ROWS).published(int(newest["version"]))[newest["partition"]]
         lost = registry.version_of(client, name, sha256=commit.record["models"][0]["sha256"])
     return registry.set_aliases(client, name, {CHAMPION: serves, CHALLENGER: lost})

@@ -9,14 +9,18 @@ from __future__ import annotations
 import random
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from itertools import islice, zip_longest
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from urllib.parse import quote
 
 from bikes_assets.adapters import metadata, registry
 from bikes_assets.adapters.attempts import attempt_key
+from bikes_assets.adapters.mlflow_names import key_name, model_name
 from bikes_assets.lineage.graph import Record, parse_address, partition_address
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     import dagster as dg
     from mlflow import MlflowClient
@@ -25,11 +29,25 @@ if TYPE_CHECKING:
     from bikes_assets.adapters.attempts import Attempt
     from bikes_assets.lineage.schema import Schema
 
+
+class Registered(Protocol):
+    """Keeps the highest number of each registered model: a number that was given means one version for ever."""
+
+    def get(self, asset: str) -> int:
+        """Return the highest number that a registered version of an asset has, 0 where there is none."""
+        ...
+
+    def note(self, asset: str, number: int) -> None:
+        """Keep a number that was given."""
+        ...
+
+
 PARENT = "mlflow.parentRunId"
 RUN = "dagster_run_id"
 KEY = "materialization"
 """Tag of a nested run: the attempt that it stands for (see `attempts.attempt_key`)."""
 
+_Item = TypeVar("_Item")
 _PARAM = 6_000
 """Characters that MLflow takes of a parameter's value."""
 
@@ -44,6 +62,7 @@ class MlflowRuns:
         schemas: declared columns of each table, by asset.
         dagster_url: where people open Dagster.
         mlflow_url: where people open MLflow.
+        registered: the highest number of each registered model that this store knows, None where nobody keeps it.
     """
 
     client: MlflowClient
@@ -51,6 +70,7 @@ class MlflowRuns:
     schemas: Mapping[str, Schema]
     dagster_url: str
     mlflow_url: str
+    registered: Registered | None = None
 
     def of(self, run_id: str) -> list[Run]:
         """Return the runs of a Dagster run, parent and nested ones, oldest first."""
@@ -66,21 +86,23 @@ class MlflowRuns:
         }
         return self.client.create_run(self.experiment_id, _milliseconds(start), tags, parent_name(run)).info.run_id
 
-    def create(self, parent: str, run: dg.DagsterRun, step_key: str, number: int, start: float | None = None) -> str:
-        """Create the nested run of an attempt; the caller has looked that there is none."""
+    def create(
+        self, parent: str, run: dg.DagsterRun, step_key: str, number: int, asset: str, start: float | None = None
+    ) -> str:
+        """Create the nested run of an attempt to materialize an asset; the caller has looked that there is none."""
         partition = run.tags.get("dagster/partition")
-        page = f"{self.dagster_url}/assets/{step_key}" + (f"?partition={partition}" if partition else "")
+        page = f"{self.dagster_url}/assets/{quote(asset)}" + (f"?partition={quote(partition)}" if partition else "")
         tags = {
             PARENT: parent,
             RUN: run.run_id,
             KEY: attempt_key(run.run_id, step_key, number),
-            "asset": step_key,
+            "asset": asset,
             "partition": partition or "",
             "attempt": str(number),
             "dagster.url": page,
             "mlflow.source.name": "bikes_assets",
         }
-        name = partition_address(step_key, partition) + (f" attempt {number}" if number > 1 else "")
+        name = partition_address(asset, partition) + (f" attempt {number}" if number > 1 else "")
         return self.client.create_run(self.experiment_id, _milliseconds(start), tags, name).info.run_id
 
     def finish(self, run_id: str, record: Record, model_id: str = "") -> int:
@@ -108,20 +130,37 @@ class MlflowRuns:
         models = [LoggedModelInput(self._model_id(item)) for item in record.models if item["origin"]]
         _again(lambda: self.client.log_inputs(run_id, inputs, [item for item in models if item.model_id]))
         params = {**{f"config.{name}": value for name, value in record.config.items()}, **record.params}
-        _again(
-            lambda: self.client.log_batch(
-                run_id,
-                _figures(record, model_id),
-                [Param(name, str(value)[:_PARAM]) for name, value in params.items()],
-                [RunTag(name, value) for name, value in registry.fitting(_tags(record)).items()],
-            )
-        )
-        version = 0
-        if record.fitted and model_id:
-            tags = _version_tags(record, record.fitted)
-            version = registry.register(self.client, model_id, run_id, name=record.output.asset, tags=tags)
+        written = [Param(key_name(name), str(value)[:_PARAM]) for name, value in params.items()]
+        tags = [RunTag(key_name(name), value) for name, value in registry.fitting(_tags(record)).items()]
+        metrics = _figures(record, model_id)
+        parts = zip_longest(batched(metrics, 1000), batched(written, 100), batched(tags, 100), fillvalue=())
+        for some_metrics, some_params, some_tags in parts:  # in one call, where MLflow takes so many
+            _again(partial(self.client.log_batch, run_id, some_metrics, some_params, some_tags))
+        version = self.register(record, model_id, run_id) if record.fitted and model_id else 0
         self.client.set_terminated(run_id, "FINISHED", _milliseconds(record.time))
         return version
+
+    def register(self, record: Record, model_id: str, run_id: str) -> int:
+        """Return the registered model version of what a record fitted; it is created where there is none.
+
+        Args:
+            record: what was published.
+            model_id: the logged model.
+            run_id: the nested run.
+
+        Raises:
+            ModelError: the registered model is not the one that earlier versions were registered in; see `registry.register`.
+        """
+        assert record.fitted  # noqa: S101 - the caller knows
+        asset = record.output.asset
+        tags = version_tags(record, record.fitted)
+        beyond = self.registered.get(asset) if self.registered else 0
+        number = registry.register(
+            self.client, model_id, run_id, name=model_name(asset), tags=tags, beyond=beyond, of={"asset": asset}
+        )
+        if self.registered:
+            self.registered.note(asset, number)
+        return number
 
     def end(self, run_id: str, status: str, at: float | None = None, error: str = "") -> None:
         """End a run that published nothing, or a parent."""
@@ -137,7 +176,7 @@ class MlflowRuns:
         """Return the logged model of a record's model, which may have been logged after the record was written."""
         if model["mlflow_model_id"]:
             return model["mlflow_model_id"]
-        name = parse_address(model["origin"].removesuffix(" baseline"))[0]
+        name = model_name(parse_address(model["origin"].removesuffix(" baseline"))[0])
         version = registry.version_of(self.client, name, sha256=model["sha256"])
         return self.client.get_model_version(name, str(version)).tags["mlflow_model_id"] if version else ""
 
@@ -178,9 +217,8 @@ def end_failed(
     for attempt in attempts:
         status, found = attempt.status(run_status), known.get(attempt.key)
         if status and (found is None or found.status != status):
-            run_id = (
-                found.run_id if found else runs.create(parent, run, attempt.step_key, attempt.number, attempt.start)
-            )
+            create = partial(runs.create, parent, run, attempt.step_key, attempt.number, attempt.asset, attempt.start)
+            run_id = found.run_id if found else create()
             runs.end(run_id, status, attempt.end, attempt.error)
             changed.append(attempt)
     return changed
@@ -209,11 +247,13 @@ def _figures(record: Record, model_id: str) -> list[Metric]:
     by_step = [*((name, {"0": value}) for name, value in record.metrics.items()), *record.series.items()]
     time_of = int(record.time * 1000)
     return [
-        Metric(name, value, time_of, int(step), **link) for name, series in by_step for step, value in series.items()
+        Metric(key_name(name), value, time_of, int(step), **link)
+        for name, series in by_step
+        for step, value in series.items()
     ]
 
 
-def _version_tags(record: Record, model: Mapping[str, Any]) -> dict[str, str | list[str]]:
+def version_tags(record: Record, model: Mapping[str, Any]) -> dict[str, str | list[str]]:
     """Return what a registered version is tagged with: what it is, and what it was made of."""
     return {
         "address": record.output.address,
@@ -226,6 +266,13 @@ def _version_tags(record: Record, model: Mapping[str, Any]) -> dict[str, str | l
         "inputs": [f"{item.address} {item.digest}" for item in record.inputs],
         **{use.context: f"{use.name} {use.digest}" for use in record.datasets},
     }
+
+
+def batched(items: Iterable[_Item], most: int) -> Iterator[list[_Item]]:
+    """Yield items in lists of so many: MLflow takes no more of them in one call."""
+    waiting = iter(items)
+    while batch := list(islice(waiting, most)):
+        yield batch
 
 
 def _milliseconds(seconds: float | None) -> int | None:

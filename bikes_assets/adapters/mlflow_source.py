@@ -10,6 +10,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from bikes_assets.adapters.files import filesystem_of
+from bikes_assets.adapters.mlflow_names import MOST_DATASET_NAME, shortened
+from bikes_assets.adapters.recorded_files import recorded_files
 from bikes_assets.lineage.digest import file_digest, table_digest
 from bikes_assets.lineage.errors import DigestError, SchemaError, SettingsError
 from bikes_assets.lineage.graph import Origin
@@ -75,13 +77,11 @@ class VersionedSource(DatasetSource):
         """
         if not self.origin.files:
             raise SettingsError(f"{self.origin.uri}: found {self.origin.kind}, expected a file; use its reader")
-        folder = "" if self.origin.uri.endswith(self.origin.name) and len(self.origin.files) == 1 else "/"
-        for name, expected, _ in self.origin.files:
-            uri = f"{self.origin.uri}/{name}" if folder else self.origin.uri
-            filesystem, path = filesystem_of(uri)
+        for file in recorded_files(self.origin.to_dict()):
+            filesystem, path = filesystem_of(file.uri)
             found = file_digest(filesystem.cat_file(path))
-            if found != expected:
-                raise DigestError(f"{uri}: found SHA-256 {found}, expected {expected}")
+            if found != file.sha256:
+                raise DigestError(f"{file.uri}: found SHA-256 {found}, expected {file.sha256}")
         return self.origin.uri.removeprefix("file://")
 
 
@@ -101,7 +101,7 @@ def dataset_entity(use: Use, schema: Schema | None) -> Dataset:
     from mlflow.entities import Dataset
 
     return Dataset(
-        use.name,
+        shortened(use.name, MOST_DATASET_NAME),
         use.digest,
         SOURCE_TYPE,
         VersionedSource.from_dict(use.source).to_json(),

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 import tempfile
 import warnings
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bikes_assets.adapters import mlflow_file
+from bikes_assets.adapters.mlflow_file import STORE
+from bikes_assets.lineage.errors import SettingsError, TrackingError
+from bikes_assets.lineage.secrets import shown
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from mlflow import MlflowClient
+    from mlflow.entities import Experiment
 
 PATIENCE = 3.0
 """Seconds that a Dagster run waits for MLflow in all; then MLflow counts as away until the run has ended."""
+
+EXPERIMENT = "bikes_assets.experiment"
+"""Tag of an experiment: the name that it was made under, by which it is found under another one."""
 
 _EXPERIMENT = "MLFLOW_EXPERIMENT_ID"
 
@@ -36,8 +44,10 @@ _DEFAULTS = {
 def client_of(uri: str) -> MlflowClient:
     """Return the client of a tracking store, one a process.
 
-    The first use of an empty SQLite store creates its tables; two processes doing so at once would break it, so it is
-    done under a file lock.
+    A SQLite store is made ready first, by one process at a time: see `mlflow_file.ready`.
+
+    Raises:
+        StoreError: a SQLite store is damaged, or of another version of MLflow.
     """
     for name, value in _DEFAULTS.items():
         os.environ.setdefault(name, value)
@@ -45,28 +55,57 @@ def client_of(uri: str) -> MlflowClient:
 
     # a dataset's integers without missing values stay integers: that is meant
     warnings.filterwarnings("ignore", message=".*integer column", category=UserWarning, module="mlflow")
-    if not uri.startswith("sqlite:///"):
-        return MlflowClient(uri)
-    with one_by_one(uri):
-        # MLflow would try a file that cannot be opened for minutes
-        with closing(sqlite3.connect(uri.removeprefix("sqlite:///"))) as store:
-            store.execute("pragma schema_version")
-        client = MlflowClient(uri)
-        client.search_experiments(max_results=1)
+    if file := file_of(uri):
+        with one_by_one(uri):
+            mlflow_file.ready(file)
+    return MlflowClient(uri)
+
+
+def client_of_store(uri: str, store: str | None) -> MlflowClient:
+    """Return the client of a tracking store that serves one store alone.
+
+    Args:
+        uri: MLflow's store or server.
+        store: id of the store whose materializations it shows, "" where that has none yet, None for any.
+
+    Raises:
+        SettingsError: it is in use by another store.
+        StoreError: a SQLite store is damaged, or of another version of MLflow.
+    """
+    client = client_of(uri)
+    _check_owner(client, uri, store)
     return client
 
 
-def experiment_of(client: MlflowClient, uri: str, name: str) -> str:
-    """Return the id of the experiment of that name, created once; a SQLite store keeps artifacts beside itself."""
+def experiment_of(
+    client: MlflowClient, uri: str, name: str, store: str | None = None, restored: list[str] | None = None
+) -> str:
+    """Return the id of the experiment of that name, created once; a SQLite store keeps artifacts beside itself.
+
+    Args:
+        client: client of the tracking store.
+        uri: MLflow's store or server.
+        name: name of the experiment.
+        store: id of the store whose materializations it shows, which its tag says; "" where that has none yet, None for any.
+        restored: where given, an experiment of the store that was deleted or renamed is restored, and that is said here.
+
+    Raises:
+        SettingsError: MLflow is in use by another store.
+        TrackingError: the experiment was deleted or renamed.
+    """
+    tags = {STORE: store, EXPERIMENT: name} if store else {}
     known = client.get_experiment_by_name(name)
-    if known:
+    if known and known.lifecycle_stage == "active" and store is not None and tags.items() <= known.tags.items():
         return known.experiment_id
     with one_by_one(uri):
-        known = client.get_experiment_by_name(name)
-        if known:
-            return known.experiment_id
-        folder = _store_folder(uri)
-        return client.create_experiment(name, artifact_location=(folder / "artifacts").as_uri() if folder else None)
+        _check_owner(client, uri, store)
+        known = _restored(client, name, store, restored) or client.get_experiment_by_name(name)
+        if known is None:
+            file = file_of(uri)
+            return client.create_experiment(name, mlflow_file.artifacts_of(file) if file else None, tags)
+        for tag, value in tags.items():
+            client.set_experiment_tag(known.experiment_id, tag, value)
+        return known.experiment_id
 
 
 @contextmanager
@@ -74,8 +113,8 @@ def one_by_one(uri: str) -> Iterator[None]:
     """Let one process of this machine at a time look whether something is in MLflow and create it where it is not."""
     from filelock import FileLock
 
-    folder, timeout = _store_folder(uri), 120.0
-    file = folder / ".lock" if folder else None
+    store, timeout = file_of(uri), 120.0
+    file = store.with_name(".lock") if store else None
     if file is None:  # a server: whoever waits for one that waits for it must not wait long
         owner = os.getuid() if hasattr(os, "getuid") else 0
         file = Path(tempfile.gettempdir()) / f"bikes-assets-{owner}" / f"{sha256(uri.encode()).hexdigest()[:16]}.lock"
@@ -113,5 +152,53 @@ def fluent(uri: str, experiment_id: str, runs: list[Any]) -> Iterator[Any]:
         mlflow.set_tracking_uri(uri_before)  # pyright: ignore[reportArgumentType] - None: none was set
 
 
-def _store_folder(uri: str) -> Path | None:
-    return Path(uri.removeprefix("sqlite:///")).parent if uri.startswith("sqlite:///") else None
+def file_of(uri: str) -> Path | None:
+    """Return the file of a SQLite store, None for any other store."""
+    return Path(uri.removeprefix("sqlite:///").partition("?")[0]) if uri.startswith("sqlite:///") else None
+
+
+def _restored(client: MlflowClient, name: str, store: str | None, restored: list[str] | None) -> Experiment | None:
+    """Return a store's experiment that was deleted or renamed, as it was; None where that did not happen.
+
+    Raises:
+        TrackingError: it is not to be restored, or another experiment has its name now.
+    """
+    from mlflow.entities import ViewType
+
+    there = client.get_experiment_by_name(name)
+    wanted = f"tags.`{STORE}` = '{store}'" if store else None
+    ours = client.search_experiments(ViewType.ALL, filter_string=wanted) if wanted else []
+    was = next((item for item in ours if item.tags.get(EXPERIMENT) == name), there)
+    if was is None or (was.name == name and was.lifecycle_stage == "active"):
+        return None
+    happened = [f"renamed to {was.name}"] if was.name != name else []
+    happened += ["deleted"] if was.lifecycle_stage != "active" else []
+    what = f"experiment {name} (id {was.experiment_id}) was {' and '.join(happened)}"
+    if there and there.experiment_id != was.experiment_id:
+        raise TrackingError(
+            f"{what} in MLflow, and another experiment (id {there.experiment_id}) has its name now: rename that one, then bikes "
+            "sync restores this one; or set BIKES_EXPERIMENT to another name"
+        )
+    if restored is None or was not in ours:
+        by_hand = f"restore it (mlflow experiments restore --experiment-id {was.experiment_id})"
+        how = "bikes sync restores it" if was in ours else by_hand
+        raise TrackingError(f"{what} in MLflow: {how}, or set BIKES_EXPERIMENT to another name")
+    if was.lifecycle_stage != "active":
+        client.restore_experiment(was.experiment_id)
+    if was.name != name:
+        client.rename_experiment(was.experiment_id, name)
+    restored.append(f"MLflow: {what}, and is there again")
+    return was
+
+
+def _check_owner(client: MlflowClient, uri: str, store: str | None) -> None:
+    """Refuse an MLflow that shows another store: registered models and aliases have one name for both."""
+    if store is None:
+        return
+    others = client.search_experiments(filter_string=f"tags.`{STORE}` != '{store}'", max_results=1)
+    if others:
+        raise SettingsError(
+            f"MLflow at {shown(uri)}: found it in use by another store (its experiment {others[0].name}), expected one for this "
+            "store alone, for both would move the same aliases; set BIKES_MLFLOW_TRACKING_URI to another server or database; "
+            f"where that store is no more, move MLflow's away, or delete the tag {STORE} of its experiments"
+        )

@@ -11,10 +11,11 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from bikes_assets.lineage.digest import table_digest
 from bikes_assets.lineage.graph import Origin
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
     from bikes_assets.adapters.readers import Raw, Reader
@@ -48,9 +49,10 @@ class Observed:
         of: what tells this source, and the code that reads it, from another.
         fingerprint: token of its state; "" where it has none, and is read every time.
         origin: what was read.
-        digests: content digest of each partition.
-        rows: number of rows of each partition.
+        digests: content digest of each partition that has rows, or that had some when the source was read before.
+        rows: number of rows of each of these.
         since: when each digest was first seen, Unix seconds.
+        empty: digest of no rows: that of any other partition, and of those that have none any more.
     """
 
     of: str
@@ -59,6 +61,7 @@ class Observed:
     digests: dict[str, str]
     rows: dict[str, int]
     since: dict[str, float]
+    empty: str
 
 
 def observe(reader: Reader, format_: SourceFormat, memory: Path, of: str) -> Observed:
@@ -73,23 +76,38 @@ def observe(reader: Reader, format_: SourceFormat, memory: Path, of: str) -> Obs
     Raises:
         DataError: the source is missing, damaged, or not of its layout.
     """
-    from bikes_assets.lineage.digest import table_digest
-
     known = remembered(memory)
     fingerprint = reader.fingerprint()  # before the rows: what changes while they are read is read again next time
     if known and fingerprint and (known.of, known.fingerprint) == (of, fingerprint):
         return known
     raw, now = reader.read(), time.time()
-    records = format_.parse(raw)
-    digests: dict[str, str] = {}
-    rows: dict[str, int] = {}
-    for partition in format_.partitions(records):
-        table = format_.schema.conform(format_.select(records, partition))
-        digests[partition], rows[partition] = table_digest(table, format_.schema).table, len(table)
     before = known.digests if known else {}
+    held = partition_digests(raw, format_, before)
+    digests = {partition: digest for partition, (digest, _) in held.items()}
+    rows = {partition: count for partition, (_, count) in held.items()}
     since = {key: known.since[key] if known and before.get(key) == digest else now for key, digest in digests.items()}
-    found = Observed(of, fingerprint, raw.origin, digests, rows, since)
+    empty = table_digest(format_.schema.arrow().empty_table(), format_.schema).table
+    found = Observed(of, fingerprint, raw.origin, digests, rows, since, empty)
     replace_file(memory, json.dumps(asdict(found)))
+    return found
+
+
+def partition_digests(raw: Raw, format_: SourceFormat, others: Iterable[str] = ()) -> dict[str, tuple[str, int]]:
+    """Return the digest and the number of each partition's rows.
+
+    Args:
+        raw: what was read.
+        format_: how.
+        others: partitions that are told also where they have no rows.
+
+    Raises:
+        DataError: the rows are not of the layout.
+    """
+    records = format_.parse(raw)
+    found: dict[str, tuple[str, int]] = {}
+    for partition in sorted({*format_.partitions(records), *others}):
+        table = format_.schema.conform(format_.select(records, partition))
+        found[partition] = table_digest(table, format_.schema).table, len(table)
     return found
 
 

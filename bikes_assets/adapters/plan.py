@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from bikes_assets.adapters.metadata import CONFIG, FUNCTION
+from bikes_assets.adapters.metadata import CONFIG, FUNCTION, OPTIONAL
 from bikes_assets.lineage.staleness import Key, Node, Plan
 
 if TYPE_CHECKING:
@@ -32,6 +32,11 @@ def plan_of(graph: Any) -> Plan:
             found.metadata.get(FUNCTION, ""),
             found.metadata.get(CONFIG, {}),
             groups.index(found.partitions_def),
+            optional=tuple(
+                parent.to_user_string()
+                for parent in sorted(found.parent_keys)
+                if parent.path[-1] in found.metadata.get(OPTIONAL, ())
+            ),
         )
     return Plan(nodes)
 

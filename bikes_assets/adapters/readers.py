@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import warnings
 from abc import ABC, abstractmethod
 from bisect import bisect_right
@@ -16,38 +15,38 @@ from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, unquote
 
-from bikes_assets.adapters.files import filesystem_of, shown
+from bikes_assets.adapters.content import Kind, bounded, kind_of, too_large, unpacked
+from bikes_assets.adapters.files import base_name, filesystem_of, is_remote
 from bikes_assets.adapters.formats import (
+    DATES,
+    MONTH,
     Limits,
-    bounded,
     check_columns,
     check_rows,
     concatenated,
-    csv_months,
-    parquet_months,
+    months_in,
     parse_csv,
     parse_parquet,
     table_of,
     to_arrow_backed,
-    too_large,
 )
+from bikes_assets.adapters.source_errors import reporting, unusable
+from bikes_assets.adapters.source_files import ListedFile, list_files
 from bikes_assets.adapters.versioned_source import Altered, Tracking
 from bikes_assets.lineage.digest import file_digest
-from bikes_assets.lineage.errors import DataError, LineageError, SettingsError
+from bikes_assets.lineage.errors import DataError, SettingsError
 from bikes_assets.lineage.graph import Origin
+from bikes_assets.lineage.secrets import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     import pandas as pd
+    import pyarrow as pa
     from fsspec import AbstractFileSystem
     from mlflow.data.dataset import Dataset
     from sqlalchemy import Connection
-
-_SUFFIXES = {".csv": "csv", ".csv.gz": "csv", ".parquet": "parquet"}
-_CHANGES = ("size", "mtime", "created", "LastModified", "last_modified", "Last-Modified", "ETag", "etag", "Content-MD5")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +134,8 @@ def reader_for(
     """Return the reader of a source; nothing is opened yet.
 
     Args:
-        source: database URL when there is a query; else path or URL of a `.csv`, `.csv.gz` or `.parquet` file, or of a
-            folder of CSV or of Parquet files.
+        source: database URL when there is a query; else path or URL of a CSV or Parquet file, which may be packed, or of a
+            folder of such files.
         columns: the columns that the source must have, in order.
         date_column: the column whose values begin with YYYY-MM.
         query: a SELECT.
@@ -162,18 +161,18 @@ class FileReader(Reader):
         """Keep the settings; nothing is opened yet."""
         self.source, self.columns, self.date_column, self.limits = source, columns, date_column, limits
         self.altered: Altered = altered
-        self._name = _base_name(shown(source))
+        self._name = base_name(source)
         self._read: Origin | None = None
 
     def origin(self) -> Origin:
         """Return the origin of this reader's latest `read`; before any, of the source as it stands now."""
         if self._read:
             return self._read
-        files, tracking = [], self._tracking()
+        tracking, held = self._tracking(), _Held()
         for name, content in self._contents(self._files()):
             tracking.take(name, content)
-            files.append(_hashed(name, content))
-        return self._origin(files, tracking)
+            held.add(name, content, kind_of(name, content, self.columns))
+        return self._origin(held, tracking)
 
     def read(self) -> Raw:
         """Return all rows as the files hold them, files in order of their names.
@@ -182,86 +181,127 @@ class FileReader(Reader):
             DataError: the source is missing, damaged, beyond the limits, not of the declared columns, or not what DVC tracks.
             SettingsError: there is no such kind of URL, or its package is not installed.
         """
-        tracking, listed = self._tracking(), self._files()
-        parse = {"csv": parse_csv, "parquet": parse_parquet}[_kind(listed[0][0])]
-        files, tables, limits = [], [], self.limits
-        for name, content in self._contents(listed):
-            tracking.take(name, content)
-            table, unpacked = parse(name, content, self.columns, limits)
-            limits = Limits(limits.max_bytes - unpacked, limits.max_rows - len(table))
-            files.append(_hashed(name, content))
-            tables.append(table)
-        self._read = self._origin(files, tracking)
-        names = [name for name, _, _ in files]
-        locate = _locator(names, [len(table) for table in tables], first=2 if parse is parse_csv else 1)
+        tracking, held = self._tracking(), _Held()
+        tables = [table for _, table in self._tables(tracking, held)]
+        self._read = self._origin(held, tracking)
+        names = [name for name, _, _ in held.files]
+        locate = _locator(names, [len(table) for table in tables], _first_row(self._read.kind))
         return Raw(to_arrow_backed(concatenated(names, tables)), self._read, locate)
 
     def span(self) -> tuple[str, str]:
-        """Return the first and last month, such as `2011-01`; looks at the date column only, without pandas.
+        """Return the first and last month, such as `2011-01`, that `read` has; it needs no pandas.
 
         Raises:
-            DataError: a file cannot be read, or its dates do not begin with YYYY-MM.
+            DataError: as by `read`; or a date does not begin with YYYY-MM.
         """
-        self._tracking()
-        listed = self._files()
-        months_in = {"csv": csv_months, "parquet": parquet_months}[_kind(listed[0][0])]
-        months = [months_in(*file, self.date_column, self.limits) for file in self._contents(listed)]
-        return _first_and_last(self._name, self.date_column, set[str]().union(*months))
+        column, held = self.date_column, _Held()
+        months: set[str] = set()
+        for name, table in self._tables(self._tracking(), held, only=column):
+            months |= months_in(name, column, table[column], _first_row(held.kinds[-1][1]))
+        self._kind(held)
+        return min(months), max(months)
 
     def fingerprint(self) -> str:
         """Return a token of each file's name, size, and time or ETag; empty where a server tells nothing but a size."""
         tracked = self._tracking().mark()  # first: what is missing is told by its pointer
-        marks = [(name, {key: str(info[key]) for key in _CHANGES if info.get(key)}) for name, _, info in self._files()]
+        marks = [(file.name, dict(file.mark)) for file in self._files()]
         if any(mark.keys() <= {"size"} for _, mark in marks):
             return ""
         return file_digest((repr(marks) + tracked).encode())
 
     def _tracking(self) -> Tracking:
-        return Tracking.of(self.source, self.altered, _kind)
+        return Tracking.of(self.source, self.altered)
 
     def _filesystem(self) -> tuple[AbstractFileSystem, str]:
-        try:
-            fs, path = filesystem_of(self.source)
-        except (ImportError, ValueError) as error:
-            expected = "a path, a URL that fsspec reads with the packages installed, or a database URL with a query"
-            raise _unusable(self.source, error, expected) from None
+        expected = (
+            "a path, a URL that fsspec reads with the packages installed, such as s3://bucket/hour.csv or "
+            "zip://hour.csv::/path/to/rentals.zip, or a database URL with a query"
+        )
+        with reporting(self.source, shown(self.source), expected):
+            try:
+                fs, path = filesystem_of(self.source)
+            except (ImportError, ValueError, TypeError) as error:
+                raise unusable(self.source, error, expected) from None
         fs.invalidate_cache()  # a listing kept from earlier would hide that a file has changed
         return fs, path
 
-    def _files(self) -> list[tuple[str, str, dict[str, Any]]]:
-        """Return each file's name, path, and what its file system tells of it, in order of the names."""
+    def _files(self) -> list[ListedFile]:
+        """Return the files, in order of their names."""
         fs, path = self._filesystem()
-        with _reporting(self.source, self._name, "a file or folder that can be read"):
-            info = fs.info(path)
-            listed = [(self._name, path, info)]
-            if info["type"] == "directory":
-                listed = [(_base_name(each["name"]), each["name"], each) for each in fs.ls(path, detail=True)]
-        files = [file for file in listed if file[2]["type"] == "file" and _kind(file[0])]
-        files = sorted((file for file in files if not file[0].startswith(".")), key=lambda file: file[0])
-        if len({_kind(name) for name, _, _ in files}) != 1:
-            found = "CSV and Parquet together" if files else "no such file"
-            expected = "a .csv, .csv.gz or .parquet file, or a folder of one kind"
-            raise DataError(self._name, found=found, expected=expected)
-        return files
+        place = shown(self.source)
+        with reporting(self.source, place, "a file or folder that can be read"):
+            return list_files(fs, path, self._name, place)
 
-    def _contents(self, listed: list[tuple[str, str, dict[str, Any]]]) -> Iterator[tuple[str, bytes]]:
+    def _contents(self, listed: list[ListedFile]) -> Iterator[tuple[str, bytes]]:
         fs, _ = self._filesystem()
         room = self.limits.max_bytes
-        for name, path, info in listed:
-            if (info.get("size") or 0) > room:
-                raise too_large(name, f"{info['size']} bytes", room)
-            with _reporting(self.source, name, "a file that can be read"), fs.open(path, "rb") as handle:
-                content = bounded(handle, name, room)
+        # read from the beginning on, for not every server gives parts of a file
+        options: dict[str, Any] = {"block_size": 0} if self.source.startswith(("http://", "https://")) else {}
+        for file in listed:
+            if (file.size or 0) > room:
+                raise too_large(file.name, f"{file.size} bytes", room)
+            with (
+                reporting(self.source, file.name, "a file that can be read"),
+                fs.open(file.path, "rb", **options) as handle,
+            ):
+                content = bounded(handle, file.name, room)
             room -= len(content)
-            yield name, content
+            yield file.name, content
 
-    def _origin(self, files: list[tuple[str, str, int]], tracking: Tracking) -> Origin:
+    def _tables(self, tracking: Tracking, held: _Held, only: str | None = None) -> Iterator[tuple[str, pa.Table]]:
+        """Yield each file's name and rows, all together within the limits.
+
+        Args:
+            tracking: what each file is compared with, before it is parsed.
+            held: takes note of each file.
+            only: the only column that is wanted.
+        """
+        limits = self.limits
+        for name, content in self._contents(self._files()):
+            tracking.take(name, content)
+            kind = kind_of(name, content, self.columns)
+            plain = unpacked(name, content, limits.max_bytes)
+            if kind == "csv":
+                table, size = parse_csv(name, plain, self.columns, limits), len(plain)
+            else:
+                table, size = parse_parquet(name, plain, self.columns, limits, only)
+            limits = Limits(limits.max_bytes - size, limits.max_rows - len(table))
+            held.add(name, content, kind)
+            yield name, table
+
+    def _kind(self, held: _Held) -> Kind:
+        """Return what the files hold.
+
+        Raises:
+            DataError: some hold the one and some the other.
+        """
+        first: dict[Kind, str] = {kind: name for name, kind in reversed(held.kinds)}
+        if len(first) > 1:
+            found = f"CSV ({first['csv']}) and Parquet ({first['parquet']}) together"
+            raise DataError(self._name, found=found, expected="a folder of one of them")
+        return held.kinds[0][1]
+
+    def _origin(self, held: _Held, tracking: Tracking) -> Origin:
         fs, path = self._filesystem()
-        lines = "".join(f"{name} {digest}\n" for name, digest, _ in files)
-        one_file = len(files) == 1 and files[0][0] == self._name
-        version = files[0][1] if one_file else file_digest(lines.encode())
-        uri, size = shown(str(fs.unstrip_protocol(path))), sum(size for _, _, size in files)
-        return Origin(self._name, uri, _kind(files[0][0]), version, size, tuple(files), tracking.facts())
+        lines = "".join(f"{name} {digest}\n" for name, digest, _ in held.files)
+        one_file = len(held.files) == 1 and held.files[0][0] == self._name
+        version = held.files[0][1] if one_file else file_digest(lines.encode())
+        chained = is_remote(self.source) and "::" in self.source
+        uri = shown(self.source if chained else str(fs.unstrip_protocol(path)))
+        size = sum(size for _, _, size in held.files)
+        return Origin(self._name, uri, self._kind(held), version, size, tuple(held.files), tracking.facts())
+
+
+class _Held:
+    """What was read: name, SHA-256 and size of each file, and what it holds."""
+
+    def __init__(self) -> None:
+        self.files: list[tuple[str, str, int]] = []
+        self.kinds: list[tuple[str, Kind]] = []
+
+    def add(self, name: str, content: bytes, kind: Kind) -> None:
+        self.files.append((name, file_digest(content), len(content)))
+        self.kinds.append((name, kind))
 
 
 class SqlReader(Reader):
@@ -322,56 +362,17 @@ class SqlReader(Reader):
             url = sa.make_url(self.source)
             engine = sa.create_engine(url, poolclass=sa.NullPool)
         except (ImportError, ArgumentError) as error:
-            raise _unusable(self.source, error, "a SQLAlchemy URL whose driver is installed, for a query") from None
+            raise unusable(self.source, error, "a SQLAlchemy URL whose driver is installed, for a query") from None
         if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists() and "uri" not in url.query:
             raise DataError(shown(self.source), found="no such file", expected="a database")  # SQLite would create it
-        with _reporting(self.source, self._name, "a SELECT that the database answers"), engine.connect() as connection:
+        with reporting(self.source, self._name, "a SELECT that the database answers"), engine.connect() as connection:
             # text is sent as it is: a colon or percent sign in the query is no parameter
             yield connection.execution_options(stream_results=True, no_parameters=True)
 
 
-def _kind(name: str) -> str:
-    return next((kind for suffix, kind in _SUFFIXES.items() if name.lower().endswith(suffix)), "")
-
-
-def _base_name(path: str) -> str:
-    """Return the last part of a path or URL; what follows a URL's `?` is no part of it."""
-    return (path.partition("?")[0] if "://" in path else path).rstrip("/").rpartition("/")[2]
-
-
-def _hashed(name: str, content: bytes) -> tuple[str, str, int]:
-    return name, file_digest(content), len(content)
-
-
-def _scrubbed(text: str, source: str) -> str:
-    """Return another library's message without the secrets of `source`."""
-    users = re.findall(r"://([^/?#@:]*:.*|[^/?#]*)@", source)
-    query = source.partition("?")[2] if shown(source) != source else ""
-    secrets = {*users, *(user.partition(":")[2] for user in users), query, *(value for _, value in parse_qsl(query))}
-    secrets |= {unquote(secret) for secret in secrets}
-    text = text.replace(source, shown(source))
-    for secret in sorted(secrets - {""}, key=len, reverse=True):
-        text = text.replace(secret, "***")
-    return text
-
-
-def _unusable(source: str, error: Exception, expected: str) -> SettingsError:
-    return SettingsError(f"source {shown(source)}: {_scrubbed(str(error), source)}; expected {expected}")
-
-
-@contextmanager
-def _reporting(source: str, name: str, expected: str) -> Iterator[None]:
-    """Turn whatever a file system or database raises into a DataError without secrets."""
-    try:
-        yield
-    except LineageError:
-        raise
-    except FileNotFoundError:
-        raise DataError(shown(source), found="nothing there", expected=expected) from None
-    except Exception as error:  # noqa: BLE001 - drivers and file systems raise what they like
-        plain = getattr(error, "orig", None) or error  # what the driver said, without SQLAlchemy's additions
-        found = f"{type(plain).__name__}: {_scrubbed(str(plain), source)}"
-        raise DataError(name, found=found, expected=expected) from None  # the cause may hold a password
+def _first_row(kind: str) -> int:
+    """Return the number of the first row with values: in a text file, the header's line is the first."""
+    return 2 if kind == "csv" else 1
 
 
 def _locator(names: list[str], rows: list[int], first: int) -> Callable[[int], tuple[str, int]]:
@@ -386,6 +387,6 @@ def _locator(names: list[str], rows: list[int], first: int) -> Callable[[int], t
 
 def _first_and_last(name: str, column: str, months: set[str]) -> tuple[str, str]:
     for month in months or {"no date"}:
-        if not re.fullmatch(r"[0-9]{4}-(0[1-9]|1[0-2])", month):
-            raise DataError(name, column=column, found=repr(month), expected="YYYY-MM-DD in every row")
+        if not MONTH.fullmatch(month):
+            raise DataError(name, column=column, found=repr(month), expected=DATES)
     return min(months), max(months)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel
-    from mlflow.entities.model_registry import ModelVersion
+    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 
 MODEL_FILE = "model.skops"
 MAX_BYTES = model_file.MAX_BYTES
@@ -99,7 +99,14 @@ def checked(client: MlflowClient, model_id: str, *, manifest: str | None = None)
 
 
 def register(
-    client: MlflowClient, model_id: str, run_id: str, *, name: str, tags: Mapping[str, str | Sequence[str]]
+    client: MlflowClient,
+    model_id: str,
+    run_id: str,
+    *,
+    name: str,
+    tags: Mapping[str, str | Sequence[str]],
+    beyond: int = 0,
+    of: Mapping[str, str] | None = None,
 ) -> int:
     """Return the version of a registered model that stands for a logged model; it is created when there is none.
 
@@ -112,9 +119,12 @@ def register(
         run_id: run that it is an output of.
         name: registered model.
         tags: what it was made from; see `fitting`.
+        beyond: highest number that a version of this registered model has had: a new one must have a higher one, for a number
+            means one version for ever. MLflow counts from 1 again where the registered model was deleted or renamed.
+        of: tags of the registered model itself, where it is created.
 
     Raises:
-        ModelError, DigestError: the logged model is not what was uploaded; see `checked`.
+        ModelError, DigestError: the logged model is not what was uploaded (see `checked`), or the registered model is gone.
     """
     model = client.get_logged_model(model_id)
     _checked(client, model)
@@ -125,7 +135,7 @@ def register(
     def first() -> ModelVersion | None:
         same = [
             version
-            for version in _versions(client, name, wanted)
+            for version in versions(client, name, wanted)
             if version.tags.get("mlflow_model_id") == model_id
             or ("mlflow_model_id" in version.tags and version.tags.get("address", "") == stated.get("address"))
         ]
@@ -133,27 +143,64 @@ def register(
 
     standing = first()
     if standing is None:
-        _create_registered_model(client, name)
-        stated |= {key: model.tags[key] for key in ("manifest", "copy_sha256")} | {"mlflow_model_id": model_id}
-        # a source of the form models:/ID would be looked up in whatever store MLflow's global state names
-        made = client.create_model_version(
-            name, model.artifact_location, run_id, tags=stated, await_creation_for=0, model_id=model_id
-        )
-        standing = first() or made
-        if int(standing.version) == int(made.version):
-            links = json.loads(model.tags.get("mlflow.modelVersions", "[]"))
-            links.append({"name": name, "version": int(made.version)})
-            client.set_logged_model_tags(model_id, {"mlflow.modelVersions": json.dumps(links)})  # for MLflow's page
-            return int(made.version)
-        client.delete_model_version(name, str(made.version))
+        if create_registered_model(client, name, of or {}) and beyond:
+            client.delete_registered_model(name)
+            raise _gone(name, beyond)
+        made = _created(client, name, model, run_id, stated)
+        if made <= beyond:
+            client.delete_model_version(name, str(made))
+            raise _gone(name, beyond)
+        standing = first()
+        if standing is None or int(standing.version) == made:
+            _link(client, name, model, made)
+            return made
+        client.delete_model_version(name, str(made))
     if standing.tags["mlflow_model_id"] != model_id:
         checked(client, standing.tags["mlflow_model_id"], manifest=standing.tags["manifest"])
     return int(standing.version)
 
 
+def register_again(
+    client: MlflowClient,
+    model_id: str,
+    run_id: str,
+    *,
+    name: str,
+    tags: Mapping[str, str | Sequence[str]],
+    number: int,
+    beyond: int,
+) -> int:
+    """Register a version again that was deleted, under its own number where MLflow still gives that, else under a new one.
+
+    Args:
+        client: client of the registry.
+        model_id: the logged model; checked first.
+        run_id: run that it is an output of.
+        name: registered model, which is there.
+        tags: what it was made from; see `fitting`.
+        number: the number that it had.
+        beyond: highest number that a version has had. Numbers up to there mean other versions, so none of them is taken.
+
+    Returns:
+        Its number.
+
+    Raises:
+        ModelError, DigestError: the logged model is not what was uploaded; see `checked`.
+    """
+    model = client.get_logged_model(model_id)
+    _checked(client, model)
+    for _ in range(beyond + 1):
+        made = _created(client, name, model, run_id, fitting(tags))
+        if made == number or made > beyond:
+            _link(client, name, model, made)
+            return made
+        client.delete_model_version(name, str(made))  # its number is used up, and will mean nothing else
+    raise ModelError(f"{name}@{number}: found no number beyond {beyond}, which MLflow counts up to; see its registry")
+
+
 def version_of(client: MlflowClient, name: str, **tags: str) -> int | None:
     """Return the first version of a registered model that has all these tags, None when there is none."""
-    return min((int(version.version) for version in _versions(client, name, tags)), default=None)
+    return min((int(version.version) for version in versions(client, name, tags)), default=None)
 
 
 def set_aliases(client: MlflowClient, name: str, aliases: Mapping[str, int | None]) -> list[str]:
@@ -384,11 +431,6 @@ def _listed(client: MlflowClient, model_id: str, folder: str | None = None) -> I
             yield item.path, item.file_size or 0
 
 
-def _versions(client: MlflowClient, name: str, tags: Mapping[str, str]) -> list[ModelVersion]:
-    wanted = "".join(f" and tags.`{key}` = '{value}'" for key, value in tags.items())
-    return list(client.search_model_versions(f"name = '{name}'{wanted}"))
-
-
 def _version(client: MlflowClient, name: str, version_or_alias: int | str) -> ModelVersion:
     from mlflow.exceptions import MlflowException
 
@@ -400,11 +442,67 @@ def _version(client: MlflowClient, name: str, version_or_alias: int | str) -> Mo
         raise ModelError(f"{name}@{version_or_alias}: {error.message}") from error
 
 
-def _create_registered_model(client: MlflowClient, name: str) -> None:
+def _created(client: MlflowClient, name: str, model: LoggedModel, run_id: str, tags: Mapping[str, str]) -> int:
+    """Create a version of a registered model from a logged model, and return its number."""
+    stated = {
+        **tags,
+        **{key: model.tags[key] for key in ("manifest", "copy_sha256")},
+        "mlflow_model_id": model.model_id,
+    }
+    # a source of the form models:/ID would be looked up in whatever store MLflow's global state names
+    made = client.create_model_version(
+        name, model.artifact_location, run_id, tags=stated, await_creation_for=0, model_id=model.model_id
+    )
+    return int(made.version)
+
+
+def _link(client: MlflowClient, name: str, model: LoggedModel, number: int) -> None:
+    """Have MLflow's page of a logged model lead to its version."""
+    links = [item for item in json.loads(model.tags.get("mlflow.modelVersions", "[]")) if item["version"] != number]
+    links.append({"name": name, "version": number})
+    client.set_logged_model_tags(model.model_id, {"mlflow.modelVersions": json.dumps(links)})
+
+
+def create_registered_model(client: MlflowClient, name: str, tags: Mapping[str, str]) -> bool:
+    """Create a registered model where there is none, and return whether that was so."""
     from mlflow.exceptions import MlflowException
 
     try:
-        client.create_registered_model(name)
+        client.create_registered_model(name, dict(tags))
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
+        return False
+    return True
+
+
+def registered_model(client: MlflowClient, name: str) -> RegisteredModel | None:
+    """Return a registered model, None where there is none of that name."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
+
+
+def versions(client: MlflowClient, name: str, tags: Mapping[str, str] | None = None) -> list[ModelVersion]:
+    """Return the versions of a registered model, those that have some tags."""
+    wanted = "".join(f" and tags.`{key}` = '{value}'" for key, value in (tags or {}).items())
+    found: list[ModelVersion] = []
+    token: str | None = None
+    while True:
+        page = client.search_model_versions(f"name = '{name}'{wanted}", page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            return found
+
+
+def _gone(name: str, beyond: int) -> ModelError:
+    return ModelError(
+        f"registered model {name}: found fewer versions than the {beyond} that were registered, for it was deleted or renamed in "
+        "MLflow; bikes sync restores it"
+    )

@@ -33,7 +33,7 @@ class Verdict:
     Attributes:
         address: the version.
         asset: what it is a version of.
-        state: whether it stays, may go, or went.
+        state: whether it stays, may go, or went; `lost` where it was to stay, and another program has removed its rows.
         time: when it was published, Unix seconds.
         size: bytes of its files that are there.
         stays: why it stays.
@@ -42,7 +42,7 @@ class Verdict:
 
     address: str
     asset: str
-    state: Literal["stays", "goes", "removed"]
+    state: Literal["stays", "goes", "removed", "lost"]
     time: float
     size: int
     stays: Stays | None = None
@@ -151,7 +151,7 @@ def apply(lake: Lake, look: Callable[[], Plan], user: str) -> Plan:
             lake.location, time=before.now, user=user, days=before.days, versions=versions, models=before.fitted
         )
     after = look()
-    needed = {item.address for item in after.verdicts if item.state == "stays"} & set(versions)
+    needed = {item.address for item in after.verdicts if item.stays} & set(versions)
     if removal and needed:
         withdraw(lake.location, removal)
         raise LineageError(
@@ -180,16 +180,18 @@ def remove_in_mlflow(client: MlflowClient, experiment: str, records: Sequence[Re
         Addresses of the versions that are done.
     """
     from bikes_assets.adapters.attempts import attempt_key
+    from bikes_assets.adapters.mlflow_names import model_name
     from bikes_assets.adapters.mlflow_runs import KEY
     from bikes_assets.adapters.registry import version_of
 
     known = client.get_experiment_by_name(experiment)
-    aliased = _aliased(client, {record.output.asset for record in records if record.fitted})
+    aliased = _aliased(client, {model_name(record.output.asset) for record in records if record.fitted})
     done: list[str] = []
     for record in records:
         made, output = record.made_by, record.output
-        version = version_of(client, output.asset, address=output.address) if record.fitted else None
-        if version and (output.asset, version) in aliased:
+        name = model_name(output.asset)
+        version = version_of(client, name, address=output.address) if record.fitted else None
+        if version and (name, version) in aliased:
             continue
         key = attempt_key(made["dagster_run_id"], made["step_key"], int(made["attempt"]))
         runs = client.search_runs([known.experiment_id], f"tags.{KEY} = '{key}'") if known else []
@@ -198,7 +200,7 @@ def remove_in_mlflow(client: MlflowClient, experiment: str, records: Sequence[Re
                 _delete_copy(client, copy.model_id)
             client.delete_run(run.info.run_id)
         if version:
-            client.set_model_version_tag(output.asset, str(version), "removed", moment)
+            client.set_model_version_tag(name, str(version), "removed", moment)
         done.append(output.address)
     return done
 
@@ -213,7 +215,7 @@ def _judged(
     """Return what is to become of each version of a table, and the files that may go."""
     added = table.added()
     going = {int(item.record.output.version) for item in published if item.address not in stays}
-    there = _sizes(table.uri) if going else {}
+    there = _sizes(table.uri) if published else {}
     # a commit that published nothing, such as a restored version, may have added an older one's file again
     kept = {path for version, paths in added.items() if version not in going for path in paths}
     verdicts: list[Verdict] = []
@@ -221,8 +223,10 @@ def _judged(
         version, address = int(item.record.output.version), item.address
         removal = removed.get(address)
         if address in stays:
-            size = sum(added[version].values())
-            verdicts.append(Verdict(address, table.name, "stays", item.time, size, stays=stays[address]))
+            lost = not removal and any(path not in there for path in added[version])
+            size = sum(there.get(path, 0) for path in added[version])
+            state = "lost" if lost else "stays"
+            verdicts.append(Verdict(address, table.name, state, item.time, size, stays=stays[address]))
             continue
         sizes = [there[path] for path in added[version] if path in there and path not in kept]
         state = "removed" if removal and not sizes else "goes"

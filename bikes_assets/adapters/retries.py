@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from bikes_assets.lineage.faults import passes, store_fault
+from bikes_assets.lineage.secrets import without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,6 +22,8 @@ with one, Dagster tries a step again that somebody has interrupted."""
 def judged(attempt: int, place: str) -> Iterator[None]:
     """Have Dagster try a step again after a passing fault, and say of a store that cannot be used which one it is.
 
+    Dagster stores what is raised, with its causes: none of them tells a secret.
+
     Args:
         attempt: number of the attempt, from 1.
         place: folder or URL that is worked on.
@@ -33,10 +36,11 @@ def judged(attempt: int, place: str) -> Iterator[None]:
     except (dg.RetryRequested, dg.Failure):
         raise
     except Exception as error:
-        if passes(error):
-            if attempt > RETRIES.max_retries:
-                raise
-            raise dg.RetryRequested(RETRIES.max_retries, RETRIES.calculate_delay(attempt)) from error
-        if fault := store_fault(error, place):
-            raise fault from error
-        raise
+        told = without_secrets(error)
+        if passes(error) and attempt <= RETRIES.max_retries:
+            raise dg.RetryRequested(RETRIES.max_retries, RETRIES.calculate_delay(attempt)) from told
+        if fault := None if passes(error) else store_fault(error, place):
+            raise fault from told
+        if told is error:
+            raise
+        raise told from None

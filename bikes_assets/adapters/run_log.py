@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from bikes_assets.adapters.sqlite_files import named_errors
 from bikes_assets.lineage.staleness import Ended, Key
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ BACKLOG = "bikes_assets/mlflow_backlog"
 """Key under which it is remembered that something is left to log in MLflow."""
 
 _PLANNED = """
-select p.asset_key, p.partition, p.run_id, r.status, r.end_time, p.timestamp, exists(
+select p.asset_key, p.partition, p.run_id, p.step_key, r.status, r.end_time, p.timestamp, exists(
     select 1 from event_logs m where m.run_id = p.run_id and m.asset_key = p.asset_key
     and coalesce(m.partition, '') = coalesce(p.partition, '') and m.dagster_event_type = 'ASSET_MATERIALIZATION')
 from event_logs p join runs r on r.run_id = p.run_id
@@ -43,6 +44,10 @@ select event from event_logs where run_id = :run
 and dagster_event_type in ('STEP_FAILURE', 'PIPELINE_FAILURE', 'PIPELINE_CANCELED')
 and (step_key is null or step_key = :step) order by step_key is null, id desc
 """
+_IS_MADE = (
+    "select exists(select 1 from main.sqlite_master where name = 'event_logs') "
+    "and exists(select 1 from history.sqlite_master where name = 'kvs')"
+)
 _OVER: dict[str, Literal["failed", "skipped"]] = {"SUCCESS": "skipped", "FAILURE": "failed", "CANCELED": "failed"}
 
 
@@ -55,19 +60,21 @@ def runs_of(storage: str) -> tuple[dict[Key, Ended], set[Key]]:
         storage: DAGSTER_HOME of an instance on SQLite, or a database URL.
     """
     ended: dict[Key, Ended] = {}
+    steps: dict[Key, str] = {}
     at_work: set[Key] = set()
     with asking(storage) as ask:
         queue = [_seconds(at) for (at,) in ask(_QUEUE) if at]
         is_worked_off = any(at > time.time() - _QUEUE_SECONDS for at in queue)
-        for asset_key, partition, run, status, end, planned, made in ask(_PLANNED):
+        for asset_key, partition, run, step, status, end, planned, made in ask(_PLANNED):
             key = ("/".join(json.loads(asset_key)), partition)
+            steps[key] = step
             if status not in _OVER:
                 at_work |= {key} if is_worked_off or status not in ("QUEUED", "NOT_STARTED") else set()
             elif made:
                 ended.pop(key, None)
             else:
                 ended[key] = Ended(_OVER[status], end or _seconds(planned), "", run)
-        return {key: _explained(ask, key, item) for key, item in ended.items()}, at_work
+        return {key: _explained(ask, steps[key], item) for key, item in ended.items()}, at_work
 
 
 def remembered(storage: str, key: str) -> str:
@@ -86,11 +93,11 @@ def seconds_of(storage: str) -> tuple[dict[tuple[str, str], float], dict[str, fl
         return steps, {run: end - start for run, start, end in ask(_RUNS)}
 
 
-def _explained(ask: Ask, key: Key, ended: Ended) -> Ended:
+def _explained(ask: Ask, step: str, ended: Ended) -> Ended:
     """Return an attempt with why it published nothing."""
     if ended.state == "skipped":
         return Ended("skipped", ended.time, "there was nothing to work on", ended.run)
-    found = [json.loads(event)["dagster_event"] for (event,) in ask(_FAILURE, run=ended.run, step=key[0])]
+    found = [json.loads(event)["dagster_event"] for (event,) in ask(_FAILURE, run=ended.run, step=step)]
     errors = [((event.get("event_specific_data") or {}).get("error")) or {} for event in found]
     for error in errors:
         while error.get("cause"):
@@ -131,6 +138,13 @@ def asking(storage: str) -> Iterator[Ask]:
     if not events.exists() or not runs.exists():
         yield lambda *_, **__: []
         return
-    with closing(sqlite3.connect(f"{events.absolute().as_uri()}?mode=ro", uri=True, timeout=30)) as local:
+    expected = "Dagster's event log; restore it from a backup, or move its folder away and run bikes sync"
+    with (
+        named_errors(events, expected),
+        closing(sqlite3.connect(f"{events.absolute().as_uri()}?mode=ro", uri=True, timeout=30)) as local,
+    ):
         local.execute("attach ? as history", [f"{runs.absolute().as_uri()}?mode=ro"])
+        if not local.execute(_IS_MADE).fetchone()[0]:  # its creation was cut short
+            yield lambda *_, **__: []
+            return
         yield lambda query, **values: local.execute(query, values).fetchall()

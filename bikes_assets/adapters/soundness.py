@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING
 
 from bikes_assets.adapters.delta import broken_seal
 from bikes_assets.adapters.files import read_files
+from bikes_assets.adapters.mlflow_names import model_name
+from bikes_assets.lineage.address import parse_address
 from bikes_assets.lineage.digest import file_digest
 from bikes_assets.lineage.errors import LineageError
 from bikes_assets.lineage.graph import partition_address
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
+
+    from mlflow import MlflowClient
 
     from bikes_assets.adapters.delta import Commit, LakeTable
     from bikes_assets.adapters.lake import Lake
@@ -26,7 +30,7 @@ class Finding:
         name: its address, or the name of a file.
         damage: what is wrong with it, "" where nothing is.
         unsealed: whether there are files of it that have no seal, so that its content's digest alone holds it.
-        gone: whether it is an earlier version, or a copy in MLflow, that is not there any more; its record stays.
+        gone: whether it is a version that retention removed, or a copy in MLflow, that is not there any more; its record stays.
     """
 
     name: str
@@ -35,15 +39,19 @@ class Finding:
     gone: bool = False
 
 
-def of_table(table: LakeTable) -> Iterator[Finding]:
+def of_table(table: LakeTable, removed: Collection[str] = ()) -> Iterator[Finding]:
     """Yield what is found of each version that was published: the present ones are read, digests checked; of all, the seals.
 
     Args:
         table: a table that is there.
+        removed: addresses of the versions that retention has removed; any other that is not there any more is damage.
     """
     present = {commit.version for commit in table.published().values()}
     for commit in table.commits():
         name = f"{partition_address(table.name, commit.partition)}@{commit.version}"
+        if name in removed:
+            yield Finding(name, gone=True)
+            continue
         if commit.version in present:
             yield _present(table, commit, name)
         else:
@@ -63,13 +71,22 @@ def _earlier(table: LakeTable, commit: Commit, name: str) -> Finding:
     """Return what the seals of an earlier version's files say."""
     seals = commit.seals or {}
     try:
-        contents = read_files([f"{table.uri}/{path}" for path in seals])
+        contents = read_files([f"{table.uri}/{path}" for path in commit.added])
     except FileNotFoundError:
-        return Finding(name, gone=True)
-    for (path, seal), content in zip(seals.items(), contents, strict=True):
-        if (sha256 := file_digest(content)) != seal:
+        return Finding(name, f"{name}: {gone_by_others(table.uri)}")
+    for path, content in zip(commit.added, contents, strict=True):
+        seal = seals.get(path)
+        if seal and (sha256 := file_digest(content)) != seal:
             return Finding(name, f"{name}: {broken_seal(f'{table.uri}/{path}', sha256, seal)}; restore {table.uri}")
     return Finding(name, unsealed=commit.seals is None)
+
+
+def gone_by_others(uri: str) -> str:
+    """Return what people are told of a version whose rows are gone, and not by retention."""
+    return (
+        "its rows are not there any more, and retention has not removed them: another program has, such as by VACUUM; restore "
+        f"{uri}, or materialize again what was made from it"
+    )
 
 
 def of_model_files(lake: Lake, needed: Iterable[str]) -> Iterator[Finding]:
@@ -88,11 +105,11 @@ def of_model_files(lake: Lake, needed: Iterable[str]) -> Iterator[Finding]:
             yield Finding(f"model_files/{sha256}.skops")
 
 
-def of_copies(tracking_uri: str, models: Iterable[str]) -> Iterator[Finding]:
+def of_copies(client: MlflowClient, models: Iterable[str]) -> Iterator[Finding]:
     """Yield what is found of MLflow's copy of each registered model version.
 
     Args:
-        tracking_uri: MLflow's store or server.
+        client: client of the tracking store.
         models: registered versions, such as `demand_model@3`.
 
     Raises:
@@ -101,13 +118,11 @@ def of_copies(tracking_uri: str, models: Iterable[str]) -> Iterator[Finding]:
     from mlflow.exceptions import MlflowException
 
     from bikes_assets.adapters import registry
-    from bikes_assets.adapters.mlflow_store import client_of
 
-    client = client_of(tracking_uri)
     for model in models:
-        name, _, number = model.rpartition("@")
+        asset, _, number = parse_address(model)
         try:
-            tags = client.get_model_version(name, number).tags
+            tags = client.get_model_version(model_name(asset), str(number)).tags
             registry.checked(client, tags.get("mlflow_model_id", ""), manifest=tags.get("manifest"))
         except LineageError as error:
             yield Finding(f"MLflow {model}", f"MLflow {model}: {error}")

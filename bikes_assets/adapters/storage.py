@@ -6,6 +6,7 @@ log back into the file. What they override is not public; a test pins it.
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -45,8 +46,18 @@ class _OneEngine:
         self._engine.dispose()
 
 
+def _folder(config_value: Any) -> str:
+    """Return the folder that dagster.yaml names; `~` is the home, as it is to Dagster in DAGSTER_HOME itself."""
+    return os.path.expanduser(config_value["base_dir"])
+
+
 class EventLogStorage(_OneEngine, ConsolidatedSqliteEventLogStorage):
     """Dagster's event log: one SQLite file for all runs."""
+
+    @classmethod
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> EventLogStorage:
+        """Return the event log under DAGSTER_HOME."""
+        return cls(_folder(config_value), inst_data)
 
     def _connect(self) -> Any:
         return self._begun()
@@ -79,7 +90,7 @@ class RunStorage(_OneEngine, SqliteRunStorage):
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> RunStorage:
         """Return the storage of the runs under DAGSTER_HOME, where Dagster keeps them when it is told nothing."""
-        return cls.from_local(f"{config_value['base_dir']}/history", inst_data)
+        return cls.from_local(f"{_folder(config_value)}/history", inst_data)
 
     def connect(self) -> Any:
         """Return a connection in a transaction, as a context."""

@@ -7,33 +7,39 @@ order, once.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from bikes_assets.adapters import metadata, registry
+from bikes_assets.adapters import metadata
 from bikes_assets.adapters.attempts import Attempt, attempts_of, ended
 from bikes_assets.adapters.mlflow_models import copy_from_lake, set_aliases
+from bikes_assets.adapters.mlflow_names import is_refusal
 from bikes_assets.adapters.mlflow_runs import KEY, PARENT, by_attempt, end_failed
 from bikes_assets.adapters.mlflow_store import one_by_one
+from bikes_assets.adapters.registered import Numbers, Registry, is_whole, models_in
 from bikes_assets.adapters.removed import removed_versions
 from bikes_assets.adapters.tracking import backlog, clear_backlog
 from bikes_assets.adapters.workers import AT_WORK, end_abandoned, is_gone, may_report
 from bikes_assets.adapters.workers import WORKER as WORKER
+from bikes_assets.lineage.address import parse_address
 from bikes_assets.lineage.errors import LineageError
 from bikes_assets.lineage.graph import Record, Version, partition_address
+from bikes_assets.lineage.projection import MODEL
+from bikes_assets.lineage.secrets import scrubbed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from mlflow.entities import Run
 
     from bikes_assets.adapters.delta import Commit
     from bikes_assets.adapters.lake import Lake, ModelFormat
     from bikes_assets.adapters.mlflow_runs import MlflowRuns
+    from bikes_assets.lineage.index import Index
 
 _OVER = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 _DECISION_SECONDS = 30
@@ -46,10 +52,12 @@ class Agreement:
     Attributes:
         done: what was done, in words.
         left: what could not be done, and why.
+        refused: what MLflow refuses, and would again, and why; nothing else waits for it.
     """
 
     done: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -61,16 +69,18 @@ class Pipeline:
         lake: where tables and models lie.
         models: how models are written.
         assets: the lake's assets.
-        connect: returns the writer of MLflow's runs, or raises TrackingError.
+        connect: returns the writer of MLflow's runs, or raises TrackingError; it says in the list what it has restored.
         tracking_uri: MLflow's store or server.
+        index: returns the lineage index, up to date with the event log, which knows what is registered; None where there is none.
     """
 
     instance: dg.DagsterInstance
     lake: Lake
     models: ModelFormat
     assets: Sequence[str]
-    connect: Callable[[], MlflowRuns]
+    connect: Callable[[list[str]], MlflowRuns]
     tracking_uri: str
+    index: Callable[[], Index] | None = None
 
 
 def sync(pipeline: Pipeline, since: float | None = None) -> Agreement:
@@ -93,11 +103,12 @@ def sync(pipeline: Pipeline, since: float | None = None) -> Agreement:
         agreement.done += recovered
         agreement.left += missing
         try:
-            runs = pipeline.connect()
+            runs = replace(pipeline.connect(agreement.done), registered=Numbers(pipeline.instance))
+            _reconcile_registered(pipeline, runs, agreement, whole=since is None)
             _log_runs(pipeline, runs, since, agreement)
-            agreement.done += set_aliases(runs.client, pipeline.lake)
+            agreement.done += [f"MLflow: alias {change}" for change in set_aliases(runs.client, pipeline.lake)]
         except Exception as error:  # noqa: BLE001 - whatever MLflow raises: the rest is done, and this is said
-            agreement.left.append(f"MLflow: {error}")
+            agreement.left.append(scrubbed(f"MLflow: {error}", pipeline.tracking_uri))
         if not agreement.left and unlogged == backlog(pipeline.instance):
             clear_backlog(pipeline.instance)
     return agreement
@@ -146,13 +157,30 @@ def recover_events(pipeline: Pipeline, since: float | None = None) -> tuple[list
     return done, left
 
 
+def _reconcile_registered(pipeline: Pipeline, runs: MlflowRuns, agreement: Agreement, *, whole: bool) -> None:
+    """Have what is registered in MLflow be what the event log says, and say in the event log what it does not know of it."""
+    if pipeline.index is None:
+        return
+    index = pipeline.index()
+    found = Registry(runs, pipeline.lake, pipeline.models, index, removed_versions(pipeline.lake.location))
+    numbers = Numbers(pipeline.instance)
+    for asset in models_in(index, pipeline.assets):
+        done = found.reconcile(asset, whole=whole)
+        agreement.done += done.done
+        agreement.refused += done.left
+        for address, number in done.registered:
+            _tell_registered(pipeline, address, {"mlflow_model_version": number})
+        highest = max((int(str(item.version)) for item in index.within(MODEL, asset)), default=0)
+        numbers.note(asset, max([highest, *(number for _, number in done.registered)]))
+
+
 def _log_runs(pipeline: Pipeline, runs: MlflowRuns, since: float | None, agreement: Agreement) -> None:
     """Have MLflow's runs agree with Dagster's, in the order in which things were published."""
     unlogged: list[tuple[Attempt, str, dg.DagsterRun]] = []
     unended: list[tuple[str, dg.DagsterRun]] = []
     removed = removed_versions(pipeline.lake.location)
     for run in pipeline.instance.get_runs(_filter(since), ascending=True):
-        attempts = [item for item in attempts_of(pipeline.instance, run.run_id) if item.step_key in pipeline.assets]
+        attempts = [item for item in attempts_of(pipeline.instance, run.run_id) if item.asset in pipeline.assets]
         with one_by_one(pipeline.tracking_uri):
             known = runs.of(run.run_id)
             if not attempts and not known:  # it ended before its first step, or is of something else
@@ -166,6 +194,10 @@ def _log_runs(pipeline: Pipeline, runs: MlflowRuns, since: float | None, agreeme
             _log(pipeline, runs, attempt, run_id)
         except LineageError as error:
             agreement.left.append(f"{_named(attempt, run)}: {error}")
+        except Exception as error:
+            if not is_refusal(error):
+                raise
+            agreement.refused.append(f"MLflow refuses {_named(attempt, run)}: {error}")
         else:
             agreement.done.append(f"MLflow: {_named(attempt, run)} is logged")
     for parent, run in unended:
@@ -207,7 +239,7 @@ def _settled(
         if not attempt.record or (info is None and attempt.record.output.address in removed):
             continue
         if info is None or info.status != "FINISHED":
-            create = partial(runs.create, parent, run, attempt.step_key, attempt.number, attempt.start)
+            create = partial(runs.create, parent, run, attempt.step_key, attempt.number, attempt.asset, attempt.start)
             unlogged.append((attempt, info.run_id if info else create()))
     return "" if known and known.status == status else parent, unlogged
 
@@ -217,22 +249,26 @@ def _log(pipeline: Pipeline, runs: MlflowRuns, attempt: Attempt, run_id: str) ->
     record = attempt.record
     assert record  # noqa: S101 - only those with a record are logged
     model_id = ""
-    if record.fitted and not _is_whole(runs, record.fitted["mlflow_model_id"]):
+    if record.fitted and not is_whole(runs, record.fitted["mlflow_model_id"]):
         model_id = _copied(runs, run_id, record.fitted["sha256"]) or copy_from_lake(
             runs.client, run_id, pipeline.lake, pipeline.models, record.output.address
         )
     version = runs.finish(run_id, record, model_id)
-    if record.made_by.get("mlflow_run_id") == run_id:
+    if record.made_by.get("mlflow_run_id") == run_id and (attempt.registered or not version):
         return
-    values: dict[str, Any] = {"mlflow_run": dg.MetadataValue.url(runs.url(run_id)), "address": record.output.address}
-    if version:
-        values["mlflow_model_version"] = version
+    values: dict[str, Any] = {"mlflow_run": dg.MetadataValue.url(runs.url(run_id))}
+    _tell_registered(pipeline, record.output.address, values | ({"mlflow_model_version": version} if version else {}))
+
+
+def _tell_registered(pipeline: Pipeline, address: str, values: Mapping[str, Any]) -> None:
+    """Say in the event log where in MLflow a version is that was logged or registered after it had been materialized."""
+    asset, partition, _ = parse_address(address)
     pipeline.instance.report_runless_asset_event(
         dg.AssetObservation(
-            record.output.asset,
-            partition=record.output.partition,
+            dg.AssetKey.from_user_string(asset),
+            partition=partition,
             description="Logged in MLflow after the fact.",
-            metadata=values,
+            metadata={**values, "address": address},
         )
     )
 
@@ -240,22 +276,8 @@ def _log(pipeline: Pipeline, runs: MlflowRuns, attempt: Attempt, run_id: str) ->
 def _copied(runs: MlflowRuns, run_id: str, sha256: str) -> str:
     """Return the whole copy that an earlier, interrupted attempt to log left at a run, "" where there is none."""
     outputs = runs.client.get_run(run_id).outputs
-    whole = (item.model_id for item in (outputs.model_outputs if outputs else ()) if _is_whole(runs, item.model_id))
+    whole = (item.model_id for item in (outputs.model_outputs if outputs else ()) if is_whole(runs, item.model_id))
     return next((known for known in whole if runs.client.get_logged_model(known).tags.get("sha256") == sha256), "")
-
-
-def _is_whole(runs: MlflowRuns, model_id: str) -> bool:
-    """Return whether MLflow holds a logged model: not where its upload never ended, or where it is of before a backup."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return bool(model_id and registry.checked(runs.client, model_id))
-    except LineageError:
-        return False
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return False
-        raise
 
 
 def _without_doubles(runs: MlflowRuns, found: Iterable[Run], agreement: Agreement) -> list[Run]:
@@ -285,7 +307,7 @@ def _filter(since: float | None) -> dg.RunsFilter:
 
 def _reported(instance: dg.DagsterInstance, asset: str, after: float) -> dict[int | str, str]:
     """Return address by table version of what the event log says was published of an asset after a time."""
-    wanted = dg.AssetRecordsFilter(dg.AssetKey(asset), after_timestamp=after or None)
+    wanted = dg.AssetRecordsFilter(dg.AssetKey.from_user_string(asset), after_timestamp=after or None)
     known: dict[int | str, str] = {}
     for fetch, event in (
         (instance.fetch_materializations, "asset_materialization"),
@@ -326,7 +348,7 @@ def _report(pipeline: Pipeline, record: Record, *, is_present: bool) -> None:
     kind = dg.AssetMaterialization if is_present else dg.AssetObservation
     metadata.report(
         pipeline.instance,
-        kind(asset, partition=partition, metadata=values, tags=tags),
+        kind(dg.AssetKey.from_user_string(asset), partition=partition, metadata=values, tags=tags),
         run_id=record.made_by.get("dagster_run_id", ""),
         step_key=record.made_by.get("step_key", ""),
     )
@@ -338,5 +360,5 @@ def _end_time(instance: dg.DagsterInstance, run: dg.DagsterRun) -> float | None:
 
 
 def _named(attempt: Attempt, run: dg.DagsterRun) -> str:
-    address = partition_address(attempt.step_key, run.tags.get("dagster/partition"))
+    address = partition_address(attempt.asset, run.tags.get("dagster/partition"))
     return address + (f" attempt {attempt.number}" if attempt.number > 1 else "") + f" of run {run.run_id[:8]}"

@@ -6,29 +6,35 @@ a model's file with its SHA-256.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
+from urllib.parse import unquote
 
-from bikes_assets.adapters.files import filesystem_of
+from bikes_assets.adapters.recorded_files import NOTHING, Places, recorded_files
+from bikes_assets.lineage.address import Address, parse_row
 from bikes_assets.lineage.errors import DigestError, LineageError
 from bikes_assets.lineage.graph import Record, Version, parse_address, partition_address
+from bikes_assets.lineage.secrets import shown
 from bikes_assets.lineage.traced import CheckedVersion, RawRows, Source, SourceFile, Trace, TracedModel, Value
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from bikes_assets.adapters.lake import Lake
+    from bikes_assets.adapters.recorded_files import FoundFile
     from bikes_assets.lineage.columns import ColumnFunction
+    from bikes_assets.lineage.schema import Column, Schema
     from bikes_assets.lineage.traced import FileState, Scalar
 
-_ROW = re.compile(r"(?P<asset>\w+)(\.(?P<column>\w+))?(?P<partition>\[[^\]]+\])(?P<version>@\w+)?#(?P<key>.+)")
+    Key: TypeAlias = Mapping[str, Any]
+    """Values of a row's key, by column, in the order of the key."""
+
 _EXAMPLE = "demand_predictions[2012-08]#2012-08-14T17:00"
-_CHUNK = 2**20
 
 
 @dataclass(frozen=True)
@@ -40,12 +46,14 @@ class Computed:
         functions: the column functions.
         steps: those whose columns others read and nobody else gets.
         grid: makes of the rows of a few partitions the frame that the functions see.
+        by: key columns whose groups have a history of their own, such as stations; the one that is left orders the rows.
     """
 
     source: str
     functions: Sequence[ColumnFunction]
     steps: Sequence[ColumnFunction]
     grid: Callable[[Any], Any]
+    by: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -70,13 +78,14 @@ class Tracer:
     Args:
         lake: the lake.
         derivations: how its tables' rows are made.
+        source: path or URL of the source that is set now, where files are looked for that are not at their recorded addresses.
     """
 
-    def __init__(self, lake: Lake, derivations: Derivations) -> None:
+    def __init__(self, lake: Lake, derivations: Derivations, source: str = "") -> None:
         self.lake, self.derivations = lake, derivations
+        self._places = Places(source, lake.root)
         self._parts: dict[Version, _Part] = {}
         self._models: dict[tuple[str, Version], TracedModel] = {}
-        self._files: dict[tuple[str, str], str] = {}
         self._grids: dict[tuple[Version, ...], Any] = {}
 
     def trace(self, address: str) -> Trace:
@@ -84,35 +93,38 @@ class Tracer:
 
         Args:
             address: `demand_predictions[2012-08]#2012-08-14T17:00`; with a column, `demand_predictions.prediction[2012-08]#...`,
-                for that alone; with a table version, `demand_predictions[2012-08]@17#...`, for what stood there then.
+                for that alone; with a table version, `demand_predictions[2012-08]@17#...`, for what stood there then. Of several
+                key columns the values stand in their order, with commas between them: `rides[2012-08]#2012-08-14T17:00,31`. In a
+                value, `%2C` is a comma and `%25` a percent sign.
 
         Raises:
             LineageError: there is no such table, column, partition, version or row; the message says which there are.
             DigestError: what lies there is not what was published, or not what was read according to a record.
         """
-        match = _ROW.fullmatch(address)
-        if match is None:
+        named = parse_row(address)
+        if named is None:
             raise LineageError(f"found address {address!r}, expected that of a row, such as {_EXAMPLE}")
-        asset, column = match["asset"], match["column"]
+        (place, key), asset, column = named, named[0].asset, named[0].column
         if asset not in self.lake.schemas:
             raise LineageError(f"found no table {asset!r}, expected one of {', '.join(self.lake.schemas)}")
         schema = self.lake.schemas[asset]
         if column and column not in schema.names:
             raise LineageError(f"found no column {asset}.{column}, expected one of {', '.join(schema.names)}")
-        _, partition, version = parse_address(f"{asset}{match['partition']}{match['version'] or ''}")
-        part = self._asked(asset, str(partition), version)
-        descent = _Descent(self, part, part.key(match["key"]))
+        if not schema.key:
+            raise LineageError(f"{asset}: found no key, expected columns that name a row; declare them in its schema")
+        part = self._asked(asset, place.partition, place.version)
+        descent = _Descent(self, part, part.key(key))
         names = [column] if column else [name for name in schema.names if name not in schema.key]
         values = descent.values(part, names)
         return Trace(
-            f"{part.version.address}#{_text(descent.key)}",
+            f"{part.version.address}#{part.text(descent.key)}",
             tuple(values[name] for name in names),
             tuple(descent.models.values()),
             tuple(item.checked for item in descent.parts.values()),
             tuple(source for item in descent.parts.values() for source in self._sources(item)),
         )
 
-    def _asked(self, asset: str, partition: str, version: str | None) -> _Part:
+    def _asked(self, asset: str, partition: str | None, version: str | None) -> _Part:
         table = self.lake.table(asset)
         if not table.exists():  # asking for its version would create it
             raise LineageError(f"{asset}: found no table at {table.uri}; materialize {asset} first, as with bikes run")
@@ -144,7 +156,7 @@ class Tracer:
                 raise DigestError(f"{version.address}: found {found}, expected {version.digest}; restore {table.uri}")
             ((_, rows),) = table.read([version.partition], number).values()
             record = Record.from_dict(commit.record).at(number)
-            self._parts[version] = _Part(version, commit.content, rows, record, table.schema.key[0])
+            self._parts[version] = _Part(version, commit.content, rows, record, table.schema)
         return self._parts[version]
 
     def model(self, record: Record) -> tuple[TracedModel, dict[str, Any], _Part]:
@@ -188,7 +200,7 @@ class Tracer:
         if recorded:
             return self.part(recorded)
         asset, partition, version = parse_address(address)
-        return self._asked(asset, str(partition), version)
+        return self._asked(asset, partition, version)
 
     def grid(self, computed: Computed, parts: Sequence[_Part]) -> Any:
         """Return the frame that column functions see of the rows of some versions."""
@@ -210,34 +222,7 @@ class Tracer:
         return found
 
     def _files_of(self, origin: Mapping[str, Any]) -> tuple[SourceFile, ...]:
-        files = origin["files"] or [(origin["name"], origin["version"], origin["size"])]
-        one = len(files) == 1 and files[0][0] == origin["name"]
-        found: list[SourceFile] = []
-        for name, sha256, size in files:
-            uri = origin["uri"] if one else f"{origin['uri'].rstrip('/')}/{name}"
-            if origin["kind"] == "sql" or "***" in uri:
-                found.append(SourceFile(name, uri, sha256, size, "not checked", ""))
-                continue
-            there = self._sha256(uri)
-            state: FileState = "as recorded" if there == sha256 else "changed" if there else "gone"
-            found.append(SourceFile(name, uri, sha256, size, state, there))
-        return tuple(found)
-
-    def _sha256(self, uri: str) -> str:
-        """Return the SHA-256 of a file as it is now, "" where there is none."""
-        filesystem, path = filesystem_of(uri)
-        try:
-            info = filesystem.info(path)
-            mark = (uri, str(sorted((str(key), str(value)) for key, value in info.items())))
-            if mark not in self._files:
-                digest = hashlib.sha256()
-                with filesystem.open(path, "rb") as file:
-                    while chunk := file.read(_CHUNK):
-                        digest.update(chunk)
-                self._files[mark] = digest.hexdigest()
-        except FileNotFoundError:
-            return ""
-        return self._files[mark]
+        return tuple(_traced(self._places.find(file)) for file in recorded_files(origin)) or (_query(origin),)
 
 
 @dataclass(frozen=True)
@@ -248,8 +233,8 @@ class _Part:
     content: str
     rows: pa.Table
     record: Record
-    key_column: str
-    _places: dict[Any, int] = field(default_factory=dict, compare=False, repr=False)
+    schema: Schema
+    _places: dict[tuple[Any, ...], int] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def checked(self) -> CheckedVersion:
@@ -265,13 +250,14 @@ class _Part:
         )
 
     @property
-    def places(self) -> dict[Any, int]:
-        """Key of each row, and its place; a table has one key column."""
+    def places(self) -> dict[tuple[Any, ...], int]:
+        """Key of each row, and its place."""
         if not self._places:
-            self._places.update({key: place for place, key in enumerate(self.rows.column(self.key_column).to_pylist())})
+            columns = (self.rows.column(name).to_pylist() for name in self.schema.key)
+            self._places.update({key: place for place, key in enumerate(zip(*columns, strict=True))})
         return self._places
 
-    def key(self, text: str) -> Any:
+    def key(self, text: str) -> Key:
         """Return the key that a text names.
 
         Raises:
@@ -279,28 +265,41 @@ class _Part:
         """
         if not self.places:
             raise LineageError(f"{self.version.address}: found no rows; trace another partition")
-        known = list(self.places)
+        known, names = list(self.places), self.schema.key
+        parts = text.split(",") if len(names) > 1 else [text]
         try:
-            key: Any = datetime.fromisoformat(text) if isinstance(known[0], datetime) else text
-            nearest = min(known, key=lambda item: abs(item - key)) if isinstance(known[0], datetime) else known[0]
-        except (ValueError, TypeError):  # no time, or one with an offset
-            raise LineageError(f"found row {text!r}, expected one like {_text(known[0])}") from None
-        if key not in self.places:
+            values = [_value(self.schema[name], unquote(part)) for name, part in zip(names, parts, strict=True)]
+            key = dict(zip(names, values, strict=True))
+            nearest = key if self.place(key) is not None else _nearest(known, tuple(values))
+        except (ValueError, KeyError, TypeError):  # not of the column's type, too few, or a time with an offset
+            like = f"{_text(known[0])} ({', '.join(names)})"
+            raise LineageError(f"{self.version.address}: found row {text!r}, expected one like {like}") from None
+        if nearest is not key:
             raise LineageError(
                 f"{self.version.address}: found no row {text}, expected one of {_text(known[0])} to {_text(known[-1])}; the "
                 f"nearest is {_text(nearest)}"
             )
         return key
 
-    def value(self, column: str, key: Any) -> Scalar:
+    def place(self, key: Key) -> int | None:
+        """Return where a row is, by the names of its key's columns; of a table that names them otherwise, by their order."""
+        return self.places.get(_in_order(key, self.schema))
+
+    def text(self, key: Key) -> str:
+        """Return a key as it is written in an address of this table."""
+        return _text(_in_order(key, self.schema))
+
+    def value(self, column: str, key: Key) -> Scalar:
         """Return a cell, JSON-ready."""
-        return _plain(self.rows.column(column)[self.places[key]].as_py())
+        place = self.place(key)
+        assert place is not None  # noqa: S101 - whoever asks has looked it up
+        return _plain(self.rows.column(column)[place].as_py())
 
 
 class _Descent:
     """The way down from one row: what was read on it, in that order."""
 
-    def __init__(self, tracer: Tracer, part: _Part, key: Any) -> None:
+    def __init__(self, tracer: Tracer, part: _Part, key: Key) -> None:
         self.tracer, self.derivations, self.key = tracer, tracer.derivations, key
         self.parts: dict[Version, _Part] = {part.version: part}
         self.models: dict[str, TracedModel] = {}
@@ -352,12 +351,13 @@ class _Descent:
 
         above = [self._read(item) for item in part.record.inputs if item.asset == computed.source]
         schema = self.tracer.lake.schemas[computed.source]
-        frame = self.tracer.grid(computed, above)
+        group = {name: self.key[name] for name in computed.by}
+        (order,) = (name for name in schema.key if name not in group)
         made, behind = rows_behind(
-            frame,
+            _of_group(self.tracer.grid(computed, above), group),
             computed.functions,
-            schema.key[0],
-            self.key,
+            order,
+            self.key[order],
             schema=schema,
             steps=computed.steps,
             columns=columns,
@@ -367,8 +367,8 @@ class _Descent:
                 part,
                 name,
                 rows=tuple(
-                    self._raw(computed.source, source, above, keys)
-                    for (of, source), keys in behind.items()
+                    self._raw(computed.source, source, above, [group | {order: at} for at in places])
+                    for (of, source), places in behind.items()
                     if of == name
                 ),
                 repeats=made[name] == part.value(name, self.key),
@@ -376,16 +376,17 @@ class _Descent:
             for name in columns
         ]
 
-    def _raw(self, asset: str, column: str, parts: Sequence[_Part], keys: Sequence[Any]) -> RawRows:
-        lying = [(key, part) for key in keys for part in parts if key in part.places]
-        known = {key for key, _ in lying}
+    def _raw(self, asset: str, column: str, parts: Sequence[_Part], keys: Sequence[Key]) -> RawRows:
+        lying = [(key, [part for part in parts if part.place(key) is not None]) for key in keys]
+        there = [(key, part) for key, holders in lying for part in holders]
+        schema = self.tracer.lake.schemas[asset]
         return RawRows(
             asset,
             column,
-            tuple(_text(key) for key, _ in lying),
-            tuple(part.value(column, key) for key, part in lying),
-            tuple(dict.fromkeys(part.version.address for _, part in lying)),
-            tuple(_text(key) for key in keys if key not in known),
+            tuple(part.text(key) for key, part in there),
+            tuple(part.value(column, key) for key, part in there),
+            tuple(dict.fromkeys(part.version.address for _, part in there)),
+            tuple(_text(_in_order(key, schema)) for key, holders in lying if not holders),
         )
 
     def _value(self, part: _Part, name: str, **more: Any) -> Value:
@@ -393,7 +394,7 @@ class _Descent:
 
     def _address(self, part: _Part, name: str) -> str:
         version = part.version
-        return f"{partition_address(f'{version.asset}.{name}', version.partition)}@{version.version}#{_text(self.key)}"
+        return f"{Address(version.asset, name, version.partition, str(version.version))}#{part.text(self.key)}"
 
     def _is_raw(self, asset: str) -> bool:
         return not any(asset in known for known in (self.derivations.computed, self.derivations.same_row))
@@ -403,11 +404,11 @@ class _Descent:
         inputs = [item for item in part.record.inputs if item.asset == asset]
         inputs.sort(key=lambda item: item.partition != part.version.partition)  # the same month, where there is one
         for item in inputs:
-            if self.key in self.tracer.part(item).places:
+            if self.tracer.part(item).place(self.key) is not None:
                 return self._read(item)
         found = ", ".join(item.address for item in inputs) or "none"
         raise LineageError(
-            f"{part.version.address}: found no row {_text(self.key)} in what it was made from, {asset}: {found}"
+            f"{part.version.address}: found no row {_text(self.key.values())} in what it was made from, {asset}: {found}"
         )
 
     def _read(self, version: Version) -> _Part:
@@ -415,12 +416,76 @@ class _Descent:
         return self.parts[version]
 
 
-def _text(key: Any) -> str:
-    """Return a key as it stands in an address."""
-    if not isinstance(key, datetime):
-        return str(key)
-    return key.isoformat(timespec="auto" if key.second or key.microsecond else "minutes")
+def _traced(found: FoundFile) -> SourceFile:
+    """Return a recorded file, what is at its address now, and where else it is."""
+    file, there = found.file, found.looks[0]
+    state: FileState = "gone" if there.why == NOTHING else "not checked"
+    if there.sha256:
+        state = "as recorded" if there.sha256 == file.sha256 else "changed"
+    elsewhere = shown(found.location) or file.kept
+    return SourceFile(file.name, file.uri, file.sha256, file.size, state, there.sha256, elsewhere)
+
+
+def _query(origin: Mapping[str, Any]) -> SourceFile:
+    return SourceFile(origin["name"], origin["uri"], origin["version"], origin["size"], "not checked", "", "")
+
+
+def _of_group(frame: Any, group: Key) -> Any:
+    """Return the rows of a frame that have some values."""
+    import narwhals as nw
+
+    if not group:
+        return frame
+    return (
+        nw.from_native(frame, eager_only=True)
+        .filter(*(nw.col(name) == value for name, value in group.items()))
+        .to_native()
+    )
+
+
+def _in_order(key: Key, schema: Schema) -> tuple[Any, ...]:
+    """Return a key's values in the order of a table's key: by their columns' names, or as they are where it has others."""
+    known = set(schema.key) <= key.keys()
+    return tuple(key[name] for name in schema.key) if known else tuple(key.values())
+
+
+def _value(column: Column, text: str) -> Any:
+    """Return the value that a text in an address names.
+
+    Raises:
+        ValueError, KeyError: it names none of the column's type.
+    """
+    if column.type == "string":
+        return text
+    if not text and column.nullable:
+        return None
+    if column.type == "timestamp":
+        return datetime.fromisoformat(text)
+    if column.type == "bool":
+        return {"true": True, "false": False}[text]
+    return int(text) if column.type == "int64" else float(text)
+
+
+def _nearest(known: Sequence[tuple[Any, ...]], key: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return the key that is nearest to another, of keys in order: numbers and times by distance, others by place."""
+    (first, *more) = key
+    if not more and not isinstance(first, str | bool):
+        return min(known, key=lambda item: abs(item[0] - first))
+    return known[max(bisect_left(known, key) - 1, 0)]
+
+
+def _text(key: Iterable[Any]) -> str:
+    """Return a key as it is written in an address."""
+    return ",".join(_part_text(value) for value in key)
+
+
+def _part_text(value: Any) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="auto" if value.second or value.microsecond else "minutes")
+    if value is None or isinstance(value, bool):
+        return "" if value is None else str(value).lower()
+    return re.sub(r"[%,\x00-\x1f\x7f]", lambda odd: f"%{ord(odd[0]):02X}", str(value))
 
 
 def _plain(value: Any) -> Scalar:
-    return _text(value) if isinstance(value, datetime) else value
+    return _part_text(value) if isinstance(value, datetime) else value

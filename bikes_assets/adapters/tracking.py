@@ -10,18 +10,22 @@ from __future__ import annotations
 import time
 import warnings
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import dagster as dg
 
 from bikes_assets.adapters.attempts import attempts_of, ended
+from bikes_assets.adapters.mlflow_names import is_refusal
 from bikes_assets.adapters.mlflow_runs import PARENT, MlflowRuns, by_attempt, end_failed, parent_name
 from bikes_assets.adapters.mlflow_store import PATIENCE, client_of, experiment_of, fluent, one_by_one
+from bikes_assets.adapters.registered import Numbers
 from bikes_assets.adapters.run_log import BACKLOG
 from bikes_assets.adapters.workers import mark_host
-from bikes_assets.lineage.errors import TrackingError
+from bikes_assets.lineage.errors import SettingsError, StoreError, TrackingError
 from bikes_assets.lineage.faults import store_fault
+from bikes_assets.lineage.secrets import scrubbed, shown, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -67,7 +71,7 @@ class Tracking:
             return
         self._uri = uri
         patience = self._patience
-        self._runs = self._try(connected)
+        self._runs = self._try(lambda: replace(connected(), registered=Numbers(self._instance)))
         if patience - self._patience > _SLOW and not self._away:
             self._leave("it is slow to answer")
         if self._runs and not self._away:
@@ -84,9 +88,9 @@ class Tracking:
         with fluent(self._uri, self._required().experiment_id, self._active):
             yield
 
-    def start(self, step_key: str, number: int) -> str:
-        """Create the nested run of an attempt, and return its id; "" while MLflow is away."""
-        return self._try(lambda: self._required().create(self._parent, self._run, step_key, number)) or ""
+    def start(self, step_key: str, number: int, asset: str) -> str:
+        """Create the nested run of an attempt to materialize an asset, and return its id; "" while MLflow is away."""
+        return self._try(lambda: self._required().create(self._parent, self._run, step_key, number, asset)) or ""
 
     def ask(self, call: Callable[[MlflowClient], _Answer]) -> _Answer | None:
         """Return what `call` makes of MLflow's client, None while MLflow is away."""
@@ -136,8 +140,14 @@ class Tracking:
         wall, busy = time.monotonic(), time.thread_time()
         try:
             result = call()
+        except SettingsError:
+            raise  # MLflow is another store's: what this run makes must not come near it
         except Exception as error:  # noqa: BLE001 - whatever MLflow raises
-            self._leave(str(store_fault(error, self._uri) or error))
+            told = scrubbed(str(store_fault(error, shown(self._uri)) or error), self._uri)
+            if is_refusal(error):  # of one thing; sync says so again, and what follows is written
+                self._warn(f"MLflow refused something, which is left out there: {told}")
+            else:
+                self._leave(told)
             return None
         except BaseException:  # an interruption: the store may be in the midst of a transaction, which waits for nobody
             self._leave("it was interrupted")
@@ -158,7 +168,12 @@ class Tracking:
 
 
 def tracking_resource(
-    uri: str, experiment: str, mlflow_url: str, dagster_url: str, schemas: Mapping[str, Schema]
+    uri: str,
+    experiment: str,
+    mlflow_url: str,
+    dagster_url: str,
+    schemas: Mapping[str, Schema],
+    claim: Callable[[dg.DagsterInstance], str | None] = lambda _: None,
 ) -> dg.ResourceDefinition:
     """Return the `mlflow` resource: a `Tracking` for each Dagster run.
 
@@ -168,13 +183,16 @@ def tracking_resource(
         mlflow_url: where people open MLflow.
         dagster_url: where people open Dagster.
         schemas: declared columns of each table, by asset.
+        claim: returns the id of the store that an instance is of, before anything is written; it raises where the instance is
+            of another store than the lake.
     """
 
     @dg.resource(description="MLflow: one run per Dagster run, one nested run per attempt to materialize something.")
     def mlflow(context: Any) -> Iterator[Tracking]:
+        store = claim(context.instance)
         mark_host(context.instance, context.run)
         tracking = Tracking(context.instance, context.run, context.log.warning)
-        connected = partial(connect, uri, experiment, mlflow_url, dagster_url, schemas)
+        connected = partial(connect, uri, experiment, mlflow_url, dagster_url, schemas, store)
         tracking.connect(uri, experiment, connected, context)
         try:
             yield tracking
@@ -184,17 +202,32 @@ def tracking_resource(
     return mlflow
 
 
-def connect(uri: str, experiment: str, mlflow_url: str, dagster_url: str, schemas: Mapping[str, Schema]) -> MlflowRuns:
-    """Return the writer of MLflow's runs.
+def connect(
+    uri: str,
+    experiment: str,
+    mlflow_url: str,
+    dagster_url: str,
+    schemas: Mapping[str, Schema],
+    store: str | None = None,
+    restored: list[str] | None = None,
+) -> MlflowRuns:
+    """Return the writer of MLflow's runs; where `restored` is given, with the experiment restored: see `experiment_of`.
 
     Raises:
-        TrackingError: MLflow cannot be reached.
+        SettingsError: MLflow is in use by another store.
+        TrackingError: MLflow cannot be reached, or its store is damaged.
     """
     try:
         client = client_of(uri)
-        return MlflowRuns(client, experiment_of(client, uri, experiment), schemas, dagster_url, mlflow_url)
-    except Exception as error:
-        raise TrackingError(f"{uri} cannot be reached: {error}") from error
+        return MlflowRuns(
+            client, experiment_of(client, uri, experiment, store, restored), schemas, dagster_url, mlflow_url
+        )
+    except (SettingsError, TrackingError):
+        raise
+    except StoreError as error:
+        raise TrackingError(str(error)) from error
+    except Exception as error:  # noqa: BLE001 - whatever MLflow raises
+        raise TrackingError(scrubbed(f"{shown(uri)} cannot be reached: {error}", uri)) from without_secrets(error)
 
 
 def parent_run(runs: MlflowRuns, uri: str, instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:

@@ -20,13 +20,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from bikes_assets.adapters.files import is_remote, shown
+from bikes_assets.adapters.files import is_remote
+from bikes_assets.adapters.source_files import is_left_out
 from bikes_assets.adapters.working_tree import commit_that_wrote, has_commit
 from bikes_assets.lineage.digest import file_digest
 from bikes_assets.lineage.errors import DataError, DigestError, LineageError, SettingsError
+from bikes_assets.lineage.secrets import scrubbed, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
 Altered = Literal["refuse", "mark"]
 """What becomes of a file that is not what its pointer says: it is an error, or recorded as such."""
@@ -92,13 +94,12 @@ class Tracking:
         self._found: dict[str, str] = {}
 
     @classmethod
-    def of(cls, path: str, altered: Altered, is_read: Callable[[str], object]) -> Tracking:
+    def of(cls, path: str, altered: Altered) -> Tracking:
         """Return the pointers of a local file or folder: its own, or those of the files in it; none for a URL.
 
         Args:
             path: the source.
             altered: what becomes of a file that is not what its pointer says.
-            is_read: whether a file of a folder is read, by its name.
 
         Raises:
             DataError: a pointer makes no sense, or what it stands for is not there.
@@ -106,11 +107,11 @@ class Tracking:
         if is_remote(path):
             return cls({}, altered)
         place = Path(path.removeprefix("file://"))
-        own = place.with_name(f"{place.name}.dvc")
+        own = place.parent / f"{place.name}.dvc"
         files = [own]
         if not own.is_file():
             inside = sorted(place.glob("*.dvc")) if place.is_dir() else []
-            files = [file for file in inside if is_read(file.name.removesuffix(".dvc"))]
+            files = [file for file in inside if not is_left_out(file.name.removesuffix(".dvc"))]
         pointers = {pointer.name: pointer for pointer in map(read_pointer, files)}
         for pointer in pointers.values():
             if not (at := pointer.file.with_name(pointer.name)).exists():
@@ -368,7 +369,8 @@ def _said(text: str) -> str:
     """Return the line of DVC's errors that says what was wrong, without secrets."""
     lines: Sequence[str] = [line for line in text.splitlines() if line.strip()]
     wrong = [line for line in lines if line.startswith("ERROR")] or lines[-1:]
-    return re.sub(r"\S+://\S+", lambda url: shown(url[0]), " ".join(wrong))[:500]
+    found = " ".join(wrong)
+    return scrubbed(found, *re.findall(r"\S+://\S+", found))[:500]
 
 
 def _listed(names: Iterable[str]) -> str:

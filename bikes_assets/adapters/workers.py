@@ -21,7 +21,7 @@ SILENCE = {"start": 600, "elsewhere": 6 * 3600}
 
 def mark_host(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
     """Note in a run's tags which machine executes it, where that may be another one than that of who asks later."""
-    if not _is_of_one_machine(instance) and not _host(instance, run):
+    if not is_of_one_machine(instance) and not _host(instance, run):
         instance.add_run_tags(run.run_id, {HOST: f"{run.run_id[:8]}@{socket.gethostname()}"})
 
 
@@ -95,7 +95,7 @@ def _why_gone(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
 
 def _host(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
     """Return the machine that executes a run, "" where it is not known."""
-    if _is_of_one_machine(instance):
+    if is_of_one_machine(instance):
         return socket.gethostname()
     run_id, _, host = run.tags.get(HOST, "").partition("@")
     return host if run_id == run.run_id[:8] else ""
@@ -134,7 +134,7 @@ def _alive(pid: int, at: float) -> bool:
         return False
 
 
-def _is_of_one_machine(instance: dg.DagsterInstance) -> bool:
+def is_of_one_machine(instance: dg.DagsterInstance) -> bool:
     """Return whether Dagster's runs lie in SQLite: a file, which one machine has."""
     from dagster._core.storage.runs import SqliteRunStorage
 

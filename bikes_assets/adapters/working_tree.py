@@ -24,6 +24,11 @@ MAX_BYTES = 2**26
 
 _PATCH, _FILES = "difference.patch", "untracked/"
 _LINK, _REPOSITORY = 0o120000, (0, b"")
+_DIFF = (
+    *("-c", "core.quotePath=true", "diff", "HEAD", "--binary", "--full-index", "--no-ext-diff", "--no-textconv"),
+    # as git shows it by itself, whatever its user prefers
+    *("--no-renames", "--no-color", "--src-prefix=a/", "--dst-prefix=b/", "--unified=3", "--inter-hunk-context=0"),
+)
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,8 @@ class Difference:
     """What a working tree has that its commit has not.
 
     Attributes:
-        patch: difference of tracked files, as `git diff --binary` writes it.
+        patch: difference of tracked files below the project's root, as `git diff --binary --relative` writes it there; in
+            records of earlier versions that of the whole repository.
         files: untracked files that are not ignored, by path below the project's root: mode and bytes; of a link, its target. Of
             a repository within this one the name alone, which ends in a slash.
         dropped: digest of a difference of more than MAX_BYTES, of which nothing else is held; "" for any other.
@@ -106,12 +112,16 @@ def commit_of(root: Path) -> str:
 
 @cache
 def difference(root: Path) -> Difference:
-    """Return how a working tree differs from its commit, as it did when first asked for; nothing of a clean one."""
+    """Return how a working tree differs from its commit, as it did when first asked for; nothing of a clean one.
+
+    Of a project in a folder of a larger repository, it is what differs below that folder: the rest is other people's.
+    """
     return _difference(root).bounded()
 
 
-def _difference(root: Path) -> Difference:
-    patch = _told(root, "diff", "HEAD", "--binary", "--full-index", "--no-ext-diff", "--no-textconv", "--no-renames")
+def _difference(root: Path, *, is_whole: bool = False) -> Difference:
+    """Return how a working tree differs from its commit, with what differs in the rest of the repository or without."""
+    patch = _told(root, *_DIFF, "--no-relative" if is_whole else "--relative")
     untracked = _told(root, "ls-files", "--others", "--exclude-standard", "-z").split(b"\0")
     names = sorted(os.fsdecode(name) for name in untracked if name)
     return Difference(patch, {name: _file(root / name) for name in names})
@@ -153,23 +163,50 @@ def checked_out(root: Path, commit: str, changed: Difference, folder: Path) -> I
     _must(root, f"commit {commit} cannot be had", *quiet, "worktree", "add", "--quiet", "--detach", str(folder), commit)
     try:
         place = folder / _told(root, "rev-parse", "--show-prefix").decode().strip()
-        if changed.patch:
-            what = f"the difference {changed.digest} does not fit commit {commit}"
-            _must(folder, what, "apply", "--index", "--whitespace=nowarn", "-", given=changed.patch)
         # what a repository within this one held was never part of the difference
         wanted = replace(changed, files={name: file for name, file in changed.files.items() if not name.endswith("/")})
-        for name, (mode, content) in wanted.files.items():
-            _write(place, name, mode, content)
-        found = _difference(place).digest
-        if found != wanted.digest:
-            raise LineageError(
-                f"found difference {found or 'none'} from commit {commit}, expected {wanted.digest}: git shows another, as "
-                "where it ignores or converts other files than it did"
-            )
+        _apply(folder, place, commit, wanted)
         yield place
     finally:
         _told(root, "worktree", "remove", "--force", str(folder))
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _apply(folder: Path, place: Path, commit: str, wanted: Difference) -> None:
+    """Apply a difference to a worktree, which then differs from its commit by just that.
+
+    Args:
+        folder: the worktree.
+        place: the project's root in it.
+        commit: the commit that is checked out there.
+        wanted: the difference: of what lies below the project's root, or as earlier versions recorded it, of the repository.
+
+    Raises:
+        LineageError: it does not fit.
+    """
+    told = ""
+    prefix = f"--directory={place.relative_to(folder).as_posix()}"
+    for is_whole in (False, True) if place != folder else (False,):
+        try:
+            if wanted.patch:
+                what = f"the difference {wanted.digest} does not fit commit {commit}"
+                where = () if is_whole or place == folder else (prefix,)
+                _must(folder, what, "apply", "--index", "--whitespace=nowarn", *where, "-", given=wanted.patch)
+        except LineageError as error:
+            told = told or str(error)
+            continue
+        for name, (mode, content) in wanted.files.items():
+            _write(place, name, mode, content)
+        found = _difference(place, is_whole=is_whole).digest
+        if found == wanted.digest:
+            return
+        told = (
+            f"found difference {found or 'none'} from commit {commit}, expected {wanted.digest}: git shows another, as "
+            "where it ignores or converts other files than it did"
+        )
+        _must(folder, "a worktree cannot be cleaned", "reset", "--quiet", "--hard")
+        _must(folder, "a worktree cannot be cleaned", "clean", "--quiet", "-ffd")
+    raise LineageError(told)
 
 
 def _file(path: Path) -> tuple[int, bytes]:

@@ -23,4 +23,4 @@ def agreement(context: dg.SensorEvaluationContext) -> dg.SkipReason:
     answers.refreshed()
     if not result.left:
         context.update_cursor(str(now - 5))
-    return dg.SkipReason("; ".join(result.left + result.done) or "Everything agrees.")
+    return dg.SkipReason("; ".join(result.left + result.refused + result.done) or "Everything agrees.")

@@ -1,11 +1,15 @@
 """What the assets of this project have in common."""
 
 from functools import partial
+from typing import Any, TypeAlias
 
 from bikes_assets.adapters.asset import lineage_asset
 from bikes_assets.defs.automation import Due
 
 OWNERS = ["team:demand"]
+
+Served: TypeAlias = Any | None
+"""The model that serves a month, None where none does."""
 
 demand_asset = partial(lineage_asset, owners=OWNERS, tags={"domain": "bike-sharing"}, automation=Due())
 """Decorator of an asset of this project; see `lineage_asset`."""

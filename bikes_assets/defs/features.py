@@ -21,6 +21,7 @@ from bikes_assets.demand.features import COLUMN_LINEAGE, DEMAND_FEATURES
 def demand_features(context: dg.AssetExecutionContext, hourly_rentals) -> Outcome:
     """Calendar, weather and past demand of each hour, and the demand to predict; lags reach into the month before."""
     from bikes_assets.demand import features
+    from bikes_assets.demand.transformations import transformations
 
     table = features.demand_features(hourly_rentals, context.partition_key)
     return Outcome(
@@ -29,5 +30,5 @@ def demand_features(context: dg.AssetExecutionContext, hourly_rentals) -> Outcom
         role="features",
         used={"hourly_rentals": features.COLUMNS_READ},
         metrics={"rows": len(table)},
-        params=features.transformations(rentals=hourly_rentals),
+        params=transformations(rentals=hourly_rentals),
     )

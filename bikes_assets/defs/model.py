@@ -5,9 +5,10 @@ from typing import Any
 import dagster as dg
 
 from bikes_assets.adapters.io_managers import Outcome
-from bikes_assets.defs.asset import OWNERS, demand_asset
+from bikes_assets.defs.asset import OWNERS, Served, demand_asset
 from bikes_assets.defs.partitions import MODEL_MONTHS, all_earlier, earlier
 from bikes_assets.demand import checks
+from bikes_assets.demand.features import FEATURE_NAMES
 from bikes_assets.demand.model import Recipe
 from bikes_assets.settings import settings
 
@@ -15,8 +16,13 @@ DEFAULT = Recipe()
 
 
 class DemandModelConfig(dg.Config):
-    """Which model to fit (see `demand.model.Recipe`). Seed and threads are part of the record: a fit can be repeated."""
+    """Which model to fit (see `demand.model.Recipe`). Seed and threads are part of the record: a fit can be repeated.
 
+    The features that there are stand here by their names: their code is the features' own, and what of it a model uses reaches it
+    by the columns that it reads.
+    """
+
+    features: list[str] = []  # noqa: RUF012 - all there are: see the asset
     estimator: str = DEFAULT.estimator
     parameters: dict[str, Any] = dict(DEFAULT.parameters)  # noqa: RUF012 - Dagster shows it as the default
     level: str = DEFAULT.level
@@ -27,7 +33,7 @@ class DemandModelConfig(dg.Config):
 
     def recipe(self) -> Recipe:
         """Return the recipe that these settings are."""
-        return Recipe(**self.model_dump(exclude={"min_training_months"}))
+        return Recipe(**self.model_dump(exclude={"features", "min_training_months"}))
 
 
 @demand_asset(
@@ -37,14 +43,14 @@ class DemandModelConfig(dg.Config):
     kinds={"scikitlearn", "mlflow"},
     io_manager="models",
     checks=checks.OF_MODEL,
-    config=settings().model,
+    config={"features": list(FEATURE_NAMES), **settings().model},
 )
 def demand_model(context: dg.AssetExecutionContext, config: DemandModelConfig, demand_features) -> Outcome:
     """Model for a month, fitted on the months before the previous one and judged on the previous one; never fitted again."""
-    from bikes_assets.demand import features, model, plots
+    from bikes_assets.demand import model, plots
 
-    month, names = context.partition_key, features.FEATURE_NAMES
-    fitted = model.fit(demand_features, month, names, config.recipe(), min_training_months=config.min_training_months)
+    month, names, least = context.partition_key, config.features, config.min_training_months
+    fitted = model.fit(demand_features, month, names, config.recipe(), min_training_months=least)
     return Outcome(
         fitted,
         datasets={
@@ -54,7 +60,7 @@ def demand_model(context: dg.AssetExecutionContext, config: DemandModelConfig, d
         metrics=fitted.metrics,
         used={"demand_features": [*fitted.features, model.TARGET]},
         inert={"demand_features": model.inert(fitted)},
-        params={"model": fitted.name, **features.transformations(fitted.features)},
+        params={"model": fitted.name},
         figures={"importance": plots.importance(fitted, demand_features)},
         example=model.inputs(demand_features.tail(5), fitted.features),
     )
@@ -82,12 +88,13 @@ champion_pins = dg.AssetSpec(
     io_manager="models",
     checks=checks.OF_CHAMPION,
 )
-def champion_model(context: dg.AssetExecutionContext, demand_model, demand_features, champion_pins) -> Outcome:
+def champion_model(
+    context: dg.AssetExecutionContext, demand_model: dict[str, Any], demand_features, champion_pins: Served
+) -> Outcome:
     """Model that serves a month: the best of the last three on the month before, which none was fitted on, or the pinned one."""
     from bikes_assets.demand import champion, plots
 
-    pinned = champion_pins.get(context.partition_key)
-    choice = champion.choose(demand_model, pinned, demand_features, context.partition_key)
+    choice = champion.choose(demand_model, champion_pins, demand_features, context.partition_key)
     return Outcome(
         choice.model,
         datasets={"validation": ("demand_features", None)},

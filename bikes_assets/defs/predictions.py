@@ -3,7 +3,7 @@
 import dagster as dg
 
 from bikes_assets.adapters.io_managers import Outcome
-from bikes_assets.defs.asset import demand_asset
+from bikes_assets.defs.asset import Served, demand_asset
 from bikes_assets.defs.partitions import MODEL_MONTHS, earlier
 from bikes_assets.demand import checks
 from bikes_assets.demand.features import FEATURE_NAMES
@@ -23,11 +23,11 @@ from bikes_assets.demand.tables import DEMAND_PREDICTIONS, PREDICTION_QUALITY, Q
     },
     checks=checks.OF_PREDICTIONS,
 )
-def demand_predictions(context: dg.AssetExecutionContext, demand_features, champion_model) -> Outcome:
+def demand_predictions(context: dg.AssetExecutionContext, demand_features, champion_model: Served) -> Outcome:
     """Demand of each hour of a month as its champion predicts it; no model has seen the month or the one before."""
     from bikes_assets.demand import champion
 
-    model = champion_model[context.partition_key]
+    model = champion.serving(champion_model, context.partition_key)
     predicted = champion.predictions(model, demand_features)
     return Outcome(
         predicted,
@@ -53,13 +53,13 @@ def demand_predictions(context: dg.AssetExecutionContext, demand_features, champ
     lineage=QUALITY_LINEAGE,
     checks=checks.OF_QUALITY,
 )
-def prediction_quality(context, demand_predictions, hourly_rentals, demand_features, champion_model) -> Outcome:
+def prediction_quality(context, demand_predictions, hourly_rentals, demand_features, champion_model: Served) -> Outcome:
     """Error of each prediction against what was rented, beside its baseline's; and drift of what predictions rest on."""
-    from bikes_assets.demand import drift, evaluation, plots
+    from bikes_assets.demand import champion, drift, evaluation, plots
 
-    month = context.partition_key
+    model = champion.serving(champion_model, context.partition_key)
     errors = evaluation.quality(demand_predictions, hourly_rentals, demand_features)
-    drifted = drift.month_drift(champion_model[month], demand_features, errors["error"], month)
+    drifted = drift.month_drift(model, demand_features, errors["error"], context.partition_key)
     return Outcome(
         errors,
         datasets={"predictions": ("demand_predictions", None), "actuals": ("hourly_rentals", None)},

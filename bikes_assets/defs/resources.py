@@ -1,7 +1,10 @@
 """Resources, executor and IO managers. Definitions stand in a file of their own: beside an asset they would hide it."""
 
+from functools import partial
+
 import dagster as dg
 
+from bikes_assets import answers
 from bikes_assets.adapters.engines import EngineIOManager, engine_of
 from bikes_assets.adapters.io_managers import ModelIOManager, SourceInputManager, TableIOManager
 from bikes_assets.adapters.mlflow_runs import MlflowRuns
@@ -10,22 +13,32 @@ from bikes_assets.adapters.tracking import connect, tracking_resource
 from bikes_assets.demand.features import COLUMNS_READ
 from bikes_assets.present import SOURCE, source_reader
 from bikes_assets.settings import settings
-from bikes_assets.store import ASSETS, COLUMNS, MODELS, lake
+from bikes_assets.store import ASSETS, COLUMNS, MODELS, claim, lake
 
 
-def mlflow_runs() -> MlflowRuns:
+def mlflow_runs(store: str, restored: list[str] | None = None) -> MlflowRuns:
     """Return the writer of MLflow's runs.
 
+    Args:
+        store: id of the store that they are of.
+        restored: where given, an experiment that was deleted or renamed is restored, and that is said here.
+
     Raises:
+        SettingsError: MLflow is in use by another store.
         TrackingError: MLflow cannot be reached.
     """
     known = settings()
-    return connect(known.tracking_uri, known.experiment, known.mlflow_url, known.dagster_url, COLUMNS)
+    return connect(known.tracking_uri, known.experiment, known.mlflow_url, known.dagster_url, COLUMNS, store, restored)
 
 
 def pipeline(instance: dg.DagsterInstance) -> Pipeline:
-    """Return what is to agree: see `adapters.sync`."""
-    return Pipeline(instance, lake(), MODELS, ASSETS, mlflow_runs, settings().tracking_uri)
+    """Return what is to agree: see `adapters.sync`.
+
+    Raises:
+        SettingsError: the instance is of another store than the lake.
+    """
+    connected = partial(mlflow_runs, claim(instance))
+    return Pipeline(instance, lake(), MODELS, ASSETS, connected, settings().tracking_uri, answers.refreshed)
 
 
 def _engine() -> TableIOManager:
@@ -49,7 +62,7 @@ def resources() -> dg.Definitions:
             "engine": _engine().resource(),
             "models": ModelIOManager(lake(), MODELS).resource(),
             "mlflow": tracking_resource(
-                known.tracking_uri, known.experiment, known.mlflow_url, known.dagster_url, COLUMNS
+                known.tracking_uri, known.experiment, known.mlflow_url, known.dagster_url, COLUMNS, claim
             ),
         },
         executor=dg.in_process_executor,

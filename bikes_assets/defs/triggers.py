@@ -93,7 +93,7 @@ def _observe(instance: dg.DagsterInstance, source: Observed, runs: list[NextRun]
 
 def _is_finished(month: str, source: Observed) -> bool:
     """Return whether a month is over: by the calendar, or because the source has a later one."""
-    return month < max(f"{datetime.now(UTC):%Y-%m}", max(source.digests))
+    return month < max(f"{datetime.now(UTC):%Y-%m}", *(key for key, rows in source.rows.items() if rows))
 
 
 def _is_on(instance: dg.DagsterInstance, sensor: str) -> bool:

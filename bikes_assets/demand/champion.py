@@ -85,6 +85,17 @@ def choose(candidates: Mapping[str, Model], pinned: Model | None, judged_on: pd.
     return Choice(pinned, f"pinned: {pinned.decision}", judging, rmse, metrics, _columns([*field, pinned]))
 
 
+def serving(model: Model | None, month: str) -> Model:
+    """Return the model that serves a month.
+
+    Raises:
+        NothingToDo: none does.
+    """
+    if model is None:
+        raise NothingToDo(f"{month} is skipped: no model serves it")
+    return model
+
+
 def _columns(models: Sequence[Model]) -> list[str]:
     return [*dict.fromkeys(column for model in models for column in model.columns), TARGET]
 

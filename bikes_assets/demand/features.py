@@ -20,7 +20,6 @@ from typing import TYPE_CHECKING, Any
 import narwhals as nw
 
 from bikes_assets.demand.tables import ACTUAL, TIMESTAMP
-from bikes_assets.lineage.code import code_version
 from bikes_assets.lineage.columns import ColumnFunction, column_function, column_lineage, compute, schema_of
 from bikes_assets.lineage.schema import Column
 
@@ -327,24 +326,3 @@ def on_hourly_grid(rentals: pd.DataFrame) -> pd.DataFrame:
         return rentals
     hours = pd.date_range(rentals["ts"].min(), rentals["ts"].max(), freq="h", unit="us", name="ts")
     return rentals.set_index("ts").reindex(hours).reset_index()
-
-
-def transformations(names: Sequence[str] = FEATURE_NAMES, rentals: Any = None) -> dict[str, str]:
-    """Return what makes the features, for the record: code version of each and of the steps, imputation and windows.
-
-    Args:
-        names: the features.
-        rentals: the frame that they were made from; the record names its engine.
-    """
-    versions = {f"feature.{name}": code_version(__name__, name) for name in names}
-    engine = {} if rentals is None else {"engine": nw.get_native_namespace(nw.from_native(rentals)).__name__}
-    return (
-        versions
-        | engine
-        | {
-            "steps": code_version(__name__, "STEPS"),
-            "imputation": f"last known weather, at most {IMPUTATION_HOURS} h old",
-            "demand_horizon_hours": str(HORIZON_HOURS),
-            "history_hours": str(HISTORY_HOURS),
-        }
-    )

@@ -296,12 +296,18 @@ def _baseline() -> Any:
 def fit_estimator(model: Model, training: pd.DataFrame) -> Model:
     """Fit a model's estimator, in place, on rows of features and target; return the model.
 
+    A feature without any value is fitted as a constant, of which nothing depends: scikit-learn's histograms need values. The
+    level is left as it is, see `RelativeRegressor`.
+
     Raises:
         ModelError: the estimator refuses the rows.
     """
+    values = inputs(training, model.features)
+    level = model.config.get("level")
+    values = values.assign(**{name: 0.0 for name in values if name != level and values[name].isna().all()})
     with _threads().limit(limits=model.config.get("threads", 1)):
         try:
-            model.estimator.fit(inputs(training, model.features), training[TARGET].astype("float64"))
+            model.estimator.fit(values, training[TARGET].astype("float64"))
         except ValueError as error:
             raise ModelError(f"{model.name} cannot be fitted: {error}") from error
     return model

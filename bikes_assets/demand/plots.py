@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from bikes_assets.demand.drift import MonthDrift
     from bikes_assets.demand.model import Model
 
+NOT_IN_CODE_VERSION = True  # what is drawn of something is no part of it
+
 _BLUE, _GREY, _RED = "#2f6fab", "#b8bec6", "#c0392b"
 _WEATHER = {1: "clear", 2: "mist or clouds", 3: "light rain or snow", 4: "heavy rain"}
 _TALL, _NAMES = 260, 150

@@ -15,7 +15,8 @@ class RelativeRegressor(RegressorMixin, BaseEstimator):
     """Fits `regressor` to y / (1 + level) and predicts (1 + level) times what it says.
 
     `level` is a column of the input and no input of `regressor`: trees cannot say more than they have seen, a ratio can.
-    Where the level is missing, its median over the fitted rows stands for it.
+    Where the level is missing, its median over the fitted rows is used in its place. Where it is missing in all of these, y
+    itself is fitted and predicted, whatever levels come later.
 
     Args:
         regressor: regressor of the ratio.
@@ -35,7 +36,8 @@ class RelativeRegressor(RegressorMixin, BaseEstimator):
         if self.level not in X.columns:
             raise ValueError(f"found no level {self.level!r}, expected one of {', '.join(X.columns)}")
         self.feature_names_in_ = np.asarray(X.columns, dtype=object)
-        self.usual_level_ = float(np.nanmedian(X[self.level]))
+        known = X[self.level].dropna()
+        self.usual_level_ = float(np.median(known)) if len(known) else float("nan")
         copy: Any = clone(self.regressor)
         self.regressor_ = copy.fit(X.drop(columns=self.level), y / self._scale(X))
         return self
@@ -45,4 +47,6 @@ class RelativeRegressor(RegressorMixin, BaseEstimator):
         return self.regressor_.predict(X.drop(columns=self.level)) * self._scale(X)
 
     def _scale(self, X: pd.DataFrame) -> np.ndarray:  # noqa: N803
+        if np.isnan(self.usual_level_):
+            return np.ones(len(X))
         return 1 + X[self.level].fillna(self.usual_level_).to_numpy()

@@ -140,7 +140,9 @@ def _typed(frame: pd.DataFrame, locate: Callable[[int], tuple[str, int]]) -> pd.
             text = _as_text(raw)
         except (NotImplementedError, TypeError, ValueError):  # lists, bytes: nothing that a text file could hold
             expected = _expected(column)
-            raise DataError(locate(0)[0], column=column.name, found=f"type {raw.dtype}", expected=expected) from None
+            raise DataError(
+                locate(0)[0], column=column.name, found=f"type {raw.dtype}, which is not supported", expected=expected
+            ) from None
         typed = _from_text(text, column)
         blank = text.isna() | (text == "").fillna(False)
         wrong = typed.isna() & ~blank if column.nullable else typed.isna()

@@ -3,6 +3,9 @@
 It is taken from the normalised syntax tree, so comments, docstrings, formatting and moves within a file do not count, and
 it is found by reading source files only: nothing is imported, so asking for it costs no heavy imports. What a function
 calls on an object that it was handed (`reader.read()`) cannot be seen this way.
+
+A module that only describes what others make, such as by plots, says so with `NOT_IN_CODE_VERSION = True` at its top: what it
+defines is not followed, and an edit of it makes nothing stale.
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TypeAlias
+
+_APART = "NOT_IN_CODE_VERSION"
 
 _Place: TypeAlias = tuple[str, str]
 
@@ -221,6 +226,8 @@ def _place(dotted: str, package: str) -> list[_Place]:
         module = ".".join(parts[:end])
         if _source(module):
             known = _module(module)
+            if _APART in known.definitions:
+                return []
             if parts[end] in known.definitions:
                 return [(module, parts[end])]
             if parts[end] in known.imports:

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from difflib import unified_diff
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from bikes_assets.lineage.contributing import contributing
 from bikes_assets.lineage.graph import Record, Version, partition_address
 
 if TYPE_CHECKING:
@@ -176,7 +177,7 @@ class Difference:
         a: the one.
         b: the other.
         inputs: inputs that differ.
-        code: code versions, None where they are equal.
+        code: code versions, None where they are equal or what differs has no part in the columns that are asked about.
         config: settings.
         environment: git commit, lock file, Python, libraries: they can be a cause, and need not be.
         columns: columns whose digest differs.
@@ -315,7 +316,7 @@ def compare(a: Record, b: Record, known: Known | None = None, columns: Collectio
         one,
         other,
         inputs=tuple(_inputs(a, b, known, asked)),
-        code=_code(a.code_version, b.code_version, known),
+        code=_code(a, b, known, asked),
         config=changes(a.config, b.config),
         environment=changes(a.environment, b.environment),
         columns=differing,
@@ -495,20 +496,22 @@ def _role(record: Record, asset: str, partition: str | None) -> str:
     return "+".join(sorted({*contexts}))
 
 
-def _code(a: str, b: str, known: Known) -> CodeChange | None:
-    if a == b:
+def _code(a: Record, b: Record, known: Known, asked: Collection[str]) -> CodeChange | None:
+    """Return how the code of two versions differs, with the functions that can contribute to the columns that are asked about."""
+    if a.code_version == b.code_version:
         return None
-    one, other = known.functions(a), known.functions(b)
+    one, other = known.functions(a.code_version), known.functions(b.code_version)
     if one is None or other is None:
-        return CodeChange(a, b)
-
-    def text(digests: Mapping[str, str], name: str) -> str:
-        return known.text(digests[name]) or "" if name in digests else ""
-
-    found = changed_functions(one, other).items()
-    return CodeChange(
-        a, b, tuple(FunctionChange(name, change, text(one, name), text(other, name)) for name, change in found)
+        return CodeChange(a.code_version, b.code_version)
+    texts = [{name: known.text(digest) or "" for name, digest in side.items()} for side in (one, other)]
+    columns = {**a.columns, **b.columns}
+    relevant = set[str]().union(*(contributing(side, columns, asked) for side in texts))
+    found = tuple(
+        FunctionChange(name, change, *(side.get(name, "") for side in texts))
+        for name, change in changed_functions(one, other).items()
+        if name in relevant
     )
+    return CodeChange(a.code_version, b.code_version, found) if found else None
 
 
 def _leaves(values: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterable[tuple[tuple[str, ...], Any]]:

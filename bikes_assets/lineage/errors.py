@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+from bikes_assets.lineage.secrets import scrubbed
+
 
 class LineageError(Exception):
-    """Base of every error that this project raises on purpose."""
+    """Base of every error that this project raises on purpose. Its message holds no secret, whatever it is made of."""
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*(scrubbed(item) if isinstance(item, str) else item for item in arguments))
+
+
+_MOST_SHOWN = 1000
+
+
+def _shown(part: object) -> str:
+    """Return what comes from outside as one line of a message: control characters as escapes, a very long text cut."""
+    text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(part)[:_MOST_SHOWN])
+    return text if len(str(part)) <= _MOST_SHOWN else f"{text}..."
 
 
 class DataError(LineageError):
@@ -23,8 +37,8 @@ class DataError(LineageError):
     ) -> None:
         self.file, self.row, self.column = file, row, column
         self.found, self.expected = found, expected
-        place = "".join([f", row {row}" if row is not None else "", f", column {column}" if column else ""])
-        super().__init__(f"{file}{place}: found {found}, expected {expected}")
+        place = "".join([f", row {row}" if row is not None else "", f", column {_shown(column)}" if column else ""])
+        super().__init__(f"{_shown(file)}{place}: found {_shown(found)}, expected {_shown(expected)}")
 
 
 class SchemaError(LineageError):

@@ -9,9 +9,11 @@ from __future__ import annotations
 import errno
 import os
 import re
+import socket
+import ssl
 from typing import TYPE_CHECKING
 
-from bikes_assets.lineage.errors import ConflictError, LineageError, StoreError
+from bikes_assets.lineage.errors import ConflictError, DataError, LineageError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,10 +44,11 @@ _PASSING_NUMBERS = {
 }  # fmt: skip
 _PASSING_WORDS = re.compile(
     r"database is locked|timed? ?out|connection (was )?(reset|refused|closed|aborted)|could not connect|slow ?down"
+    r"|server disconnected|payload is not completed"
     r"|(status|code|error|returned)\D{0,40}\b(429|50[0234])\b|\b(429|50[0234])\b (too many|internal|bad|service|gateway)",
     re.IGNORECASE,
 )
-_BUSY = {429, 500, 502, 503, 504}
+BUSY = frozenset((429, 500, 502, 503, 504))
 """Answers of a server over HTTP that another try may find changed."""
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _RUST_NUMBER = re.compile(r"os error (\d+)|Os \{ code: (\d+)")
@@ -61,8 +64,10 @@ def passes(error: BaseException) -> bool:
     """Return whether another try may succeed where this error stopped one."""
     if isinstance(error, ConflictError):
         return True
-    chain = [item for item in _chain(error) if not isinstance(item, LineageError)]  # whose words are ours
-    return not any(_number(item) in _ADVICE for item in chain) and any(_is_passing(item) for item in chain)
+    others = [item for item in chain(error) if not isinstance(item, LineageError)]  # whose words are ours
+    if any(http_status(item) in BUSY for item in others):
+        return True  # whatever number of the system a client made of it
+    return not any(_number(item) in _ADVICE for item in others) and any(_is_passing(item) for item in others)
 
 
 def store_fault(error: BaseException, place: str) -> StoreError | None:
@@ -72,7 +77,9 @@ def store_fault(error: BaseException, place: str) -> StoreError | None:
         error: what was raised.
         place: folder or URL that was worked on; an error that names a place itself is believed.
     """
-    for item in _chain(error):
+    if isinstance(error, DataError):
+        return None  # it says itself what is wrong with a source, which is no store
+    for item in chain(error):
         number = _number(item)
         if number in (_UNOPENED, errno.EIO):  # all that SQLite says where it cannot write beside a database
             number = _state_of(place) or number
@@ -83,7 +90,7 @@ def store_fault(error: BaseException, place: str) -> StoreError | None:
 
 def away(error: BaseException) -> StoreError | None:
     """Return what people are told of a store or server that cannot be reached or is busy, None where the error is another one."""
-    for item in _chain(error):
+    for item in chain(error):
         if not isinstance(item, LineageError) and _is_passing(item):
             lines = [_COLOUR.sub("", line).strip(" \t↳|") for line in str(item).splitlines()]
             telling = (line for form in (_RUST_NUMBER, _PASSING_WORDS) for line in lines if form.search(line))
@@ -95,7 +102,7 @@ def away(error: BaseException) -> StoreError | None:
 def _is_passing(error: BaseException) -> bool:
     if isinstance(error, ConnectionError | TimeoutError) or _number(error) in _PASSING_NUMBERS:
         return True
-    if any(getattr(error, name, None) in _BUSY for name in ("status", "status_code", "code")):
+    if http_status(error) in BUSY or (isinstance(error, socket.gaierror) and error.errno == socket.EAI_AGAIN):
         return True
     is_of_store = isinstance(error, OSError) or type(error).__module__.partition(".")[0] in _STORES
     return is_of_store and bool(_PASSING_WORDS.search(str(error)))
@@ -103,8 +110,8 @@ def _is_passing(error: BaseException) -> bool:
 
 def _number(error: BaseException) -> int | None:
     """Return the system's number of an error; Delta and SQLite tell it in words."""
-    if isinstance(error, LineageError):
-        return None
+    if isinstance(error, LineageError | ssl.SSLError | socket.gaierror):
+        return None  # of numbers of their own
     if isinstance(error, OSError) and error.errno:
         return error.errno
     text = str(error)
@@ -135,7 +142,19 @@ def _named(error: BaseException) -> str:
     return file if file not in ("", "/") else ""
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
+def http_status(error: BaseException) -> int | None:
+    """Return the status of the answer over HTTP that an error tells of, None where it tells of none."""
+    if type(error).__module__ == "aiohttp.http_exceptions":
+        return None  # of an answer that cannot be read: its code is the client's own
+    response = getattr(error, "response", None)
+    told: list[object] = [getattr(error, name, None) for name in ("status", "status_code", "code")]
+    told.append(getattr(response, "status_code", None))
+    if isinstance(response, dict):  # of botocore
+        told.append(response.get("ResponseMetadata", {}).get("HTTPStatusCode"))
+    return next((status for status in told if isinstance(status, int) and 400 <= status < 600), None)
+
+
+def chain(error: BaseException) -> Iterator[BaseException]:
     """Yield an error, and what it was raised from or while handling."""
     seen: set[int] = set()
     item: BaseException | None = error

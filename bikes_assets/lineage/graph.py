@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from bikes_assets.lineage.address import Address
+from bikes_assets.lineage.address import parse_address as parse_address
+from bikes_assets.lineage.address import partition_address as partition_address
 from bikes_assets.lineage.digest import combined_digest
-from bikes_assets.lineage.errors import LineageError
-
-_ADDRESS = re.compile(r"(?P<asset>\w+)(\[(?P<partition>[^\]]+)\])?(@(?P<version>\w+))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +31,7 @@ class Version:
     @property
     def address(self) -> str:
         """The address, such as `demand_features[2012-08]@17`."""
-        return f"{partition_address(self.asset, self.partition)}@{self.version}"
+        return str(Address(self.asset, None, self.partition, str(self.version)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +86,13 @@ class Use:
     @property
     def name(self) -> str:
         """The address of the partitions together, such as `demand_features[2011-01..2011-04]`."""
+        return partition_address(self.asset, self.span)
+
+    @property
+    def span(self) -> str | None:
+        """The partitions together, such as `2011-01..2011-04`; None where the asset has none."""
         keys = sorted(self.partitions)
-        span = keys[0] if len(keys) == 1 else f"{keys[0]}..{keys[-1]}" if keys else None
-        return partition_address(self.asset, span)
+        return keys[0] if len(keys) == 1 else f"{keys[0]}..{keys[-1]}" if keys else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,22 +182,3 @@ def used_digest(columns: Mapping[str, str], used: Iterable[str]) -> str:
         used: names of the columns; one that the version does not have counts as such.
     """
     return combined_digest(part for name in sorted(used) for part in (name, columns.get(name, "")))
-
-
-def partition_address(asset: str, partition: str | None) -> str:
-    """Return the address of a partition, `demand_features[2012-08]`, or of an asset without partitions."""
-    return asset if partition is None else f"{asset}[{partition}]"
-
-
-def parse_address(text: str) -> tuple[str, str | None, str | None]:
-    """Return asset, partition and version of an address; what it does not name is None.
-
-    Raises:
-        LineageError: `text` is not an address.
-    """
-    match = _ADDRESS.fullmatch(text)
-    if match is None:
-        raise LineageError(
-            f"found address {text!r}, expected one like demand_features[2012-08] or demand_features[2012-08]@17"
-        )
-    return match["asset"], match["partition"], match["version"]

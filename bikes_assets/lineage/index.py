@@ -15,16 +15,18 @@ import sqlite3
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from functools import cached_property
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
+from bikes_assets.lineage.address import Address
 from bikes_assets.lineage.errors import LineageError
 from bikes_assets.lineage.packed import Direction, Neighbours, limit_of, packed
+from bikes_assets.lineage.sealed import SealedFile
 
-FORMAT = 1
+FORMAT = 2
 """Number of this layout; a file of another one is made anew."""
 
 _SCHEMA = """
@@ -32,7 +34,8 @@ create table about (key text primary key, value text not null) without rowid;
 create table event (id integer primary key, time real not null);
 create table kind (id integer primary key, name text not null unique);
 create table thing (id integer primary key, kind integer not null, name text not null, event integer not null, facts text,
-  unique (name, kind));
+  asset text, col text, part text, version text, unique (name, kind));
+create index thing_of on thing (asset, kind, part, col) where asset is not null;
 create table edge (target integer, source integer, kind integer, event integer not null, primary key (target, source, kind))
   without rowid;
 create table past (target integer, source integer, kind integer, event integer not null, until integer not null);
@@ -56,12 +59,19 @@ class Thing:
         name: its address; unique among those of its kind.
         facts: what is known of it, JSON-ready.
         text: what it can be found by beside its name.
+        address: the parts of its name, where it is an address: what belongs together is found by them, never by the text.
     """
 
     kind: str
     name: str
     facts: Mapping[str, Any] = field(default_factory=dict)
     text: str = ""
+    address: Address | None = None
+
+    @classmethod
+    def at(cls, kind: str, address: Address, facts: Mapping[str, Any] | None = None, text: str = "") -> Thing:
+        """Return the thing of a kind at an address."""
+        return cls(kind, str(address), facts or {}, text, address)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,21 +144,47 @@ class Index:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._file = SealedFile(path)
 
     @cached_property
     def _store(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        existed = self.path.exists()
         store = sqlite3.connect(self.path, timeout=60, isolation_level=None)
-        store.execute("pragma synchronous = normal")
-        if store.execute("pragma user_version").fetchone()[0] != FORMAT:
-            with self._written(store):
-                # of two processes, the later one finds it made
-                if store.execute("pragma user_version").fetchone()[0] != FORMAT:
-                    _drop_all(store)
-                    for statement in _SCHEMA.split(";\n"):
-                        store.execute(statement)
-                    store.execute(f"pragma user_version = {FORMAT}")
+        try:
+            store.execute("pragma synchronous = normal")
+            store.execute("pragma schema_version")  # where a writer was killed, what it has written goes here
+            if existed and self.path.stat().st_size:
+                self._file.check()
+            if store.execute("pragma user_version").fetchone()[0] != FORMAT:
+                with self._written(store):
+                    # of two processes, the later one finds it made
+                    if store.execute("pragma user_version").fetchone()[0] != FORMAT:
+                        _drop_all(store)
+                        for statement in _SCHEMA.split(";\n"):
+                            store.execute(statement)
+                        store.execute(f"pragma user_version = {FORMAT}")
+        except BaseException:
+            store.close()
+            raise
         return store
+
+    def check(self) -> None:
+        """Compare the file with its checksum, where it may have changed since.
+
+        Raises:
+            DamagedError: it is not what was written.
+            sqlite3.DatabaseError: it is no such file at all.
+        """
+        if "_store" in self.__dict__ and not self.path.exists():  # somebody has deleted it under this process
+            self.close()
+        assert self._store  # noqa: S101 - opened, and checked in that
+        self._file.check()
+
+    def remove(self) -> None:
+        """Remove the file, so that it can be rebuilt."""
+        self.close()
+        self._file.remove()
 
     def close(self) -> None:
         """Close the file."""
@@ -163,35 +199,47 @@ class Index:
         """Number of the last event that was taken in, 0 where none was."""
         return int(self._about("cursor") or 0)
 
-    def append(self, facts: Iterable[Fact], cursor: int | None = None) -> int:
+    @property
+    def log(self) -> str:
+        """What tells the log whose events were taken in from any other, as whoever reads it has told; "" where nothing was."""
+        return self._about("log") or ""
+
+    def append(self, facts: Iterable[Fact], cursor: int | None = None, log: str = "", *, again: bool = False) -> int:
         """Take events in, all of them or none, and return how many; those that were taken in already are passed over.
 
         Args:
             facts: what events say, in the log's order.
             cursor: number of the last event that was looked at, where the last ones say nothing.
+            log: what tells the log up to there from any other.
+            again: forget everything first: readers find the old content until the new one is whole.
         """
         store, count = self._store, 0
         with self._written(store):
+            if again:
+                self._forget()
             writer = _Writer(store, self.cursor)
             for fact in facts:
                 count += writer.take(fact)
             last = max(writer.last, cursor or 0)
             if last > self.cursor:
                 store.execute("insert or replace into about values ('cursor', ?)", [last])
+                store.execute("insert or replace into about values ('log', ?)", [log])
             writer.pack_where_due()
         return count
 
     def clear(self) -> None:
         """Forget everything, so that it can be rebuilt."""
-        store = self._store
-        with self._written(store):
-            for table in ("about", "event", "kind", "thing", "edge", "past", "recent", "packed", "history", "words"):
-                store.execute(f"delete from {table}")  # noqa: S608 - names of ours
+        with self._written(self._store):
+            self._forget()
+
+    def _forget(self) -> None:
+        for table in ("about", "event", "kind", "thing", "edge", "past", "recent", "packed", "history", "words"):
+            self._store.execute(f"delete from {table}")  # noqa: S608 - names of ours
 
     # Asking
 
     def event_at(self, time: float) -> int:
-        """Return the number of the last event that had happened by a time, 0 where none had."""
+        """Return the number of the last event by a time, 0 where there is none; no event before it is of a later time."""
         (found,) = self._store.execute("select max(id) from event where time <= ?", [time]).fetchone()
         return found or 0
 
@@ -213,6 +261,32 @@ class Index:
             "where kind.name = ? and thing.name glob ? and event <= ? order by thing.name"
         )
         return [name for (name,) in self._store.execute(query, [kind, like, limit_of(as_of)])]
+
+    def within(
+        self,
+        kind: str,
+        asset: str,
+        *,
+        column: str | None = None,
+        partition: str | None = None,
+        as_of: int | None = None,
+    ) -> list[Address]:
+        """Return the addresses of all things of a kind that are of an asset, a column, a partition; in order of their names.
+
+        Args:
+            kind: what they are.
+            asset: the asset.
+            column: only those of this column, None for any.
+            partition: only those of this partition, None for any.
+            as_of: number of the last event that counts.
+        """
+        known = next((number for number, name in self._kinds.items() if name == kind), None)
+        query = (
+            "select asset, col, part, version from thing where asset = :asset and kind = :kind and event <= :limit "
+            "and (:col is null or col = :col) and (:part is null or part = :part) order by name"
+        )
+        values = {"asset": asset, "kind": known, "limit": limit_of(as_of), "col": column, "part": partition}
+        return [Address(*parts) for parts in self._store.execute(query, values)]
 
     def neighbours(self, kind: str, name: str, direction: Direction, *, as_of: int | None = None) -> list[Edge]:
         """Return the edges that lead to a thing, or from it, in order of their other ends' names."""
@@ -240,7 +314,7 @@ class Index:
         kinds: Collection[str] = (),
         as_of: int | None = None,
     ) -> Answer:
-        """Return all that lies upstream or downstream of some things, which are not part of the answer.
+        """Return all that lies upstream or downstream of some things; of these, what is reached from another of them.
 
         Args:
             starts: things, by kind and name.
@@ -264,28 +338,33 @@ class Index:
         return sum(len(level) for level in self._levels(ids, direction, None, as_of))
 
     def paths(
-        self, start: tuple[str, str], end: tuple[str, str], *, as_of: int | None = None
+        self,
+        starts: Collection[tuple[str, str]],
+        ends: Collection[tuple[str, str]],
+        *,
+        as_of: int | None = None,
+        from_goals: bool = False,
     ) -> tuple[int, Iterator[list[Found]]]:
-        """Return how many ways lead downstream from one thing to another, and the ways one by one.
+        """Return how many ways of at least one edge lead downstream from some things to others, and the ways one by one.
 
         Args:
-            start: where they begin, by kind and name.
-            end: where they end.
+            starts: where they begin, by kind and name.
+            ends: where they end.
             as_of: number of the last event that counts.
+            from_goals: whether something that is both a start and an end is a way, too, of no edge.
         """
-        first, last = self._thing(*start), self._thing(*end)
-        if first is None or last is None:
-            return 0, iter(())
-        below = {first, *(thing for level in self._levels([first], "downstream", None, as_of) for thing in level)}
-        above = {last, *(thing for level in self._levels([last], "upstream", None, as_of) for thing in level)}
+        first, last = ([thing for thing in (self._thing(*name) for name in names) if thing] for names in (starts, ends))
+        below = {*first, *(thing for level in self._levels(first, "downstream", None, as_of) for thing in level)}
+        above = {*last, *(thing for level in self._levels(last, "upstream", None, as_of) for thing in level)}
         neighbours = Neighbours(self._store, "downstream", as_of)
-        ahead = {thing: sorted(other for other in neighbours[thing] if other in above) for thing in above & below}
-        ways = {last: 1}
+        ahead = {thing: sorted(other for other in neighbours[thing] if other in above) for thing in below & above}
+        goals, ways = {*last}, dict[int, int]()
         for thing in TopologicalSorter(ahead).static_order():
-            ways.setdefault(thing, sum(ways[other] for other in ahead[thing]))
-        if first == last or first not in ahead:
-            return 0, iter(())
-        return ways[first], (self._shown(way, as_of) for way in _ways(ahead, first, last))
+            ways[thing] = sum(ways[other] + (other in goals) for other in ahead[thing])
+        at_once = goals & {*first} if from_goals else set[int]()
+        begins = sorted(thing for thing in {*first} if ways.get(thing) or thing in at_once)
+        found = (way for thing in begins for way in _ways(ahead, thing, goals, 1 if thing in at_once else 2))
+        return sum(ways[thing] for thing in begins) + len(at_once), (self._shown(way, as_of) for way in found)
 
     def search(self, words: str, *, most: int = 50) -> list[Found]:
         """Return the things whose name or text has all words, or words that begin so; the best first."""
@@ -320,13 +399,14 @@ class Index:
 
     @contextmanager
     def _written(self, store: sqlite3.Connection) -> Iterator[None]:
-        store.execute("begin immediate")
-        try:
-            yield
-        except BaseException:
-            store.execute("rollback")
-            raise
-        store.execute("commit")
+        with self._file.writing():
+            store.execute("begin immediate")
+            try:
+                yield
+            except BaseException:
+                store.execute("rollback")
+                raise
+            store.execute("commit")
 
     @property
     def _kinds(self) -> dict[int, str]:
@@ -343,8 +423,6 @@ class Index:
         """Yield what is one edge away from some things, what is two away, and so on; each thing once."""
         neighbours = Neighbours(self._store, direction, as_of)
         seen = bytearray(self._store.execute("select coalesce(max(id), 0) + 1 from thing").fetchone()[0])
-        for thing in starts:
-            seen[thing] = 1
         level, number = list(starts), 0
         while level and number != depth:
             level, number = neighbours.of(level, seen), number + 1
@@ -386,6 +464,7 @@ class _Writer:
         self.store, self.cursor, self.last = store, cursor, cursor
         self.kinds: dict[str, int] = {name: number for number, name in store.execute("select id, name from kind")}
         self.known: dict[tuple[str, str], int] = {}
+        (self.time,) = store.execute("select coalesce(max(time), 0) from event").fetchone()
         self.is_torn = False
 
     def take(self, fact: Fact) -> int:
@@ -395,7 +474,9 @@ class _Writer:
         if fact.event < self.last:
             raise LineageError(f"found event {fact.event} after {self.last}, expected events in ascending order")
         self.last = fact.event
-        self.store.execute("insert or replace into event values (?, ?)", [fact.event, fact.time])
+        # a clock that was set back must not have later events count as earlier ones
+        self.time = max(self.time, fact.time)
+        self.store.execute("insert or replace into event values (?, ?)", [fact.event, self.time])
         for thing in fact.things:
             self._know(thing, fact.event)
         edges = [(self._id(edge.target), self._id(edge.source), self._kind(edge.kind)) for edge in fact.edges]
@@ -444,8 +525,10 @@ class _Writer:
             "select id, facts from thing where name = ? and kind = ?", [thing.name, kind]
         ).fetchone()
         if row is None:
+            parts = (None,) * 4 if thing.address is None else astuple(thing.address)
             made = self.store.execute(
-                "insert into thing (kind, name, event, facts) values (?, ?, ?, ?)", [kind, thing.name, event, facts]
+                "insert into thing (kind, name, event, facts, asset, col, part, version) values (?, ?, ?, ?, ?, ?, ?, ?)",
+                [kind, thing.name, event, facts, *parts],
             )
             number, told = int(made.lastrowid or 0), None
         else:
@@ -476,14 +559,14 @@ class _Writer:
                 self.is_torn |= not gone
 
 
-def _ways(ahead: Mapping[int, Sequence[int]], first: int, last: int) -> Iterator[list[int]]:
+def _ways(ahead: Mapping[int, Sequence[int]], first: int, goals: Collection[int], least: int) -> Iterator[list[int]]:
+    """Yield the ways from something to any goal that name at least so many things."""
     waiting = [[first]]
     while waiting:
         way = waiting.pop()
-        if way[-1] == last:
+        if len(way) >= least and way[-1] in goals:
             yield way
-        else:
-            waiting.extend([*way, other] for other in reversed(ahead[way[-1]]))
+        waiting.extend([*way, other] for other in reversed(ahead[way[-1]]))
 
 
 def _drop_all(store: sqlite3.Connection) -> None:

@@ -1,6 +1,6 @@
 """What the events of a pipeline say, as facts for the index: which things there are, and the part that each had in another.
 
-Things lie on five levels, and an edge stays on its level:
+Things lie on five levels, and an edge stays on its level (see `lineage.queries` for questions from one level to another):
 
     demand_features                      dataset
     demand_features.temperature          column; what has no columns, such as a model, is one: `demand_model.*`
@@ -8,9 +8,11 @@ Things lie on five levels, and an edge stays on its level:
     demand_features[2012-08]@17          version
     demand_features.temperature[2012-08]@17    column version
 
-Files, code and runs have a part in versions; versions are registered as model versions (`demand_model@3`); an alias
-(`demand_model@champion`) is led to by what it names, on every level. A tag leads to the columns that are declared with it, and
-so to everything that is made from them.
+Files, code and runs contribute to versions. A registered model version (`demand_model@3`) and an alias (`demand_model@champion`)
+are other names of a version, which leads to them. A tag leads to the columns that are
+declared with it, and so to everything that is made from them.
+
+What is known of an event is a function of the log up to it: an index that took events in one by one equals one that is rebuilt.
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from bikes_assets.lineage.graph import Origin, Record, Version, parse_address, partition_address
+from bikes_assets.lineage.address import WHOLE as WHOLE
+from bikes_assets.lineage.address import Address, parse_address, partition_address
+from bikes_assets.lineage.graph import Origin, Record, Version
 from bikes_assets.lineage.index import Edge, Fact, Thing
 
 if TYPE_CHECKING:
@@ -28,9 +32,6 @@ if TYPE_CHECKING:
 
 DATASET, COLUMN, PARTITION, VERSION, COLUMN_VERSION = "dataset", "column", "partition", "version", "column version"
 CODE, RUN, FILE, MODEL, ALIAS, TAG = "code", "run", "file", "model version", "alias", "tag"
-WHOLE = "*"
-"""What stands for the columns of something that has none."""
-
 _ROLES = {"training": "fitted on", "validation": "judged on"}
 
 ColumnLineage = Mapping[str, Collection[tuple[str, str]]]
@@ -48,6 +49,7 @@ class Materialized:
         lineage: its columns' lineage.
         registered: number of the registered model version that it is, 0 where it is none.
         rows: how many, where it is a table.
+        is_current: whether it is the current version of its partition; not where it was reported after it had been replaced.
     """
 
     event: int
@@ -56,6 +58,24 @@ class Materialized:
     lineage: ColumnLineage = field(default_factory=dict)
     registered: int = 0
     rows: int | None = None
+    is_current: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """An event that says that a version was registered as a model version after it had been materialized.
+
+    Attributes:
+        event: its number in the log.
+        time: when, Unix seconds.
+        address: address of the version.
+        number: number of the registered model version.
+    """
+
+    event: int
+    time: float
+    address: str
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +118,17 @@ class Projection:
     ) -> None:
         self.index, self.schemas, self.serving, self.alias = index, schemas, serving, alias
         self.described = described or {}
-        self._made: dict[str, list[str]] = {}
+        self._columns_known: dict[str, tuple[str, ...]] = {}
 
-    def fact(self, event: Materialized | Observed) -> Fact:
+    def fact(self, event: Materialized | Observed | Registered) -> Fact:
         """Return what an event says."""
-        return self._observed(event) if isinstance(event, Observed) else self._materialized(event)
+        match event:
+            case Observed():
+                return self._observed(event)
+            case Registered():
+                return self._registered(event)
+            case Materialized():
+                return self._materialized(event)
 
     def _observed(self, event: Observed) -> Fact:
         version, origin = event.version, event.origin
@@ -115,7 +141,27 @@ class Projection:
             told = f"MD5 {tracked['md5']}, revision {tracked['revision']}" if tracked else ""
             things.append(Thing(FILE, address, facts | ({"tracked": tracked} if tracked else {}), told))
             edges.append(Edge((FILE, address), (VERSION, version.address), "holds"))
-        return Fact(event.event, event.time, things, edges, self._columns_of(version.asset, self._names(version)))
+        return Fact(event.event, event.time, things, edges, _columns_of(version.asset, self._columns_of(version)))
+
+    def _registered(self, event: Registered) -> Fact:
+        asset, partition, version = parse_address(event.address)
+        known = self.index.find(event.address, VERSION)
+        digest = known[0].facts["digest"] if known else ""
+        things = [] if known else [*self._of_version(Version(asset, partition, str(version), digest), {"digest": ""})]
+        model, edges = self._model(asset, event.number, event.address, digest)
+        return Fact(event.event, event.time, [*things, *model], edges)
+
+    def _model(
+        self, asset: str, number: int, address: str, digest: str, name: str = ""
+    ) -> tuple[list[Thing], list[Edge]]:
+        """Return a registered model version, and the edge to it; a number that has a meaning already keeps it."""
+        model = Address(asset, version=str(number))
+        if known := self.index.find(str(model), MODEL):
+            if known[0].facts["address"] != address:
+                return [], []
+            digest = digest or known[0].facts["digest"]
+        thing = Thing.at(MODEL, model, {"address": address, "digest": digest}, f"{name} {address}".strip())
+        return [thing], [Edge((VERSION, address), (MODEL, thing.name), "registered")]
 
     def _materialized(self, event: Materialized) -> Fact:
         record, output = event.record, event.record.output
@@ -130,39 +176,37 @@ class Projection:
             "inert": record.inert,
         }
         columns = record.columns or {WHOLE: output.digest}
-        self._made[output.asset] = list(columns)
+        self._columns_known[output.address] = tuple(columns)
         if record.columns and not event.lineage:
             event = replace(event, lineage=self._lineage_before(output.asset, columns))
         things = [*self._of_version(output, facts, columns, _proofs(record))]
-        for item in record.inputs:
+        beside = _models_beside(record)
+        inputs = [*record.inputs, *(() if record.columns else beside)]  # to a table they came with one of its inputs
+        for item in (*inputs, *beside):
             if not self.index.find(item.address, VERSION):
                 things += self._of_version(item, {"digest": item.digest})
-        edges = [*self._read(record), *self._columns(event, columns), *self._tagged(output.asset)]
+        edges = [*_read(record, inputs), *self._column_edges(event, columns, inputs), *self._tagged(output.asset)]
+        edges += [Edge((VERSION, item.address), (VERSION, output.address), "scored") for item in beside]
         things += [Thing(CODE, record.code_version), Thing(RUN, record.made_by.get("dagster_run_id", ""))]
         edges += [
             Edge((thing.kind, thing.name), (VERSION, output.address), "made") for thing in things[-2:] if thing.name
         ]
-        things = [thing for thing in things if thing.name]
-        known = {(thing.kind, thing.name) for thing in things}
-        for end in (edge.source for edge in edges):
-            if end not in known and not self.index.find(end[1], end[0]):
-                known.add(end)
-                things.append(Thing(*end))
-        settled = {edge.target for edge in edges if edge.target[0] == PARTITION} | self._columns_of(
-            output.asset, columns
-        )
+        settled = {(PARTITION, partition_address(output.asset, output.partition)), *_columns_of(output.asset, columns)}
         if event.registered:
-            model = f"{output.asset}@{event.registered}"
-            told = f"{record.params.get('model', '')} {output.address}".strip()
-            things.append(Thing(MODEL, model, {"address": output.address, "digest": output.digest}, told))
-            edges.append(Edge((VERSION, output.address), (MODEL, model), "registered"))
-        if output.asset == self.serving and self._is_newest(output):
-            alias = f"{parse_address(record.models[0]['origin'].removesuffix(' baseline'))[0]}@{self.alias}"
-            things.append(Thing(ALIAS, alias, text=f"{ALIAS} of {parse_address(alias)[0]}"))
-            sources = ((DATASET, output.asset), (COLUMN, f"{output.asset}.{WHOLE}"), (VERSION, output.address))
-            edges += [Edge(source, (ALIAS, alias), "promoted") for source in sources]
-            settled.add((ALIAS, alias))
-        return Fact(event.event, event.time, things, edges, settled)
+            model, registered = self._model(
+                output.asset, event.registered, output.address, output.digest, record.params.get("model", "")
+            )
+            things, edges = [*things, *model], [*edges, *registered]
+        if not event.is_current:  # versions alone: what is current of partitions and columns stays
+            edges = [edge for edge in edges if edge.target[0] not in (PARTITION, COLUMN)]
+            settled = set[tuple[str, str]]()
+        elif output.asset == self.serving and record.models and self._is_newest(output):
+            serves = record.models[0]["origin"].removesuffix(" baseline") or output.address
+            asset = parse_address(serves)[0]
+            alias = Thing.at(ALIAS, Address(asset, version=self.alias), {"address": serves}, f"{ALIAS} of {asset}")
+            things, edges = [*things, alias], [*edges, Edge((VERSION, serves), (ALIAS, alias.name), "named")]
+            settled.add((ALIAS, alias.name))
+        return Fact(event.event, event.time, [thing for thing in things if thing.name], edges, settled)
 
     def _of_version(
         self,
@@ -173,82 +217,62 @@ class Projection:
     ) -> Iterator[Thing]:
         """Yield a version and what it is one of; of its columns, too, what was shown by experiment."""
         schema = self.schemas.get(version.asset)
-        names = columns or dict.fromkeys(schema.names if schema else (WHOLE,), "")
+        names = columns or dict.fromkeys(self._columns_of(version), "")
         about = [f"{item.name} {item.meaning} {item.unit}" for item in schema.columns] if schema else []
         text = "\n".join((self.described.get(version.asset, ""), *about))
-        yield Thing(DATASET, version.asset, text=text or version.asset)
+        place = Address(version.asset, None, version.partition, str(version.version))
+        yield Thing.at(DATASET, Address(version.asset), text=text or version.asset)
         for name in names:
             declared = schema[name] if schema and name in schema.names else None
             told = {"type": declared.type, "unit": declared.unit, "meaning": declared.meaning} if declared else {}
             told = {**told, "proof": proofs[name]} if proofs and name in proofs else told
             text = f"{declared.meaning} {declared.unit}" if declared else name.removesuffix(WHOLE)
-            yield Thing(COLUMN, f"{version.asset}.{name}", told, text)
+            yield Thing.at(COLUMN, Address(version.asset, name), told, text)
             yield from (Thing(TAG, tag, text=TAG) for tag in (declared.tags if declared else ()))
-        yield Thing(PARTITION, partition_address(version.asset, version.partition))
-        yield Thing(VERSION, version.address, facts)
+        yield Thing.at(PARTITION, replace(place, version=None))
+        yield Thing.at(VERSION, place, facts)
         for name, digest in names.items():
-            yield Thing(COLUMN_VERSION, _column_version(version, name), {"digest": digest} if digest else {})
-
-    def _columns_of(self, asset: str, names: Collection[str]) -> set[tuple[str, str]]:
-        return {(COLUMN, f"{asset}.{name}") for name in names}
+            yield Thing.at(COLUMN_VERSION, replace(place, column=name), {"digest": digest} if digest else {})
 
     def _tagged(self, asset: str) -> list[Edge]:
         """Return the edges from tags to an asset's columns that are declared with them."""
         columns = self.schemas[asset].columns if asset in self.schemas else ()
-        return [Edge((TAG, tag), (COLUMN, f"{asset}.{item.name}"), "tags") for item in columns for tag in item.tags]
+        return [
+            Edge((TAG, tag), (COLUMN, str(Address(asset, item.name))), "tags") for item in columns for tag in item.tags
+        ]
 
-    def _read(self, record: Record) -> Iterator[Edge]:
-        """Yield the edges between datasets, partitions and versions."""
-        output = record.output
-        roles = {
-            (use.asset, partition): _ROLES.get(use.context, "read")
-            for use in record.datasets
-            for partition in use.partitions or (None,)
-        }
-        for item in record.inputs:
-            role = roles.get((item.asset, item.partition), "read")
-            yield Edge((DATASET, item.asset), (DATASET, output.asset), "read")
-            source = partition_address(item.asset, item.partition)
-            yield Edge((PARTITION, source), (PARTITION, partition_address(output.asset, output.partition)), role)
-            yield Edge((VERSION, item.address), (VERSION, output.address), role)
-        for model in record.models:
-            origin = model["origin"].removesuffix(" baseline")
-            if origin and not any(item.address == origin for item in record.inputs):
-                yield Edge((VERSION, origin), (VERSION, output.address), "scored")
-
-    def _columns(self, event: Materialized, columns: Collection[str]) -> Iterator[Edge]:
+    def _column_edges(self, event: Materialized, columns: Collection[str], inputs: Sequence[Version]) -> Iterator[Edge]:
         """Yield the edges between columns, and between versions of columns."""
-        record = event.record
-        by_asset: dict[str, list[Version]] = {}
-        for item in record.inputs:
+        output, by_asset = event.record.output, dict[str, list[Version]]()
+        for item in inputs:
             by_asset.setdefault(item.asset, []).append(item)
-        key = self.schemas[record.output.asset].key if record.output.asset in self.schemas else ()
+        key = self.schemas[output.asset].key if output.asset in self.schemas else ()
         for asset, versions in by_asset.items():
-            for source, target, kind in self._pairs(event, asset, versions, columns, key):
-                yield Edge((COLUMN, f"{asset}.{source}"), (COLUMN, f"{record.output.asset}.{target}"), kind)
-                for version in versions:
-                    here = (COLUMN_VERSION, _column_version(version, source))
-                    yield Edge(here, (COLUMN_VERSION, _column_version(record.output, target)), kind)
+            alike: dict[tuple[str, ...], list[Version]] = {}
+            for version in versions:
+                alike.setdefault(self._columns_of(version), []).append(version)
+            for names, items in alike.items():
+                for source, target, kind in self._pairs(event, asset, names, columns, key):
+                    here, there = Address(asset, source), Address(output.asset, target)
+                    yield Edge((COLUMN, str(here)), (COLUMN, str(there)), kind)
+                    made = (COLUMN_VERSION, _at(output, target))
+                    yield from (Edge((COLUMN_VERSION, _at(item, source)), made, kind) for item in items)
 
     def _pairs(
-        self,
-        event: Materialized,
-        asset: str,
-        versions: Sequence[Version],
-        columns: Collection[str],
-        key: Collection[str],
+        self, event: Materialized, asset: str, names: Collection[str], columns: Collection[str], key: Collection[str]
     ) -> Iterator[tuple[str, str, str]]:
-        """Yield which columns of an input are in which columns of what was made, and how."""
-        used, names = event.record.used.get(asset), self._names(versions[-1])
+        """Yield which of the columns that versions of an input have are in which columns of what was made, and how."""
+        used = event.record.used.get(asset)
         used = [name for name in names if used is None or name in used]
         if not event.record.columns:  # a model: of all that it read
             yield from ((name, WHOLE, "direct") for name in used)
-        elif names == [WHOLE]:  # made with a model, or with something else that has no columns
-            told = [target for target, sources in event.lineage.items() if asset in dict(sources)]
+        elif [*names] == [WHOLE]:  # made with a model, or with something else that has no columns
+            told = [target for target, sources in event.lineage.items() if asset in dict(sources) and target in columns]
             yield from ((WHOLE, target, "indirect") for target in told or columns if used and target not in key)
         elif event.lineage:
             for target, sources in event.lineage.items():
-                yield from ((name, target, "direct") for of, name in sources if of == asset and name in used)
+                if target in columns:
+                    yield from ((name, target, "direct") for of, name in sources if of == asset and name in used)
         else:
             yield from ((name, target, "undeclared") for name in used for target in columns)
 
@@ -256,26 +280,61 @@ class Projection:
         """Return the column lineage that an asset was made with last: an event that was reported later does not say it."""
         found: dict[str, list[tuple[str, str]]] = {}
         for name in columns:
-            for edge in self.index.neighbours(COLUMN, f"{asset}.{name}", "upstream"):
-                if edge.source[0] == COLUMN and edge.kind == "direct":
-                    of, _, source = edge.source[1].partition(".")
-                    found.setdefault(name, []).append((of, source))
+            for edge in self.index.neighbours(COLUMN, str(Address(asset, name)), "upstream"):
+                source = Address.parse(edge.source[1]) if edge.source[0] == COLUMN and edge.kind == "direct" else None
+                if source and source.column:
+                    found.setdefault(name, []).append((source.asset, source.column))
         return found
 
-    def _names(self, version: Version) -> list[str]:
-        """Return the columns that an asset has, as declared or as it was made last."""
-        asset = version.asset
-        if asset in self.schemas:
-            return list(self.schemas[asset].names)
-        if asset not in self._made:
-            like = _column_version(version, "*").replace("[", "[[]")
-            names = self.index.names(COLUMN_VERSION, like=like)
-            self._made[asset] = [name.removeprefix(f"{asset}.").partition("@")[0].partition("[")[0] for name in names]
-        return self._made[asset] or [WHOLE]
+    def _columns_of(self, version: Version) -> tuple[str, ...]:
+        """Return the columns of a version: as it was materialized; of one from outside, or unknown, as declared; else WHOLE."""
+        address = version.address
+        if address not in self._columns_known:
+            made = self.index.within(COLUMN_VERSION, version.asset, partition=version.partition)
+            found = tuple(str(item.column) for item in made if item.version == str(version.version))
+            if not found:
+                declared = self.schemas.get(version.asset)
+                known = tuple(str(item.column) for item in self.index.within(COLUMN, version.asset))
+                return declared.names if declared else known or (WHOLE,)
+            self._columns_known[address] = found
+        return self._columns_known[address]
 
     def _is_newest(self, output: Version) -> bool:
-        newer = (name for name in self.index.names(PARTITION, like=f"{output.asset}[[]*"))
-        return all(parse_address(name)[1] <= output.partition for name in newer)  # pyright: ignore[reportOperatorIssue]
+        partitions = (item.partition for item in self.index.within(PARTITION, output.asset))
+        return all(partition is None or partition <= str(output.partition) for partition in partitions)
+
+
+def _models_beside(record: Record) -> list[Version]:
+    """Return the models that went into a version and are not among what it read: one that was pinned long before."""
+    origins = dict.fromkeys(model["origin"].removesuffix(" baseline") for model in record.models if model["origin"])
+    known = {item.address for item in record.inputs}
+    digests = {model["origin"]: model["digest"] for model in record.models}
+    found: list[Version] = []
+    for origin in origins:
+        if origin not in known:
+            asset, partition, version = parse_address(origin)
+            found.append(Version(asset, partition, str(version), digests.get(origin, "")))
+    return found
+
+
+def _read(record: Record, inputs: Sequence[Version]) -> Iterator[Edge]:
+    """Yield the edges between datasets, partitions and versions."""
+    output = record.output
+    roles = {
+        (use.asset, partition): _ROLES.get(use.context, "read")
+        for use in record.datasets
+        for partition in use.partitions or (None,)
+    }
+    for item in inputs:
+        role = roles.get((item.asset, item.partition), "read")
+        yield Edge((DATASET, str(Address(item.asset))), (DATASET, str(Address(output.asset))), "read")
+        source = partition_address(item.asset, item.partition)
+        yield Edge((PARTITION, source), (PARTITION, partition_address(output.asset, output.partition)), role)
+        yield Edge((VERSION, item.address), (VERSION, output.address), role)
+
+
+def _columns_of(asset: str, names: Collection[str]) -> set[tuple[str, str]]:
+    return {(COLUMN, str(Address(asset, name))) for name in names}
 
 
 def _proofs(record: Record) -> dict[str, dict[str, Any]]:
@@ -288,5 +347,5 @@ def _proofs(record: Record) -> dict[str, dict[str, Any]]:
     return found
 
 
-def _column_version(version: Version, column: str) -> str:
-    return replace(version, asset=f"{version.asset}.{column}").address
+def _at(version: Version, column: str) -> str:
+    return str(Address(version.asset, column, version.partition, str(version.version)))

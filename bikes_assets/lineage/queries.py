@@ -1,12 +1,21 @@
-"""Questions to the index, by address; each as of any event."""
+"""Questions to the index, by address, from any level to any other; each as of any event.
+
+A walk stays on the level that its start names, or goes to another one. From one level to another it goes on the coarsest level
+that tells both apart, on which each end stands for all that it comprises: a column and a partition, for the versions of the
+column and the versions of the columns of the partition. An alias and a registered model version are names of a version, and
+answer as that does. So for any two things `paths` finds a way exactly where the one is downstream, and the other upstream.
+"""
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
+from bikes_assets.lineage.address import WHOLE, Address
 from bikes_assets.lineage.errors import LineageError
+from bikes_assets.lineage.index import Answer, Found
 from bikes_assets.lineage.projection import (
     ALIAS,
     CODE,
@@ -19,22 +28,26 @@ from bikes_assets.lineage.projection import (
     RUN,
     TAG,
     VERSION,
-    WHOLE,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bikes_assets.lineage.index import Answer, Found, Index
+    from bikes_assets.lineage.index import Index
     from bikes_assets.lineage.packed import Direction
 
 KINDS = (DATASET, COLUMN, PARTITION, VERSION, COLUMN_VERSION, MODEL, ALIAS, TAG, FILE, CODE, RUN)
-"""Kinds of things that an address may name, in the order in which it is taken for one."""
+"""Kinds of things that an address may name, in the order in which it is taken for one; each is a level to ask about."""
 
+_CONTRIBUTORS = {FILE: VERSION, CODE: VERSION, RUN: VERSION, TAG: COLUMN}
+"""Kinds of things that nothing leads to, and the level of what they lead to themselves."""
+_NAMES = (MODEL, ALIAS)
+"""Kinds of things that are names of a version."""
+_GRAIN = {DATASET: (0, 0), COLUMN: (1, 0), PARTITION: (0, 1), VERSION: (0, 2), COLUMN_VERSION: (1, 2)}
+"""How fine each level is: by column, and by partition or version."""
+_LEVELS = {grain: kind for kind, grain in _GRAIN.items()}
 _SHORTENED = {CODE: 8, RUN: 8, FILE: 4}
 """Kinds of which the first characters of a name are enough, and how many at least."""
-
-_COLUMN_OF_PARTITION = re.compile(r"\w+\.(\w+|\*)\[[^\]]+\]")
 
 
 def find(index: Index, address: str, *, as_of: int | None = None) -> Found:
@@ -43,11 +56,14 @@ def find(index: Index, address: str, *, as_of: int | None = None) -> Found:
     Raises:
         LineageError: there is none as of that event, or there are several; the nearest names are told.
     """
-    if _COLUMN_OF_PARTITION.fullmatch(address):
-        versions = index.names(COLUMN_VERSION, like=f"{_literal(address)}@*", as_of=as_of)
-        if versions:
-            address = max(versions, key=lambda name: _number(name.rpartition("@")[2]))
-    found = {item.kind: item for item in index.find(address, as_of=as_of)}
+    parts = Address.parse(address)
+    name = str(parts) if parts else address
+    if parts and parts.column is not None and parts.partition is not None and parts.version is None:
+        versions = index.within(
+            COLUMN_VERSION, parts.asset, column=parts.column, partition=parts.partition, as_of=as_of
+        )
+        name = str(max(versions, key=lambda item: _number(str(item.version)), default=parts))
+    found = {item.kind: item for text in dict.fromkeys((name, address)) for item in index.find(text, as_of=as_of)}
     for kind in KINDS:
         if kind in found:
             return found[kind]
@@ -64,28 +80,58 @@ def find(index: Index, address: str, *, as_of: int | None = None) -> Found:
     raise LineageError(f"found nothing called {address!r}{_when(as_of)}; {_nearest(index, address, as_of)}")
 
 
+def version_named(index: Index, found: Found, *, as_of: int | None = None) -> Found:
+    """Return the version that an alias or a registered model version is a name of; anything else is itself."""
+    if found.kind not in _NAMES:
+        return found
+    (version,) = index.find(found.facts["address"], VERSION, as_of=as_of)
+    return version
+
+
 def walk(
-    index: Index, address: str, direction: Direction, *, depth: int | None = None, as_of: int | None = None
+    index: Index,
+    address: str,
+    direction: Direction,
+    *,
+    level: str | None = None,
+    depth: int | None = None,
+    as_of: int | None = None,
 ) -> Answer:
-    """Return all that lies upstream or downstream of what an address names, on the level that it names.
+    """Return all that lies upstream or downstream of what an address names.
 
     Args:
         index: the index.
         address: a dataset, column, partition, version, column of a version, model version, alias, tag, file, code or run.
         direction: which way.
+        level: one of KINDS that is asked about; by default that which the address names, with what lies beside it: tags for
+            columns; files, code, runs and registered model versions for versions; and aliases for all.
         depth: how many edges to go at most, None for all.
         as_of: number of the last event that counts.
     """
-    start = find(index, address, as_of=as_of)
-    # an alias is led to on every level: what it is made of are versions
-    kinds = (VERSION, FILE, CODE, RUN) if start.kind == ALIAS and direction == "upstream" else ()
-    return index.walk([(start.kind, start.name)], direction, depth=depth, kinds=kinds, as_of=as_of)
+    start = version_named(index, find(index, address, as_of=as_of), as_of=as_of)
+    if level is not None:
+        found = _at_level(index, start, direction, level, depth, as_of)
+    else:
+        beside = index.walk([(start.kind, start.name)], direction, depth=depth, as_of=as_of).things
+        found = [item for item in beside if item.kind not in _NAMES]
+        for kind in _NAMES if direction == "downstream" else ():
+            # registered versions are many, and are told where versions are
+            if kind == ALIAS or _natural(start.kind) == VERSION:
+                found += _at_level(index, start, direction, kind, depth, as_of)
+    return Answer(sorted(found, key=lambda item: (item.depth, item.kind, item.name)))
 
 
 def paths(index: Index, start: str, end: str, *, as_of: int | None = None) -> tuple[int, Iterator[list[Found]]]:
-    """Return how many ways lead from one thing downstream to another, and the ways."""
-    first, last = find(index, start, as_of=as_of), find(index, end, as_of=as_of)
-    return index.paths((first.kind, first.name), (last.kind, last.name), as_of=as_of)
+    """Return how many ways lead from one thing downstream to another, and the ways, on the level on which both meet."""
+    first, last = (version_named(index, find(index, name, as_of=as_of), as_of=as_of) for name in (start, end))
+    if last.kind in _CONTRIBUTORS:
+        return 0, iter(())
+    met = _meeting(first.kind, last.kind)
+    starts, ends = (_comprised(index, item, met, as_of) for item in (first, last))
+    if not _is_led_to(first, met):
+        return index.paths(starts, ends, as_of=as_of)
+    count, ways = index.paths(starts, ends, as_of=as_of, from_goals=True)
+    return count, ([first, *(replace(item, depth=item.depth + 1) for item in way)] for way in ways)
 
 
 def begun(index: Index, text: str) -> list[str]:
@@ -98,17 +144,98 @@ def begun(index: Index, text: str) -> list[str]:
 
 def address_of(found: Found) -> str:
     """Return how a thing is shown: what has no columns stands for itself."""
-    if found.kind == COLUMN and found.name.endswith(f".{WHOLE}"):
-        return found.name.removesuffix(f".{WHOLE}")
-    return found.name
+    parts = Address.parse(found.name) if found.kind in (COLUMN, COLUMN_VERSION) else None
+    return str(replace(parts, column=None)) if parts and parts.column == WHOLE else found.name
+
+
+def _at_level(
+    index: Index, start: Found, direction: Direction, level: str, depth: int | None, as_of: int | None
+) -> list[Found]:
+    """Return what of one kind lies upstream or downstream of a thing, each once, at its least depth."""
+    if (direction == "downstream" and level in _CONTRIBUTORS) or (
+        direction == "upstream" and start.kind in _CONTRIBUTORS
+    ):
+        return []
+    met = _meeting(start.kind, level)
+    starts, is_led_to = _comprised(index, start, met, as_of), _is_led_to(start, met)
+    less = None if depth is None else depth - is_led_to
+    reached = [*index.walk(starts, direction, depth=less, as_of=as_of).things] if less != 0 else []
+    if is_led_to:
+        reached = [replace(item, depth=item.depth + 1) for item in reached]
+    if is_led_to or (level in _CONTRIBUTORS and _natural(level) != met):
+        at = int(is_led_to)
+        reached = [*(replace(index.find(name, kind, as_of=as_of)[0], depth=at) for kind, name in starts), *reached]
+    found: dict[str, Found] = {}
+    for item in reached:
+        for other in _of_level(index, item, level, as_of):
+            if depth is None or other.depth <= depth:
+                found.setdefault(other.name, other)
+    return [*found.values()]
+
+
+def _natural(kind: str) -> str:
+    """Return the level whose walks meet a kind of things."""
+    return VERSION if kind in _NAMES else _CONTRIBUTORS.get(kind, kind)
+
+
+def _meeting(one: str, other: str) -> str:
+    """Return the coarsest level that tells apart what two kinds tell apart."""
+    by_column, by_version = map(max, *(_GRAIN[_natural(kind)] for kind in (one, other)))
+    return _LEVELS.get((by_column, by_version), COLUMN_VERSION)
+
+
+def _is_led_to(thing: Found, level: str) -> bool:
+    """Return whether what a thing comprises on a level is what it leads to, being none of that level itself."""
+    return thing.kind in _CONTRIBUTORS and _natural(thing.kind) != level
+
+
+def _comprised(index: Index, thing: Found, level: str, as_of: int | None) -> list[tuple[str, str]]:
+    """Return what a thing comprises, or leads to, on a level that is as fine or finer, by kind and name."""
+    if _natural(thing.kind) == level:
+        return [(thing.kind, thing.name)]
+    if thing.kind in _CONTRIBUTORS:
+        edges = index.neighbours(thing.kind, thing.name, "downstream", as_of=as_of)
+        return [name for edge in edges for name in _comprised(index, Found(*edge.target), level, as_of)]
+    parts = Address.parse(thing.name)
+    if parts is None:
+        return []
+    within = index.within(level, parts.asset, column=parts.column, partition=parts.partition, as_of=as_of)
+    return [(level, str(item)) for item in within if parts.version in (None, item.version)]
+
+
+def _of_level(index: Index, thing: Found, level: str, as_of: int | None) -> Iterator[Found]:
+    """Yield what a thing is, or is of, on a level that is as coarse or coarser; the names of a version, and what led to it."""
+    if thing.kind == level and level not in _NAMES:
+        yield thing
+        return
+    parts = Address.parse(thing.name) if thing.kind in _GRAIN else None
+    if parts is None:
+        return
+    if level in _GRAIN:
+        by_column, by_version = _GRAIN[level]
+        place = Address(
+            parts.asset,
+            parts.column if by_column else None,
+            parts.partition if by_version else None,
+            parts.version if by_version == _GRAIN[VERSION][1] else None,
+        )
+        yield from (replace(item, depth=thing.depth) for item in index.find(str(place), level, as_of=as_of))
+        return
+    at = _natural(level)
+    place = replace(parts, column=None) if at == VERSION else Address(parts.asset, parts.column)
+    direction = "downstream" if level in _NAMES else "upstream"
+    for edge in index.neighbours(at, str(place), direction, as_of=as_of):
+        kind, name = edge.target if direction == "downstream" else edge.source
+        if kind == level:
+            depth = thing.depth + (level in _CONTRIBUTORS)
+            yield from (replace(item, depth=depth) for item in index.find(name, kind, as_of=as_of))
 
 
 def _nearest(index: Index, address: str, as_of: int | None) -> str:
     names = [name for kind in (DATASET, COLUMN, ALIAS, MODEL, TAG) for name in index.names(kind, as_of=as_of)]
-    asset = re.split(r"[.\[@]", address)[0]
-    names += [
-        name for kind in (PARTITION, VERSION) for name in index.names(kind, like=f"{_literal(asset)}[[]*", as_of=as_of)
-    ]
+    parts = Address.parse(address)
+    asset = parts.asset if parts else re.split(r"[.\[@]", address)[0]
+    names += [str(item) for kind in (PARTITION, VERSION) for item in index.within(kind, asset, as_of=as_of)]
     near = get_close_matches(address, names, n=3, cutoff=0.5)
     if near:
         return f"expected one like {', '.join(near)}"

@@ -146,6 +146,7 @@ class Reproduction:
         environment: what differs of the environment, recorded and present.
         made: how many versions were made again, by asset.
         taken: versions that were taken as they are stored, checked, and why.
+        removed: why the recorded content cannot be looked at, so that digest and metrics alone were compared; "" where it can.
     """
 
     address: str
@@ -159,6 +160,7 @@ class Reproduction:
     environment: tuple[Change, ...]
     made: Mapping[str, int]
     taken: Mapping[str, str]
+    removed: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON-ready values."""

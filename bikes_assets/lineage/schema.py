@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from bikes_assets.lineage.address import WHOLE
 from bikes_assets.lineage.errors import SchemaError
 
 if TYPE_CHECKING:
@@ -63,6 +64,15 @@ class Schema:
     name: str
     key: tuple[str, ...]
     columns: tuple[Column, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse a name that stands for something else.
+
+        Raises:
+            SchemaError: a column is called WHOLE.
+        """
+        if WHOLE in self.names:
+            raise SchemaError(f"{self.name}: found a column {WHOLE!r}, which stands for a whole model; rename it")
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ with the digest that it had.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -39,6 +39,7 @@ class Node:
         config: settings that it would get.
         group: assets of one group have the same partitions, so that one run can make several of them.
         since: when this code version and config were first seen, Unix seconds.
+        optional: upstream assets of which nothing has to be there.
     """
 
     partitions: tuple[str | None, ...]
@@ -48,6 +49,7 @@ class Node:
     config: Mapping[str, Any]
     group: int
     since: float = 0.0
+    optional: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class Plan:
                 "config": node.config,
                 "group": node.group,
                 "since": node.since,
+                "optional": node.optional,
             }
             for name, node in self.nodes.items()
         }
@@ -80,6 +83,7 @@ class Plan:
                     **item
                     | {
                         "partitions": tuple(item["partitions"]),
+                        "optional": tuple(item["optional"]),
                         "inputs": {
                             partition: tuple((asset, key) for asset, key in keys) for partition, keys in item["inputs"]
                         },
@@ -161,11 +165,20 @@ class Present:
         made: what is there of each partition.
         ended: the latest attempts that published nothing.
         at_work: partitions that runs are making or are queued to make.
+        empty: what an external asset is in a partition of which it holds no rows, by asset: reading none is reading something.
+        altered: partitions whose rows another program has changed since they were published, and by what.
     """
 
     made: dict[Key, Made] = field(default_factory=dict)
     ended: dict[Key, Ended] = field(default_factory=dict)
     at_work: set[Key] = field(default_factory=set)
+    empty: dict[str, Made] = field(default_factory=dict)
+    altered: dict[Key, str] = field(default_factory=dict)
+
+    def of(self, keys: Iterable[Key]) -> dict[Key, Made]:
+        """Return what is there of some partitions, those that are there."""
+        found = {key: self.made.get(key) or self.empty.get(key[0]) for key in keys}
+        return {key: made for key, made in found.items() if made}
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +187,8 @@ class Reason:
 
     Attributes:
         kind: what differs: `missing`, `input`, `code`, `config`, `failed`, `skipped`, `upstream`, `asked` for what is to be
-            made again whatever it is, or `unused`: an input that differs only in columns that are not used.
+            made again whatever it is, `altered` for rows that another program has changed, or `unused`: an input that differs
+            only in columns that are not used.
         what: address of the input, name of the function or of the setting.
         was: what it was when the partition was made; "" where it was not there.
         now: what it is now; "" where it is no more.
@@ -205,8 +219,10 @@ class Reason:
                 return f"{self.what} is to be made first"
             case "asked":
                 return "asked for"
-            case _:
-                return f"{self.kind}: {self.what}"
+            case "altered":
+                return f"another program has changed its rows: {self.what}"
+            case _:  # failed or skipped, which the partition's state says already
+                return self.what or "there was nothing to work on"
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +261,9 @@ def judge(plan: Plan, present: Present, asked: Collection[Key] = ()) -> dict[Key
     for asset, node in plan.nodes.items():
         for partition in node.partitions:
             key = (asset, partition)
+            if key not in present.made and (nothing := _nothing_to_read(key, node, present, found)):
+                found[key] = Status(asset, partition, "skipped", (Reason("skipped", nothing), Reason("missing", "")))
+                continue
             reasons = [Reason("asked", "")] if key in asked else _differences(key, node, present)
             if not reasons:
                 awaited = [item for item in node.inputs[partition] if item in found and found[item].state in _UNSETTLED]
@@ -343,15 +362,28 @@ def _differences(key: Key, node: Node, present: Present) -> list[Reason]:
     made = present.made.get(key)
     if made is None:
         return [Reason("missing", "")]
-    now = {item: present.made[item].digest for item in node.inputs[key[1]] if item in present.made}
-    return _causes(
+    there = present.of(node.inputs[key[1]])
+    altered = [Reason("altered", present.altered[key])] if key in present.altered else []
+    return altered + _causes(
         made,
-        now,
+        {item: now.digest for item, now in there.items()},
         node.function,
         node.code_version,
         node.config,
-        lambda item: made.is_in_other_columns(item, present.made[item]),
+        lambda item: made.is_in_other_columns(item, there[item]),
     )
+
+
+def _nothing_to_read(key: Key, node: Node, present: Present, found: Mapping[Key, Status]) -> str:
+    """Return why a partition has nothing to work on: all that it reads of an asset was skipped; "" where something is there."""
+    by_asset: dict[str, list[Key]] = {}
+    for item in node.inputs[key[1]]:
+        if item[0] not in node.optional:
+            by_asset.setdefault(item[0], []).append(item)
+    for asset, keys in by_asset.items():
+        if all(item in found and found[item].state == "skipped" and item not in present.made for item in keys):
+            return f"{asset} has nothing for it"
+    return ""
 
 
 def _causes(
@@ -381,18 +413,16 @@ def _causes(
 def _unused(key: Key, node: Node, present: Present) -> list[Reason]:
     """Return what differs from what was read of a partition's inputs without making it stale."""
     made = present.made[key]
-    now = {item: present.made[item].digest for item in node.inputs[key[1]] if item in present.made}
     return [
-        Reason("unused", partition_address(*item), made.inputs[item], digest)
-        for item, digest in now.items()
-        if made.inputs.get(item) not in (None, digest)
+        Reason("unused", partition_address(*item), made.inputs[item], now.digest)
+        for item, now in present.of(node.inputs[key[1]]).items()
+        if made.inputs.get(item) not in (None, now.digest)
     ]
 
 
 def _settled(key: Key, node: Node, present: Present) -> float:
     """Return since when everything that would make a partition is as it is now; what failed after that fails again."""
-    times = (present.made[item].time for item in node.inputs[key[1]] if item in present.made)
-    return max(node.since, *times, 0.0)
+    return max(node.since, *(item.time for item in present.of(node.inputs[key[1]]).values()), 0.0)
 
 
 def _certain(status: Status, remade: Collection[Key]) -> bool:

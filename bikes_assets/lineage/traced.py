@@ -111,6 +111,7 @@ class SourceFile:
         size: bytes that were read.
         state: whether what is there now is that; `not checked` for a query, or where a URL is kept without its secrets.
         found: SHA-256 of what is there now, "" where that was not read.
+        at: where a file of this SHA-256 is now: its own address, another, or what DVC has; "" where none was found.
     """
 
     name: str
@@ -119,6 +120,7 @@ class SourceFile:
     size: int
     state: FileState
     found: str
+    at: str
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bikes_assets.lineage.graph import parse_address
-from bikes_assets.lineage.projection import COLUMN, DATASET, RUN, VERSION, WHOLE
+from bikes_assets.lineage.address import WHOLE, Address, parse_address
+from bikes_assets.lineage.projection import COLUMN, DATASET, RUN, VERSION
 
 if TYPE_CHECKING:
     from bikes_assets.lineage.index import Found, Index
@@ -68,15 +68,16 @@ def waste(index: Index, steps: Mapping[tuple[str, str], float], runs: Mapping[st
         steps: wall seconds of each step, by run and asset.
         runs: wall seconds of each run that ended.
     """
-    datasets = index.names(DATASET)
-    read = {name for name in datasets if index.neighbours(DATASET, name, "downstream")}
-    columns = {name: _columns(index, name) for name in datasets}
+    datasets = [parse_address(name)[0] for name in index.names(DATASET)]
+    read = {name for name in datasets if index.neighbours(DATASET, str(Address(name)), "downstream")}
+    columns = {name: [str(item) for item in index.within(COLUMN, name)] for name in datasets}
     unread = [column for name in datasets if name in read for column in columns[name] if not _targets(index, column)]
-    models = [name for name in datasets if columns[name] == [f"{name}.{WHOLE}"]]
+    models = [name for name in datasets if columns[name] == [str(Address(name, WHOLE))]]
     unused: dict[str, tuple[str, ...]] = {}
     for model in models:
-        inputs = {edge.source[1] for edge in index.neighbours(DATASET, model, "upstream")} - set(models)
-        used = {edge.source[1] for edge in index.neighbours(COLUMN, f"{model}.{WHOLE}", "upstream")}
+        above = index.neighbours(DATASET, str(Address(model)), "upstream")
+        inputs = {parse_address(edge.source[1])[0] for edge in above} - set(models)
+        used = {edge.source[1] for edge in index.neighbours(COLUMN, str(Address(model, WHOLE)), "upstream")}
         unused[model] = tuple(column for name in sorted(inputs) for column in columns[name] if column not in used)
     spent = sorted((_spent(index, name, steps) for name in datasets), key=lambda item: -item.seconds)
     ended = {key: seconds for key, seconds in steps.items() if key[0] in runs}
@@ -91,24 +92,20 @@ def waste(index: Index, steps: Mapping[tuple[str, str], float], runs: Mapping[st
     )
 
 
-def _columns(index: Index, dataset: str) -> list[str]:
-    return index.names(COLUMN, like=f"{dataset}.*")
-
-
 def _targets(index: Index, column: str) -> set[str]:
     return {edge.target[1] for edge in index.neighbours(COLUMN, column, "downstream")}
 
 
 def _made(index: Index, asset: str) -> list[Found]:
     """Return an asset's versions in the order in which they were made."""
-    found = [index.find(name, VERSION)[0] for name in index.names(VERSION, like=f"{asset}[[@]*")]
+    found = [index.find(str(item), VERSION)[0] for item in index.within(VERSION, asset)]
     return sorted((item for item in found if "code" in item.facts), key=lambda item: item.facts["time"])
 
 
 def _inert(index: Index, model: str) -> tuple[str, ...]:
     partitions = {parse_address(item.name)[1] or "": item for item in _made(index, model)}
     newest = partitions[max(partitions)].facts if partitions else {}
-    return tuple(f"{asset}.{name}" for asset, names in newest.get("inert", {}).items() for name in names)
+    return tuple(str(Address(asset, name)) for asset, names in newest.get("inert", {}).items() for name in names)
 
 
 def _spent(index: Index, asset: str, steps: Mapping[tuple[str, str], float]) -> Spent:

@@ -50,6 +50,8 @@ def _lines(item: Reproduction) -> Iterator[str]:
     yield f"made again: {made}"
     if item.predictions[0] and item.predictions[0] == item.predictions[1]:
         yield f"predictions on the recorded rows: identical, {item.predictions[0]}"
+    if item.removed:
+        yield f"compared by digest and metrics alone: {item.removed}"
     for address, why in [*item.taken.items()][:_MOST]:
         yield f"taken as stored: {address}, {why}"
     if len(item.taken) > _MOST:

@@ -34,9 +34,10 @@ def print_retention(found: Retention, *, applied: bool, as_json: bool) -> None:
         return
     went = "were removed" if applied else "may go"
     stay = [item for item in plan.verdicts if item.state == "stays"]
-    before = sum(item.state == "removed" for item in plan.verdicts)
+    before, lost = (sum(item.state == state for item in plan.verdicts) for state in ("removed", "lost"))
     click.echo(
         f"{len(plan.verdicts):,} versions: {len(plan.going):,} {went}, {len(stay):,} stay, {before:,} were removed before"
+        + (f", {lost:,} are lost" if lost else "")
     )
     click.echo(
         f"{_bytes(plan.size)} {went}, of it {_bytes(sum(plan.models.values()))} in {len(plan.models):,} model files"
@@ -56,7 +57,7 @@ def print_retention(found: Retention, *, applied: bool, as_json: bool) -> None:
         if reasons[why]:
             click.echo(f"{reasons[why]:>7,} {told.format(days=plan.days)}")
     for item in plan.verdicts:
-        if item.state != "removed" and not (item.stays and item.stays.why == "present"):
+        if item.state == "lost" or (item.state != "removed" and not (item.stays and item.stays.why == "present")):
             click.echo(f"{item.address:<40}  {_bytes(item.size):>10}  {_told(item, went)}")
     click.echo(f"Holds: {len(found.holds)}")
     for hold in found.holds:
@@ -114,6 +115,8 @@ _STATES = ("stays", "goes")
 
 
 def _told(item: Verdict, went: str) -> str:
+    if item.state == "lost":
+        return "lost: it was to stay, and another program has removed its rows, such as by VACUUM"
     if item.stays is None:
         return f"{went}: published {_day(item.time)}, and nothing live needs it"
     if item.stays.why == "needed":

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
@@ -46,7 +47,7 @@ def print_summary(summary: Summary) -> None:
         table.add_row(asset, str(count), f"{summary.rows[asset]:,}")
     if summary.partitions:
         console.print(table)
-    elif not summary.failed and not summary.skipped:
+    elif not summary.failed and not summary.skipped and not summary.waiting:
         console.print("Everything is fresh: nothing to do.")
     if summary.unchanged:
         console.print(f"{summary.unchanged} of them came out as they were; what is downstream of these stays as it is.")
@@ -54,8 +55,14 @@ def print_summary(summary: Summary) -> None:
         console.print(f"Skipped, for there was nothing to work on: {', '.join(summary.skipped)}", markup=False)
     if summary.unlogged:
         console.print("[yellow]MLflow did not take all of it; the data and its record are whole. Later: bikes sync[/]")
-    for address, message in summary.failed.items():
-        console.print(f"{address} failed: {message}", style="red", markup=False)
+        for what in summary.left:
+            console.print(f"  {what}", style="yellow", markup=False)
+    for line in summary.restored:
+        console.print(line, style="yellow", markup=False)
+    for line in _failures(summary.failed):
+        console.print(line, style="red", markup=False)
+    for line in _waiting(summary.waiting):
+        console.print(line, style="yellow", markup=False)
     if summary.champion:
         from bikes_assets.reports.accuracy import published_scores
 
@@ -76,11 +83,15 @@ def print_status(found: Sequence[Status]) -> None:
         of_asset = [item.state for item in found if item.asset == asset]
         table.add_row(asset, *(str(of_asset.count(state) or "") for state in states))
     console.print(table)
-    for (asset, state, why), alike in groupby(found, lambda item: (item.asset, item.state, _reasons(item))):
-        keys = [item.partition for item in alike]
-        address = partition_address(asset, keys[0] if len(keys) == 1 else f"{keys[0]}..{keys[-1]}")
+    told = ((item, _reasons(item)) for item in found)
+    for (asset, state, _), alike in groupby(told, lambda pair: (pair[0].asset, pair[0].state, _kind(*pair))):
+        items = [*alike]
+        (first, why), texts = items[0], {text for _, text in items}
+        keys = [item.partition for item, _ in items]
+        address = partition_address(asset, first.partition if len(keys) == 1 else f"{keys[0]}..{keys[-1]}")
         if state != "fresh" or why:
-            console.print(f"{address}  {state}: {why}", markup=False, style=_COLOURS.get(state, ""))
+            line = f"{address}  {state}: {why}{_more(len(keys)) if len(texts) > 1 else ''}"
+            console.print(line, markup=False, style=_COLOURS.get(state, ""))
     if states == ["fresh"]:
         console.print("Everything is fresh.")
 
@@ -116,6 +127,40 @@ def _told(reasons: Sequence[Reason]) -> list[dict[str, str]]:
     return [asdict(reason) | {"text": _text(reason)} for reason in reasons]
 
 
+def _waiting(found: Sequence[Status]) -> Iterator[str]:
+    """Yield a line for alike partitions of an asset that could not be materialized yet, and what they wait for."""
+    for (asset, state, why), alike in groupby(found, lambda item: (item.asset, item.state, _reasons(item))):
+        keys = [item.partition for item in alike]
+        address = partition_address(asset, keys[0] if len(keys) == 1 else f"{keys[0]}..{keys[-1]}")
+        yield f"{address} was not materialized, it is {state}: {why}; bikes run materializes what it needs first"
+
+
+def _failures(failed: Mapping[str, str]) -> Iterator[str]:
+    """Yield a line for each kind of failure of an asset, with its partitions and the message of the first."""
+    kinds: dict[tuple[str, str], list[str]] = {}
+    for address, message in failed.items():
+        kinds.setdefault((parse_address(address)[0], _without_numbers(message)), []).append(address)
+    for (asset, _), addresses in kinds.items():
+        message, count = failed[addresses[0]], len(addresses)
+        keys = sorted(str(parse_address(address)[1]) for address in addresses)
+        address = addresses[0] if count == 1 else partition_address(asset, f"{keys[0]}..{keys[-1]}")
+        yield f"{address} failed: {message}{_more(count) if count > 1 else ''}"
+
+
+def _more(count: int) -> str:
+    return f" ({count} partitions failed alike: this is what the first says)"
+
+
+def _kind(item: Status, why: str) -> str:
+    """Return what statuses that are told in one line have in common."""
+    return _without_numbers(why) if item.state == "failed" else why
+
+
+def _without_numbers(message: str) -> str:
+    """Return what alike messages of several partitions have in common: all but months, versions, digests and counts."""
+    return re.sub(r"\b[0-9a-f]{8,}\b|[0-9]+", "0", message)
+
+
 def _reasons(item: Status) -> str:
     if item.state == "pending":
         return f"waits for {', '.join(sorted({parse_address(reason.what)[0] for reason in item.reasons}))}"
@@ -142,9 +187,9 @@ def print_agreement(agreement: Agreement) -> None:
     console = Console(soft_wrap=True, highlight=False)
     for line in agreement.done:
         console.print(line, markup=False)
-    for line in agreement.left:
+    for line in (*agreement.left, *agreement.refused):
         console.print(line, style="red", markup=False)
-    if not agreement.done and not agreement.left:
+    if not agreement.done and not agreement.left and not agreement.refused:
         console.print("Everything agrees.")
 
 

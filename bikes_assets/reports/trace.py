@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from bikes_assets.lineage.traced import RawRows, Trace, Value
 
 
+_MOST_KEYS = 6
+
+
 def print_trace(trace: Trace, *, as_json: bool) -> None:
     """Print where a row's values came from, top down: value, model, features, raw rows, versions and files."""
     if as_json:
@@ -41,8 +44,10 @@ def _lines_of(trace: Trace) -> Iterator[tuple[int, str, str]]:
         asset, partition, _ = parse_address(source.address)
         yield 1, f"source {partition_address(asset, partition)}, digest of its rows {source.digest}", ""
         for file in source.files:
-            colour = {"changed": "red", "gone": "red", "not checked": "yellow"}.get(file.state, "")
+            colours = {"changed": "red", "gone": "red", "not checked": "yellow"}
+            colour = "yellow" if file.at and file.state != "as recorded" else colours.get(file.state, "")
             now = f"now {file.state}" + (f": {file.found}" if file.state == "changed" else "")
+            now += f"; the recorded file is at {file.at}" if file.at and file.state != "as recorded" else ""
             yield 2, f"{file.uri}, {file.size:,} bytes, SHA-256 {file.sha256}, {now}", colour
 
 
@@ -63,7 +68,7 @@ def _lines_of_value(value: Value, depth: int, shown: set[str]) -> Iterator[tuple
 
 
 def _rows_text(rows: RawRows) -> str:
-    """Return raw rows on one line: their hours as ranges, and how many there are."""
+    """Return raw rows on one line: hours as ranges, other keys as they are, and how many there are."""
     name = f"{rows.asset}.{rows.column}"
     if len(rows.keys) == 1:
         text = f"{name} {rows.keys[0]} = {'missing' if rows.values[0] is None else rows.values[0]}"
@@ -72,14 +77,19 @@ def _rows_text(rows: RawRows) -> str:
     return text + (f"; absent {_ranges(rows.absent)}, {len(rows.absent)} hours" if rows.absent else "")
 
 
-def _ranges(hours: Sequence[str]) -> str:
-    """Return hours that follow one another as their first and last."""
+def _ranges(keys: Sequence[str]) -> str:
+    """Return hours that follow one another as their first and last, other keys one by one, where they are not too many."""
+    try:
+        hours = [datetime.fromisoformat(key) for key in keys]
+    except ValueError:
+        shown = keys if len(keys) <= _MOST_KEYS else (*keys[: _MOST_KEYS - 1], "...", keys[-1])
+        return ", ".join(shown)
     runs: list[list[str]] = []
-    for hour in hours:
-        if runs and datetime.fromisoformat(hour) - datetime.fromisoformat(runs[-1][-1]) == timedelta(hours=1):
-            runs[-1].append(hour)
+    for before, hour, key in zip([None, *hours], hours, keys, strict=False):
+        if before and hour - before == timedelta(hours=1):
+            runs[-1].append(key)
         else:
-            runs.append([hour])
+            runs.append([key])
     return ", ".join(run[0] if len(run) == 1 else f"{run[0]}..{run[-1]}" for run in runs)
 
 

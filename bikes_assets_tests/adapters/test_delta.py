@@ -24,7 +24,7 @@ import pytest
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaProtocolError
 
-from bikes_assets.adapters.delta import Commit, LakeTable, Memory, _commits
+from bikes_assets.adapters.delta import Commit, LakeTable, Memory, _logs
 from bikes_assets.lineage.digest import file_digest, table_digest
 from bikes_assets.lineage.errors import ConflictError, DigestError, LineageError
 from bikes_assets.lineage.graph import Version
@@ -114,8 +114,8 @@ def rewrite(table: LakeTable, content: pa.Table) -> None:
 
 def forget(table: LakeTable) -> None:
     """Have this process read the table's log anew, as another one would."""
-    for key in [key for key in _commits if key[0] == table.uri]:
-        del _commits[key]
+    for key in [key for key in _logs if key[0] == table.uri]:
+        del _logs[key]
 
 
 # --- one writer
@@ -152,6 +152,8 @@ def test_a_commit_says_what_it_published(tmp_path: Path) -> None:
         time=made.time,
         seals=made.seals,
         added={path: (tmp_path / "orders" / path).stat().st_size for path in made.seals or {}},
+        touched=frozenset(["2012-08"]),
+        operation=made.operation,
     )
     files = {
         file.name: file_digest(file.read_bytes()) for file in (tmp_path / "orders/partition=2012-08").glob("*.parquet")
@@ -233,18 +235,53 @@ def test_partition_keys_may_hold_any_character(tmp_path: Path) -> None:
         ".",
         "null",
         "' OR '1'='1",
+        "..",
+        "../..",
+        "a/b",
+        "a",
+        "a ",
+        " a",
+        "a\n",
+        "a\0",
+        "%",
+        "%25",
+        "a%20b",
+        "\u00e9",  # é in one character, and in two
+        "e\u0301",
+        "__HIVE_DEFAULT_PARTITION__",
+        "x" * 300,  # whose folder would have too long a name, as would that of the next two
+        "x" * 301,
+        "\u6f22" * 120,
+        "x" * 245,
+        "x" * 246,
     ]
     # When
     for key in keys:
         write(table, key, key)
     # Then
     assert {key: part for key, (_, part) in table.read(keys).items()} == {key: rows(key) for key in keys}
+    assert set(table.published()) == set(keys)
+    # And what is written again replaces its own partition, and no other
+    for key in keys:
+        write(table, key, f"{key} again", length=1)
+    assert {key: part for key, (_, part) in table.read(keys).items()} == {key: rows(f"{key} again", 1) for key in keys}
+    # And any reader of Delta finds them
+    assert DeltaTable(table.uri).to_pyarrow_table().num_rows == len(keys)
+
+
+def test_a_partition_key_that_is_no_text_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    table = lake_table(tmp_path)
+    with pytest.raises(
+        LineageError, match=r"found partition key '\\ud800', expected text that UTF-8 can hold; rename it"
+    ):
+        write(table, "\ud800", "r1")
+    assert table.version() == 0
 
 
 def test_an_empty_partition_key_is_refused(tmp_path: Path) -> None:
     table = lake_table(tmp_path)
     with pytest.raises(
-        LineageError, match=r"^orders\[\]: found an empty partition key, expected one of at least one character$"
+        LineageError, match=r'^orders\[""\]: found an empty partition key, expected one of at least one character$'
     ):
         write(table, "", "r1")
     assert table.version() == 0
@@ -256,6 +293,29 @@ def test_a_version_of_a_table_that_is_not_there_is_refused(tmp_path: Path) -> No
         table.read(["a"], 3)
     assert str(refused.value) == f"orders: there is no table at {tmp_path}/orders"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_log_that_was_restored_and_went_on_otherwise_is_read_again(tmp_path: Path) -> None:
+    table = lake_table(tmp_path)
+    write(table, "2012-08", "r1")
+    shutil.copytree(table.uri, tmp_path / "backup")
+    write(table, "2012-08", "r2")
+    write(table, "2012-07", "r3")
+    assert read(table, "2012-08") == rows("r2")
+    # When
+    shutil.rmtree(table.uri)
+    shutil.copytree(tmp_path / "backup", table.uri)
+    assert {key: run_of_commit(item) for key, item in table.published().items()} == {"2012-08": "r1"}
+    write(table, "2012-09", "r4")
+    # Then
+    assert {key: run_of_commit(item) for key, item in table.published().items()} == {"2012-08": "r1", "2012-09": "r4"}
+    write(table, "2012-08", "r5")
+    assert {key: run_of_commit(item) for key, item in table.published().items()} == {"2012-08": "r5", "2012-09": "r4"}
+    assert read(table, "2012-08") == rows("r5")
+
+
+def run_of_commit(commit: Commit) -> str:
+    return commit.record["made_by"]["dagster_run_id"]
 
 
 def test_a_table_that_is_made_anew_forgets_the_former_commits(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
 import hashlib
+import os
 import platform
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from bikes_assets.adapters.environment import environment
+from bikes_assets.adapters.environment import environment, user
 from bikes_assets.adapters.working_tree import commit_of
 from bikes_assets.adapters.working_tree import difference as difference_of
 from bikes_assets_tests.repositories import git
@@ -160,3 +162,13 @@ def test_it_is_as_it_was_when_first_asked_for(checkout: Path) -> None:
     (checkout / "code.py").write_text("x = 2\n")
     # Then
     assert environment(checkout) == first
+
+
+def test_who_has_no_name_is_told_by_the_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert user() == getpass.getuser()
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    with pytest.raises((KeyError, OSError)):
+        getpass.getuser()
+    assert user() == "54321"

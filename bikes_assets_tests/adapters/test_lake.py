@@ -62,9 +62,8 @@ def test_code_is_kept_once_with_its_text(lake):
 
     # another code version that reaches the same functions, and another process
     other = Lake(lake.location, {}, lake.root)
-    other.keep_code(
-        "bikes_assets.demand.features.transformations", code_version("bikes_assets.demand.features", "transformations")
-    )
+    place = ("bikes_assets.demand.features", "humidity_above_7d")
+    other.keep_code(".".join(place), code_version(*place))
     assert {file: file.stat().st_mtime_ns for file in files} == files
 
 

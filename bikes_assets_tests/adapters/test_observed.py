@@ -87,10 +87,15 @@ def test_other_code_reads_it_again_and_keeps_the_times_of_what_it_reads_alike(wa
     assert (second.digests, second.since) == (first.digests, first.since)
 
 
-def test_a_month_that_is_gone_is_forgotten(watched):
-    watched.observe()
+def test_a_month_that_is_gone_holds_no_rows_from_then_on(watched):
+    first = watched.observe()
     watched.file.write_text("day,rentals\n2011-02-01,2\n")
-    assert list(watched.observe().digests) == ["2011-02"]
+    second = watched.observe()
+    assert (second.digests["2011-01"], second.rows["2011-01"]) == (second.empty, 0)
+    assert second.since["2011-01"] > first.since["2011-01"]
+    assert second.empty not in first.digests.values()
+    watched.file.write_text("day,rentals\n2011-02-01,3\n")
+    assert watched.observe().since["2011-01"] == second.since["2011-01"]
 
 
 def test_a_source_that_is_away_is_an_error_and_what_was_remembered_stays(watched):

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from bikes_assets.adapters.plan import plan_of, since_first_seen
+from bikes_assets.demand.features import FEATURE_NAMES
 from bikes_assets.lineage.code import code_version
 from bikes_assets.lineage.staleness import Node, Plan
 
@@ -99,7 +100,8 @@ def test_the_config_is_what_a_run_gets_that_gives_none(plan):
     from bikes_assets.defs.model import DemandModelConfig
 
     configs = {name: node.config for name, node in plan.nodes.items() if node.config}
-    assert configs == {"demand_model": json.loads(DemandModelConfig().model_dump_json())}
+    expected = {**json.loads(DemandModelConfig().model_dump_json()), "features": list(FEATURE_NAMES)}
+    assert configs == {"demand_model": expected}
     assert configs["demand_model"]["seed"] == 0
 
 

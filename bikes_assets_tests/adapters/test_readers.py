@@ -83,6 +83,8 @@ def test_a_last_line_may_lack_its_newline(tmp_path: Path) -> None:
     assert len(reader(written(tmp_path, GOOD.rstrip(b"\n"))).read().frame) == 3
 
 
+CONVERT = "UTF-8; save it as UTF-8, or convert it by `iconv -t UTF-8`"
+COMMAS = "commas; save it as comma-separated values, with points in numbers"
 FAULTS = {
     "empty file": (b"", None, None, "an empty file", "a header and rows"),
     "header only": (HEADER, None, None, "no rows", "at least one"),
@@ -90,6 +92,10 @@ FAULTS = {
     "extra column": (b"day,hour,rentals,x\n1,2,3,4\n", 1, "x", "an extra column", "the columns day, hour, rentals"),
     "duplicated column": (b"day,hour,rentals,hour\n", 1, "hour", "the column twice", "the columns day, hour, rentals"),
     "misordered column": (b"hour,day,rentals\n1,2,3\n", 1, "hour", "the column out of order", "day here"),
+    "endless name": (
+        HEADER.rstrip() + b"," + b"x" * 140_000 + b"\n1,2,3,4\n", 1, None,
+        "a header that cannot be read (field larger than field limit (131072))", "names of columns",
+    ),
     "blank header": (b"\n" + GOOD, 1, "day", "no such column", "the columns day, hour, rentals"),
     "short row": (GOOD + b"2013-01-01,5\n", 5, None, "2 fields", "3 fields"),
     "short row with CRLF": (GOOD.replace(b"\n", b"\r\n") + b"1,2\r\n", 5, None, "2 fields", "3 fields"),
@@ -99,8 +105,14 @@ FAULTS = {
     "blank last line": (GOOD + b"\n", 5, None, "a blank line", "3 fields"),
     "Latin-1": (GOOD + b"2013-01-01,0,\xe9\n", 5, "rentals", "a byte that is not UTF-8", "UTF-8"),
     "Latin-1 after a quoted comma": (HEADER + b'"a,b",\xe9,1\n', 2, "hour", "a byte that is not UTF-8", "UTF-8"),
-    "UTF-16": (GOOD.decode().encode("utf-16"), 1, None, "UTF-16", "UTF-8"),
-    "UTF-16 without mark": (GOOD.decode().encode("utf-16-le"), 1, None, "a NUL byte", "text"),
+    "UTF-16": (GOOD.decode().encode("utf-16"), 1, None, "UTF-16", CONVERT),
+    "UTF-16 without mark": (GOOD.decode().encode("utf-16-le"), 1, None, "UTF-16", CONVERT),
+    "UTF-16, high byte first": (GOOD.decode().encode("utf-16-be"), 1, None, "UTF-16", CONVERT),
+    "UTF-32": (GOOD.decode().encode("utf-32"), 1, None, "UTF-32", CONVERT),
+    "semicolons": (GOOD.replace(b",", b";"), 1, None, "semicolons between the columns", COMMAS),
+    "semicolons after a mark": (b"\xef\xbb\xbf" + GOOD.replace(b",", b";"), 1, None, "semicolons between the columns", COMMAS),
+    "tabs": (GOOD.replace(b",", b"\t"), 1, None, "tabs between the columns", COMMAS),
+    "vertical bars": (GOOD.replace(b",", b"|"), 1, None, "vertical bars between the columns", COMMAS),
     "NUL": (HEADER + b"1,\x002,3\n", 2, "hour", "a NUL byte", "text"),
     "lone carriage return": (
         HEADER + b"1,2,3\r4,5,6\n", 2, None, "a carriage return within the line", "lines that end in LF or CRLF",
@@ -121,6 +133,10 @@ def test_a_faulty_text_file_is_refused(
     assert (error.file, error.row, error.column, error.found) == (name, row, column, found)
     place = (f", row {row}" if row else "") + (f", column {column}" if column else "")
     assert str(error) == f"{name}{place}: found {found}, expected {expected}"
+    # And when only its months are asked for, which they are first, the error is the same
+    with pytest.raises(DataError) as caught:
+        reader(path).span()
+    assert str(caught.value) == str(error)
 
 
 def test_the_row_is_right_far_down_a_large_file(tmp_path: Path) -> None:
@@ -211,7 +227,7 @@ def test_parquet_whose_footer_declares_more_than_it_holds_is_refused(tmp_path: P
 @pytest.mark.parametrize(
     "damage",
     [
-        lambda _held: b"day,hour,rentals\n",
+        lambda _held: b"no columns\n",
         lambda _held: b"",
         lambda held: held[:-20],
         lambda held: held[:-40] + b"\xff" * 30 + held[-10:],
@@ -230,17 +246,10 @@ def test_an_empty_parquet_is_refused(tmp_path: Path) -> None:
     assert str(refusal(parquet(tmp_path, typed_table([])))) == "rentals.parquet: found no rows, expected at least one"
 
 
-def test_a_source_that_is_not_there_or_of_no_known_kind_is_refused(tmp_path: Path) -> None:
+def test_a_source_that_is_not_there_is_refused(tmp_path: Path) -> None:
     missing = tmp_path / "none.csv"
-    assert str(refusal(missing)) == f"{missing}: found nothing there, expected a file or folder that can be read"
-    kinds = "expected a .csv, .csv.gz or .parquet file, or a folder of one kind"
-    assert str(refusal(written(tmp_path, GOOD, "rentals.xls"))) == f"rentals.xls: found no such file, {kinds}"
-    (tmp_path / "empty").mkdir()
-    assert str(refusal(tmp_path / "empty")) == f"empty: found no such file, {kinds}"
-    (tmp_path / "mixed").mkdir()
-    written(tmp_path / "mixed", GOOD)
-    parquet(tmp_path / "mixed", typed_table([1]))
-    assert str(refusal(tmp_path / "mixed")) == f"mixed: found CSV and Parquet together, {kinds}"
+    expected = "expected a file or folder that can be read; look at the path or URL"
+    assert str(refusal(missing)) == f"{missing}: found nothing there, {expected}"
 
 
 @pytest.mark.parametrize(
@@ -252,12 +261,9 @@ def test_a_source_that_makes_no_sense_is_refused(source: str, query: str | None)
 
 
 def test_a_folder_is_read_in_the_order_of_its_names(tmp_path: Path) -> None:
-    # Given two files written in the other order, and others that are no data
+    # Given two files written in the other order
     written(tmp_path, HEADER + b"c,5,6\n", "b.csv")
     written(tmp_path, gzip.compress(HEADER + b"a,1,2\nb,3,4\n"), "a.csv.gz")
-    written(tmp_path, b"?", ".hidden.csv")
-    written(tmp_path, b"?", "README.md")
-    (tmp_path / "folder.csv").mkdir()
     # When the folder is read, then rows know their file and line
     raw = reader(tmp_path).read()
     assert raw.frame["day"].tolist() == ["a", "b", "c"]
@@ -352,6 +358,17 @@ def test_a_query_beyond_the_limits_and_a_missing_database_are_refused(tmp_path: 
     assert not missing.exists()
 
 
+def test_a_message_is_one_line_of_printable_text_and_of_bounded_length(tmp_path: Path) -> None:
+    # Given names of columns and files that would speak to a terminal, or fill a log
+    odd = written(tmp_path, b"day,hour,rentals,x\x1b]0;title\x07\x1b[2J\xe2\x80\xae\n1,2,3,4\n", "a\x1b[2J.csv")
+    said = r"a\x1b[2J.csv, row 1, column x\x1b]0;title\x07\x1b[2J\u202e: found an extra column, expected the columns day, hour, "
+    assert str(refusal(odd)) == said + "rentals"
+    long = written(tmp_path, HEADER.rstrip() + b"," + b"x" * 100_000 + b"\n1,2,3,4\n", "long.csv")
+    assert len(str(refusal(long))) < 1_200
+    table = pa.table({"day": ["2011-01-01"], "hour": [1], "rentals": [2], "y" * 5_000_000: [1]})
+    assert len(str(refusal(parquet(tmp_path, table)))) < 1_200
+
+
 SECRETS = ["user:pa55", "pa55", "s1gn"]
 
 
@@ -370,7 +387,7 @@ def test_secrets_are_not_shown(tmp_path: Path) -> None:
         assert caught.value.__suppress_context__  # a traceback shows no secrets either
     # Then no message shows them, and each still names the place
     assert [secret for secret in SECRETS if secret in "".join(faults)] == []
-    assert faults[0].startswith("http://***@127.0.0.1:9/rentals.csv?***: found nothing there")
+    assert faults[0].startswith("http://***@127.0.0.1:9/rentals.csv?***: found connection refused, expected a server")
     # And neither does an origin
     source = f"{database(tmp_path)}?timeout=5"
     origin = reader(source, query="select * from rentals").origin()
@@ -393,7 +410,7 @@ def test_the_span_is_found_without_pandas(tmp_path: Path, kind: str) -> None:
     code = (
         "import sys; from bikes_assets.adapters.readers import reader_for\n"
         "heavy = {'pandas', 'pyarrow', 'mlflow', 'sqlalchemy', 'fsspec', 'pandera'} & set(sys.modules)\n"
-        f"span = reader_for({str(source)!r}, columns=(), date_column='day', query={query!r}).span()\n"
+        f"span = reader_for({str(source)!r}, columns={COLUMNS}, date_column='day', query={query!r}).span()\n"
         "print(heavy or '', span, 'pandas' in sys.modules)"
     )
     environment = os.environ | {"PYTHONPATH": str(SHIPPED.parents[2])}
@@ -402,13 +419,13 @@ def test_the_span_is_found_without_pandas(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "row"),
-    [(b"x,hour\n1,2\n", 1), (HEADER + b"yesterday,1,2\n", None), (HEADER, None), (HEADER + b"\n", 2)],
+    ("day", "found"), [("yesterday", "'yesterday'"), ("2011-13-01", "'2011-13-01'"), ("", "nothing")]
 )
-def test_a_span_without_dates_is_refused(tmp_path: Path, content: bytes, row: int | None) -> None:
-    with pytest.raises(DataError, match=r"column day: found .*, expected YYYY-MM-DD in every row") as caught:
-        reader(written(tmp_path, content)).span()
-    assert caught.value.row == row
+def test_a_span_without_dates_is_refused_with_the_row(tmp_path: Path, day: str, found: str) -> None:
+    with pytest.raises(DataError) as caught:
+        reader(written(tmp_path, GOOD + f"{day},1,2\n".encode())).span()
+    place = "rentals.csv, row 5, column day"
+    assert str(caught.value) == f"{place}: found {found}, expected YYYY-MM-DD in every row"
 
 
 def test_the_fingerprint_changes_with_the_source(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def test_an_alias_that_was_moved_by_hand_follows_the_champion_again(agreed):
 
     result = sync(pipeline(agreed.instance))
 
-    assert result == Agreement([f"champion: 1 -> {right}"], [])
+    assert result == Agreement([f"MLflow: alias champion: 1 -> {right}"], [])
 
 
 def test_champion_and_challenger_are_the_newest_months_choice_and_the_newest_model_that_lost(agreed):
@@ -125,7 +125,7 @@ def test_while_mlflow_is_away_the_rest_is_mended_and_the_mark_stays(agreed):
     mark_backlog(agreed.instance)
 
     away = replace(
-        pipeline(agreed.instance), connect=lambda: connect("http://127.0.0.1:9", "one", "http://m", "http://d", {})
+        pipeline(agreed.instance), connect=lambda _: connect("http://127.0.0.1:9", "one", "http://m", "http://d", {})
     )
     result = sync(away)
 

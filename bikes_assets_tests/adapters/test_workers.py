@@ -28,7 +28,7 @@ def alone(tmp_path):
 @pytest.fixture
 def shared(alone, monkeypatch):
     """Yield an instance whose storage several machines share, as far as the reaper can tell."""
-    monkeypatch.setattr(workers, "_is_of_one_machine", lambda _: False)
+    monkeypatch.setattr(workers, "is_of_one_machine", lambda _: False)
     return alone
 
 

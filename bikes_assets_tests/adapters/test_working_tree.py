@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -66,19 +67,63 @@ def test_a_tree_is_had_again_as_it_was_from_what_was_packed(checkout: Path, tmp_
     assert git(clone, "status", "--porcelain") == ""
 
 
-def test_a_project_within_a_repository(checkout: Path, tmp_path_factory) -> None:  # noqa: F811
-    project = checkout / "project"
-    project.mkdir()
+@pytest.fixture
+def monorepo(checkout: Path) -> Path:  # noqa: F811
+    """A repository with a project in a folder of an odd name, both with a file of the same name, both changed."""
+    project = checkout / "services" / "bikes é"
+    project.mkdir(parents=True)
     (project / "code.py").write_text("z = 1\n")
     git(checkout, "add", ".")
     git(checkout, "commit", "--quiet", "-m", "second")
     (project / "code.py").write_text("z = 2\n")
     (project / "new.py").write_text("z = 3\n")
-    found = difference(project)
+    (checkout / "code.py").write_text("x = 'of another team'\n")
+    (checkout / "new.py").write_text("x = 'of another team'\n")
+    git(checkout, "add", "new.py")
+    return project
+
+
+def test_of_a_project_within_a_repository_nothing_is_held_of_the_rest(monorepo: Path, tmp_path_factory) -> None:
+    # Given what the project's own files differ by
+    found = difference(monorepo)
+    assert b"of another team" not in found.packed()
+    assert [*found.files] == ["new.py"]
+    # When the rest changes
+    (monorepo.parents[1] / "data.bin").unlink()
+    # Then it is the same, and comes back without the rest
+    assert difference(monorepo).digest == found.digest
+    commit = git(monorepo, "rev-parse", "HEAD")
     with checked_out(
-        project, git(checkout, "rev-parse", "HEAD"), found, tmp_path_factory.mktemp("in") / "tree"
+        monorepo, commit, Difference.unpacked(found.packed()), tmp_path_factory.mktemp("in") / "t"
     ) as tree:
-        assert files(tree) == files(project)
+        assert files(tree) == files(monorepo)
+        assert (tree.parents[1] / "code.py").read_text() == "x = 1\n"
+
+
+def test_what_was_held_of_a_whole_repository_still_comes_back(monorepo: Path, tmp_path_factory) -> None:
+    # Given a difference as earlier versions recorded it: its patch is of the repository, its files are of the project
+    command = ["git", "-C", str(monorepo), "diff", "HEAD", "--binary", "--full-index", "--no-ext-diff", "--no-textconv"]
+    patch = subprocess.run([*command, "--no-renames"], check=True, capture_output=True).stdout
+    assert b"of another team" in patch
+    older = Difference(patch, difference(monorepo).files)
+    # Then it comes back, all of it
+    commit = git(monorepo, "rev-parse", "HEAD")
+    with checked_out(monorepo, commit, older, tmp_path_factory.mktemp("in") / "tree") as tree:
+        assert files(tree) == files(monorepo)
+        assert (tree.parents[1] / "code.py").read_text() == "x = 'of another team'\n"
+
+
+@pytest.mark.parametrize(
+    "setting",
+    ["diff.noprefix true", "diff.mnemonicPrefix true", "color.ui always", "diff.context 7", "core.quotePath false"],
+)
+def test_what_is_held_does_not_depend_on_how_its_user_likes_to_see_it(monorepo: Path, setting: str) -> None:
+    (monorepo / "code.py").rename(monorepo / "ö.py")
+    git(monorepo, "add", ".")
+    plain = difference(monorepo)
+    assert plain.patch
+    git(monorepo, "config", *setting.split())
+    assert difference(monorepo) == plain
 
 
 def test_a_repository_within_this_one_is_named_alone(checkout: Path, tmp_path: Path) -> None:  # noqa: F811

@@ -54,7 +54,7 @@ def test_while_something_is_left_the_cursor_stays(history, monkeypatch):
 
     away = replace(
         module.pipeline(history.instance),
-        connect=lambda: connect("http://127.0.0.1:9", "one", "http://m", "http://d", {}),
+        connect=lambda _: connect("http://127.0.0.1:9", "one", "http://m", "http://d", {}),
     )
     monkeypatch.setattr(module, "pipeline", lambda _: away)
 

@@ -106,7 +106,11 @@ def test_loading_the_definitions_imports_nothing_heavy(tmp_path):
         f"import sys, bikes_assets.definitions as d; d.defs(); print([name for name in {HEAVY} if name in sys.modules])"
     )
     kept = {key: value for key, value in os.environ.items() if key not in ("BIKES_FIRST_MONTH", "BIKES_LAST_MONTH")}
-    fresh = {**kept, "BIKES_DATA": str(tmp_path)}  # the months are read from the source
+    fresh = {
+        **kept,
+        "BIKES_DATA": str(tmp_path),
+        "DAGSTER_HOME": str(tmp_path / "dagster"),
+    }  # months are those of the source
 
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=fresh)
 

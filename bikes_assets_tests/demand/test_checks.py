@@ -213,7 +213,7 @@ def quality_of(features: pd.DataFrame, model: Model) -> Subject:
     rows = features[features["ts"] >= "2012-04-01"]
     errors = quality(predictions(model, rows), rows, features)
     metrics = {**quality_scores(errors), **month_drift(model, features, errors["error"], "2012-04").metrics}
-    inputs = {"champion_model": {"2012-04": model}, "demand_features": features}
+    inputs = {"champion_model": model, "demand_features": features}
     return Subject("prediction_quality", "2012-04", errors, metrics, inputs)
 
 
@@ -229,14 +229,14 @@ def test_drift_is_named_with_its_figures(april: Subject) -> None:
 def test_a_feed_that_broke_is_named(april: Subject) -> None:
     features = april.inputs["demand_features"]
     broken = features.assign(humidity=features["humidity"].mask(features["ts"] >= "2012-04-01", 0.0))
-    assert "humidity" in checks.no_drift(quality_of(broken, april.inputs["champion_model"]["2012-04"])).found
+    assert "humidity" in checks.no_drift(quality_of(broken, april.inputs["champion_model"])).found
     assert "humidity" not in checks.no_drift(april).found
 
 
 def test_without_the_season_before_the_check_says_that_features_are_not_judged(april: Subject) -> None:
     features = april.inputs["demand_features"]
     first_year = features[features["ts"] >= "2012-01-01"].reset_index(drop=True)
-    verdict = checks.no_drift(quality_of(first_year, april.inputs["champion_model"]["2012-04"]))
+    verdict = checks.no_drift(quality_of(first_year, april.inputs["champion_model"]))
     assert "demand_trend_7d" not in verdict.found
     assert verdict.found.endswith("features held against 2012-03, and not judged without the season of the year before")
 
@@ -268,3 +268,12 @@ def test_the_checks_of_each_asset_and_what_blocks() -> None:
         "OF_PREDICTIONS": tables | {"plausible": True},
         "OF_QUALITY": tables | {"skill": False, "drift": False},
     }
+
+
+def test_the_code_is_not_tried_on_a_month_of_next_to_nothing(half_year: pd.DataFrame, rentals: pd.DataFrame) -> None:
+    """As where the first month has no row, or one: there is nothing to perturb."""
+    for count in (0, 1):
+        inputs = {"hourly_rentals": rentals.iloc[:count]}
+        for check in (checks.no_leak_in_time, checks.column_lineage_holds):
+            verdict = check(Subject("demand_features", "2011-01", half_year.iloc[:count], inputs=inputs))
+            assert (verdict.passed, verdict.found) == (True, "too few hours to try anything on")

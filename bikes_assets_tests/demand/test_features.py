@@ -25,9 +25,9 @@ from bikes_assets.demand.features import (
     STEPS,
     demand_features,
     on_hourly_grid,
-    transformations,
 )
 from bikes_assets.demand.tables import HOURLY_RENTALS
+from bikes_assets.demand.transformations import transformations
 from bikes_assets.lineage.code import code_version
 from bikes_assets.lineage.columns import column_lineage, compute, schema_of
 from bikes_assets.lineage.digest import TableDigest, table_digest
@@ -555,9 +555,3 @@ def test_transformations_name_the_code_of_each_feature_and_the_windows() -> None
         "history_hours": "672",
     }
     assert found["feature.demand_lag_24h"] == code_version("bikes_assets.demand.features", "demand_lag_24h")
-
-
-def test_transformations_of_some_features_name_no_others() -> None:
-    found = transformations(["hour_of_week"])
-    assert [name for name in found if name.startswith("feature.")] == ["feature.hour_of_week"]
-    assert found["feature.hour_of_week"] == transformations()["feature.hour_of_week"]

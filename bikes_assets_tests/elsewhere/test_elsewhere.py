@@ -58,7 +58,8 @@ def told(request: Any, tmp_path_factory: Any) -> dict[str, Any]:
     )
     assert done.returncode == 0, done.stderr[-3000:]
     said = json.loads(done.stdout.splitlines()[-1])
-    return said | {"place": request.param, "folder": folder, "printed": done.stdout + done.stderr}
+    printed = done.stdout + done.stderr
+    return said | {"place": request.param, "folder": folder, "printed": printed, "environment": environment}
 
 
 def test_every_asset_is_made(told):
@@ -148,6 +149,30 @@ def test_the_model_file_is_named_by_its_sha256(told):
 
 def test_the_deployment_is_told(told):
     assert told["deployments"] == [["promoted", "demand_model[2011-03]@1", "2011-03"]]
+
+
+def test_the_lake_of_another_store_is_refused(told, tmp_path):
+    elsewhere = {
+        "s3": {"BIKES_LAKE": "s3://bikes/another"},
+        "postgres": {"BIKES_DATA": str(tmp_path), "DAGSTER_HOME": str(tmp_path / "dagster")},
+    }[told["place"]]
+    done = subprocess.run(
+        [sys.executable, "-c", "from bikes_assets.cli import main; main()", "status"],
+        env=told["environment"] | elsewhere,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 1
+    lakes = (
+        ("s3://bikes/s3", "s3://bikes/another")
+        if told["place"] == "s3"
+        else (f"{told['folder']}/lake", f"{tmp_path}/lake")
+    )
+    assert "found the event log of the lake {}, expected that of the lake {}".format(*lakes) in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_no_secret_is_written_down_or_told(told):

@@ -42,7 +42,7 @@ class Ground:
         assert not told, "\n".join([f"{len(told)} disagreements:", *told, "warnings:", *sorted(set(self.warnings()))])
         assert intact(self.store) == "ok"
         again = self.place.sync(self.instance)
-        assert (again.done, again.left) == ([], [])
+        assert (again.done, again.left, again.refused) == ([], [], [])
         return found
 
 

@@ -40,6 +40,8 @@ _MODULES = (
 )
 MONTHS = ("2011-01", "2011-04")
 PIN = ["pin", "demand_model[2011-03]", "--month", "2011-04", "--reason", "a campaign"]
+FAKETIME = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))), None)
+"""A library that shifts the clock of a process, where it is installed."""
 SECONDS = 120
 """After which a fork that has not ended is a failure."""
 
@@ -64,21 +66,59 @@ class Point:
 
 
 @dataclass
+class Zygote:
+    """A process that has imported everything and forks those that do orders.
+
+    Attributes:
+        folder: where it leaves what it prints.
+        environment: its variables.
+    """
+
+    folder: Path
+    environment: dict[str, str]
+    process: Any = field(init=False)
+
+    def __post_init__(self) -> None:
+        with (self.folder / "zygote.log").open("ab") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", "from bikes_assets_tests.fire.history import serve; serve()"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                env=self.environment,
+                text=True,
+                start_new_session=True,
+            )
+
+    def ask(self, line: str) -> str:
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline().strip()
+        assert answer, f"the zygote has died, see {self.folder}/zygote.log"
+        return answer
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@dataclass
 class Fork:
     """A process that does an order.
 
     Attributes:
         pid: its id.
+        zygote: the process that it was forked from.
         folder: where it leaves what it has to say and what it printed.
     """
 
     pid: int
-    history: History
+    zygote: Zygote
     folder: Path
     status: int | None = None
 
     def is_at_work(self) -> bool:
-        if self.status is None and (answer := self.history.ask(f"poll {self.pid}")) != "at work":
+        if self.status is None and (answer := self.zygote.ask(f"poll {self.pid}")) != "at work":
             self.status = os.waitstatus_to_exitcode(int(answer))
         return self.status is None
 
@@ -86,7 +126,7 @@ class Fork:
         """Return how it ended: exit code, or minus the signal; with `stopped`, also that it was stopped."""
         end = time.monotonic() + SECONDS
         while self.status is None:
-            answer = self.history.ask(f"poll {self.pid}")
+            answer = self.zygote.ask(f"poll {self.pid}")
             if answer != "at work":
                 code = int(answer)
                 if os.WIFSTOPPED(code):
@@ -116,42 +156,44 @@ class Fork:
 
 @dataclass
 class History:
-    """The store of a round, and the process that forks its workers.
+    """The store of a round, and the processes that fork its workers.
 
     Attributes:
         folder: of everything; the store is under `data`, as it is made once under `sound`.
+        settings: variables besides those that name the store.
     """
 
     folder: Path
-    process: Any = field(init=False)
+    settings: dict[str, str] = field(default_factory=dict)
+    zygotes: dict[str, Zygote] = field(default_factory=dict)
     count: int = 0
 
     def __post_init__(self) -> None:
-        self.folder.mkdir(parents=True)
-        environment = {
-            key: value for key, value in os.environ.items() if not key.startswith(("BIKES_", "MLFLOW_TRACKING"))
-        }
-        environment |= {
-            "BIKES_DATA": str(self.data),
-            "DAGSTER_HOME": str(self.home),
-            "BIKES_FIRST_MONTH": MONTHS[0],
-            "BIKES_LAST_MONTH": MONTHS[1],
-            "MLFLOW_LOGGING_LEVEL": "WARNING",
-            "RUST_BACKTRACE": "0",
-        }
-        with (self.folder / "zygote.log").open("ab") as errors:
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", "from bikes_assets_tests.fire.history import serve; serve()"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                env=environment,
-                text=True,
-                start_new_session=True,
-            )
+        self.folder.mkdir(parents=True, exist_ok=True)
         # Given a store in which everything is made
-        assert self.begin("command", arguments=["run"]).wait() == 0, (self.folder / "1" / "printed").read_text()
+        first = self.begin("command", arguments=["run"])
+        assert first.wait() == 0, first.printed()
         self.data.rename(self.folder / "sound")
+
+    def zygote(self, clock: str) -> Zygote:
+        """Return the process that forks those whose clock is off by so much, such as `-2d`; "" for none."""
+        if clock not in self.zygotes:
+            inherited = {
+                key: value for key, value in os.environ.items() if not key.startswith(("BIKES_", "MLFLOW_TRACKING"))
+            }
+            own = {
+                "BIKES_DATA": str(self.data),
+                "DAGSTER_HOME": str(self.home),
+                "BIKES_FIRST_MONTH": MONTHS[0],
+                "BIKES_LAST_MONTH": MONTHS[1],
+                "MLFLOW_LOGGING_LEVEL": "WARNING",
+                "RUST_BACKTRACE": "0",
+            }
+            shifted = (
+                {"LD_PRELOAD": str(FAKETIME), "FAKETIME": clock, "FAKETIME_DONT_FAKE_MONOTONIC": "1"} if clock else {}
+            )
+            self.zygotes[clock] = Zygote(self.folder, inherited | own | self.settings | shifted)
+        return self.zygotes[clock]
 
     @property
     def data(self) -> Path:
@@ -180,13 +222,14 @@ class History:
                     item.unlink()
         shutil.copytree(self.folder / "sound", self.data, dirs_exist_ok=True)
 
-    def begin(self, order: str, point: Point | None = None, **details: Any) -> Fork:
-        """Fork a process that does an order: `make` an asset, `command`, `sync`, `mend`, `runs`, `end`, `said`."""
+    def begin(self, order: str, point: Point | None = None, *, clock: str = "", **details: Any) -> Fork:
+        """Fork a process that does an order: `make` an asset, `command`, `sync`, `mend`, `runs`, `end`, `said`, `call`."""
         self.count += 1
         folder = self.folder / str(self.count)
         folder.mkdir()
         values = {"order": order, "folder": str(folder), "point": vars(point) if point else None, **details}
-        return Fork(int(self.ask(json.dumps(values))), self, folder)
+        zygote = self.zygote(clock)
+        return Fork(int(zygote.ask(json.dumps(values))), zygote, folder)
 
     def mend(self, asset: str, month: str) -> dict[str, Any]:
         """Do what people do after something went wrong: `bikes sync`, and the asset's month again."""
@@ -219,16 +262,9 @@ class History:
                     return True
         return False
 
-    def ask(self, line: str) -> str:
-        self.process.stdin.write(line + "\n")
-        self.process.stdin.flush()
-        answer = self.process.stdout.readline().strip()
-        assert answer, f"the zygote has died, see {self.folder}/zygote.log"
-        return answer
-
     def close(self) -> None:
-        self.process.kill()
-        self.process.wait()
+        for zygote in self.zygotes.values():
+            zygote.close()
 
 
 # --- in the process that forks
@@ -273,6 +309,7 @@ def _work(order: dict[str, Any], job: Any) -> None:
             "end": _end,
             "runs": _runs,
             "said": _said,
+            "call": _call,
         }
         told = orders[order["order"]]({**order, "job": job})
         sys.settrace(None)
@@ -406,6 +443,15 @@ def _sync(order: dict[str, Any]) -> dict[str, Any]:
 
 def _mend(order: dict[str, Any]) -> dict[str, Any]:
     return {**_sync(order), **_make(order)}
+
+
+def _call(order: dict[str, Any]) -> dict[str, Any]:
+    """Call a function of a module with an instance and what else was given, and return what it returns."""
+    from importlib import import_module
+
+    module, _, name = order["function"].partition(":")
+    with _instance() as instance:
+        return getattr(import_module(module), name)(instance, **order["given"]) or {}
 
 
 def _said(order: dict[str, Any]) -> dict[str, Any]:

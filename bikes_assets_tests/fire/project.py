@@ -19,10 +19,13 @@ from typing import Any
 import dagster as dg
 
 from bikes_assets.adapters.asset import lineage_asset
+from bikes_assets.adapters.event_log import refresh
 from bikes_assets.adapters.io_managers import ModelIOManager, Outcome, TableIOManager
 from bikes_assets.adapters.lake import Lake
 from bikes_assets.adapters.sync import WORKER, Agreement, Pipeline, sync
 from bikes_assets.adapters.tracking import connect, tracking_resource
+from bikes_assets.lineage.index import Index
+from bikes_assets.lineage.projection import Projection
 from bikes_assets.lineage.schema import Column, Schema
 from examples.parcels import definitions as parcels
 
@@ -30,6 +33,7 @@ MONTHS = dg.MonthlyPartitionsDefinition("2016-01", end_date="2025-01", fmt="%Y-%
 ROOTS = ("a1", "a2", "a3", "a4")
 ASSETS = (*ROOTS, "joined", "ridge")
 EXPERIMENT = "fire"
+STORE = "fire"
 ROWS = 20
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 COLUMNS = (Column("k", "int64", "Key."), Column("x", "float64", "A figure."), Column("y", "float64", "Another."))
@@ -45,7 +49,7 @@ event_log_storage:
 run_storage:
   module: dagster._core.storage.runs
   class: SqliteRunStorage
-  config: {{base_dir: "{home}"}}
+  config: {{base_dir: "{home}/history"}}
 """
 
 
@@ -149,7 +153,7 @@ def _job(folder: str, uri: str, executor: str) -> dg.JobDefinition:
         resources={
             "tables": manager(TableIOManager(lake)),
             "models": manager(ModelIOManager(lake, RIDGE)),
-            "mlflow": tracking_resource(uri, EXPERIMENT, "http://mlflow", "http://dagster", SCHEMAS),
+            "mlflow": tracking_resource(uri, EXPERIMENT, "http://mlflow", "http://dagster", SCHEMAS, lambda _: STORE),
         },
         executor=executors[executor],
         jobs=[dg.define_asset_job("fire", "*", partitions_def=MONTHS)],
@@ -266,10 +270,15 @@ class Place:
     def sync(self, instance: dg.DagsterInstance) -> Agreement:
         """Bring Dagster, lake and MLflow into agreement, as `bikes sync` does."""
 
-        def connected() -> Any:
-            return connect(self.uri, EXPERIMENT, "http://mlflow", "http://dagster", SCHEMAS)
+        def connected(restored: list[str]) -> Any:
+            return connect(self.uri, EXPERIMENT, "http://mlflow", "http://dagster", SCHEMAS, STORE, restored)
 
-        return sync(Pipeline(instance, self.lake, RIDGE, ASSETS, connected, self.uri))
+        return sync(Pipeline(instance, self.lake, RIDGE, ASSETS, connected, self.uri, self.index))
+
+    def index(self) -> Index:
+        """Return the lineage index, up to date with Dagster's event log."""
+        file = self.folder / "lineage.db"
+        return refresh(Index(file), str(self.folder / "dagster"), lambda index: Projection(index, SCHEMAS))
 
     def _reconstructable(self, executor: str) -> Any:
         root = str(Path(__file__).parents[2])

@@ -81,7 +81,10 @@ def lost(reading: Reading, before: Reading) -> list[str]:
 
 def unmatched(reading: Reading, home: Path) -> list[str]:
     """Return commits without exactly one event, and events without their commit."""
-    commits, events = Counter(item.address for item in reading.commits), Counter(events_of(home))
+    commits, events = (
+        Counter(item.address for item in reading.commits),
+        Counter(address for address, _ in events_of(home)),
+    )
     return [
         f"{address}: {commits[address]} commits, {events[address]} events"
         for address in sorted(commits.keys() | events.keys())
@@ -89,18 +92,40 @@ def unmatched(reading: Reading, home: Path) -> list[str]:
     ]
 
 
-def events_of(home: Path) -> Iterator[str]:
-    """Yield the address on each event that carries a record."""
+def events_of(home: Path) -> Iterator[tuple[str, str]]:
+    """Yield the address on each event that carries a record, and its digest."""
+    for _, entries in _entries(home):
+        if "lineage" in entries:
+            output = entries["lineage"]["data"]["output"]
+            yield f"{output['asset']}[{output['partition']}]@{output['version']}", output["digest"]
+
+
+def numbers_of(home: Path) -> Iterator[tuple[str, str]]:
+    """Yield each number under which events say that a version is registered, `demand_model@3`, and that version's address."""
+    for asset, entries in _entries(home):
+        if "mlflow_model_version" in entries:
+            output = entries.get("lineage", {}).get("data", {}).get("output", {})
+            made = (
+                f"{output['asset']}[{output['partition']}]@{output['version']}"
+                if output
+                else entries["address"]["text"]
+            )
+            number = entries["mlflow_model_version"]
+            yield f"{asset}@{number.get('value', number.get('text'))}", made
+
+
+def _entries(home: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the asset of each event that tells of one, and its metadata by label."""
     kinds = "('ASSET_MATERIALIZATION', 'ASSET_OBSERVATION')"
     with closing(sqlite3.connect(home / "event_log.db")) as database:
         found = database.execute(f"select event from event_logs where dagster_event_type in {kinds}").fetchall()
     for (text,) in found:
         data = json.loads(text)["dagster_event"]["event_specific_data"]
         made = data.get("materialization") or data.get("asset_observation")
-        for entry in made["metadata_entries"]:
-            if entry["label"] == "lineage":
-                output = entry["entry_data"]["data"]["output"]
-                yield f"{output['asset']}[{output['partition']}]@{output['version']}"
+        yield (
+            "/".join(made["asset_key"]["path"]),
+            {entry["label"]: entry["entry_data"] for entry in made["metadata_entries"]},
+        )
 
 
 def statuses(home: Path) -> Counter[str]:

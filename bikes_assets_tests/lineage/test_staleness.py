@@ -191,7 +191,7 @@ def test_what_failed_is_failed_until_something_that_makes_it_changes():
     put(present, ("source", MAY), NEW)
     present.ended["rentals", MAY] = Ended("failed", 300.0, "no such thing", "run")
     assert states(PLAN, present) == {"rentals": "failed", "features": "pending", "model": "pending"}
-    assert reasons(PLAN, present, ("rentals", MAY))[0] == "failed: no such thing"
+    assert reasons(PLAN, present, ("rentals", MAY))[0] == "no such thing"
     assert taken(PLAN, present) == []
     assert taken(PLAN, present, retried=[("rentals", MAY)]) == [(MAY, ("rentals",))]
     # When the code is changed at 400, or an input is
@@ -211,7 +211,7 @@ def test_what_never_came_about_and_failed_is_failed():
     present = Present({("source", MAY): Made(OLD, 50.0)})
     present.ended["rentals", MAY] = Ended("failed", 60.0, "no such thing", "run")
     assert states(PLAN, present)["rentals"] == "failed"
-    assert reasons(PLAN, present, ("rentals", MAY)) == ["failed: no such thing", "never made"]
+    assert reasons(PLAN, present, ("rentals", MAY)) == ["no such thing", "never made"]
 
 
 def test_what_was_skipped_is_not_due_and_holds_nothing_up():
@@ -220,8 +220,10 @@ def test_what_was_skipped_is_not_due_and_holds_nothing_up():
     for asset in ("features", "model"):
         del present.made[asset, MAY]
     present.ended["features", MAY] = Ended("skipped", 300.0, "there was nothing to work on", "run")
-    assert states(PLAN, present) == {"rentals": "fresh", "features": "skipped", "model": "missing"}
-    assert taken(PLAN, present) == [(MAY, ("model",))]
+    assert states(PLAN, present) == {"rentals": "fresh", "features": "skipped", "model": "skipped"}
+    optional = with_node("model", optional=("features",))
+    assert states(optional, present) == {"rentals": "fresh", "features": "skipped", "model": "missing"}
+    assert taken(optional, present) == [(MAY, ("model",))]
     # When its input has changed since, it is due again
     put(present, ("rentals", MAY), NEW, time=400.0)
     assert states(PLAN, present)["features"] == "missing"
@@ -334,7 +336,13 @@ def test_what_a_record_says_is_what_was_made():
 
 
 def test_reasons_in_words():
-    assert str(Reason("skipped", "there was nothing to work on")) == "skipped: there was nothing to work on"
+    # the state is told beside it, and not twice
+    assert (
+        str(Reason("skipped", ""))
+        == str(Reason("skipped", "there was nothing to work on"))
+        == "there was nothing to work on"
+    )
+    assert str(Reason("failed", "no such thing")) == "no such thing"
     assert str(Reason("asked", "")) == "asked for"
     assert str(Reason("input", "a[b]", OLD, NEW)) == "input a[b]: 01234567 -> fedcba98"
 
@@ -452,3 +460,43 @@ def test_runs_make_what_recomputing_everything_would_change_and_each_once(data: 
         }
         assert {status.state for status in judge(plan, present).values()} == {"fresh"}
         made = present.made
+
+
+# No rows, rows that others changed, and what was skipped upstream
+
+
+def test_no_rows_of_a_source_are_read_like_any_others():
+    present = fresh()
+    del present.made["source", MAY]
+    assert states(PLAN, present)["rentals"] == "stale"
+    assert reasons(PLAN, present, ("rentals", MAY)) == ["input source[2012-05] is gone: source 2"]
+    present.empty["source"] = Made(NEW, 0.0)
+    assert reasons(PLAN, present, ("rentals", MAY)) == ["input source[2012-05]: source 2 -> fedcba98"]
+    # materialized from no rows, it is fresh
+    present.made["rentals", MAY] = replace(present.made["rentals", MAY], inputs={("source", MAY): NEW})
+    assert set(states(PLAN, present).values()) == {"fresh"}
+    assert runs(PLAN, present) == []
+
+
+def test_what_another_program_changed_is_stale_although_its_record_is_as_it_was():
+    present = fresh()
+    present.altered["features", MAY] = "DELETE by somebody, table version 7"
+    assert states(PLAN, present) == {"rentals": "fresh", "features": "stale", "model": "pending"}
+    assert reasons(PLAN, present, ("features", MAY)) == [
+        "another program has changed its rows: DELETE by somebody, table version 7"
+    ]
+    assert taken(PLAN, present) == [(MAY, ("features",))]
+
+
+def test_what_reads_only_what_was_skipped_is_skipped_whatever_its_own_code():
+    present = fresh()
+    for asset in ("features", "model"):
+        del present.made[asset, MAY]
+    present.ended["features", MAY] = Ended("skipped", 300.0, "there was nothing to work on", "r1")
+    edited = with_node("model", code_version="edited", since=400.0)
+    assert states(edited, present) == {"rentals": "fresh", "features": "skipped", "model": "skipped"}
+    assert reasons(edited, present, ("model", MAY))[0] == "features has nothing for it"
+    assert taken(edited, present) == [(JUNE, ("model",))]
+    # what reads another partition of it as well has something to work on
+    both = replace(edited.nodes["model"], inputs=dict.fromkeys((MAY, JUNE), (("features", MAY), ("features", JUNE))))
+    assert states(Plan({**PLAN.nodes, "model": both}), present)["model"] == "missing"

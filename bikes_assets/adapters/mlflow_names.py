@@ -1,0 +1,54 @@
+"""Names as MLflow takes them: any asset, metric or parameter has one of its own there; and what MLflow refuses."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MOST_DATASET_NAME = 500
+"""Characters that MLflow takes of a dataset's name."""
+
+_MOST_KEY = 250
+
+
+def model_name(asset: str) -> str:
+    """Return the name of the registered model, and of the logged models, of an asset: `taxi/fare_model` is `taxi~fare_model`.
+
+    MLflow allows no `/` and `:` in a registered model's name, and no `.`, `%` and quotes in a logged model's.
+    """
+    return re.sub(r"[^\w/-]", _escaped("="), asset).replace("/", "~")
+
+
+def key_name(name: str) -> str:
+    """Return a metric's, parameter's or tag's name as MLflow allows it: `Temp [C]` is `Temp :5b:C:5d:`."""
+    found = re.sub(r"[^\w.\- /]", _escaped(":"), name)
+    if (
+        posixpath.normpath(found) != found or found.startswith(("..", "/")) or found == "."
+    ):  # MLflow takes it for a path
+        found = re.sub(r"[^\w\- ]", _escaped(":"), name)
+    return shortened(found, _MOST_KEY)
+
+
+def shortened(name: str, most: int) -> str:
+    """Return a name, or where it is too long, its beginning and what tells it from others that begin so."""
+    if len(name) <= most:
+        return name
+    from bikes_assets.lineage.digest import file_digest
+
+    return f"{name[: most - 33]}~{file_digest(name.encode())[:32]}"
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Return whether MLflow has refused one thing, and would again: no outage, and no reason to keep other things from it."""
+    from mlflow.exceptions import MlflowException
+
+    refusals = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST")
+    return isinstance(error, MlflowException) and error.error_code in refusals
+
+
+def _escaped(mark: str) -> Callable[[re.Match[str]], str]:
+    return lambda match: f"{mark}{ord(match[0]):x}{mark}"

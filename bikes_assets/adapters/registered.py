@@ -1,0 +1,281 @@
+"""Registered model versions reconciled with what the event log says of them: what somebody deleted, renamed or changed in MLflow.
+
+A number that was given means one version for ever. MLflow keeps that promise for single versions, whose numbers it does not
+give again; not where a registered model is deleted or renamed, for it counts from 1 again under the old name. So the highest
+number is kept here, too (`Numbers`), and a registered model that was deleted is restored version by version, in order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from bikes_assets.adapters import registry
+from bikes_assets.adapters.attempts import attempt_key
+from bikes_assets.adapters.mlflow_models import copy_from_lake
+from bikes_assets.adapters.mlflow_names import model_name
+from bikes_assets.adapters.mlflow_runs import KEY, version_tags
+from bikes_assets.lineage.address import WHOLE, Address, parse_address
+from bikes_assets.lineage.errors import DigestError, LineageError, ModelError
+from bikes_assets.lineage.projection import COLUMN, MODEL, VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping
+
+    from mlflow.entities import Run
+    from mlflow.entities.model_registry import ModelVersion
+
+    from bikes_assets.adapters.lake import Lake, ModelFormat
+    from bikes_assets.adapters.mlflow_runs import MlflowRuns
+    from bikes_assets.lineage.graph import Record
+    from bikes_assets.lineage.index import Index
+
+_KEY = "bikes_assets/registered/"
+ASSET = "asset"
+"""Tag of a registered model: the asset that its versions are of, by which it is found under another name."""
+
+
+class Numbers:
+    """The highest number of each registered model, kept in Dagster's storage.
+
+    Args:
+        instance: Dagster's instance.
+    """
+
+    def __init__(self, instance: dg.DagsterInstance) -> None:
+        self._instance = instance
+
+    def get(self, asset: str) -> int:
+        """Return the highest number that a registered version of an asset has had, 0 where there is none."""
+        key = _KEY + asset
+        kept = self._instance.daemon_cursor_storage.get_cursor_values({key}).get(key)
+        return int(kept) if kept else self._latest(asset)
+
+    def note(self, asset: str, number: int) -> None:
+        """Keep a number that was given."""
+        if number > self.get(asset):
+            self._instance.daemon_cursor_storage.set_cursor_values({_KEY + asset: str(number)})
+
+    def _latest(self, asset: str) -> int:
+        """Return the highest number that the latest events tell: for a store from before numbers were kept."""
+        wanted = dg.AssetRecordsFilter(dg.AssetKey.from_user_string(asset))
+        events = (
+            getattr(record, kind).metadata
+            for fetch, kind in (
+                (self._instance.fetch_materializations, "asset_materialization"),
+                (self._instance.fetch_observations, "asset_observation"),
+            )
+            for record in fetch(wanted, limit=50).records
+        )
+        numbers: list[Any] = [
+            found["mlflow_model_version"].value for found in events if "mlflow_model_version" in found
+        ]
+        return max(map(int, numbers), default=0)
+
+
+@dataclass
+class Reconciliation:
+    """What was done about one registered model.
+
+    Attributes:
+        done: what was done, in words.
+        left: what could not be done, and why.
+        registered: address of each version that is registered under a number which the event log does not know, and that number.
+    """
+
+    done: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    registered: list[tuple[str, int]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Registry:
+    """A registry, and what its versions are made of.
+
+    Attributes:
+        runs: MLflow's runs.
+        lake: where models lie.
+        models: how models are written.
+        index: the lineage index, up to date with the event log.
+        removed: addresses of the versions that retention has removed: they are not restored.
+    """
+
+    runs: MlflowRuns
+    lake: Lake
+    models: ModelFormat
+    index: Index
+    removed: Collection[str]
+
+    def reconcile(self, asset: str, *, whole: bool) -> Reconciliation:
+        """Have the registered versions of an asset be those that the event log knows.
+
+        Args:
+            asset: the asset.
+            whole: whether it is looked, too, whether the logged models of all versions are there.
+        """
+        known = {
+            int(str(item.version)): self.index.find(str(item), MODEL)[0].facts
+            for item in self.index.within(MODEL, asset)
+        }
+        found = Reconciliation()
+        if known:
+            self._find_or_create(asset, found)
+        name = model_name(asset)
+        there = {int(item.version): item for item in registry.versions(self.runs.client, name)}
+        copies = self._copies() if whole else None
+        good: dict[str, int] = {}
+        for number, version in sorted(there.items()):
+            facts = known.get(number)
+            if facts is None:
+                self._unknown(asset, number, version, found)
+            elif self._is_as_known(asset, number, version, facts, copies, found):
+                good[facts["address"]] = number
+        registered = {address for address, _ in found.registered}
+        for number, facts in sorted(known.items()):
+            address = facts["address"]
+            if address not in {*good, *registered, *self.removed}:
+                self._restore(asset, number, address, max(known), found)
+        return found
+
+    def _find_or_create(self, asset: str, found: Reconciliation) -> None:
+        """Find the registered model of an asset under its name, else under another one, else create it."""
+        client, name = self.runs.client, model_name(asset)
+        model = registry.registered_model(client, name)
+        if model is None:
+            renamed = [item.name for item in client.search_registered_models(f"tags.{ASSET} = '{asset}'")]
+            if len(renamed) == 1:
+                client.rename_registered_model(renamed[0], name)
+                found.done.append(f"MLflow: registered model {renamed[0]} was renamed, and is {name} again")
+            else:
+                registry.create_registered_model(client, name, {ASSET: asset})
+                found.done.append(f"MLflow: registered model {name} was deleted, and is there again")
+        elif model.tags.get(ASSET) != asset:
+            client.set_registered_model_tag(name, ASSET, asset)
+
+    def _copies(self) -> set[str]:
+        """Return the ids of the logged models that are there."""
+        found: set[str] = set()
+        token: str | None = None
+        while True:
+            page = self.runs.client.search_logged_models([self.runs.experiment_id], max_results=1000, page_token=token)
+            found |= {item.model_id for item in page}
+            token = page.token
+            if not token:
+                return found
+
+    def _unknown(self, asset: str, number: int, version: ModelVersion, found: Reconciliation) -> None:
+        """Take note of a version whose number the event log does not know; one that somebody else registered is theirs."""
+        address, digest = version.tags.get("address", ""), version.tags.get("digest", "")
+        if not address or version.tags.get(ASSET) != asset:
+            return
+        there = self.index.find(address, VERSION)
+        if there and there[0].facts["digest"] == digest:
+            found.registered.append((address, number))
+            found.done.append(
+                f"{address}: is registered as {Address(asset, version=str(number))}, and the event log says so now"
+            )
+        else:
+            found.left.append(
+                f"MLflow: {model_name(asset)} version {number} is {address} with digest {digest or 'none'}, which the event log "
+                "does not hold: another store has registered it, or this one before a backup was restored; delete it in MLflow, "
+                "or restore what it is of"
+            )
+
+    def _is_as_known(
+        self,
+        asset: str,
+        number: int,
+        version: ModelVersion,
+        facts: Mapping[str, Any],
+        copies: Collection[str] | None,
+        found: Reconciliation,
+    ) -> bool:
+        """Return whether a version is what the event log says; its tags are put right, and one without its copy goes."""
+        client, name = self.runs.client, model_name(asset)
+        expected = {"address": facts["address"], "digest": facts["digest"]}
+        wrong = {tag: value for tag, value in expected.items() if value and version.tags.get(tag) != value}
+        if "address" in wrong and self.index.find(version.tags.get("address", ""), VERSION):
+            found.left.append(
+                f"MLflow: {name} version {number} is {version.tags['address']}, but {Address(asset, version=str(number))} is "
+                f"{facts['address']}: the registered model was deleted or renamed, and another program has registered versions "
+                "since; delete it in MLflow, then bikes sync restores it with the numbers that its versions had"
+            )
+            return True
+        if copies is not None and version.tags.get("mlflow_model_id") not in copies:
+            client.delete_model_version(name, str(number))
+            return False
+        for tag, value in wrong.items():
+            client.set_model_version_tag(name, str(number), tag, value)
+            found.done.append(f"MLflow: tag {tag} of {name} version {number} is {value} again")
+        return True
+
+    def _restore(self, asset: str, number: int, address: str, beyond: int, found: Reconciliation) -> None:
+        """Register a version again that was deleted; one whose run is not there is registered with that."""
+        _, partition, version = parse_address(address)
+        what = str(Address(asset, version=str(number)))
+        try:
+            record = self.lake.record(asset, partition, int(str(version)))
+            run = self._run_of(record)
+            if run is None or not record.fitted:
+                return
+            tags = version_tags(record, record.fitted)
+            given = registry.register_again(
+                self.runs.client,
+                self._copy_of(run, record),
+                run.info.run_id,
+                name=model_name(asset),
+                tags=tags,
+                number=number,
+                beyond=beyond,
+            )
+        except LineageError as error:
+            found.left.append(f"MLflow: {what}, {address}, was deleted and cannot be registered again: {error}")
+            return
+        if given == number:
+            found.done.append(f"MLflow: {what}, {address}, was deleted, and is registered again")
+            return
+        found.registered.append((address, given))
+        found.done.append(
+            f"MLflow: {what}, {address}, was deleted, and is registered again as {Address(asset, version=str(given))}: MLflow "
+            f"does not give a number twice. {what} stays another name of it"
+        )
+
+    def _run_of(self, record: Record) -> Run | None:
+        made = record.made_by
+        key = attempt_key(made["dagster_run_id"], made["step_key"], int(made["attempt"]))
+        return next(iter(self.runs.client.search_runs([self.runs.experiment_id], f"tags.{KEY} = '{key}'")), None)
+
+    def _copy_of(self, run: Run, record: Record) -> str:
+        """Return the id of the whole copy of what a record fitted; it is logged where there is none."""
+        sha256 = record.fitted["sha256"] if record.fitted else ""
+        logged = (item.model_id for item in (run.outputs.model_outputs if run.outputs else ()))
+        for model_id in dict.fromkeys((*logged, record.fitted["mlflow_model_id"] if record.fitted else "")):
+            if is_whole(self.runs, model_id) and self._sha256(model_id) == sha256:
+                return model_id
+        return copy_from_lake(self.runs.client, run.info.run_id, self.lake, self.models, record.output.address)
+
+    def _sha256(self, model_id: str) -> str:
+        return self.runs.client.get_logged_model(model_id).tags.get("sha256", "")
+
+
+def models_in(index: Index, assets: Iterable[str]) -> Iterator[str]:
+    """Yield the assets that hold models: those of which versions are registered, and of some, those that have no columns."""
+    found = (Address.parse(name) for name in index.names(MODEL))
+    whole = (asset for asset in assets if [item.column for item in index.within(COLUMN, asset)] == [WHOLE])
+    yield from dict.fromkeys((*(item.asset for item in found if item), *whole))
+
+
+def is_whole(runs: MlflowRuns, model_id: str) -> bool:
+    """Return whether MLflow holds a logged model: not where its upload never ended, or where it is of before a backup."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return bool(model_id and registry.checked(runs.client, model_id))
+    except (ModelError, DigestError):
+        return False
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return False
+        raise
