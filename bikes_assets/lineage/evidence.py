@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from bikes_assets.lineage.declaration import ROWS, Declaration, Pair, Window, known_ahead_of
 from bikes_assets.lineage.disturb import Bench, usual_values
 from bikes_assets.lineage.errors import LineageError
-from bikes_assets.lineage.examine import TIME, Examination, Trial
+from bikes_assets.lineage.examine import TIME, Count, Examination, Finding, Found, Seen, Trial
 from bikes_assets.lineage.experiments import (
     DECLARED,
     UNDECLARED,
@@ -32,9 +32,7 @@ from bikes_assets.lineage.experiments import (
 from bikes_assets.lineage.experiments import (
     declared as declared_influence,
 )
-from bikes_assets.lineage.findings import Count, Finding, Found, Seen
-from bikes_assets.lineage.grounds import ABSENT, BOTH, HOLES, REAL, RESHUFFLED
-from bikes_assets.lineage.settle import Settling
+from bikes_assets.lineage.grounds import ABSENT, BOTH, HOLES, REAL, RESHUFFLED, Settling
 from bikes_assets.lineage.signals import signals
 from bikes_assets.lineage.timely import gapped, points, slices, time, time_again, whole, whole_cuts
 

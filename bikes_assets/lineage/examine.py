@@ -7,7 +7,7 @@ output that the declaration protects from all of these cells must stay.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,16 +21,115 @@ if TYPE_CHECKING:
     import numpy as np
 
     from bikes_assets.lineage.disturb import Cells, Places
-    from bikes_assets.lineage.findings import Found
 
 TIME = "time"
 """The experiments with what comes after a row."""
 
+_MOST_BLOCKED = 20
 _EFFORT_ROWS, _MOST_EFFORT = 4_200, 4
 _SHIFTS = (0, 4_451, 1_487, 5_939, 2_971, 7_417)
 """Steps by which fresh grounds are moved: in hours through the seasons, to other hours and days of the week."""
 _NUDGES, _NUDGED, _QUANTUM, _MOST_QUANTA = 3, 0.6, 2.0**-30, 9
 """How often, in how many of the cells and by how much values are changed to see whether it was the last bits that moved."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What an experiment says of a column that a function makes: what its declaration denies, or what could not be tried.
+
+    Attributes:
+        check: the experiment.
+        output: the column that it makes, "(rows)" for which rows there are, "" for all.
+        column: the column that it reads; "" where it is not one column that does it.
+        message: what was perturbed how, and what moved; or why nothing ran.
+    """
+
+    check: str
+    output: str
+    column: str
+    message: str
+
+
+@dataclass(slots=True)
+class Count:
+    """How many perturbed tables the function was tried on: on how many it ran, and on how many it failed."""
+
+    ran: int = 0
+    blocked: int = 0
+
+
+@dataclass(slots=True)
+class Seen:
+    """What was seen of one dependency so far: in how many tables, which checks saw it move, at which offsets."""
+
+    trials: Count = field(default_factory=Count)
+    by_value: bool = False
+    checks: dict[str, None] = field(default_factory=dict)
+    offsets: set[int] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class Found:
+    """What the experiments have found so far.
+
+    Attributes:
+        counts: by experiment, the tables that were tried.
+        outputs: by experiment and output, the tables that could have shown something of it.
+        seen: by dependency.
+        findings: what denies the declaration.
+        blocked: why the function failed on perturbed tables.
+        unchecked: what could not be checked, and why.
+    """
+
+    counts: dict[str, Count] = field(default_factory=dict)
+    outputs: dict[tuple[str, str], Count] = field(default_factory=dict)
+    seen: dict[Pair, Seen] = field(default_factory=dict)
+    findings: dict[tuple[str, str, str], Finding] = field(default_factory=dict)
+    blocked: dict[str, None] = field(default_factory=dict)
+    unchecked: dict[str, None] = field(default_factory=dict)
+
+    def find(self, check: str, output: str, column: str, message: str) -> None:
+        """Add a finding, unless there is one of the same."""
+        self.findings.setdefault((check, output, column), Finding(check, output, column, message))
+
+    def count(
+        self,
+        check: str,
+        outputs: Iterable[str] = (),
+        pairs: Iterable[Pair] = (),
+        blocked: object = None,
+        ground: str = "",
+    ) -> None:
+        """Count a perturbed table.
+
+        Args:
+            check: the experiment.
+            outputs: what it could have shown something of.
+            pairs: the dependencies that it tried.
+            blocked: why the function failed on it, None where it ran.
+            ground: what the table was before.
+        """
+        counts = [self.counts.setdefault(check, Count())]
+        counts += [self.outputs.setdefault((check, name), Count()) for name in outputs]
+        counts += [self.seen.setdefault(pair, Seen()).trials for pair in pairs]
+        for each in counts:
+            if blocked is None:
+                each.ran += 1
+            else:
+                each.blocked += 1
+        if blocked is not None and len(self.blocked) < _MOST_BLOCKED:
+            self.blocked[f"{check}{', ' if ground else ''}{ground}: {blocked}"] = None
+
+    def leave(self, what: str, why: str) -> None:
+        """Note that something could not be checked."""
+        self.unchecked[f"{what}: {why}"] = None
+
+    def see(self, check: str, pair: Pair, *, moved: bool, by_value: bool) -> None:
+        """Note whether a perturbed input moved an output."""
+        seen = self.seen.setdefault(pair, Seen())
+        if moved:
+            seen.checks[check] = None
+            seen.by_value |= by_value
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ _WORDS = {
 
 _PLACES = {
     "files": ("io", "glob", "shutil", "tempfile", "pathlib", "fsspec", "sqlite3", "pickle", "shelve", "joblib", "os.open"),
-    "the network": ("socket", "urllib", "http", "requests", "httpx", "aiohttp", "ftplib", "smtplib", "ssl"),
+    "the network": ("socket", "urllib.request", "urllib3", "http", "requests", "httpx", "aiohttp", "ftplib", "smtplib", "ssl"),
     "the clock": ("time",),
     "chance": ("random", "numpy.random", "secrets", "uuid"),
     "the environment": ("os.environ", "os.getenv", "platform", "getpass", "locale", "sys.argv"),
@@ -152,7 +152,8 @@ class _Search:
         elif isinstance(value, MethodType):
             self.hold(value.__self__, label, holder, asked)
         elif isinstance(value, type):
-            self._methods(value, value, asked)
+            if not issubclass(value, BaseException):  # what an error tells is no value of a column
+                self._methods(value, value, asked)
         elif isinstance(value, FunctionType):
             self._follow(value)
         elif isinstance(value, ModuleType) or value is None or value is _UNKNOWN:
