@@ -88,10 +88,17 @@ def moved_key(exam: Examination) -> Iterator[Trial]:
     for ground in exam.ground(REAL, BOTH):
         for shift in _SHIFTS:
             outputs = [name for name, columns in exam.declaration.sources.items() if exam.bench.key not in columns]
-            pairs = [(name, exam.bench.key) for name in exam.declaration.outputs if name not in outputs]
+            case, perturbed = exam.bench.perturbed(ground.case, {}, shift)
+            # what invariants tie to the key moves with it
+            moved = {exam.bench.key, *(name for name, rows in perturbed.items() if rows.any())}
+            pairs = [
+                (name, column)
+                for name in exam.declaration.outputs
+                for column in exam.declaration.sources[name]
+                if column in moved
+            ]
             if not outputs and not pairs:
                 return
-            case, perturbed = exam.bench.perturbed(ground.case, {}, shift)
             firsts = {name: int(exam.bench.times[rows].min()) for name, rows in perturbed.items() if rows.any()}
             yield Trial(MOVED_KEY, ground, case, perturbed, firsts, partial(_judge_key, exam, shift), outputs, pairs)
 

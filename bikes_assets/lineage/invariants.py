@@ -7,6 +7,8 @@ returns the perturbed frame with such cells repaired. A table that is valid is r
 >>> def total_is_the_sum(frame, before):
 ...     return frame.assign(cnt=frame["casual"] + frame["registered"])
 
+One that has `names`, the columns that it ties together, is asked only where one of these was perturbed.
+
 Those below are for what is usual. They leave a row alone that has a missing cell: what is missing contradicts nothing.
 """
 
@@ -38,18 +40,23 @@ class Total:
     column: str
     parts: Sequence[str]
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All columns that it ties together."""
+        return (self.column, *self.parts)
+
     def __call__(self, frame: Any, before: Any) -> Any:
         """Return the frame with that sum; see above."""
         import numpy as np
 
         rows, valid = _eager(frame), _eager(before)
-        names = (self.column, *self.parts)
-        values = {name: _floats(rows[name]) for name in names}
+        values = {name: _floats(rows[name]) for name in self.names}
         known = np.asarray(~np.isnan([*values.values()]).any(axis=0))
-        if differs(rows[self.column], valid[self.column]).any():
-            total = np.sum([values[name] for name in self.parts], axis=0)
-            return _set(rows, {self.column: total}, known)
         free = [name for name in self.parts if differs(rows[name], valid[name]).any()]
+        if differs(rows[self.column], valid[self.column]).any():
+            parts = {name: np.abs(values[name]) if name in free else values[name] for name in self.parts}
+            total = np.sum([*parts.values()], axis=0)
+            return _set(rows, {self.column: total, **{name: parts[name] for name in free}}, known)
         if not free:
             return rows.to_native()
         left = values[self.column] - np.sum([values[name] for name in self.parts if name not in free], axis=0)
@@ -75,6 +82,11 @@ class Ordered:
 
     def __init__(self, *columns: str) -> None:
         object.__setattr__(self, "columns", columns)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All columns that it ties together."""
+        return self.columns
 
     def __call__(self, frame: Any, before: Any) -> Any:
         """Return the frame with its columns in order; see above."""
@@ -109,18 +121,23 @@ class Derived:
     sources: Sequence[str]
     function: Callable[[Any], Any]
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All columns that it ties together."""
+        return (self.column, *self.sources)
+
     def __call__(self, frame: Any, before: Any) -> Any:
         """Return the frame with what follows; see above."""
         import numpy as np
 
         rows, valid = _eager(frame), _eager(before)
-        perturbed = [name for name in (self.column, *self.sources) if differs(rows[name], valid[name]).any()]
+        perturbed = [name for name in self.names if differs(rows[name], valid[name]).any()]
         if not perturbed:
             return rows.to_native()
         derived = self.function(rows.to_native())
         values = np.asarray(derived.to_numpy() if hasattr(derived, "to_numpy") else derived)
         known = np.array([value is not None and value == value for value in values.tolist()])
-        for name in (self.column, *self.sources):
+        for name in self.names:
             known &= ~rows[name].is_null().to_numpy().astype(bool)
         return _set(rows, {self.column: values}, known)
 
@@ -140,6 +157,11 @@ class Together:
 
     def __init__(self, *columns: str) -> None:
         object.__setattr__(self, "columns", columns)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All columns that it ties together."""
+        return self.columns
 
     def __call__(self, frame: Any, before: Any) -> Any:
         """Return the frame with observed combinations; see above."""
@@ -182,6 +204,11 @@ class Rising:
     column: str
     key: str
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All columns that it ties together."""
+        return (self.column, self.key)
+
     def __call__(self, frame: Any, before: Any) -> Any:  # noqa: ARG002 - what comes after a perturbed cell rises, too
         """Return the frame with a column in which a cell is at least what the highest before it is."""
         import numpy as np
@@ -205,6 +232,11 @@ class Unique:
     """
 
     column: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All columns that it ties together."""
+        return (self.column,)
 
     def __call__(self, frame: Any, before: Any) -> Any:
         """Return the frame with a column in which each value stands once."""
@@ -251,6 +283,9 @@ def _eager(frame: Any) -> nw.DataFrame[Any]:
 def _floats(values: nw.Series[Any]) -> np.ndarray:
     import narwhals as nw
 
+    native: Any = values.to_native()
+    if getattr(getattr(native, "dtype", None), "kind", "") in "iuf" and values.implementation.is_pandas():
+        return native.to_numpy(dtype=float, na_value=float("nan"))  # many times as fast
     return values.cast(nw.Float64).to_numpy().astype(float)
 
 
@@ -269,17 +304,21 @@ def _codes(values: nw.Series[Any], others: nw.Series[Any]) -> tuple[np.ndarray, 
 def _set(rows: nw.DataFrame[Any], cells: dict[str, np.ndarray], where: np.ndarray) -> Any:
     """Return a native frame in which some rows have other cells, in the types that they had."""
     import narwhals as nw
+    import numpy as np
 
     made: list[nw.Series[Any]] = []
     for name, values in cells.items():
-        dtype = rows[name].dtype
+        dtype, native = rows[name].dtype, rows[name].to_native()
         known = values[where]
         if dtype.is_numeric():
             known = known.astype(int if dtype.is_integer() else float)
-        at = where.nonzero()[0]
-        made.append(
-            rows[name].scatter(at.tolist(), nw.new_series(name, known, backend=rows.implementation).cast(dtype))
-        )
+        if rows.implementation.is_pandas() and isinstance(native.dtype, np.dtype):  # many times as fast
+            cells = native.to_numpy().copy()
+            cells[where] = known
+            made.append(nw.new_series(name, cells, backend=rows.implementation))
+            continue
+        more = nw.new_series(name, known, backend=rows.implementation).cast(dtype)
+        made.append(rows[name].scatter(where.nonzero()[0].tolist(), more))
     return rows.with_columns(*made).to_native()
 
 
