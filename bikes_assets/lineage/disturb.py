@@ -304,6 +304,8 @@ class Bench:
             )
         self.step = int(gaps.min())
         self.invariants: list[Invariant] = []
+        self.frozen: set[str] = set()
+        """Columns that are never perturbed, for the function fails when they are."""
         self._valid: tuple[Case, nw.DataFrame[Any]] | None = None
         for invariant in invariants:
             self.keep(invariant)
@@ -320,15 +322,32 @@ class Bench:
         Raises:
             LineageError: the table itself breaks it.
         """
-        self.invariants.append(invariant)
-        _, changed = self._repaired(Case(), Case(), set(self.names))
-        for name, rows in changed.items():
+        import numpy as np
+
+        table = self._frame([Case()])
+        # given the next row's cells as what was before, it may set all of them
+        next_row = np.roll(np.arange(self.size), 1)
+        before = self._frame([Case(dict.fromkeys(self.pools, next_row))])
+        repaired = self._valid_frame(invariant(table.to_native(), before.to_native()))
+        for name in self.pools:
+            rows = differs(repaired[name], table[name])
             if rows.any():
                 at = self.label(int(rows.nonzero()[0][0]))
                 raise LineageError(
                     f"{invariant!r}: found {name} of {at} otherwise, which a repair of the table as it is changes; expected a "
                     "table that it leaves alone; declare what holds of every row"
                 )
+        self.invariants.append(invariant)
+
+    def freeze(self, name: str) -> None:
+        """Never perturb a column from now on."""
+        self.pools[name].freeze()
+        self.frozen.add(name)
+
+    @property
+    def tied(self) -> set[str]:
+        """Columns without which a table is none that the function may be given: an invariant, or the function, asks for them."""
+        return self.frozen.union(*(getattr(invariant, "names", self.names) for invariant in self.invariants))
 
     def perturbed(self, before: Case, change: Places, shift: int = 0) -> tuple[Case, Cells]:
         """Return a case in which cells of another are perturbed, and which cells that changes.
@@ -408,7 +427,6 @@ class Bench:
 
     def _repaired(self, case: Case, before: Case, wanted: set[str]) -> tuple[Case, Cells]:
         """Return a case in which the invariants hold, and the cells in which it is not what was before."""
-        import narwhals as nw
         import numpy as np
 
         if self._valid is None or self._valid[0] is not before:
@@ -421,12 +439,7 @@ class Bench:
             if not touched.isdisjoint(names):  # else it holds as it did before
                 native = invariant(native, valid.to_native())
                 touched |= set(names)
-        repaired: nw.DataFrame[Any] = nw.from_native(native, eager_only=True)
-        if (len(repaired), set(repaired.columns)) != (self.size, set(self.names)):
-            raise LineageError(
-                f"an invariant returns {len(repaired)} rows of {', '.join(repaired.columns)}, expected the {self.size} rows and "
-                f"the columns {', '.join(self.names)}; return the frame that is handed over, with other cells"
-            )
+        repaired = self._valid_frame(native)
         changed = {name: differs(repaired[name], valid[name]) for name in self.pools if name in touched}
         back = np.zeros(self.size, dtype=bool)
         if not case.shift - before.shift:
@@ -438,6 +451,18 @@ class Bench:
             name: _joined([repaired[name], valid[name]])[place] if back.any() else repaired[name] for name in found
         }
         return replace(before, shift=case.shift, repaired=cells), found
+
+    def _valid_frame(self, native: Any) -> nw.DataFrame[Any]:
+        """Return what an invariant made, which has the rows and columns that it was given."""
+        import narwhals as nw
+
+        frame: nw.DataFrame[Any] = nw.from_native(native, eager_only=True)
+        if (len(frame), set(frame.columns)) != (self.size, set(self.names)):
+            raise LineageError(
+                f"an invariant returns {len(frame)} rows of {', '.join(frame.columns)}, expected the {self.size} rows and "
+                f"the columns {', '.join(self.names)}; return the frame that is handed over, with other cells"
+            )
+        return frame
 
     def _called(self, frame: Any) -> Any:
         with warnings.catch_warnings():  # what a function has to say of perturbed rows is nobody's business

@@ -204,11 +204,12 @@ def check(
         )
 
     draw, found = np.random.default_rng(seed), Found()
-    parts = list(_parts(table, key, draw))
+    parts, frozen = list(_parts(table, key, draw)), dict[str, None]()
     everything = Examination(bench(table), declaration, draw, found) if len(parts) > 1 else None
     for positions in parts:
         part = bench(table[positions], copy)
         _examine(Examination(part, declaration, draw, found))
+        frozen |= dict.fromkeys(sorted(part.frozen))
         if everything:
             whole(everything, positions, part.unperturbed)
     if everything and everything.bench.is_ordered:
@@ -220,7 +221,7 @@ def check(
         seed=seed,
         edges=edges,
         findings=tuple(found.findings.values()),
-        unverified=tuple(_unverified(declaration, table, edges, found)),
+        unverified=tuple(_unverified(declaration, table, edges, found, frozen)),
         blocked=tuple(found.blocked),
         blocked_trials=sum(count.blocked for count in found.counts.values()),
         checks=found.counts,
@@ -332,10 +333,12 @@ def _edge(output: str, column: str, found: Found) -> Edge:
 
 
 def _unverified(
-    declaration: Declaration, table: nw.DataFrame[Any], edges: Sequence[Edge], found: Found
+    declaration: Declaration, table: nw.DataFrame[Any], edges: Sequence[Edge], found: Found, frozen: Collection[str]
 ) -> Iterator[Finding]:
     """Yield what was to be tried and never ran."""
     why = f": {next(iter(found.blocked))}" if found.blocked else ""
+    for name in frozen:
+        yield Finding(UNDECLARED, "", name, f"{name} was never perturbed, so that nothing tells who reads it{why}")
     for edge in edges:
         if edge.state == "unverified":
             tried = (

@@ -30,9 +30,15 @@ _SHIFTS = (1, 893, -5, 2_207, -1_103, 4_409, 6_607, 8_783)
 
 
 def restricted(exam: Examination) -> None:
-    """Compute each column from a table that has only the key and what it declares, or all that is declared."""
+    """Compute each column from a table that has only the key and what it declares, or all that is declared.
+
+    What invariants tie together stays: a table without it would be none that the function may be given.
+    """
     bench, declaration = exam.bench, exam.declaration
-    declared = {bench.key, *declaration.rows, *(name for columns in declaration.sources.values() for name in columns)}
+    always = {bench.key, *declaration.rows, *bench.tied}
+    declared = always.union(*declaration.sources.values())
+    if bench.tied.issuperset(bench.pools):
+        exam.found.leave(RESTRICTED, "an invariant may ask for any column")
     said = exam.of_columns(declared)
     exam.found.count(RESTRICTED, blocked=said if isinstance(said, Blocked) else None)
     if isinstance(said, Blocked):
@@ -45,13 +51,13 @@ def restricted(exam: Examination) -> None:
         return
     for columns, outputs in exam.alike.items():
         asked = [name for name in outputs if name != ROWS]
-        narrow = exam.of_columns({bench.key, *declaration.rows, *columns}, asked)
+        narrow = exam.of_columns({*always, *columns}, asked)
         for output in outputs:
             for other in (said, narrow):  # the narrow one fails where a function makes several columns
                 if not isinstance(other, Said) or output not in (ROWS, *other.values):
                     continue
                 if bench.moved(output, other, bench.unperturbed).any():
-                    _blame_absent(exam, output, {*columns, bench.key, *declaration.rows})
+                    _blame_absent(exam, output, {*always, *columns})
 
 
 def _blame_absent(exam: Examination, output: str, declared: set[str]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from bikes_assets.lineage.disturb import MISSING, MIXED, REDRAWN, Bench, Blocked, Case
-from bikes_assets.lineage.invariants import Together
+from bikes_assets.lineage.invariants import Invariant, Rising, Together, Unique
 
 if TYPE_CHECKING:
     import numpy as np
@@ -174,14 +174,38 @@ class Settling:
                         self.found.leave(name, f"set to observed values alone, else the function fails: {blocked}")
             if tied:
                 self._tie(tied)
+            self._tie_all()
         if self._blocked(names, MISSING):
             for name in names:
                 if blocked := self._blocked([name], MISSING):
                     self.bench.pools[name].never_missing()
                     self.found.leave(name, f"never set to missing, else the function fails: {blocked}")
+            if blocked := self._blocked(names, MISSING):
+                for name in names:
+                    self.bench.pools[name].never_missing()
+                self.found.leave(", ".join(names), f"never set to missing, else the function fails: {blocked}")
+
+    def _tie_all(self) -> None:
+        """Have all columns perturbed together where each may be by itself, and not several at once."""
+        names = list(self.bench.pools)
+        if blocked := self._blocked(names, MIXED):
+            for name in names:
+                self.bench.pools[name].only_observed()
+            self.found.leave(", ".join(names), f"set to observed values alone, else the function fails: {blocked}")
+        if blocked and (blocked := self._blocked(names, REDRAWN)):
+            free = [name for name in names if name not in self.bench.frozen]
+            self.bench.keep(Together(*free))
+            self.found.leave(
+                ", ".join(free), f"taken together from rows of the table, else the function fails: {blocked}"
+            )
 
     def _tie(self, tied: dict[str, Blocked]) -> None:
         """Have columns perturbed together that the function lets nobody perturb by themselves."""
+        for name in list(tied):
+            if invariant := self._alone(name):
+                self.found.leave(name, f"taken to be {invariant!r}, else the function fails: {tied.pop(name)}")
+        if not tied:
+            return
         names, error = list(tied), next(iter(tied.values()))
         stuck = [name for name in names if self._follows_the_key(name)]
         names = [name for name in names if name not in stuck]
@@ -197,8 +221,25 @@ class Settling:
                 ", ".join(group), f"taken together from rows of the table, else the function fails: {error}"
             )
         for name in stuck:
-            self.bench.pools[name].freeze()
+            self.bench.freeze(name)
             self.found.leave(name, f"never perturbed, for the function then fails: {tied[name]}")
+
+    def _alone(self, name: str) -> Invariant | None:
+        """Return an invariant of one column that holds of the table and lets it be perturbed by itself, None where none does."""
+        import numpy as np
+
+        bench, pool = self.bench, self.bench.pools[name]
+        codes = pool.codes()
+        candidates: list[Invariant] = [Unique(name)] if len(set(codes.tolist())) == len(codes) else []
+        steps = np.diff(codes[bench.sorted_rows])
+        if bench.is_ordered and pool.cells.dtype.is_numeric() and (steps >= 0).all():
+            candidates.append(Rising(name, bench.key))
+        for invariant in candidates:
+            bench.keep(invariant)
+            if not self._blocked([name], REDRAWN):
+                return invariant
+            bench.invariants.pop()
+        return None
 
     def _groups(self, names: Sequence[str]) -> list[list[str]]:
         """Return columns in the smallest groups that can be perturbed together."""

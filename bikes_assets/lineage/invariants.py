@@ -128,15 +128,20 @@ class Derived:
 
     def __call__(self, frame: Any, before: Any) -> Any:
         """Return the frame with what follows; see above."""
+        import narwhals as nw
         import numpy as np
 
         rows, valid = _eager(frame), _eager(before)
         perturbed = [name for name in self.names if differs(rows[name], valid[name]).any()]
         if not perturbed:
             return rows.to_native()
-        derived = self.function(rows.to_native())
-        values = np.asarray(derived.to_numpy() if hasattr(derived, "to_numpy") else derived)
-        known = np.array([value is not None and value == value for value in values.tolist()])
+        derived = nw.from_native(self.function(rows.to_native()), series_only=True, pass_through=True)
+        if isinstance(derived, nw.Series):
+            known = ~derived.is_null().to_numpy().astype(bool)
+            values = _floats(derived) if derived.dtype.is_numeric() else derived.to_numpy()
+        else:
+            values = np.asarray(derived)
+            known = values == values  # NaN is missing
         for name in self.names:
             known &= ~rows[name].is_null().to_numpy().astype(bool)
         return _set(rows, {self.column: values}, known)
@@ -173,6 +178,12 @@ class Together:
         perturbed = np.logical_or.reduce([*changed.values()])
         for name in self.columns:  # what was made missing stays so
             perturbed &= ~rows[name].is_null().to_numpy().astype(bool)
+        old, new = (np.zeros(len(rows), dtype=np.int64) for _ in range(2))
+        for name in self.columns:
+            one, other = _codes(valid[name], rows[name])
+            both = np.concatenate([old, new]) * (2 * len(rows) + 1) + np.concatenate([one, other])
+            old, new = np.split(np.unique(both, return_inverse=True)[1], 2)
+        perturbed &= ~np.isin(new, old)
         if not perturbed.any():
             return rows.to_native()
         held = np.zeros(len(rows), dtype=np.int64)
@@ -308,14 +319,15 @@ def _set(rows: nw.DataFrame[Any], cells: dict[str, np.ndarray], where: np.ndarra
 
     made: list[nw.Series[Any]] = []
     for name, values in cells.items():
-        dtype, native = rows[name].dtype, rows[name].to_native()
+        dtype = rows[name].dtype
+        native: Any = rows[name].to_native()
         known = values[where]
         if dtype.is_numeric():
             known = known.astype(int if dtype.is_integer() else float)
         if rows.implementation.is_pandas() and isinstance(native.dtype, np.dtype):  # many times as fast
-            cells = native.to_numpy().copy()
-            cells[where] = known
-            made.append(nw.new_series(name, cells, backend=rows.implementation))
+            all_cells = native.to_numpy().copy()
+            all_cells[where] = known
+            made.append(nw.new_series(name, all_cells, backend=rows.implementation))
             continue
         more = nw.new_series(name, known, backend=rows.implementation).cast(dtype)
         made.append(rows[name].scatter(where.nonzero()[0].tolist(), more))
