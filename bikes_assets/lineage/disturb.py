@@ -101,7 +101,7 @@ class Pool:
             self.gap = sum(map(len, parts)) - 1
         self.is_nullable = self.gap is not None
         self.cells = _joined(parts)
-        self._known = ~is_missing(self.cells)
+        self._known, self._codes = ~is_missing(self.cells), np.empty(0, dtype=int)
         self.middle: float | None = float(usual.mean()) if len(usual) and cells.dtype.is_float() else None
         """The mean of its values, None where they are no floats."""
         self.reach = 0.0 if self.middle is None else float(extremes.abs().max())
@@ -141,13 +141,23 @@ class Pool:
 
     def codes(self) -> np.ndarray:
         """Return a whole number for each of the column's own cells, in order of their values; equal ones have the same."""
+        import narwhals as nw
         import numpy as np
 
-        cells = self.cells[list(range(self.size))]
-        values = (
-            cells.to_numpy().astype(float) if cells.dtype.is_numeric() else [str(value) for value in cells.to_list()]
-        )
-        return np.unique(values, return_inverse=True)[1]
+        if len(self._codes) < len(self.cells):
+            cells = self.cells
+            values = (
+                cells.cast(nw.Float64).to_numpy().astype(float)
+                if cells.dtype.is_numeric()
+                else [str(value) for value in cells.to_list()]
+            )
+            self._codes = np.where(self._known, np.unique(values, return_inverse=True)[1], -1)
+        return self._codes[: self.size]
+
+    def differs(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        """Return where the cells of some places have other values than those of others."""
+        self.codes()
+        return self._codes[one] != self._codes[other]
 
     def drawn(self, draw: np.random.Generator, way: str, places: np.ndarray | None = None) -> np.ndarray | None:
         """Return places for a column that is perturbed in one way, None where it has no such value.
@@ -366,7 +376,9 @@ class Bench:
         if self.invariants:
             return self._repaired(case, before, {*change} | ({self.key} if shift else set()))
         now = np.arange(self.size)
-        return case, {name: places != before.places.get(name, now) for name, places in change.items()}
+        return case, {
+            name: self.pools[name].differs(places, before.places.get(name, now)) for name, places in change.items()
+        }
 
     def settled(self, case: Case) -> Case:
         """Return a case whose repaired columns are places, from which others can begin."""
