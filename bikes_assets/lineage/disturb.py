@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from bikes_assets.lineage.declaration import ROWS
 from bikes_assets.lineage.errors import FeatureError, LineageError
-from bikes_assets.lineage.invariants import differs
+from bikes_assets.lineage.invariants import differs, joined
 
 if TYPE_CHECKING:
     import narwhals as nw
@@ -100,7 +100,7 @@ class Pool:
             parts.append(gap)
             self.gap = sum(map(len, parts)) - 1
         self.is_nullable = self.gap is not None
-        self.cells = _joined(parts)
+        self.cells = joined(parts)
         self._known, self._codes = ~is_missing(self.cells), np.empty(0, dtype=int)
         self.middle: float | None = float(usual.mean()) if len(usual) and cells.dtype.is_float() else None
         """The mean of its values, None where they are no floats."""
@@ -131,7 +131,7 @@ class Pool:
         import numpy as np
 
         first = len(self.cells)
-        self.cells = _joined([self.cells, cells])
+        self.cells = joined([self.cells, cells])
         self._known = np.append(self._known, ~is_missing(cells))
         return np.arange(first, len(self.cells))
 
@@ -241,14 +241,7 @@ def _with(values: nw.Series[Any], more: Sequence[Any]) -> nw.Series[Any]:
     """Return values with more behind them, in the same type."""
     if not more:
         return values
-    return _joined([values, values[[0] * len(more)].scatter(list(range(len(more))), list(more))])
-
-
-def _joined(parts: Sequence[nw.Series[Any]]) -> nw.Series[Any]:
-    import narwhals as nw
-
-    frames = [nw.maybe_reset_index(part.alias(parts[0].name).to_frame()) for part in parts if len(part)]
-    return nw.concat(frames, how="vertical")[parts[0].name] if len(frames) > 1 else frames[0][parts[0].name]
+    return joined([values, values[[0] * len(more)].scatter(list(range(len(more))), list(more))])
 
 
 def is_missing(cells: nw.Series[Any]) -> np.ndarray:
@@ -459,9 +452,7 @@ class Bench:
                 back |= changed[name]
         found = {name: rows & ~back for name, rows in changed.items() if (rows & ~back).any()}
         place = np.arange(self.size) + np.where(back, self.size, 0)
-        cells = {
-            name: _joined([repaired[name], valid[name]])[place] if back.any() else repaired[name] for name in found
-        }
+        cells = {name: joined([repaired[name], valid[name]])[place] if back.any() else repaired[name] for name in found}
         return replace(before, shift=case.shift, repaired=cells), found
 
     def _valid_frame(self, native: Any) -> nw.DataFrame[Any]:
@@ -538,7 +529,7 @@ class Bench:
                     else self.pools[name].cells[case.places.get(name, everything)[rows]]
                     for case, rows in zip(cases, kept, strict=True)
                 ]
-                columns[name] = nw.maybe_reset_index(_joined(parts)).to_native()
+                columns[name] = nw.maybe_reset_index(joined(parts)).to_native()
             else:
                 places = [case.places.get(name, everything)[rows] for case, rows in zip(cases, kept, strict=True)]
                 columns[name] = _taken(self.pools[name].cells, np.concatenate(places))

@@ -336,5 +336,14 @@ def _set(rows: nw.DataFrame[Any], cells: dict[str, np.ndarray], where: np.ndarra
 
 def _where(rows: np.ndarray, one: nw.Series[Any], other: nw.Series[Any]) -> nw.Series[Any]:
     """Return one column in some rows, and another in the others."""
-    at = rows.nonzero()[0].tolist()
-    return other.scatter(at, one[at])
+    import numpy as np
+
+    return joined([other, one.cast(other.dtype)])[np.arange(len(rows)) + np.where(rows, len(rows), 0)]
+
+
+def joined(parts: Sequence[nw.Series[Any]]) -> nw.Series[Any]:
+    """Return columns one behind the other, under the name of the first."""
+    import narwhals as nw
+
+    frames = [nw.maybe_reset_index(part.alias(parts[0].name).to_frame()) for part in parts if len(part)]
+    return nw.concat(frames, how="vertical")[parts[0].name] if len(frames) > 1 else frames[0][parts[0].name]
