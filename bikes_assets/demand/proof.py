@@ -79,7 +79,7 @@ def features_evidence(
         )
 
     freely = found(())
-    return freely if freely.holds or not freely.blocked_trials else found(rental_invariants(nullable))
+    return found(rental_invariants(nullable)) if freely.unverified and freely.blocked_trials else freely
 
 
 def features_of_rentals(rentals: pd.DataFrame) -> Any:
