@@ -62,6 +62,7 @@ def cuts(exam: Examination) -> Iterator[tuple[Ground, int]]:
         begins = np.append(False, month[1:] != month[:-1])
         wanted.append((ground, begins, 1))
         if ground.case.kept is None:
+            wanted.append((ground, np.roll(begins, 1), 1))
             wanted.append((ground, np.roll(begins, -max(exam.declaration.horizon // 2, 1)), 1))
         else:
             here = np.isin(bench.sorted_rows, ground.case.kept)
