@@ -6,13 +6,17 @@ import math
 from collections import Counter
 from typing import Any
 
+import narwhals as nw
 import numpy as np
 import pandas as pd
 import pytest
 
 from bikes_assets.lineage import examine, timely
+from bikes_assets.lineage.declaration import ROWS, Declaration
+from bikes_assets.lineage.disturb import Bench, usual_values
 from bikes_assets.lineage.errors import LineageError
 from bikes_assets.lineage.evidence import Window, assert_column_lineage, check
+from bikes_assets.lineage.examine import Examination, Found
 from bikes_assets_tests.fire.processes import SOAK
 from bikes_assets_tests.lineage import planted
 from bikes_assets_tests.lineage.planted import PLANTED, is_caught, tried
@@ -86,26 +90,22 @@ def test_no_step_between_perturbed_rows_is_one_of_a_calendar() -> None:
     assert timely._apart(720) == 725
 
 
-@pytest.mark.usefixtures("once_over")
-def test_single_rows_of_every_hour_and_weekday_are_perturbed() -> None:
-    # Given a function that keeps in mind which rows it was given otherwise, where these are few
-    hours, days = set[int](), set[int]()
-    table = GRID.assign(temp=np.random.default_rng(0).random(len(GRID)))
-
-    def made(frame: pd.DataFrame) -> pd.DataFrame:
-        if len(frame) == len(table) and (frame["ts"] == table["ts"]).all():
-            others = frame["ts"][(frame["temp"] != table["temp"])]
-            if len(others) < len(table) / 10:
-                hours.update(others.dt.hour)
-                days.update(others.dt.dayofweek)
-        return frame.assign(made=frame["temp"])[["ts", "made"]]
-
+@pytest.mark.parametrize("seed", range(5))
+def test_single_rows_of_every_hour_and_weekday_are_perturbed(seed: int) -> None:
+    # Given two months of hours
+    table = nw.from_native(GRID.assign(temp=np.random.default_rng(0).random(len(GRID))), eager_only=True)
+    usual = {"temp": usual_values(table["temp"])}
+    bench = Bench(lambda frame: frame, table, ("temp",), key="ts", columns={}, usual=usual)
+    declaration = Declaration({"temp": ("temp",), ROWS: ("ts",)}, "ts")
+    exam = Examination(bench, declaration, np.random.default_rng(seed), Found())
+    exam.begin()
     # When
-    found = check(made, table, {"made": ["temp"]}, key="ts")
+    trials = list(timely.points(exam, [[("temp", "temp")]], []))
     # Then
-    assert (found.findings, found.edges[0].state) == ((), "proven")
-    assert hours == set(range(24))
-    assert days == set(range(7))
+    rows = [GRID["ts"][trial.perturbed["temp"]] for trial in trials]
+    assert {hour for each in rows for hour in each.dt.hour} == set(range(24))
+    assert {day for each in rows for day in each.dt.dayofweek} == set(range(7))
+    assert len({len(each) for each in rows}) > 3  # they are near to each other, and far apart
 
 
 @pytest.mark.parametrize(
