@@ -177,6 +177,8 @@ def checked(function: Any, declared: Any = None, **more: Any) -> Evidence:
     return check(function, HOURS, declared or DECLARED, **{**TARGET, "invariants": INVARIANTS, **more})
 
 
+@pytest.mark.soak
+@pytest.mark.skipif(not SOAK, reason="a quarter of a minute of CPU; some of it is below")
 def test_every_table_that_a_function_is_given_keeps_to_the_invariants_and_all_is_proven() -> None:
     # Given a function that raises where anything does not hold, and keeps count
     seen = list[list[str]]()
