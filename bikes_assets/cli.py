@@ -389,10 +389,10 @@ def waste(as_json: bool) -> None:
 
 
 @main.command("check-lineage")
-@click.option("--seed", default=0, show_default=True, help="Seed of the disturbances.")
+@click.option("--seed", default=0, show_default=True, help="Seed of the perturbations.")
 @click.option("--json", "as_json", is_flag=True, help="All of it as one JSON object.")
 def check_lineage(seed: int, as_json: bool) -> None:
-    """Disturb whatever the features' code reads, and see whether what moves is what is declared; exit code 1 when it is not.
+    """Perturb whatever the features' code reads, and see whether what moves is what is declared; exit code 1 when it is not.
 
     The same is checked in every run before features are published, on the month at hand; here on every month. Then it shows
     which inputs reach the newest model's prediction.

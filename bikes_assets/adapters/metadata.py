@@ -53,11 +53,12 @@ def table_schema(schema: Schema) -> dg.TableSchema:
 
 def of_evidence(evidence: Mapping[str, Any]) -> dg.MarkdownMetadataValue:
     """Return what was shown of each column's lineage as a table; see `lineage.evidence.Evidence`."""
-    lines = ["| column | made from | shown | hours before | trials |", "|---|---|---|---|---|"]
+    lines = ["| column | made from | shown | hours before | trials | blocked |", "|---|---|---|---|---|---|"]
     for edge in evidence["edges"]:
         seen = edge["observed"]
         reach = f"{seen['last']} to {seen['first']}" if seen else ""
-        cells = (edge["output"], edge["input"], edge["state"], reach, str(edge["trials"]))
+        blocked = str(edge.get("blocked", ""))  # older records do not tell
+        cells = (edge["output"], edge["input"], edge["state"], reach, str(edge["trials"]), blocked)
         lines.append(f"| {' | '.join(cells)} |")
     return dg.MetadataValue.md("\n".join(lines))
 

@@ -34,6 +34,9 @@ MOST_DEMAND = 2.0
 _FEWEST_TO_TRY = 2
 """Rows without which no perturbation tells anything."""
 
+_SHOWS_MORE = ("never seen", "unverified")
+"""States of a dependency that more rows may change."""
+
 
 def hour_sequence(subject: Subject) -> Verdict:
     """Return whether hours are whole, of the partition's month, ascending, and none stands twice."""
@@ -147,16 +150,21 @@ def _shown(subject: Subject, is_asked: Callable[[str], bool], well: str) -> Verd
     evidence: Mapping[str, Any] = subject.evidence
     version = code_version("bikes_assets.demand.proof", "features_evidence")
     # a month without much history does not show every dependency: a later one shows more
-    if evidence.get("code_version") != version or any(edge["state"] == "never seen" for edge in evidence["edges"]):
+    if evidence.get("code_version") != version or any(edge["state"] in _SHOWS_MORE for edge in evidence["edges"]):
         from bikes_assets.demand.proof import features_evidence
 
         shown = features_evidence(subject.inputs["hourly_rentals"])
         evidence = {"time": time.time(), "code_version": version, **shown.to_dict()}
     found = [item["message"] for item in evidence["findings"] if is_asked(item["check"])]
+    # records of before that was told have none of these
+    untried = [item["message"] for item in evidence.get("unverified", ()) if is_asked(item["check"])]
+    blocked = evidence.get("blocked_trials", 0)
+    found += untried if blocked else []  # of too few rows nothing can be perturbed, which is nobody's error
     when = datetime.fromtimestamp(evidence["time"], UTC)
-    on = f", on {evidence['rows']:,} rows in {evidence['trials']:,} disturbed tables, {when:%Y-%m-%d %H:%M} UTC"
-    figures = {"rows": evidence["rows"], "trials": evidence["trials"], "findings": len(found)}
-    return Verdict(not found, ("; ".join(found) or well) + on, figures, evidence=evidence)
+    told = "; ".join(found) or well + (f"; not tried on so few rows: {len(untried)}" if untried else "")
+    on = f", on {evidence['rows']:,} rows in {evidence['trials']:,} perturbed tables, {when:%Y-%m-%d %H:%M} UTC"
+    figures = {"rows": evidence["rows"], "trials": evidence["trials"], "blocked": blocked, "findings": len(found)}
+    return Verdict(not found, told + on, figures, evidence=evidence)
 
 
 def _of_skill(rmse: float, baseline_rmse: float, month: str) -> Verdict:

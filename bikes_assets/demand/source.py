@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from bikes_assets.demand.tables import HOURLY_RENTALS, RENTAL_RECORDS
 from bikes_assets.lineage.errors import DataError, SchemaError
+from bikes_assets.lineage.invariants import Derived, Total, Unique
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pandera.pandas as pandera
 
+    from bikes_assets.lineage.invariants import Invariant
     from bikes_assets.lineage.schema import Column, Schema
 
 _DATE = "dteday"
@@ -96,6 +98,36 @@ def hourly_rentals(records: pd.DataFrame) -> pd.DataFrame:
 
     start = _calendar(records[_DATE]) + pd.to_timedelta(records["hr"], unit="h").astype("timedelta64[us]")
     return records.assign(ts=start)[list(HOURLY_RENTALS.names)]
+
+
+def rental_invariants(rentals: pd.DataFrame) -> tuple[Invariant, ...]:
+    """Return what holds in every row of HOURLY_RENTALS beyond the columns' ranges, as `lineage.invariants` has it.
+
+    These are the rules by which contradicting records are refused.
+
+    Args:
+        rentals: HOURLY_RENTALS; tells which year `yr` counts from.
+    """
+    counted_from = (rentals["ts"].dt.year - rentals["yr"]).mode()[0]
+    return (
+        Derived("yr", ("ts",), lambda frame: frame["ts"].dt.year - counted_from),
+        Derived("mnth", ("ts",), lambda frame: frame["ts"].dt.month),
+        Derived("hr", ("ts",), lambda frame: frame["ts"].dt.hour),
+        Derived("weekday", ("ts",), lambda frame: _weekday(frame["ts"])),
+        Derived("workingday", ("weekday", "holiday"), _workingday),
+        Total("cnt", ("casual", "registered")),
+        Unique("instant"),
+    )
+
+
+def _weekday(day: pd.Series[pd.Timestamp]) -> pd.Series[int]:
+    """Return days of the week, 0 Sunday."""
+    return (day.dt.dayofweek + 1) % 7
+
+
+def _workingday(rows: pd.DataFrame) -> pd.Series[int]:
+    """Return 1 unless weekend or holiday; missing where one of both is."""
+    return (~rows["weekday"].isin([0, 6]) & (rows["holiday"] == 0)).astype("Int64")
 
 
 def _refuse(faults: list[_Fault], locate: Callable[[int], tuple[str, int]]) -> None:
@@ -204,13 +236,12 @@ def _out_of_range(records: pd.DataFrame) -> list[_Fault]:
 def _contradictions(records: pd.DataFrame) -> list[_Fault]:
     """Return, for each rule between columns or rows, the first row that breaks it."""
     day = _calendar(records[_DATE])
-    weekend = records["weekday"].isin([0, 6])
     counted_from = day.dt.year - records["yr"]
     rules = {
         "yr": (day.dt.year - counted_from.mode()[0], "as most rows count years"),
         "mnth": (day.dt.month, "the month of dteday"),
-        "weekday": ((day.dt.dayofweek + 1) % 7, "the weekday of dteday, 0 Sunday"),
-        "workingday": ((~weekend & (records["holiday"] == 0)).astype("int64"), "1 unless weekend or holiday"),
+        "weekday": (_weekday(day), "the weekday of dteday, 0 Sunday"),
+        "workingday": (_workingday(records), "1 unless weekend or holiday"),
         "cnt": (records["casual"] + records["registered"], "casual + registered"),
     }
     faults: list[_Fault] = []

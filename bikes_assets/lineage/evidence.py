@@ -1,28 +1,51 @@
-"""Column lineage that is held against what a function does: whatever it reads, it is disturbed, and what moves is looked at.
+"""Column lineage that is verified by perturbation: whatever a function reads is perturbed, and what moves is looked at.
 
-Any function from table to table will do: features, plain pandas, a model's predict. It is a black box; what is said of it is
+Any function from table to table will do: features, plain pandas, a model's predict. It is a black box; what is declared of it is
 which columns each of its columns is made from, how far back it looks, and, where there is a target, which hours of that are
-not known yet. What is declared and never seen is no fault, but it is said.
+not known yet. What is declared and never seen is no error, but it is reported; what could not be tried at all is one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import asdict, dataclass
+import warnings
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from bikes_assets.lineage.declaration import ROWS, Declaration, Pair, Window, known_ahead_of
 from bikes_assets.lineage.disturb import Bench, usual_values
 from bikes_assets.lineage.errors import LineageError
-from bikes_assets.lineage.examine import Examination, Finding, Found, Pair, Question, Seen, Window
+from bikes_assets.lineage.examine import TIME, Count, Examination, Finding, Found, Seen, Trial
+from bikes_assets.lineage.experiments import (
+    DECLARED,
+    UNDECLARED,
+    moved_key,
+    order,
+    presence,
+    restricted,
+    swapped_key,
+    types,
+    undeclared,
+    unseen,
+)
+from bikes_assets.lineage.experiments import (
+    declared as declared_influence,
+)
+from bikes_assets.lineage.grounds import ABSENT, BOTH, HOLES, REAL, RESHUFFLED, Settling
 from bikes_assets.lineage.signals import signals
+from bikes_assets.lineage.timely import gapped, points, slices, time, time_again, whole, whole_cuts
 
 if TYPE_CHECKING:
     import narwhals as nw
     import numpy as np
 
+    from bikes_assets.lineage.invariants import Invariant
     from bikes_assets.lineage.schema import Schema
 
-State: TypeAlias = Literal["proven", "missing only", "never seen"]
+__all__ = ["Count", "Edge", "Evidence", "Finding", "Window", "assert_column_lineage", "check"]
+
+State: TypeAlias = Literal["proven", "missing only", "never seen", "unverified"]
 
 _MOST_ROWS, _SLICE_ROWS, _SLICES = 20_000, 10_000, 2
 
@@ -34,10 +57,12 @@ class Edge:
     Attributes:
         output: the column that is made.
         input: the column that it is made from.
-        state: `proven` when a change of values moved it, `missing only` when nothing did but values that went missing.
-        trials: number of tables in which the input was disturbed.
+        state: `proven` when a change of values moved it, `missing only` when nothing did but values that went missing,
+            `never seen` when nothing did, `unverified` when the function ran on no table in which the input was perturbed.
+        trials: number of tables in which the input was perturbed and on which the function ran.
         checks: those that saw it move.
         observed: steps before a row of the farthest and of the nearest row that moved it; None where none was seen.
+        blocked: number of tables in which the input was perturbed and on which the function failed.
     """
 
     output: str
@@ -46,6 +71,7 @@ class Edge:
     trials: int
     checks: tuple[str, ...] = ()
     observed: Window | None = None
+    blocked: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +80,16 @@ class Evidence:
 
     Attributes:
         rows: rows of the table that it was tried on.
-        trials: number of disturbed tables.
-        seed: where the disturbances came from.
+        trials: number of perturbed tables on which it ran.
+        seed: where the perturbations came from.
         edges: the declared dependencies.
         findings: what denies the declaration.
-        blocked: disturbed tables on which the function failed, which say nothing of what it reads.
-        unchecked: what could not be checked, and why.
-        signals: what the code reaches beside the table, of which no disturbance tells.
+        unverified: what was to be tried and never ran: a dependency of which no trial did, or an experiment with an output.
+        blocked: why it failed on perturbed tables, which says nothing of what it reads.
+        blocked_trials: number of perturbed tables on which it failed.
+        checks: by experiment, on how many tables it ran and failed.
+        unchecked: what could not be checked, or only in part, and why.
+        signals: what the code reaches beside the table, of which no perturbation tells.
     """
 
     rows: int
@@ -68,14 +97,17 @@ class Evidence:
     seed: int
     edges: tuple[Edge, ...]
     findings: tuple[Finding, ...] = ()
+    unverified: tuple[Finding, ...] = ()
     blocked: tuple[str, ...] = ()
+    blocked_trials: int = 0
+    checks: Mapping[str, Count] = field(default_factory=dict)
     unchecked: tuple[str, ...] = ()
     signals: tuple[str, ...] = ()
 
     @property
     def holds(self) -> bool:
-        """Whether nothing denies the declaration."""
-        return not self.findings
+        """Whether everything that is declared was tried, and nothing denies it."""
+        return not self.findings and not self.unverified
 
     @property
     def never_seen(self) -> tuple[Pair, ...]:
@@ -97,14 +129,17 @@ def check(
     target: str | Collection[str] = (),
     horizon: int = 0,
     windows: Mapping[Pair, Window] | None = None,
+    known_ahead: Mapping[str, int] | Collection[str] = (),
+    invariants: Sequence[Invariant] = (),
     rows: Collection[str] = (),
     history: int | None = None,
     copy: str = "",
     seed: int = 0,
 ) -> Evidence:
-    """Hold a function from table to table against the column lineage that is declared of it.
+    """Compare what a function from table to table does with the column lineage that is declared of it.
 
-    It is called some hundred times, always with a fresh frame. Of a table of many rows two slices are tried.
+    It is called some hundred times, always with a fresh frame. Of a table of many rows two slices are tried, and compared with
+    the whole.
 
     Args:
         function: takes a frame of the type of `frame`; returns a frame of any engine with the key among its columns, or a row,
@@ -112,56 +147,86 @@ def check(
         frame: the table, eager, in any engine that Narwhals reads; its rows are unique in `key`.
         declared: for each column that the function makes, the columns that it reads.
         key: column that names a row. Where it is a time or a whole number, it gives the order.
-        schema: lawful values of the columns. A cell is set to no other; columns that it does not name may have any.
+        schema: allowed values of the columns. A cell is set to no other; columns that it does not name may have any.
         target: column that is predicted, and those that it can be had from, such as its parts.
         horizon: steps of the key's grid for which the target is not known before a row. A column of the target's own name is
             the label and exempt.
         windows: how far back each dependency reaches, where that is declared.
+        known_ahead: columns that are known before their time, such as holidays and forecasts: with the number of steps, or all
+            that come. Rows up to there may read them.
+        invariants: what holds of each table that the function is given, such as `Total("cnt", ("casual", "registered"))`; see
+            `lineage.invariants`. Every perturbed table keeps to it.
         rows: columns that decide which rows the output has, beside the key.
-        history: steps that the function looks back; default is the longest window, where every dependency has one.
+        history: steps that the function looks back; default is an output's longest window, where all its dependencies have one.
         copy: name of a column by which the function keeps apart what has a history of its own, as `by` of `columns.compute`
-            does: when the frame has it, many disturbed tables are computed in one call.
-        seed: where the disturbances come from: the same seed, the same evidence.
+            does: when the frame has it, many perturbed tables are computed in one call.
+        seed: where the perturbations come from: the same seed, the same evidence.
 
     Raises:
-        LineageError: the key is not one, or the output lacks a column or has a row twice.
+        LineageError: the key is not one, the output lacks a column or has a row twice, or the table breaks an invariant.
         FeatureError: the function fails on the table as it is.
     """
     import narwhals as nw
     import numpy as np
 
-    whole = nw.from_native(frame, eager_only=True)
+    table = nw.from_native(frame, eager_only=True)
     columns = {column.name: column for column in schema.columns} if schema else {}
     sources = {name: tuple(inputs) for name, inputs in declared.items()}
-    if absent := sorted({name for inputs in (*sources.values(), rows) for name in inputs}.difference(whole.columns)):
-        raise LineageError(f"{', '.join(absent)} is declared to be read, but the table has {', '.join(whole.columns)}")
-    if history is None and windows and all((name, column) in windows for name in sources for column in sources[name]):
-        history = max(window.first for window in windows.values())
+    known = known_ahead_of(known_ahead)
+    for names, told in (
+        ({name for inputs in (*sources.values(), rows) for name in inputs}, "is declared to be read"),
+        ({*known}, "is declared to be known ahead"),
+    ):
+        if absent := sorted(names.difference(table.columns)):
+            raise LineageError(f"{', '.join(absent)} {told}, but the table has {', '.join(table.columns)}")
     targets = (target,) if isinstance(target, str) else tuple(target)
-    asked = Question(sources, tuple(rows), targets, horizon, windows or {}, history)
-    usual = {name: usual_values(whole[name], columns.get(name)) for name in whole.columns if name != key}
+    if both := sorted({*known}.intersection(targets)):
+        raise LineageError(
+            f"{', '.join(both)} is declared to be known ahead and to be the target; expected one of both"
+        )
+    declaration = Declaration(
+        {**sources, ROWS: (key, *rows)}, key, tuple(rows), targets, horizon, windows or {}, history, known
+    )
+    usual = {name: usual_values(table[name]) for name in table.columns if name != key}
+    texts = dict[Any, float]()
 
     def bench(part: nw.DataFrame[Any], name: str = "") -> Bench:
-        return Bench(function, part, tuple(sources), key=key, columns=columns, usual=usual, copy=name)
+        return Bench(
+            function,
+            part,
+            tuple(sources),
+            key=key,
+            columns=columns,
+            usual=usual,
+            copy=name,
+            invariants=invariants,
+            texts=texts,
+        )
 
     draw, found = np.random.default_rng(seed), Found()
-    parts = list(_parts(whole, key, draw))
-    all_rows = bench(whole) if len(parts) > 1 and history is not None else None
+    parts, frozen = list(_parts(table, key, draw)), dict[str, None]()
+    everything = Examination(bench(table), declaration, draw, found) if len(parts) > 1 else None
     for positions in parts:
-        examination = Examination(bench(whole[positions], copy), asked, draw, found)
-        examination.all()
-        if all_rows:
-            examination.whole(all_rows, positions)
+        part = bench(table[positions], copy)
+        _examine(Examination(part, declaration, draw, found))
+        frozen |= dict.fromkeys(sorted(part.frozen))
+        if everything:
+            whole(everything, positions, part.unperturbed)
+    if everything and everything.bench.is_ordered:
+        whole_cuts(everything)
     edges = tuple(_edge(name, column, found) for name in sources for column in sources[name])
     return Evidence(
-        len(whole),
-        found.trials,
-        seed,
-        edges,
-        tuple(found.findings.values()),
-        tuple(found.blocked),
-        tuple(found.unchecked),
-        signals(function),
+        rows=len(table),
+        trials=sum(count.ran for count in found.counts.values()),
+        seed=seed,
+        edges=edges,
+        findings=tuple(found.findings.values()),
+        unverified=tuple(_unverified(declaration, table, edges, found, frozen)),
+        blocked=tuple(found.blocked),
+        blocked_trials=sum(count.blocked for count in found.counts.values()),
+        checks=found.counts,
+        unchecked=tuple(found.unchecked),
+        signals=signals(function),
     )
 
 
@@ -173,6 +238,7 @@ def assert_column_lineage(
     key: str,
     schema: Schema | None = None,
     is_complete: bool = False,
+    unverified: Literal["fail", "warn"] = "fail",
     **more: Any,
 ) -> Evidence:
     """Raise AssertionError unless a function reads what is declared, to be called in a test of one's own.
@@ -192,37 +258,107 @@ def assert_column_lineage(
         declared: see `check`.
         key: see `check`.
         schema: see `check`.
-        is_complete: whether a dependency that is declared and never seen is a fault, too.
+        is_complete: whether a dependency that is declared and never seen is an error, too.
+        unverified: whether what could not be tried, for the function fails on every table in which it is perturbed, is an
+            error or a warning.
         more: further arguments of `check`.
 
     Returns:
         The evidence, when it holds.
 
     Raises:
-        AssertionError: what denies the declaration, each on a line.
+        AssertionError: what denies the declaration, and what could not be tried, each on a line.
     """
     evidence = check(function, frame, declared, key=key, schema=schema, **more)
     lines = [f"{item.check}: {item.message}" for item in evidence.findings]
+    untried = [f"unverified: {item.message}" for item in evidence.unverified]
     unseen = [f"never seen: {output} is declared to be made from {column}" for output, column in evidence.never_seen]
-    if lines or (is_complete and unseen):
-        raise AssertionError("\n".join([*lines, *unseen]))
+    if unverified == "fail":
+        lines += untried
+    if is_complete:
+        lines += unseen
+    if lines:
+        raise AssertionError("\n".join(lines))
+    if untried:
+        warnings.warn("\n".join(untried), stacklevel=2)
     return evidence
 
 
-def _parts(whole: nw.DataFrame[Any], key: str, draw: np.random.Generator) -> Iterator[np.ndarray]:
+def _examine(exam: Examination) -> None:
+    """Make all experiments with one table; where the function does not repeat itself, no other says anything."""
+    bench, found = exam.bench, exam.found
+    if bench.others:
+        found.leave(", ".join(bench.others), "made, but not declared")
+    if not exam.repeats("twice"):
+        return
+    Settling(bench, exam.draw, found).settle()
+    exam.begin()
+    restricted(exam)
+    experiments = [moved_key, time, presence, slices] if bench.is_ordered else []
+    exam.run(chain(undeclared(exam), *(experiment(exam) for experiment in experiments)))
+    groups, peeks = exam.groups(), list[Trial]()
+    timely = [points(exam, groups, peeks), gapped(exam, groups)] if bench.is_ordered else []
+    exam.run(chain(declared_influence(exam, groups, REAL, BOTH), *timely))
+    exam.run(declared_influence(exam, unseen(exam, groups), HOLES, RESHUFFLED, ABSENT))
+    exam.run(peeks)
+    if bench.is_ordered:
+        exam.run(time_again(exam))
+    else:
+        swapped_key(exam)
+        found.leave("key, time, presence, slice and windows", f"{bench.key} is neither a time nor a whole number")
+    order(exam)
+    types(exam)
+    exam.repeats("again after all experiments")
+
+
+def _parts(table: nw.DataFrame[Any], key: str, draw: np.random.Generator) -> Iterator[np.ndarray]:
     """Yield positions of the rows to try: all, or slices of them in order of the key."""
     import numpy as np
 
-    if len(whole) <= _MOST_ROWS:
-        yield np.arange(len(whole))
+    if len(table) <= _MOST_ROWS:
+        yield np.arange(len(table))
         return
-    order = np.argsort(whole[key].to_numpy(), kind="stable")
-    for first in draw.integers(0, len(whole) - _SLICE_ROWS, _SLICES):
+    order = np.argsort(table[key].to_numpy(), kind="stable")
+    for first in draw.integers(0, len(table) - _SLICE_ROWS, _SLICES):
         yield order[first : first + _SLICE_ROWS]
 
 
 def _edge(output: str, column: str, found: Found) -> Edge:
     seen = found.seen.get((output, column), Seen())
     state: State = "proven" if seen.by_value else "missing only" if seen.checks else "never seen"
+    if not seen.trials.ran:
+        state = "unverified"
     observed = Window(max(seen.offsets), min(seen.offsets)) if seen.offsets else None
-    return Edge(output, column, state, seen.trials, tuple(seen.checks), observed)
+    return Edge(output, column, state, seen.trials.ran, tuple(seen.checks), observed, seen.trials.blocked)
+
+
+def _unverified(
+    declaration: Declaration, table: nw.DataFrame[Any], edges: Sequence[Edge], found: Found, frozen: Collection[str]
+) -> Iterator[Finding]:
+    """Yield what was to be tried and never ran."""
+    why = f": {next(iter(found.blocked))}" if found.blocked else ""
+    for name in frozen:
+        yield Finding(UNDECLARED, "", name, f"{name} was never perturbed, so that nothing tells who reads it{why}")
+    for edge in edges:
+        if edge.state == "unverified":
+            tried = (
+                f"the function fails on all {edge.blocked} tables in which it is perturbed{why}" if edge.blocked else ""
+            )
+            told = tried or f"{edge.input} could not be perturbed{why}"
+            message = f"{edge.output} is declared to be made from {edge.input}, of which nothing ran: {told}"
+            yield Finding(DECLARED, edge.output, edge.input, message)
+    is_ordered = table[declaration.key].dtype.is_integer() or table[declaration.key].dtype.is_temporal()
+    for output in declaration.outputs:
+        others = {*table.columns} - {*declaration.sources[output], declaration.key}
+        for experiment, is_wanted, what in (
+            (UNDECLARED, bool(others), "of columns that it does not declare"),
+            (TIME, is_ordered, "of what comes after its rows"),
+        ):
+            count = found.outputs.get((experiment, output), Count())
+            if is_wanted and not count.ran:
+                tried = (
+                    f"the function fails on all {count.blocked} tables"
+                    if count.blocked
+                    else "nothing could be perturbed"
+                )
+                yield Finding(experiment, output, "", f"{output} was not tried against a change {what}: {tried}{why}")

@@ -36,11 +36,13 @@ def print_answer(answer: Answer, what: str, *, as_json: bool) -> None:
 
 
 def _proof(item: Found) -> str:
-    """Return whether experiments showed what a column is made from, with the code that made it last; "" where there were none."""
+    """Return what experiments showed of what a column is made from, with the code that made it last; "" where there were none."""
     if "proof" not in item.facts:
         return ""
     states = {shown["state"] for shown in item.facts["proof"]["inputs"].values()}
-    return "  proven" if states == {"proven"} else "  partly proven"
+    if states & {"proven", "missing only"}:
+        return "  proven" if states == {"proven"} else "  partly proven"
+    return "  unverified" if "unverified" in states else "  never seen"
 
 
 def print_changes(changes: Sequence[Change], answer: Answer, *, as_json: bool) -> None:

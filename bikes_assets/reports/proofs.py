@@ -23,21 +23,24 @@ def print_proofs(evidence: Evidence, model: ModelProof, *, as_json: bool) -> Non
     from rich.table import Column, Table
 
     console = Console(highlight=False, soft_wrap=True)
-    shown = Table(
-        "column", "made from", "shown", Column("hours before", justify="right"), Column("trials", justify="right")
-    )
+    numbers = (Column(name, justify="right") for name in ("hours before", "trials", "blocked"))
+    shown = Table("column", "made from", "shown", *numbers)
     for edge in evidence.edges:
         seen = f"{edge.observed.last} to {edge.observed.first}" if edge.observed else ""
-        shown.add_row(edge.output, edge.input, edge.state, seen, f"{edge.trials:,}")
+        shown.add_row(edge.output, edge.input, edge.state, seen, f"{edge.trials:,}", f"{edge.blocked:,}")
     console.print(shown)
-    console.print(f"{evidence.rows:,} rows, {evidence.trials:,} disturbed tables, seed {evidence.seed}")
+    tables = f"{evidence.trials:,} perturbed tables, {evidence.blocked_trials:,} more on which the code failed"
+    console.print(f"{evidence.rows:,} rows, {tables}, seed {evidence.seed}")
     for what in (*evidence.unchecked, *evidence.blocked):
         console.print(f"not checked: {what}", style="yellow", markup=False)
     for what in evidence.signals:
         console.print(f"beside the table: {what}", style="yellow", markup=False)
+    for item in evidence.unverified:
+        console.print(f"unverified: {item.message}", style="red", markup=False)
     for finding in evidence.findings:
         console.print(f"{finding.check}: {finding.message}", style="red", markup=False)
-    console.print("Column lineage holds." if evidence.holds else "Column lineage does not hold.")
+    unverified = "" if evidence.findings else ", for not everything could be tried"
+    console.print("Column lineage holds." if evidence.holds else f"Column lineage does not hold{unverified}.")
     numbers = (Column(name, justify="right") for name in ("splits", "RMSE when shuffled"))
     used = Table(f"input of {model.address}", "moves the prediction", *numbers)
     for item in model.inputs:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.dummy import DummyRegressor
 
+from bikes_assets.adapters.metadata import of_evidence
 from bikes_assets.demand import checks
 from bikes_assets.demand.champion import predictions
 from bikes_assets.demand.drift import month_drift
@@ -16,6 +18,7 @@ from bikes_assets.demand.evaluation import quality, quality_scores, scores
 from bikes_assets.demand.features import FEATURE_NAMES, demand_features
 from bikes_assets.demand.model import Model, Recipe, fit
 from bikes_assets.lineage.checks import Subject, failure, judge
+from bikes_assets.lineage.code import code_version
 
 RIDGE = Recipe("sklearn.linear_model.Ridge", {"alpha": 1.0})
 
@@ -81,6 +84,50 @@ def test_the_shipped_months_that_lack_more_than_a_day(rentals: pd.DataFrame) -> 
     months = rentals.groupby(rentals["ts"].dt.strftime("%Y-%m"))
     warned = [month for month, rows in months if not checks.absent_hours(Subject("hourly_rentals", month, rows)).passed]
     assert warned == ["2011-01", "2011-02", "2012-10"]
+
+
+# Column lineage
+
+EVIDENCE: dict[str, Any] = {
+    "rows": 900, "trials": 150, "seed": 0, "time": 1_700_000_000.0, "holds": True, "findings": [], "blocked": [],
+    "edges": [{"output": "lag", "input": "cnt", "state": "proven", "trials": 9, "checks": ["time"], "observed": None}],
+    "unchecked": [], "signals": [],
+}  # fmt: skip
+"""As older records have it: blocked tables are not counted, and nothing tells what was not tried."""
+
+
+def shown(**more: Any) -> Subject:
+    version = code_version("bikes_assets.demand.proof", "features_evidence")
+    rows = pd.DataFrame({"ts": range(9)})
+    evidence = {**EVIDENCE, "code_version": version, **more}
+    return Subject("demand_features", "2011-06", rows, inputs={"hourly_rentals": rows}, evidence=evidence)
+
+
+def test_evidence_of_older_records_is_still_read() -> None:
+    verdict = checks.column_lineage_holds(shown())
+    assert verdict.passed
+    assert verdict.found == (
+        "every feature moved with its own columns alone, on 900 rows in 150 perturbed tables, 2023-11-14 22:13 UTC"
+    )
+    assert verdict.figures == {"rows": 900, "trials": 150, "blocked": 0, "findings": 0}
+    assert of_evidence(EVIDENCE).md_str.splitlines()[-1] == "| lag | cnt | proven |  | 9 |  |"
+
+
+@pytest.mark.parametrize(("blocked", "passed"), [(3, False), (0, True)], ids=["the code fails", "too few rows"])
+def test_what_code_lets_nobody_try_fails_and_what_few_rows_do_not_show_is_told(blocked: int, passed: bool) -> None:
+    untried = [
+        {"check": check, "output": "lag", "column": "", "message": f"lag was not tried, {check}"}
+        for check in ("time", "undeclared influence")
+    ]
+    subject = shown(unverified=untried, blocked_trials=blocked)
+    leaks, lineage = checks.no_leak_in_time(subject), checks.column_lineage_holds(subject)
+
+    assert (leaks.passed, lineage.passed) == (passed, passed)
+    if passed:
+        assert "; not tried on so few rows: 1, on 900 rows" in leaks.found
+    else:
+        assert leaks.found.startswith("lag was not tried, time, on")
+        assert lineage.found.startswith("lag was not tried, undeclared influence, on")
 
 
 # Models

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from bikes_assets.demand.features import HISTORY_HOURS, on_hourly_grid
-from bikes_assets.demand.proof import WINDOWS, features_evidence, on_grid
+from bikes_assets.demand.proof import WINDOWS, features_evidence, features_of_rentals, on_grid
+from bikes_assets.demand.source import rental_invariants
 from bikes_assets_tests.fire.processes import SOAK
 
 
@@ -25,6 +26,48 @@ def test_the_features_hold_with_every_seed(rentals: pd.DataFrame, seed: int) -> 
     assert found.signals == ()
     observed = {(edge.output, edge.input): edge.observed for edge in found.edges if edge.observed}
     assert all(WINDOWS[pair].first >= seen.first for pair, seen in observed.items() if pair in WINDOWS)
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(not SOAK, reason="a minute of CPU")
+def test_features_that_refuse_what_contradicts_itself_are_tried_with_rows_that_do_not(rentals: pd.DataFrame) -> None:
+    def refusing(some: pd.DataFrame) -> object:
+        weekday = (some["ts"].dt.dayofweek + 1) % 7
+        if (some["casual"] + some["registered"] != some["cnt"]).any() or (some["weekday"] != weekday).any():
+            raise ValueError("a row contradicts itself")
+        return features_of_rentals(some)
+
+    found = features_evidence(rentals[rentals["ts"] < "2011-03"], function=refusing)
+
+    assert found.holds, (found.findings, found.unverified)
+    assert {(edge.output, edge.input) for edge in found.edges if edge.state != "proven"} == set()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_holds_of_rentals_is_restored_in_perturbed_ones(rentals: pd.DataFrame, seed: int) -> None:
+    # Given rentals whose cells come from other rows, and which are moved in time
+    some = rentals.iloc[3_000:3_400].reset_index(drop=True)
+    draw = np.random.default_rng(seed)
+    perturbed = some.copy()
+    for name in ("yr", "weekday", "workingday", "holiday", "casual", "registered", "cnt", "instant"):
+        rows = draw.random(len(some)) < 0.3
+        perturbed.loc[rows, name] = draw.choice(rentals[name], rows.sum())
+    perturbed["ts"] += pd.Timedelta(hours=int(draw.integers(0, 9_000)))
+    # When
+    valid = perturbed
+    for invariant in rental_invariants(some):
+        valid = invariant(valid, some)
+    # Then
+    assert (valid["cnt"] == valid["casual"] + valid["registered"]).all()
+    assert (valid["weekday"] == (valid["ts"].dt.dayofweek + 1) % 7).all()
+    assert (valid["workingday"] == (~valid["weekday"].isin([0, 6]) & (valid["holiday"] == 0))).all()
+    assert (valid["yr"] == valid["ts"].dt.year - 2011).all()
+    assert (valid["hr"] == valid["ts"].dt.hour).all()
+    assert (valid["mnth"] == valid["ts"].dt.month).all()
+    assert valid["instant"].is_unique
+    # And what holds already is left alone
+    for invariant in rental_invariants(some):
+        pd.testing.assert_frame_equal(invariant(some, some), some)
 
 
 def test_no_window_reaches_farther_back_than_the_history() -> None:

@@ -1,0 +1,123 @@
+"""What is declared of a function from table to table, and which of its rows that protects from a perturbed cell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    import numpy as np
+
+Pair: TypeAlias = tuple[str, str]
+"""Output column and input column."""
+
+ROWS = "(rows)"
+"""Stands for which rows the output has, as if that were one of its columns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Which rows before a row, in steps of the key's grid such as hours, have a part in its value.
+
+    Attributes:
+        first: the farthest.
+        last: the nearest, 0 for the row itself; negative for one that comes after it.
+    """
+
+    first: int
+    last: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """What is declared of a function; see `evidence.check`.
+
+    Attributes:
+        sources: each output column, and `ROWS`, with the columns that it is made from.
+        key: the column that names a row.
+        rows: columns that decide which rows there are.
+        target: the column that is predicted, and those from which it can be had.
+        horizon: steps for which the target is not known before a row.
+        windows: how far back each dependency reaches, where that is declared.
+        history: steps that the function looks back, None where nobody says.
+        known_ahead: columns that are known before their time, and how many steps before.
+    """
+
+    sources: Mapping[str, tuple[str, ...]]
+    key: str
+    rows: tuple[str, ...] = ()
+    target: tuple[str, ...] = ()
+    horizon: int = 0
+    windows: Mapping[Pair, Window] = field(default_factory=dict)
+    history: int | None = None
+    known_ahead: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The columns that the function makes."""
+        return tuple(name for name in self.sources if name != ROWS)
+
+    def inputs(self, output: str) -> tuple[str, ...]:
+        """Return the columns that an output declares, without the key."""
+        return tuple(name for name in self.sources[output] if name != self.key)
+
+    def nearest(self, output: str, column: str) -> float:
+        """Return how many steps before a row the nearest cell is that its value may know: negative for one that comes after it.
+
+        The label, a column of the target's own name, and which rows there are, know the target itself.
+        """
+        if column in self.known_ahead:
+            return -self.known_ahead[column]
+        is_label = output in self.target or output == ROWS
+        return self.horizon if column in self.target and not is_label else 0
+
+    def start(self, column: str) -> float:
+        """Return the first step from some row on at which a column's cells are known to no row before it."""
+        if column in self.known_ahead:
+            return self.known_ahead[column]
+        return -self.horizon if column in self.target else 0
+
+    def history_of(self, output: str) -> int | None:
+        """Return how many steps an output looks back, None where nobody says."""
+        if self.history is not None:
+            return self.history
+        pairs = [(output, column) for column in self.inputs(output)]
+        if not pairs or any(pair not in self.windows for pair in pairs):
+            return None
+        return max(self.windows[pair].first for pair in pairs)
+
+    def known_from(self, output: str, firsts: Mapping[str, int], step: int, *, only_time: bool = False) -> float:
+        """Return the first key at which a row of an output may know one of some cells: rows before it must stay.
+
+        Args:
+            output: an output column, or `ROWS`.
+            firsts: for each perturbed column, the first key of a perturbed cell.
+            step: a step of the key's grid.
+            only_time: whether a row may know cells of a column that the output does not declare, when these are not too near.
+        """
+        columns = firsts if only_time else set(firsts).intersection(self.sources[output])
+        return min((firsts[name] + self.nearest(output, name) * step for name in columns), default=float("inf"))
+
+    def outside_window(self, pair: Pair, cells: np.ndarray, times: np.ndarray, step: int) -> np.ndarray:
+        """Return the rows whose declared window holds none of some cells of a column: they must stay.
+
+        Args:
+            pair: the output and the column.
+            cells: the keys of the cells, in order.
+            times: the rows' keys.
+            step: a step of the key's grid.
+        """
+        import numpy as np
+
+        window = self.windows[pair]
+        first = np.searchsorted(cells, times - window.first * step)
+        return np.append(cells, np.iinfo(np.int64).max)[first] > times - window.last * step
+
+
+def known_ahead_of(declared: Mapping[str, int] | Iterable[str]) -> dict[str, float]:
+    """Return by how many steps each column is known before its time: without a number, all that come."""
+    if isinstance(declared, Mapping):
+        return {name: float(steps) for name, steps in declared.items()}
+    names = (declared,) if isinstance(declared, str) else declared
+    return dict.fromkeys(names, float("inf"))

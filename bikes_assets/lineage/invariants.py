@@ -1,0 +1,349 @@
+"""What holds of every row of a table, or of its rows together, so that perturbed tables are ones that a function may be given.
+
+An invariant is a function that makes a perturbed table valid again. It is given two frames with the same rows in the same order:
+the perturbed one and the valid one that it was perturbed from. Cells in which they differ may be set to something else; it
+returns the perturbed frame with such cells repaired. A table that is valid is returned as it is. Any function will do:
+
+>>> def total_is_the_sum(frame, before):
+...     return frame.assign(cnt=frame["casual"] + frame["registered"])
+
+One that has `names`, the columns that it ties together, is asked only where one of these was perturbed.
+
+Those below are for what is usual. They leave a row alone that has a missing cell: what is missing contradicts nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+if TYPE_CHECKING:
+    import narwhals as nw
+    import numpy as np
+
+Invariant: TypeAlias = Callable[[Any, Any], Any]
+"""From a perturbed native frame, and the valid one before, to a valid one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Total:
+    """A column is the sum of others: `Total("cnt", ("casual", "registered"))`. None of them is negative.
+
+    Where the total was perturbed it becomes the sum; where it was not, perturbed parts share what the others leave of it.
+
+    Attributes:
+        column: the sum.
+        parts: what it is the sum of.
+    """
+
+    column: str
+    parts: Sequence[str]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All columns that it ties together."""
+        return (self.column, *self.parts)
+
+    def __call__(self, frame: Any, before: Any) -> Any:
+        """Return the frame with that sum; see above."""
+        import numpy as np
+
+        rows, valid = _eager(frame), _eager(before)
+        values = {name: _floats(rows[name]) for name in self.names}
+        known = np.asarray(~np.isnan([*values.values()]).any(axis=0))
+        free = [name for name in self.parts if differs(rows[name], valid[name]).any()]
+        if differs(rows[self.column], valid[self.column]).any():
+            parts = {name: np.abs(values[name]) if name in free else values[name] for name in self.parts}
+            total = np.sum([*parts.values()], axis=0)
+            return _set(rows, {self.column: total, **{name: parts[name] for name in free}}, known)
+        if not free:
+            return rows.to_native()
+        left = values[self.column] - np.sum([values[name] for name in self.parts if name not in free], axis=0)
+        shares = np.abs(np.array([values[name] for name in free])) + 1e-9
+        parts = left * shares / shares.sum(axis=0)
+        if rows[self.column].dtype.is_integer():
+            parts = np.floor(parts)
+        parts[-1] = left - parts[:-1].sum(axis=0)
+        return _set(rows, dict(zip(free, parts, strict=True)), known)
+
+
+@dataclass(frozen=True, slots=True)
+class Ordered:
+    """Columns rise from left to right in every row: `Ordered("lowest", "value", "highest")`.
+
+    Perturbed cells are brought between those that were not, and into order among themselves.
+
+    Attributes:
+        columns: the columns, from the lowest to the highest; numbers.
+    """
+
+    columns: tuple[str, ...]
+
+    def __init__(self, *columns: str) -> None:
+        object.__setattr__(self, "columns", columns)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All columns that it ties together."""
+        return self.columns
+
+    def __call__(self, frame: Any, before: Any) -> Any:
+        """Return the frame with its columns in order; see above."""
+        import numpy as np
+
+        rows, valid = _eager(frame), _eager(before)
+        values = np.array([_floats(rows[name]) for name in self.columns])
+        free = np.array([differs(rows[name], valid[name]) for name in self.columns])
+        low = np.fmax.accumulate(np.where(free, -np.inf, values), axis=0)
+        high = np.fmin.accumulate(np.where(free, np.inf, values)[::-1], axis=0)[::-1]
+        # cells between the same two neighbours that stay are sorted among themselves; those that stay are their own limits
+        ordered = np.where(free, np.clip(values, low, high), values)
+        known = ~np.isnan(values).any(axis=0)
+        ordered = np.sort(ordered, axis=0)
+        changed = {name: cells for name, cells, some in zip(self.columns, ordered, free, strict=True) if some.any()}
+        return _set(rows, changed, np.asarray(known))
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """A column follows from others: `Derived("weekday", ("ts",), lambda frame: frame["ts"].dt.dayofweek)`.
+
+    It becomes what they say; where it was not perturbed and they were, a row in which they say something else is put back.
+
+    Attributes:
+        column: the column.
+        sources: what it follows from.
+        function: from a native frame to the column's values, a series of its engine or an array.
+    """
+
+    column: str
+    sources: Sequence[str]
+    function: Callable[[Any], Any]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All columns that it ties together."""
+        return (self.column, *self.sources)
+
+    def __call__(self, frame: Any, before: Any) -> Any:
+        """Return the frame with what follows; see above."""
+        import narwhals as nw
+        import numpy as np
+
+        rows, valid = _eager(frame), _eager(before)
+        perturbed = [name for name in self.names if differs(rows[name], valid[name]).any()]
+        if not perturbed:
+            return rows.to_native()
+        derived = nw.from_native(self.function(rows.to_native()), series_only=True, pass_through=True)
+        if isinstance(derived, nw.Series):
+            known = ~derived.is_null().to_numpy().astype(bool)
+            values = _floats(derived) if derived.dtype.is_numeric() else derived.to_numpy()
+        else:
+            values = np.asarray(derived)
+            known = values == values  # NaN is missing
+        for name in self.names:
+            known &= ~rows[name].is_null().to_numpy().astype(bool)
+        return _set(rows, {self.column: values}, known)
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """Columns have only combinations that were observed: `Together("date", "weekday")`.
+
+    Perturbed cells of a row are taken together from one row of the valid table, one that agrees in the columns that were not
+    perturbed.
+
+    Attributes:
+        columns: the columns.
+    """
+
+    columns: tuple[str, ...]
+
+    def __init__(self, *columns: str) -> None:
+        object.__setattr__(self, "columns", columns)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All columns that it ties together."""
+        return self.columns
+
+    def __call__(self, frame: Any, before: Any) -> Any:
+        """Return the frame with observed combinations; see above."""
+        import numpy as np
+
+        rows, valid = _eager(frame), _eager(before)
+        changed = {name: differs(rows[name], valid[name]) for name in self.columns}
+        free = [name for name in self.columns if changed[name].any()]
+        perturbed = np.logical_or.reduce([*changed.values()])
+        for name in self.columns:  # what was made missing stays so
+            perturbed &= ~rows[name].is_null().to_numpy().astype(bool)
+        old, new = (np.zeros(len(rows), dtype=np.int64) for _ in range(2))
+        for name in self.columns:
+            one, other = _codes(valid[name], rows[name])
+            both = np.concatenate([old, new]) * (2 * len(rows) + 1) + np.concatenate([one, other])
+            old, new = np.split(np.unique(both, return_inverse=True)[1], 2)
+        perturbed &= ~np.isin(new, old)
+        if not perturbed.any():
+            return rows.to_native()
+        held = np.zeros(len(rows), dtype=np.int64)
+        for name in self.columns:
+            if name not in free:
+                held = np.unique(held * (len(rows) + 1) + _codes(valid[name], valid[name])[0], return_inverse=True)[1]
+        observed, wanted = _codes(valid[free[0]], rows[free[0]])
+        # of the rows that agree, the one that stands where the drawn value stands among all
+        order = np.lexsort((observed, held))
+        first = np.searchsorted(held[order], held)
+        count = np.searchsorted(held[order], held, side="right") - first
+        place = np.searchsorted(np.sort(observed), wanted) / len(rows)
+        spread = (np.arange(len(rows)) * 0.6180339887498949 % 1 - 0.5) / np.sqrt(len(rows))
+        donor = order[first + (np.clip(place + spread, 0, 1 - 1e-9) * count).astype(int)]
+        donor = np.where(perturbed, donor, np.arange(len(rows)))
+        cells = [_where(perturbed, valid[name][donor], rows[name]) for name in free]
+        return rows.with_columns(*cells).to_native()
+
+
+@dataclass(frozen=True, slots=True)
+class Rising:
+    """A column never falls from one row to the next in order of the key, such as a meter: `Rising("meter", "ts")`.
+
+    Attributes:
+        column: the column, a number.
+        key: what gives the order.
+    """
+
+    column: str
+    key: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All columns that it ties together."""
+        return (self.column, self.key)
+
+    def __call__(self, frame: Any, before: Any) -> Any:  # noqa: ARG002 - what comes after a perturbed cell rises, too
+        """Return the frame with a column in which a cell is at least what the highest before it is."""
+        import numpy as np
+
+        rows = _eager(frame)
+        values = _floats(rows[self.column])
+        order = np.argsort(rows[self.key].to_numpy(), kind="stable")
+        risen = values.copy()
+        risen[order] = np.fmax.accumulate(values[order])
+        return _set(rows, {self.column: risen}, ~np.isnan(values) & (risen != values))
+
+
+@dataclass(frozen=True, slots=True)
+class Unique:
+    """No value of a column stands in two rows: `Unique("ticket")`.
+
+    A perturbed cell whose value another row has gets one that no row has any more.
+
+    Attributes:
+        column: the column.
+    """
+
+    column: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All columns that it ties together."""
+        return (self.column,)
+
+    def __call__(self, frame: Any, before: Any) -> Any:
+        """Return the frame with a column in which each value stands once."""
+        import numpy as np
+
+        rows, valid = _eager(frame), _eager(before)
+        perturbed = differs(rows[self.column], valid[self.column])
+        old, new = _codes(valid[self.column], rows[self.column])
+        new = np.where(perturbed, new, old)
+        new = np.where(np.isin(new, old), new, -1)  # another value than those of the table might stand twice as well
+        taken, again = set(new[~perturbed].tolist()), list[int]()
+        for row in np.flatnonzero(perturbed):
+            if new[row] < 0 or new[row] in taken:
+                again.append(int(row))
+            else:
+                taken.add(int(new[row]))
+        left = [int(row) for row in range(len(rows)) if old[row] not in taken]
+        donor = np.arange(len(rows))
+        at = {int(code): row for row, code in enumerate(old)}
+        for row in np.flatnonzero(perturbed):
+            donor[row] = at.get(int(new[row]), row)
+        donor[again] = left[: len(again)]
+        cells = _where(perturbed, valid[self.column][donor], rows[self.column])
+        return rows.with_columns(cells).to_native()
+
+
+def differs(one: nw.Series[Any], other: nw.Series[Any]) -> np.ndarray:
+    """Return the rows in which two columns have other values; missing is the same as missing."""
+    import numpy as np
+
+    if one.dtype.is_numeric() and other.dtype.is_numeric():
+        first, second = _floats(one), _floats(other)
+        return ~((first == second) | (np.isnan(first) & np.isnan(second)))
+    empty, gone = (item.is_null().to_numpy().astype(bool) for item in (one, other))
+    return (one.to_numpy() != other.to_numpy()) & ~(empty & gone) | (empty != gone)
+
+
+def _eager(frame: Any) -> nw.DataFrame[Any]:
+    import narwhals as nw
+
+    return nw.from_native(frame, eager_only=True)
+
+
+def _floats(values: nw.Series[Any]) -> np.ndarray:
+    import narwhals as nw
+
+    native: Any = values.to_native()
+    if getattr(getattr(native, "dtype", None), "kind", "") in "iuf" and values.implementation.is_pandas():
+        return native.to_numpy(dtype=float, na_value=float("nan"))  # many times as fast
+    return values.cast(nw.Float64).to_numpy().astype(float)
+
+
+def _codes(values: nw.Series[Any], others: nw.Series[Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the places of values, and of others, among all of both in order."""
+    import numpy as np
+
+    if values.dtype.is_numeric():
+        both = np.concatenate([_floats(values), _floats(others)])
+    else:
+        both = np.array([str(value) for value in (*values.to_list(), *others.to_list())])
+    codes = np.unique(both, return_inverse=True)[1]
+    return codes[: len(values)], codes[len(values) :]
+
+
+def _set(rows: nw.DataFrame[Any], cells: dict[str, np.ndarray], where: np.ndarray) -> Any:
+    """Return a native frame in which some rows have other cells, in the types that they had."""
+    import narwhals as nw
+    import numpy as np
+
+    made: list[nw.Series[Any]] = []
+    for name, values in cells.items():
+        dtype = rows[name].dtype
+        native: Any = rows[name].to_native()
+        known = values[where]
+        if dtype.is_numeric():
+            known = known.astype(int if dtype.is_integer() else float)
+        if rows.implementation.is_pandas() and isinstance(native.dtype, np.dtype):  # many times as fast
+            all_cells = native.to_numpy().copy()
+            all_cells[where] = known
+            made.append(nw.new_series(name, all_cells, backend=rows.implementation))
+            continue
+        more = nw.new_series(name, known, backend=rows.implementation).cast(dtype)
+        made.append(rows[name].scatter(where.nonzero()[0].tolist(), more))
+    return rows.with_columns(*made).to_native()
+
+
+def _where(rows: np.ndarray, one: nw.Series[Any], other: nw.Series[Any]) -> nw.Series[Any]:
+    """Return one column in some rows, and another in the others."""
+    import numpy as np
+
+    return joined([other, one.cast(other.dtype)])[np.arange(len(rows)) + np.where(rows, len(rows), 0)]
+
+
+def joined(parts: Sequence[nw.Series[Any]]) -> nw.Series[Any]:
+    """Return columns one behind the other, under the name of the first."""
+    import narwhals as nw
+
+    frames = [nw.maybe_reset_index(part.alias(parts[0].name).to_frame()) for part in parts if len(part)]
+    return nw.concat(frames, how="vertical")[parts[0].name] if len(frames) > 1 else frames[0][parts[0].name]
