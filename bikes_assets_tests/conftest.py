@@ -6,6 +6,7 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,16 @@ SLOWEST = (
     "test_statuses.py",
 )
 """Files that take long: with several processes, the last to begin is not to be one of them."""
+
+
+@pytest.fixture(autouse=True)
+def _environment() -> Iterator[None]:
+    """Have what a test does to the environment end with it: a command sets DAGSTER_HOME for the processes that it starts."""
+    before = dict(os.environ)
+    yield
+    if os.environ != before:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def pytest_xdist_auto_num_workers() -> int:

@@ -111,8 +111,10 @@ def home_of_the_tests(monkeypatch):
 def folders(tmp_path_factory) -> Path:
     """Return a folder with two stores that know who they are, a copy of one of them, and two from before there were ids."""
     folder = tmp_path_factory.mktemp("stores")
-    for name in ("a", "b", "old", "other old"):
-        made(folder / name, is_claimed="old" not in name)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DAGSTER_HOME", os.environ["DAGSTER_HOME"])  # it is set as each is made
+        for name in ("a", "b", "old", "other old"):
+            made(folder / name, is_claimed="old" not in name)
     shutil.copytree(folder / "a", folder / "copy of a")
     shutil.copytree(folder / "old", folder / "copy of old")
     return folder

@@ -132,8 +132,9 @@ def test_a_lost_event_is_mended_once(told):
     assert told["second sync"] == {
         "done": ["prediction_quality[2011-03]@2: was committed, and is now in the event log"],
         "left": [],
+        "refused": [],
     }
-    assert told["third sync"] == {"done": [], "left": []}
+    assert told["third sync"] == {"done": [], "left": [], "refused": []}
 
 
 def test_an_old_version_stays_readable(told):

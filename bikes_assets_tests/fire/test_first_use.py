@@ -60,10 +60,11 @@ def test_a_store_is_whole_whenever_its_first_use_is_killed(tmp_path: Path) -> No
     code, whole = used(tmp_path / "whole")
     assert code == 0
     rng, killed = random.Random(0), 0
-    for turn in turns(30) if SOAK else range(2):
-        # When one is killed somewhere on its way
+    kills = len(turns(30)) if SOAK else 2
+    for turn in range(kills):
+        # When one is killed somewhere on its way, each in a part of it of its own
         folder = tmp_path / str(turn)
-        code, _ = used(folder, rng.uniform(0, whole), SIGNALS[turn % 2])
+        code, _ = used(folder, whole * (turn + rng.random()) / kills, SIGNALS[turn % 2])
         killed += code < 0
         # Then every database that has its name is whole
         for name in DATABASES:

@@ -38,5 +38,5 @@ def test_a_store_comes_to_rest(site: History, block: int) -> None:
         assert found["rebuilt"], said
         assert found["again"] == {**found["first"], "done": []}, said
         assert {name: found["meanings"].get(name) for name in life.meanings} == life.meanings, said
-    # And what is there is what a store holds that is made of the same source from nothing
-    assert found["present"] == life.anew(), said
+    # And all that a new store makes of the same source is there; an old one has more where a month has lost what it was made of
+    assert life.anew().items() <= found["fresh"].items(), said

@@ -106,11 +106,11 @@ class Life:
         return {"code": code, "printed": printed, "first": first, "again": again, **self.call("judged").told()}
 
     def anew(self) -> dict[str, str]:
-        """Return the digest of each partition of a store that is made of the same source from nothing."""
+        """Return the digest of each fresh partition of a store that is made of the same source from nothing."""
         shutil.rmtree(self.history.data)
         ran = self.command("run")
         assert ran.wait() == 0, ran.printed()
-        return self.call("judged").told()["present"]
+        return self.call("judged").told()["fresh"]
 
     def write(self, rows: pd.DataFrame) -> None:
         """Put the source there, as a whole."""
@@ -345,7 +345,8 @@ def judged(instance: Any) -> dict[str, Any]:
     source = present.observed()
     graph = defs().resolve_asset_graph()
     plan = runs.plan()
-    statuses = judge(plan, present.now(source)).values()
+    found = present.now(source)
+    statuses = judge(plan, found)
     wanted = due(graph, makes=set(plan.nodes), source=source)
     grown = answers.refreshed()
     content = grown.content()
@@ -361,10 +362,14 @@ def judged(instance: Any) -> dict[str, Any]:
     return {
         "unsettled": [
             f"{item.asset}[{item.partition}] {item.state}: {[str(reason) for reason in item.reasons]}"
-            for item in statuses
+            for item in statuses.values()
             if item.state not in ("fresh", "skipped")
         ],
-        "present": {f"{asset}[{key}]": made.digest for (asset, key), made in present.now(source).made.items()},
+        "fresh": {
+            f"{asset}[{key}]": found.made[asset, key].digest
+            for (asset, key), status in statuses.items()
+            if status.state == "fresh"
+        },
         "due": [f"{run.assets} {run.partition}: {run.why}" for run in wanted],
         "rebuilt": same,
         "meanings": {**versions, **registered},
