@@ -25,7 +25,7 @@ run: setup  ## materialize every asset for every month of the source
 ui: setup  ## open Dagster and MLflow on 127.0.0.1
 	@$(BIKES) ui
 
-# --dist loadgroup, of which there are none: each process takes the next test, in the order of conftest.py
+# --dist loadgroup: each process takes the next test or group of tests, in the order of conftest.py
 test: $(VENV)/.dev  ## lint, types, import contracts and all tests
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@$(BIN)/basedpyright

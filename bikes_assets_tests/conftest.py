@@ -82,6 +82,7 @@ def history() -> Any:
 PRISTINE = ("test_answers.py", "test_levels.py", "test_trace.py", "test_questions.py", "test_retain.py")
 """Files that look at the history as it was made: before others pin models in it, and take events from it."""
 SLOWEST = (
+    "test_whole_store.py",
     "test_kill.py",
     "test_ui.py",
     "test_triggers.py",
@@ -94,8 +95,25 @@ SLOWEST = (
     "test_engines.py",
     "test_backup.py",
     "test_statuses.py",
+    "test_secure.py",
+    "test_registry.py",
 )
 """Files that take long: with several processes, the last to begin is not to be one of them."""
+TOGETHER = (
+    "test_attacks.py",
+    "test_changes.py",
+    "test_diff.py",
+    "test_elsewhere.py",
+    "test_engines.py",
+    "test_harness.py",
+    "test_proofs.py",
+    "test_reproduce.py",
+    "test_retain.py",
+    "test_secure.py",
+    "test_status.py",
+    "test_whole_store.py",
+)
+"""Files whose tests share something that takes long to make."""
 
 
 @pytest.fixture(autouse=True)
@@ -115,9 +133,22 @@ def pytest_xdist_auto_num_workers() -> int:
 
 @pytest.hookimpl(tryfirst=True)  # before pytest brings those together that share a fixture's parameter
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have the files that need it begin first, then the slowest; processes take tests in this order, one at a time."""
+    """Have the files that need it begin first, then the slowest; processes take tests, or groups of them, in this order."""
     first = (*PRISTINE, *SLOWEST)
     items.sort(key=lambda item: first.index(item.path.name) if item.path.name in first else len(first))
+    for item in items:
+        if group := _group(item):
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
+def _group(item: pytest.Item) -> str:
+    """Return what tests have in common that takes long to make, so that one process makes it for all of them; "" for nothing."""
+    if "worked" in getattr(item, "fixturenames", ()):
+        return "worked"
+    if item.path.name not in TOGETHER:
+        return ""
+    parameters = getattr(getattr(item, "callspec", None), "params", {})
+    return f"{item.path.parent.name}/{item.path.name}/{parameters.get('told', '')}"
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
