@@ -135,4 +135,6 @@ def test_the_command_shows_what_each_group_adds(history, monkeypatch):
 
 def _exists(history, name):
     known = history.client.get_experiment_by_name("bike-demand-notebook")
-    return any(run.info.run_name == name for run in history.client.search_runs([known.experiment_id]))
+    return known is not None and any(
+        run.info.run_name == name for run in history.client.search_runs([known.experiment_id])
+    )
