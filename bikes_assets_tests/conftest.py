@@ -114,6 +114,8 @@ TOGETHER = (
     "test_whole_store.py",
 )
 """Files whose tests share something that takes long to make."""
+HISTORY = ("test_disk.py", "test_interrupt.py", "test_kill.py", "test_zombie.py")
+"""Files whose tests work on one history of four months."""
 
 
 @pytest.fixture(autouse=True)
@@ -136,19 +138,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Have the files that need it begin first, then the slowest; processes take tests, or groups of them, in this order."""
     first = (*PRISTINE, *SLOWEST)
     items.sort(key=lambda item: first.index(item.path.name) if item.path.name in first else len(first))
-    for item in items:
-        if group := _group(item):
-            item.add_marker(pytest.mark.xdist_group(group))
 
 
-def _group(item: pytest.Item) -> str:
-    """Return what tests have in common that takes long to make, so that one process makes it for all of them; "" for nothing."""
-    if "worked" in getattr(item, "fixturenames", ()):
-        return "worked"
-    if item.path.name not in TOGETHER:
-        return ""
-    parameters = getattr(getattr(item, "callspec", None), "params", {})
-    return f"{item.path.parent.name}/{item.path.name}/{parameters.get('told', '')}"
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Have one process run the tests that share something that takes long to make; with pytest 9, `xdist_group` has no effect."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Together(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file, _, test = nodeid.partition("::")
+            name = Path(file).name
+            if name in HISTORY:
+                return "history"
+            parameter = test.partition("[")[2] if name == "test_elsewhere.py" else ""
+            return f"{file}[{parameter}" if name in TOGETHER else nodeid
+
+    return Together(config, log)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
