@@ -25,12 +25,12 @@ run: setup  ## materialize every asset for every month of the source
 ui: setup  ## open Dagster and MLflow on 127.0.0.1
 	@$(BIKES) ui
 
-# --dist loadgroup: each process takes the next test or group of tests, in the order of conftest.py
+# conftest.py says in which order, and what is run by one process
 test: $(VENV)/.dev  ## lint, types, import contracts and all tests
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@$(BIN)/basedpyright
 	@$(BIN)/lint-imports
-	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
 soak: $(VENV)/.dev  ## run the long campaigns whole and write a dated report under docs/; ONLY=path for some of them
 	@BIKES_SOAK=1 $(BIN)/python -m pytest -m soak $(ONLY)
