@@ -230,15 +230,6 @@ def refreshed() -> Index:
     return event_log.refresh(index, settings().event_storage, _projection)
 
 
-def store_id() -> str:
-    """Return the id of the store whose event log is asked, "" for a new one and for a copy that nothing was written to yet.
-
-    Raises:
-        SettingsError: the event log is not that of the lake.
-    """
-    return _identity().store
-
-
 def _identity() -> identity.Identity:
     return identity.check(settings().lake_location, settings().event_storage, _assets)
 

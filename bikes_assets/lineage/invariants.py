@@ -69,14 +69,8 @@ class Total:
 
 
 @dataclass(frozen=True, slots=True)
-class Ordered:
-    """Columns rise from left to right in every row: `Ordered("lowest", "value", "highest")`.
-
-    Perturbed cells are brought between those that were not, and into order among themselves.
-
-    Attributes:
-        columns: the columns, from the lowest to the highest; numbers.
-    """
+class _OfColumns:
+    """What ties columns together that are all alike to it, so that each is an argument."""
 
     columns: tuple[str, ...]
 
@@ -87,6 +81,17 @@ class Ordered:
     def names(self) -> tuple[str, ...]:
         """All columns that it ties together."""
         return self.columns
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Ordered(_OfColumns):
+    """Columns rise from left to right in every row: `Ordered("lowest", "value", "highest")`.
+
+    Perturbed cells are brought between those that were not, and into order among themselves.
+
+    Attributes:
+        columns: the columns, from the lowest to the highest; numbers.
+    """
 
     def __call__(self, frame: Any, before: Any) -> Any:
         """Return the frame with its columns in order; see above."""
@@ -147,8 +152,8 @@ class Derived:
         return _set(rows, {self.column: values}, known)
 
 
-@dataclass(frozen=True, slots=True)
-class Together:
+@dataclass(frozen=True, slots=True, init=False)
+class Together(_OfColumns):
     """Columns have only combinations that were observed: `Together("date", "weekday")`.
 
     Perturbed cells of a row are taken together from one row of the valid table, one that agrees in the columns that were not
@@ -157,16 +162,6 @@ class Together:
     Attributes:
         columns: the columns.
     """
-
-    columns: tuple[str, ...]
-
-    def __init__(self, *columns: str) -> None:
-        object.__setattr__(self, "columns", columns)
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """All columns that it ties together."""
-        return self.columns
 
     def __call__(self, frame: Any, before: Any) -> Any:
         """Return the frame with observed combinations; see above."""

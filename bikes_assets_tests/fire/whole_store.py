@@ -20,19 +20,13 @@ from typing import Any
 import pandas as pd
 from deltalake import DeltaTable, write_deltalake
 
+from bikes_assets.store import ASSETS, PINS
 from bikes_assets_tests.fire.history import FAKETIME, Fork, History
 from bikes_assets_tests.fire.reading import events_of, numbers_of
 from bikes_assets_tests.sources import generated
 
 MONTHS = ("2011-01", "2011-02", "2011-03")
-TABLES = (
-    "hourly_rentals",
-    "demand_features",
-    "demand_model",
-    "champion_model",
-    "demand_predictions",
-    "prediction_quality",
-)
+TABLES = tuple(name for name in ASSETS if name != PINS)
 MODEL = "demand_model"
 PARTS = ("lake", "dagster", "mlflow")
 _HERE = "bikes_assets_tests.fire.whole_store"
