@@ -5,18 +5,17 @@ from __future__ import annotations
 import functools
 import inspect
 import json
-import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from tempfile import gettempdir
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, get_type_hints
 
 import dagster as dg
 
 from bikes_assets.adapters import metadata
-from bikes_assets.adapters.io_managers import Outcome
+from bikes_assets.adapters.io_managers import Outcome, may_be_absent
 from bikes_assets.adapters.retries import judged
 from bikes_assets.lineage.checks import Check, Subject, Verdict, failure, judge, stops
 from bikes_assets.lineage.code import code_version
@@ -103,7 +102,7 @@ def lineage_asset(
         if settled := _config_class(function, config or {}):
             run.__annotations__["config"] = settled
             run.__signature__ = _with_annotation(run.__signature__, "config", settled)  # type: ignore[attr-defined]
-        described = _described(function, schema, lineage)
+        described = _described(run, schema, lineage)
         described[metadata.CONFIG] = json.loads(settled().model_dump_json()) if settled else {}
         return dg.asset(
             partitions_def=partitions,
@@ -192,14 +191,8 @@ def _described(
 
 
 def _optional(function: Callable[..., Any]) -> list[str]:
-    """Return the parameters of a function for which there may be nothing: mappings of partitions, and those that may be None."""
-    annotations = {name: item.annotation for name, item in inspect.signature(function).parameters.items()}
-    texts = {name: kind if isinstance(kind, str) else str(kind) for name, kind in annotations.items()}
-    return [
-        name
-        for name, text in texts.items()
-        if re.search(r"\bNone\b|\bOptional\b|^(typing\.)?(dict|Dict|Mapping)\b", text)
-    ]
+    """Return the parameters of a function for which there may be nothing."""
+    return [name for name, kind in get_type_hints(function).items() if name != "return" and may_be_absent(kind)]
 
 
 def _config_class(function: Callable[..., Any], config: Mapping[str, Any]) -> type[dg.Config] | None:

@@ -107,7 +107,7 @@ def what_failed(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
     if not failed:
         stopped = next((_address(attempt, run) for attempt in last.values() if attempt.succeeded is None), "")
         return f"{stopped or 'before its first step'}: {_ending(instance, run.run_id)}"
-    is_ours = failed.error.partition(":")[0].rpartition(".")[2] in _names_of_errors(LineageError)
+    is_ours = failed.error.partition(":")[0] in _names_of_errors(LineageError)
     return f"{_address(failed, run)}: {failed.error}" + (
         "" if is_ours else "; see the run's events, mend it, then run it again"
     )
@@ -139,7 +139,9 @@ def innermost(error: Any) -> str:
     ours = _names_of_errors(LineageError)
     while error.cause and error.cls_name not in ours:
         error = error.cause
-    return error.message.strip()
+    where, found, text = error.message.strip().partition(f"{error.cls_name}: ")
+    # Python names the module of a class before it, which tells its user nothing
+    return f"{error.cls_name}: {text}" if found and " " not in where else error.message.strip()
 
 
 def _address(attempt: Attempt, run: dg.DagsterRun) -> str:

@@ -366,10 +366,9 @@ class ModelIOManager(LakeIOManager):
                 row["origin"] = row["origin"] or version.address
                 step.models.append(_named(row))
                 models[partition] = self._loaded(row["sha256"], row["card"], row["origin"])
-        kinds = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
-        if len(partitions) != 1 or (partitions[0] is not None and any(_is_mapping(kind) for kind in kinds)):
+        if len(partitions) != 1 or (partitions[0] is not None and any(map(_is_mapping, _kinds(annotation)))):
             return models
-        if partitions[0] not in models and type(None) not in kinds:
+        if partitions[0] not in models and type(None) not in _kinds(annotation):
             _all_there(partitions, read)
             raise LineageError(
                 f"{partition_address(read.reader.origin().name, partitions[0])}: holds no model now; expected one"
@@ -458,6 +457,16 @@ def _running_step(context: dg.InputContext, lake: Lake) -> _Step:
 
 def _partition(context: dg.OutputContext) -> str | None:
     return context.partition_key if context.has_partition_key else None
+
+
+def may_be_absent(annotation: Any) -> bool:
+    """Return whether a parameter is handed what there is, be it nothing: it may be None, or maps partitions to their values."""
+    return any(kind is type(None) or _is_mapping(kind) for kind in _kinds(annotation))
+
+
+def _kinds(annotation: Any) -> tuple[Any, ...]:
+    """Return the types that an annotation allows."""
+    return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
 
 
 def _is_mapping(kind: Any) -> bool:
