@@ -25,7 +25,7 @@ from bikes_assets_tests.lineage.planted import PLANTED, is_caught, tried
 @pytest.mark.soak
 @pytest.mark.skipif(not SOAK, reason="nine minutes of CPU each")
 @pytest.mark.parametrize("wide", [False, True], ids=["alone", "wide"])
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(2))
 def test_rates_of_the_whole_corpus(seed: int, wide: bool) -> None:
     caught = {name: is_caught(item, tried(item, wide=wide, seed=seed)) for name, item in PLANTED.items()}
     counts = Counter(PLANTED[name].kind for name, is_named in caught.items() if is_named)
