@@ -136,6 +136,8 @@ class Registry:
             address = facts["address"]
             if address not in {*good, *self.removed}:
                 self._restore(asset, number, address, max(known), found)
+        if whole:
+            self._register(asset, {facts["address"] for facts in known.values()}, found)
         return found
 
     def _find_or_create(self, asset: str, found: Reconciliation) -> None:
@@ -243,6 +245,26 @@ class Registry:
             f"MLflow: {what}, {address}, was deleted, and is registered again as {Address(asset, version=str(given))}: MLflow "
             f"does not give a number twice. {what} stays another name of it"
         )
+
+    def _register(self, asset: str, known: Collection[str], found: Reconciliation) -> None:
+        """Register what was logged and whose number nobody knows any more: MLflow has lost the version, and the event log too."""
+        for item in sorted(self.index.within(VERSION, asset), key=lambda item: int(str(item.version))):
+            address = str(item)
+            if address in {*known, *self.removed}:
+                continue
+            try:
+                record = self.lake.record(asset, item.partition, int(str(item.version)))
+                run = self._run_of(record) if record.fitted else None
+                if run is None or run.info.status != "FINISHED":
+                    continue
+                number = self.runs.register(record, self._copy_of(run, record), run.info.run_id)
+            except LineageError as error:
+                found.left.append(f"MLflow: {address} is not registered, and cannot be: {error}")
+                continue
+            found.registered.append((address, number))
+            found.done.append(
+                f"MLflow: {address} was registered no more, and is {Address(asset, version=str(number))} now"
+            )
 
     def _run_of(self, record: Record) -> Run | None:
         made = record.made_by

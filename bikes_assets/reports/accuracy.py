@@ -45,7 +45,11 @@ def print_quality(since: str, by: str) -> None:
 
 
 def published_scores(since: str | None = None) -> dict[str, float]:
-    """Return the scores of all published predictions, or of those from an hour on."""
+    """Return the scores of all published predictions, or of those from an hour on.
+
+    Raises:
+        NothingToDo: there are none.
+    """
     from bikes_assets.demand.evaluation import scores
 
     judged = _judged(since)

@@ -64,14 +64,23 @@ def print_summary(summary: Summary) -> None:
     for line in _waiting(summary.waiting):
         console.print(line, style="yellow", markup=False)
     if summary.champion:
-        from bikes_assets.reports.accuracy import published_scores
-
-        scores = published_scores()
         console.print(f"Champion of the newest month: {summary.champion}", markup=False)
-        console.print(
-            f"Walk-forward R2 {scores['r2']:.4f}, RMSE {scores['rmse']:.1f} rentals/hour, over {scores['rows']:,.0f} hours"
-        )
+        console.print(_accuracy())
     console.print(f"Took {summary.seconds:.0f} s. Look around: make ui")
+
+
+def _accuracy() -> str:
+    """Return how good the published predictions are; a source may hold no hour of the months that could be predicted."""
+    from bikes_assets.lineage.errors import NothingToDo
+    from bikes_assets.reports.accuracy import published_scores
+
+    try:
+        scores = published_scores()
+    except NothingToDo:
+        return "Nothing is predicted: the source has no hours in the months after those that a model is fitted on"
+    return (
+        f"Walk-forward R2 {scores['r2']:.4f}, RMSE {scores['rmse']:.1f} rentals/hour, over {scores['rows']:,.0f} hours"
+    )
 
 
 def print_status(found: Sequence[Status]) -> None:

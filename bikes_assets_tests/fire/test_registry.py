@@ -196,6 +196,24 @@ def test_a_version_that_was_registered_and_never_told_is_told(three: Ground) -> 
     assert meanings(three)["ridge@3"] == "ridge[2016-03]@3"
 
 
+def test_a_version_whose_number_both_have_lost_is_registered_as_the_next(three: Ground) -> None:
+    """Somebody deletes it in MLflow, and the event log is lost with all that was noted in it."""
+    record = three.place.lake.record(NAME, "2016-03")
+    client(three).delete_model_version(NAME, "3")
+    with three.instance.event_log_storage.index_connection() as connection:
+        connection.execute(
+            sa.text("delete from event_logs where asset_key like '%ridge%' and run_id = :run"),
+            {"run": record.made_by["dagster_run_id"]},
+        )
+    three.instance.daemon_cursor_storage.set_cursor_values({"bikes_assets/registered/ridge": ""})
+
+    assert settled(three) == [
+        "ridge[2016-03]@3: was committed, and is now in the event log",
+        "MLflow: ridge[2016-03]@3 was registered no more, and is ridge@4 now",  # MLflow does not give a number twice
+    ]
+    assert meanings(three)["ridge@4"] == "ridge[2016-03]@3"
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(50 if SOAK else 4))
 def test_after_whatever_is_done_in_mlflow_no_address_has_changed_its_meaning(three: Ground, seed: int) -> None:
