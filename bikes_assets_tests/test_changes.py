@@ -162,16 +162,16 @@ CHANGES = (
         redo("Q", "03 04 05 06"),
     ),
     Change(
-        "a feature's body to an equal result",  # a model's record names the code of its features, so it is made again too
+        "a feature's body to an equal result",  # the code of features reaches a model through their columns alone
         lambda store: store.edit("demand/features.py", "    return hum\n", "    return hum * 1\n"),
-        {"F": "01 02 03 04 05 06", "M": "03 04 05 06"},
-        {"F": "01 02 03 04 05 06", "M": "03 04 05 06"},
+        redo("F", "01 02 03 04 05 06"),
+        redo("F", "01 02 03 04 05 06"),
     ),
     Change(
         "a feature's constant",  # the first two models are baselines, which do not read it
         lambda store: store.edit("demand/features.py", "(weathersit >= 3)", "(weathersit >= 2)"),
-        {"F": "01 02 03 04 05 06", **redo("MQ", "03 04 05 06"), **redo("CP", "05 06")},
-        redo("MQ", "03 04"),
+        {"F": "01 02 03 04 05 06", **redo("Q", "03 04 05 06"), **redo("MCP", "05 06")},
+        redo("Q", "03 04"),
     ),
     Change(
         "the default seed",
