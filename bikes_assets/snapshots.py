@@ -118,7 +118,8 @@ def verify(
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise LineageError(f"{file}: cannot be read: {error}; write it with bikes snapshot") from None
+        why = (isinstance(error, OSError) and error.strerror) or error
+        raise LineageError(f"{file}: cannot be read: {why}; write it with bikes snapshot") from None
     was, now = loads(text, str(file)), take(plan)
     found = Verification(compare(was, now), damage=_altered())
     if deep:

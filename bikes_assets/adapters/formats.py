@@ -96,7 +96,8 @@ def _check_text(name: str, text: bytes, columns: tuple[str, ...]) -> None:
     if not text:
         raise DataError(name, found="an empty file", expected="a header and rows")
     if wide := _wide(text):
-        raise DataError(name, row=1, found=wide, expected="UTF-8; save it as UTF-8, or convert it by `iconv -t UTF-8`")
+        advice = f"UTF-8; save it as UTF-8, or convert it by `iconv -f {wide} -t UTF-8`"
+        raise DataError(name, row=1, found=wide, expected=advice)
     header = text[: end if (end := text.find(b"\n")) >= 0 else None]
     for found, expected, place in (
         ("a NUL byte", "text", text.find(b"\0")),
@@ -149,7 +150,9 @@ def _wide(text: bytes) -> str:
     for mark, encoding in _WIDE.items():
         if text.startswith(mark):
             return encoding
-    return "UTF-16" if len(text) > 1 and (text[0] == 0) != (text[1] == 0) else ""
+    if len(text) > 1 and (text[0] == 0) != (text[1] == 0):
+        return "UTF-16BE" if text[0] == 0 else "UTF-16LE"
+    return ""
 
 
 def months_in(name: str, column: str, values: pa.ChunkedArray, first_row: int) -> set[str]:

@@ -119,7 +119,7 @@ class Tracking:
         status = ended(run)
         if not status and any(attempt.succeeded is False for attempt in last.values()):
             status = "FAILED"
-        if not status and _steps(self._instance, run) <= {key for key, item in last.items() if item.succeeded}:
+        if not status and not _open_steps(self._instance, run, {key for key, item in last.items() if item.succeeded}):
             status = "FINISHED"
         lost = [attempt for attempt in attempts if attempt.succeeded is False and not attempt.record]
         if lost:
@@ -272,7 +272,11 @@ def _attached(context: Any, runs: MlflowRuns, uri: str, experiment: str, parent:
             return list(stack.get())
 
 
-def _steps(instance: dg.DagsterInstance, run: dg.DagsterRun) -> set[str]:
-    """Return the steps that a Dagster run is to execute."""
+def _open_steps(instance: dg.DagsterInstance, run: dg.DagsterRun, succeeded: set[str]) -> set[str]:
+    """Return the steps that a Dagster run is still to execute; one is skipped where what it needs was not made."""
     snapshot = instance.get_execution_plan_snapshot(str(run.execution_plan_snapshot_id))
-    return set(snapshot.step_keys_to_execute)
+    left = set(snapshot.step_keys_to_execute) - succeeded
+    if left:
+        records = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.STEP_SKIPPED).records
+        left -= {str(record.event_log_entry.step_key) for record in records}
+    return left

@@ -61,7 +61,7 @@ def print_summary(summary: Summary) -> None:
         console.print(line, style="yellow", markup=False)
     for line in _failures(summary.failed):
         console.print(line, style="red", markup=False)
-    for line in _waiting(summary.waiting):
+    for line in _waiting(summary):
         console.print(line, style="yellow", markup=False)
     if summary.champion:
         console.print(f"Champion of the newest month: {summary.champion}", markup=False)
@@ -109,9 +109,10 @@ def print_makings(found: Sequence[Making]) -> None:
     """Print every version of a partition: when it was made, why, and what of it was new."""
     console = Console(soft_wrap=True, highlight=False)
     for item in found:
-        new = "" if item.reasons[0].kind == "missing" else f"; {_new(item.changed)}"
-        why = "; ".join(_text(reason) for reason in item.reasons)
-        console.print(f"{item.address}  {_moment(item.time)}, run {item.run[:8]}: {why}{new}", markup=False)
+        is_first = item.reasons[0].kind == "missing"
+        why = "; ".join(_text(reason) for reason in item.reasons) + f"; {_new(item.changed)}"
+        made = "made for the first time" if is_first else why
+        console.print(f"{item.address}  {_moment(item.time)}, run {item.run[:8]}: {made}", markup=False)
 
 
 def _new(changed: Sequence[str]) -> str:
@@ -136,12 +137,13 @@ def _told(reasons: Sequence[Reason]) -> list[dict[str, str]]:
     return [asdict(reason) | {"text": _text(reason)} for reason in reasons]
 
 
-def _waiting(found: Sequence[Status]) -> Iterator[str]:
-    """Yield a line for alike partitions of an asset that could not be materialized yet, and what they wait for."""
-    for (asset, state, why), alike in groupby(found, lambda item: (item.asset, item.state, _reasons(item))):
+def _waiting(summary: Summary) -> Iterator[str]:
+    """Yield a line for alike partitions of an asset that are not up to date yet, and what they wait for."""
+    how = "bikes run makes it once that is mended" if summary.failed else "bikes run, without --month, makes that first"
+    for (asset, state, why), alike in groupby(summary.waiting, lambda item: (item.asset, item.state, _reasons(item))):
         keys = [item.partition for item in alike]
         address = partition_address(asset, keys[0] if len(keys) == 1 else f"{keys[0]}..{keys[-1]}")
-        yield f"{address} was not materialized, it is {state}: {why}; bikes run materializes what it needs first"
+        yield f"{address} is {state}: {why}; {how}"
 
 
 def _failures(failed: Mapping[str, str]) -> Iterator[str]:

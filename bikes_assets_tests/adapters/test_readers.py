@@ -83,7 +83,7 @@ def test_a_last_line_may_lack_its_newline(tmp_path: Path) -> None:
     assert len(reader(written(tmp_path, GOOD.rstrip(b"\n"))).read().frame) == 3
 
 
-CONVERT = "UTF-8; save it as UTF-8, or convert it by `iconv -t UTF-8`"
+CONVERT = "UTF-8; save it as UTF-8, or convert it by `iconv -f {} -t UTF-8`"
 COMMAS = "commas; save it as comma-separated values, with points in numbers"
 FAULTS = {
     "empty file": (b"", None, None, "an empty file", "a header and rows"),
@@ -105,10 +105,10 @@ FAULTS = {
     "blank last line": (GOOD + b"\n", 5, None, "a blank line", "3 fields"),
     "Latin-1": (GOOD + b"2013-01-01,0,\xe9\n", 5, "rentals", "a byte that is not UTF-8", "UTF-8"),
     "Latin-1 after a quoted comma": (HEADER + b'"a,b",\xe9,1\n', 2, "hour", "a byte that is not UTF-8", "UTF-8"),
-    "UTF-16": (GOOD.decode().encode("utf-16"), 1, None, "UTF-16", CONVERT),
-    "UTF-16 without mark": (GOOD.decode().encode("utf-16-le"), 1, None, "UTF-16", CONVERT),
-    "UTF-16, high byte first": (GOOD.decode().encode("utf-16-be"), 1, None, "UTF-16", CONVERT),
-    "UTF-32": (GOOD.decode().encode("utf-32"), 1, None, "UTF-32", CONVERT),
+    "UTF-16": (GOOD.decode().encode("utf-16"), 1, None, "UTF-16", CONVERT.format("UTF-16")),
+    "UTF-16 without mark": (GOOD.decode().encode("utf-16-le"), 1, None, "UTF-16LE", CONVERT.format("UTF-16LE")),
+    "UTF-16, high byte first": (GOOD.decode().encode("utf-16-be"), 1, None, "UTF-16BE", CONVERT.format("UTF-16BE")),
+    "UTF-32": (GOOD.decode().encode("utf-32"), 1, None, "UTF-32", CONVERT.format("UTF-32")),
     "semicolons": (GOOD.replace(b",", b";"), 1, None, "semicolons between the columns", COMMAS),
     "semicolons after a mark": (b"\xef\xbb\xbf" + GOOD.replace(b",", b";"), 1, None, "semicolons between the columns", COMMAS),
     "tabs": (GOOD.replace(b",", b"\t"), 1, None, "tabs between the columns", COMMAS),

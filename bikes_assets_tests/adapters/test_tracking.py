@@ -249,6 +249,29 @@ def test_what_comes_after_something_unlogged_keeps_its_turn(tmp_path):
     assert client.search_runs([experiment]) == []
 
 
+def test_the_parent_of_a_dagster_run_that_skipped_steps_has_ended(tmp_path):
+    """A step that had nothing to work on makes nothing, and Dagster never begins those that need it."""
+
+    @dg.asset(required_resource_keys={"mlflow"}, output_required=False)
+    def nothing():
+        if False:
+            yield dg.Output(None)
+
+    @dg.asset(required_resource_keys={"mlflow"})
+    def needs(nothing):
+        return nothing
+
+    @dg.asset(required_resource_keys={"mlflow"})
+    def needs_that(needs):
+        return needs
+
+    uri, client, experiment = store(tmp_path)
+    kept = {"io_manager": dg.mem_io_manager}
+    assert dg.materialize([nothing, needs, needs_that], resources=resource(uri) | kept).success
+
+    assert [run.info.status for run in client.search_runs([experiment])] == ["FINISHED"]
+
+
 def test_the_parent_of_a_failed_dagster_run_is_failed_and_keeps_its_name(tmp_path):
     """dagster-mlflow would call it __ASSET_JOB, and ending MLflow's active run would call it FINISHED."""
 
