@@ -171,6 +171,8 @@ def _identify(lake: str, storage: str, assets: Assets) -> Identity:
     store = of_lake.store if of_lake else ""
     found = Identity(store, Part(store, at_lake, "" if is_remote(lake) else at_log), Part(store, at_log, at_lake))
     if of_lake and of_log and of_lake.store == of_log.store and is_lake_copied == is_log_copied:
+        if not is_lake_copied and _has_another(of_lake, of_log, at_lake, at_log):
+            raise _of_another_lake(of_log.other, at_lake, at_log)
         known = _with_id(found, "") if is_lake_copied else found
         return replace(known, is_log_lost=_records_nothing(storage) and _has_versions(lake))
     newest = _newest(storage, assets())
@@ -272,6 +274,14 @@ def _has_part(place: str, store: str, read: Callable[[str], Part | None]) -> boo
     except Exception:  # noqa: BLE001 - another object store or its keys are gone
         return False
     return bool(found) and found.store == store
+
+
+def _has_another(of_lake: Part, of_log: Part, at_lake: str, at_log: str) -> bool:
+    """Return whether either part has its other one elsewhere: a backup that is restored to two places makes two of one id."""
+    return any(
+        part.other not in ("", at) and not _is_same(part.other, at) and _has_part(part.other, part.store, read)
+        for part, at, read in ((of_lake, at_log, _part_of_log), (of_log, at_lake, part_of_lake))
+    )
 
 
 def _is_same(one: str, other: str) -> bool:

@@ -219,6 +219,25 @@ def test_a_moved_store_stays_the_same(tmp_path: Path) -> None:
     assert apart.check().log.other == str(tmp_path / "big disk")
 
 
+def test_the_parts_of_a_backup_that_is_restored_to_two_places_do_not_mix(tmp_path: Path) -> None:
+    """Neither is a copy, for the original is gone: both have its id, and know each its own other part."""
+    original = made(tmp_path / "here")
+    one, two = Store(tmp_path / "one"), Store(tmp_path / "two")
+    for place in (one, two):
+        shutil.copytree(original.folder, place.folder)
+    shutil.rmtree(original.folder)
+    assert one.claim().store == two.claim().store
+    for lake, log in ((one, two), (two, one)):
+        mixed = Store(tmp_path, Path(lake.lake), log.home)
+        before = mixed.files()
+        with pytest.raises(SettingsError, match="a lake and its event log belong together"):
+            mixed.check()
+        with pytest.raises(SettingsError, match="a lake and its event log belong together"):
+            mixed.claim()
+        assert mixed.files() == before
+    assert one.check().store == two.check().store
+
+
 def test_a_link_to_a_store_is_that_store(tmp_path: Path) -> None:
     store = made(tmp_path / "here")
     (tmp_path / "link").symlink_to(tmp_path / "here")
