@@ -95,7 +95,14 @@ def _open_streams() -> None:
 
 
 def _check_environment() -> None:
-    """End where the command is that of a copied environment, which would run the original project on the original store."""
+    """Give a user without a home one, and end where the command is that of a copied environment.
+
+    That would run the original project on the original store. Libraries ask for a home that nothing is written to.
+    """
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = "/nonexistent"
     called = Path(sys.argv[0])
     environment = called.absolute().parents[1] if called.name == "bikes" and called.is_file() else None
     if environment and (environment / "pyvenv.cfg").exists() and not environment.samefile(sys.prefix):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import time
@@ -282,6 +283,8 @@ def _work_off(work: Work, progress: Callable[[str, int, int], None]) -> None:
     from bikes_assets.definitions import defs
     from bikes_assets.defs.resources import pipeline
 
+    # it warns of each check that a partition with nothing to work on did not come to
+    logging.getLogger("dagster._core.execution.plan.active").setLevel(logging.ERROR)
     job = defs().resolve_implicit_global_asset_job_def()
     with opened() as instance:
         _check_mlflow(instance, work.summary)

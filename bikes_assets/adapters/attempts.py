@@ -28,6 +28,8 @@ _EVENTS = {
     DagsterEventType.ASSET_MATERIALIZATION,
     DagsterEventType.ASSET_OBSERVATION,
 }
+_INTERRUPTIONS = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
+"""Errors that are no errors: somebody, or the machine, has ended the process."""
 _ENDED = {
     DagsterRunStatus.SUCCESS: "FINISHED",
     DagsterRunStatus.FAILURE: "FAILED",
@@ -139,6 +141,8 @@ def innermost(error: Any) -> str:
     ours = _names_of_errors(LineageError)
     while error.cause and error.cls_name not in ours:
         error = error.cause
+    if error.cls_name in _INTERRUPTIONS:
+        return "it was interrupted"
     where, found, text = error.message.strip().partition(f"{error.cls_name}: ")
     # Python names the module of a class before it, which tells its user nothing
     return f"{error.cls_name}: {text}" if found and " " not in where else error.message.strip()
