@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bikes_assets.adapters import run_log
-from bikes_assets.adapters.observed import Observed, SourceFormat, observe, read_memory, remembered, replace_file
+from bikes_assets.adapters.disk import put
+from bikes_assets.adapters.observed import Observed, SourceFormat, observe, read_memory, remembered
 from bikes_assets.adapters.readers import Reader, reader_for
 from bikes_assets.demand import source
 from bikes_assets.demand.tables import RENTAL_RECORDS
@@ -74,7 +75,7 @@ def source_months() -> tuple[str, str]:
         fingerprint = reader.fingerprint()
         if not fingerprint or (kept.get("source"), kept.get("fingerprint")) != (_source(), fingerprint):
             kept = {"source": _source(), "fingerprint": fingerprint, "span": reader.span()}
-            replace_file(memory, json.dumps(kept))
+            put(memory, json.dumps(kept).encode())
     except DataError:
         if kept.get("source") != _source():
             raise
@@ -108,10 +109,7 @@ def now(source: Observed | None = None) -> Present:
         if table(asset).exists():
             published = table(asset).published()
             found.made |= {(asset, key): Made.of(Record.from_dict(item.record)) for key, item in published.items()}
-            found.altered |= {
-                (asset, key): f"{item.operation}, table version {item.version}"
-                for key, item in table(asset).altered().items()
-            }
+            found.altered |= {(asset, key): what for key, what in lake().altered(asset).items()}
     return found
 
 
@@ -157,7 +155,7 @@ def _memorized() -> tuple[Plan | None, str]:
 
 def remember_plan(plan: Plan, stamp: str) -> None:
     """Remember the plan of definitions that were loaded when a stamp was taken."""
-    replace_file(_plan_memory(), json.dumps({"stamp": stamp, "plan": plan.to_dict()}))
+    put(_plan_memory(), json.dumps({"stamp": stamp, "plan": plan.to_dict()}).encode())
 
 
 def descriptions() -> dict[str, str]:

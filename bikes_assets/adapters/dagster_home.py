@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bikes_assets.adapters.disk import flush
 from bikes_assets.adapters.sqlite_files import discard, opened, tables
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def create_databases(home: Path) -> None:
                     place.parent.mkdir(parents=True, exist_ok=True)
                     discard(place)
                     made.replace(place)
+                    flush(place, place.parent)
 
 
 def _create(home: Path, folder: Path) -> None:

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 from uuid import uuid4
 
-from bikes_assets.adapters.files import create_file, delta_options, filesystem_of, is_remote, read_files, write_file
+from bikes_assets.adapters.delta_log import flush_commit, is_table, log_file, open_table
+from bikes_assets.adapters.files import create_file, filesystem_of, is_remote, read_files, write_file
 from bikes_assets.adapters.removed import raise_if_removed
 from bikes_assets.lineage.digest import file_digest, table_digest
 from bikes_assets.lineage.errors import ConflictError, DigestError, LineageError, SchemaError
@@ -165,6 +166,18 @@ class LakeTable:
                 found |= dict.fromkeys(commit.touched & published, commit)
         return found
 
+    def cut_short(self) -> dict[str | None, str]:
+        """Return the published partitions of a table in a folder of which a file is not as long as Delta's log says."""
+        found: dict[str | None, str] = {}
+        table = self._open_as_it_is()
+        for key, files in self._files(table, self._published(table)).items():
+            for file in files:
+                place = Path(f"{self.uri.removeprefix('file://')}/{unquote(file['path'])}")
+                size = place.stat().st_size if place.exists() else 0
+                if size != file["size_bytes"]:
+                    found[key] = f"its file {place} has {size:,} bytes, expected {file['size_bytes']:,}"
+        return found
+
     def added(self) -> dict[int, Mapping[str, int]]:
         """Return the files that each commit added, by table version: path under the table, and bytes; nothing without one.
 
@@ -176,9 +189,7 @@ class LakeTable:
 
     def exists(self) -> bool:
         """Return whether there is a table."""
-        from deltalake import DeltaTable
-
-        return DeltaTable.is_deltatable(self.uri, delta_options(self.uri))
+        return is_table(self.uri)
 
     def read(
         self, partitions: Iterable[str | None], version: int | None = None
@@ -353,6 +364,7 @@ class LakeTable:
             if added is None:
                 added, seals = self._store(partition, folder, rows)
                 metadata["sha256"] = json.dumps(seals)
+            flush_commit(self.uri, table.version())  # of another process, that may be about to
             fence()
             try:
                 table.create_write_transaction(
@@ -374,6 +386,7 @@ class LakeTable:
                 # another commit came first: look again whether it touched this partition
                 time.sleep(random.uniform(0, 0.02 * min(attempt + 1, 10)))
             else:
+                flush_commit(self.uri, table.version() + 1)
                 return table.version() + 1
         raise ConflictError(f"{address}: {_ATTEMPTS} attempts met other writers' commits; run again")
 
@@ -390,6 +403,7 @@ class LakeTable:
             table = self._open_as_it_is()
             if table.version() >= version:
                 return
+            flush_commit(self.uri, table.version())
             properties = CommitProperties(custom_metadata={"lost": "true"}, max_commit_retries=0)
             try:
                 table.create_write_transaction([], "append", table.schema(), [PARTITION], commit_properties=properties)
@@ -441,17 +455,15 @@ class LakeTable:
         return self._of_this_schema(self._open_as_it_is(version))
 
     def _open_as_it_is(self, version: int | None = None) -> DeltaTable:
-        from deltalake import DeltaTable
         from deltalake.exceptions import TableNotFoundError
 
-        options = delta_options(self.uri)
         try:
-            return DeltaTable(self.uri, version, options)
+            return open_table(self.uri, version)
         except TableNotFoundError:
             if version is not None:
                 raise LineageError(f"{self.name}: there is no table at {self.uri}") from None
         self._create()
-        return DeltaTable(self.uri, storage_options=options)
+        return open_table(self.uri)
 
     def _of_this_schema(self, table: DeltaTable) -> DeltaTable:
         found, expected = [field.name for field in table.schema().fields], {PARTITION, *self.schema.names}
@@ -472,11 +484,12 @@ class LakeTable:
         if not is_remote(self.uri):
             with _one_by_one(Path(self.uri)):
                 self._create_at(self.uri)
+                flush_commit(self.uri, 0)
             return
         with TemporaryDirectory() as folder:
             self._create_at(folder)
-            first = Path(_log_file(folder, 0)).read_text()
-        create_file(_log_file(self.uri, 0), first.replace(Path(folder).as_uri(), self.uri).encode())
+            first = Path(log_file(folder, 0)).read_text()
+        create_file(log_file(self.uri, 0), first.replace(Path(folder).as_uri(), self.uri).encode())
 
     def _create_at(self, location: str) -> None:
         import pyarrow as pa
@@ -507,11 +520,11 @@ class LakeTable:
         key = (self.uri, str(table.metadata().id))
         log = _logs.setdefault(key, _Log())
         last = min(max(log.commits, default=-1), table.version())
-        if last >= 0 and file_digest(read_files([_log_file(self.uri, last)])[0]) != log.digests[last]:
+        if last >= 0 and file_digest(read_files([log_file(self.uri, last)])[0]) != log.digests[last]:
             log = _logs[key] = _Log()
         known = log.commits
         missing = range(max(known, default=-1) + 1, table.version() + 1)
-        files = read_files([_log_file(self.uri, version) for version in missing])
+        files = read_files([log_file(self.uri, version) for version in missing])
         for version, content in zip(missing, files, strict=True):
             log.digests[version] = file_digest(content)
             entries = [json.loads(line) for line in content.splitlines()]
@@ -577,11 +590,10 @@ def broken_seal(place: str, found: str, expected: str) -> str:
 
 def present_version(uri: str) -> int:
     """Return the present version of the table at a place; 0, that of its creation, where there is none yet."""
-    from deltalake import DeltaTable
     from deltalake.exceptions import TableNotFoundError
 
     try:
-        return DeltaTable(uri, storage_options=delta_options(uri)).version()
+        return open_table(uri).version()
     except TableNotFoundError:
         return 0
 
@@ -589,19 +601,14 @@ def present_version(uri: str) -> int:
 def stored_schema(name: str, uri: str, version: int | None = None) -> Schema | None:
     """Return the columns that the table at a place has, as of a table version (default: the present); None without a table."""
     import pyarrow as pa
-    from deltalake import DeltaTable
     from deltalake.exceptions import TableNotFoundError
 
     try:
-        table = DeltaTable(uri, version, delta_options(uri))
+        table = open_table(uri, version)
     except TableNotFoundError:
         return None
     columns = [field for field in pa.schema(table.schema().to_arrow()) if field.name != PARTITION]
     return schema_from(pa.schema(columns).empty_table(), name)
-
-
-def _log_file(uri: str, version: int) -> str:
-    return f"{uri}/_delta_log/{version:020}.json"
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Files in a folder or at a URL of object storage: each appears whole or not at all.
+"""Files in a folder or at a URL of object storage: each appears whole or not at all, and for good.
 
 Keys of a store are read from the environment (`AWS_ACCESS_KEY_ID`, ...) by the libraries that need them; nothing here
 keeps them.
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from bikes_assets.adapters import disk
 from bikes_assets.lineage.errors import SettingsError
 from bikes_assets.lineage.secrets import shown
 
@@ -125,20 +126,12 @@ def new_name() -> str:
 
 
 def write_file(location: str, content: bytes) -> None:
-    """Store a file whole or not at all, in the place of one that may be there."""
+    """Store a file whole or not at all, in the place of one that may be there; it outlives a loss of power."""
     filesystem, path = filesystem_of(location)
     if is_remote(location):
         filesystem.pipe_file(path, content)
         return
-    # under another name first, in the same folder: what is renamed is whole
-    part = Path(f"{path}.{os.getpid()}.part")
-    part.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        part.write_bytes(content)
-        part.replace(path)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
+    disk.put(Path(path), content)
 
 
 def write_files(contents: Mapping[str, bytes]) -> None:

@@ -13,12 +13,12 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 from uuid import uuid4
 
+from bikes_assets.adapters import disk
 from bikes_assets.adapters.files import create_file, filesystem_of, is_remote, write_file
 from bikes_assets.adapters.run_log import asking, remembered
 from bikes_assets.lineage.errors import SettingsError, StoreError
@@ -26,7 +26,7 @@ from bikes_assets.lineage.graph import partition_address
 from bikes_assets.lineage.secrets import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection
 
     Assets: TypeAlias = Callable[[], Collection[str]]
 
@@ -343,28 +343,7 @@ def _create(location: str, content: bytes) -> bool:
     """Create a file whole, and return whether there was none: of many that try at once, one succeeds."""
     if is_remote(location):
         return create_file(location, content)
-    file = Path(location.removeprefix("file://"))
-    with _beside(file, content) as part:
-        try:
-            os.link(part, file)
-        except FileExistsError:
-            return False
-        except OSError:  # a file system without hard links
-            if file.exists():
-                return False
-            part.replace(file)
-    return True
-
-
-@contextmanager
-def _beside(file: Path, content: bytes) -> Iterator[Path]:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f".{file.name}.{uuid4().hex}")
-    try:
-        part.write_bytes(content)
-        yield part
-    finally:
-        part.unlink(missing_ok=True)
+    return disk.create(Path(location.removeprefix("file://")), content)
 
 
 def _content(location: str) -> bytes | None:

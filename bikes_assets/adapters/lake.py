@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bikes_assets.adapters.delta import Files, LakeTable, stored_schema
-from bikes_assets.adapters.files import filesystem_of, write_file, write_files
+from bikes_assets.adapters.files import filesystem_of, is_remote, write_file, write_files
 from bikes_assets.adapters.readers import Raw, Reader
 from bikes_assets.adapters.removed import raise_if_model_removed
 from bikes_assets.adapters.working_tree import Difference, difference
@@ -126,6 +126,31 @@ class Lake:
     def uri(self, asset: str) -> str:
         """Return where the table of an asset lies."""
         return f"{self.location}/{asset}"
+
+    def altered(self, asset: str) -> dict[str | None, str]:
+        """Return the partitions of an asset that are not as they were published, each with what became of it, in words.
+
+        Another program has changed their rows, or a loss of power has cut their files short. At a URL only the former is seen
+        without reading everything.
+        """
+        table = self.table(asset)
+        if not table.exists():
+            return {}
+        cut = {} if is_remote(self.location) else self._cut_short(table)
+        changed = {
+            key: f"another program has changed its rows ({by.operation}, table version {by.version})"
+            for key, by in table.altered().items()
+        }
+        return {**cut, **changed}
+
+    def _cut_short(self, table: LakeTable) -> dict[str | None, str]:
+        found = table.cut_short()
+        for key, commit in table.published().items() if table.schema.types == MODEL_ROWS.types else ():
+            for model in commit.record.get("models", ()):
+                _, path = filesystem_of(self.model_location(model["sha256"]))
+                if not (Path(path).exists() and Path(path).stat().st_size):
+                    found.setdefault(key, f"its model file {path} is empty or gone")
+        return found
 
     def save_file(self, content: bytes) -> str:
         """Store a model's file under its SHA-256, whole or not at all, and return that."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
+from bikes_assets.adapters.disk import flush
 from bikes_assets.adapters.sqlite_files import discard, opened, tables
 from bikes_assets.lineage.errors import StoreError
 
@@ -120,6 +121,7 @@ def _create(file: Path) -> None:
     _build(part, artifacts_of(file))
     discard(file)
     part.replace(file)
+    flush(file, file.parent)
 
 
 def _build(file: Path, artifacts: str) -> None:

@@ -6,11 +6,11 @@ A source whose fingerprint has not changed is not read again, so that asking wha
 from __future__ import annotations
 
 import json
-import os
 import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from bikes_assets.adapters.disk import put
 from bikes_assets.lineage.digest import table_digest
 from bikes_assets.lineage.graph import Origin
 
@@ -88,7 +88,7 @@ def observe(reader: Reader, format_: SourceFormat, memory: Path, of: str) -> Obs
     since = {key: known.since[key] if known and before.get(key) == digest else now for key, digest in digests.items()}
     empty = table_digest(format_.schema.arrow().empty_table(), format_.schema).table
     found = Observed(of, fingerprint, raw.origin, digests, rows, since, empty)
-    replace_file(memory, json.dumps(asdict(found)))
+    put(memory, json.dumps(asdict(found)).encode())
     return found
 
 
@@ -130,11 +130,3 @@ def read_memory(memory: Path, of: Callable[[Any], T]) -> T | None:
         return of(json.loads(memory.read_bytes()))
     except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError):
         return None
-
-
-def replace_file(file: Path, text: str) -> None:
-    """Write a file whole or not at all, whoever else does so at the same time."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f".{file.name}.{os.getpid()}")
-    part.write_text(text)
-    part.replace(file)

@@ -15,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
 
+from bikes_assets.adapters import disk
 from bikes_assets.lineage import model_file
 from bikes_assets.lineage.digest import combined_digest, file_digest
 from bikes_assets.lineage.errors import DigestError, ModelError
@@ -76,6 +77,8 @@ def log_copy(
             known = {"manifest": _manifest(files), "files": json.dumps(files, sort_keys=True)}
             client.set_logged_model_tags(model.model_id, known | {"copy_sha256": files[MODEL_FILE]})
             client.log_model_artifacts(model.model_id, folder)
+        if place := _folder(model):
+            disk.flush_all(place)  # MLflow does not
     except BaseException:
         client.finalize_logged_model(model.model_id, "FAILED")
         raise
@@ -387,9 +390,8 @@ def _checked(client: MlflowClient, model: LoggedModel, manifest: str | None = No
 
 def _stored(client: MlflowClient, model: LoggedModel) -> dict[str, bytes]:
     """Return the files that the store has of a model, by path; paths and sizes are looked at before a file is opened."""
-    place = urlparse(model.artifact_location)
-    if place.scheme in ("", "file"):
-        return _files(Path(unquote(place.path)))
+    if place := _folder(model):
+        return _files(place)
     from mlflow.artifacts import download_artifacts
     from mlflow.exceptions import MlflowException
 
@@ -405,6 +407,12 @@ def _stored(client: MlflowClient, model: LoggedModel) -> dict[str, bytes]:
             )
     except MlflowException as error:
         raise ModelError(f"its files cannot be fetched: {error.message}") from error
+
+
+def _folder(model: LoggedModel) -> Path | None:
+    """Return where a model's files lie on this machine, None where they are elsewhere."""
+    place = urlparse(model.artifact_location)
+    return Path(unquote(place.path)) if place.scheme in ("", "file") else None
 
 
 def _files(folder: Path) -> dict[str, bytes]:

@@ -166,7 +166,7 @@ class Present:
         ended: the latest attempts that published nothing.
         at_work: partitions that runs are making or are queued to make.
         empty: what an external asset is in a partition of which it holds no rows, by asset: reading none is reading something.
-        altered: partitions whose rows another program has changed since they were published, and by what.
+        altered: partitions that are not as they were published, and what became of them.
     """
 
     made: dict[Key, Made] = field(default_factory=dict)
@@ -187,7 +187,7 @@ class Reason:
 
     Attributes:
         kind: what differs: `missing`, `input`, `code`, `config`, `failed`, `skipped`, `upstream`, `asked` for what is to be
-            made again whatever it is, `altered` for rows that another program has changed, or `unused`: an input that differs
+            made again whatever it is, `altered` for what is not as it was published, or `unused`: an input that differs
             only in columns that are not used.
         what: address of the input, name of the function or of the setting.
         was: what it was when the partition was made; "" where it was not there.
@@ -220,7 +220,7 @@ class Reason:
             case "asked":
                 return "asked for"
             case "altered":
-                return f"another program has changed its rows: {self.what}"
+                return self.what
             case _:  # failed or skipped, which the partition's state says already
                 return self.what or "there was nothing to work on"
 

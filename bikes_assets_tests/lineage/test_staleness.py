@@ -480,10 +480,10 @@ def test_no_rows_of_a_source_are_read_like_any_others():
 
 def test_what_another_program_changed_is_stale_although_its_record_is_as_it_was():
     present = fresh()
-    present.altered["features", MAY] = "DELETE by somebody, table version 7"
+    present.altered["features", MAY] = "another program has changed its rows (DELETE by somebody, table version 7)"
     assert states(PLAN, present) == {"rentals": "fresh", "features": "stale", "model": "pending"}
     assert reasons(PLAN, present, ("features", MAY)) == [
-        "another program has changed its rows: DELETE by somebody, table version 7"
+        "another program has changed its rows (DELETE by somebody, table version 7)"
     ]
     assert taken(PLAN, present) == [(MAY, ("features",))]
 
