@@ -321,7 +321,7 @@ def _execute(job: dg.JobDefinition, instance: dg.DagsterInstance, run: NextRun, 
 
     from bikes_assets.adapters.attempts import innermost
     from bikes_assets.adapters.metadata import RECORD
-    from bikes_assets.adapters.workers import WORKER, was_interrupted
+    from bikes_assets.adapters.workers import WORKER, Process, was_interrupted
     from bikes_assets.defs.planned import WHY
 
     result = job.execute_in_process(
@@ -329,7 +329,7 @@ def _execute(job: dg.JobDefinition, instance: dg.DagsterInstance, run: NextRun, 
         partition_key=run.partition,
         asset_selection=[dg.AssetKey.from_user_string(asset) for asset in run.assets],
         run_config=_QUIET,
-        tags={WORKER: f"{os.getpid()}@{time.time()}", WHY: run.why[:250]},
+        tags={WORKER: str(Process.this()), WHY: run.why[:250]},
         raise_on_error=False,
     )
     if was_interrupted(result):

@@ -13,7 +13,7 @@ from bikes_assets.adapters import metadata
 from bikes_assets.adapters.attempts import latest_version
 from bikes_assets.adapters.environment import environment, user
 from bikes_assets.adapters.lake import MODEL_ROWS
-from bikes_assets.adapters.workers import this_process
+from bikes_assets.adapters.workers import Process
 from bikes_assets.lineage.digest import table_digest
 from bikes_assets.lineage.errors import LineageError
 from bikes_assets.lineage.graph import Record, Version, partition_address
@@ -83,7 +83,10 @@ def _publish(
     rows: pa.Table = MODEL_ROWS.conform(pa.Table.from_pylist(models, schema=MODEL_ROWS.arrow()))
     made = Version(asset, partition, -1, table_digest(rows, MODEL_ROWS).table)
     author = {"user": user(), **lake.made_by}
-    made_by = {**author, "process": this_process()}  # no run tells whether it is still about to report the decision
+    made_by = {
+        **author,
+        "process": str(Process.this()),
+    }  # no run tells whether it is still about to report the decision
     record = Record(made, {}, inputs, "", {**decision}, environment(lake.root), made_by, time=time.time())
     table.begin_beyond(latest_version(instance, asset))
     made = replace(made, version=table.write(partition, rows, record.to_dict(), since=table.version()))

@@ -23,8 +23,7 @@ from bikes_assets.adapters.mlflow_store import one_by_one
 from bikes_assets.adapters.registered import Numbers, Registry, is_whole, models_in
 from bikes_assets.adapters.removed import removed_versions
 from bikes_assets.adapters.tracking import backlog, clear_backlog
-from bikes_assets.adapters.workers import AT_WORK, end_abandoned, is_gone, may_report
-from bikes_assets.adapters.workers import WORKER as WORKER
+from bikes_assets.adapters.workers import AT_WORK, Process, end_abandoned, may_report
 from bikes_assets.lineage.address import parse_address
 from bikes_assets.lineage.errors import LineageError
 from bikes_assets.lineage.graph import Record, Version, partition_address
@@ -335,7 +334,8 @@ def _is_over(instance: dg.DagsterInstance, commit: Commit) -> bool:
             run_id
         )  # None where somebody has deleted it, or the log is another: its events are gone
         return run is None or (run.is_finished and not may_report(instance, run))
-    return is_gone(made_by.get("process", "")) or commit.time < time.time() - _DECISION_SECONDS
+    process = Process.parse(made_by.get("process", ""))
+    return bool(process and process.is_gone()) or commit.time < time.time() - _DECISION_SECONDS
 
 
 def _report(pipeline: Pipeline, record: Record, *, is_present: bool) -> None:

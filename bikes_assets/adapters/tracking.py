@@ -22,7 +22,7 @@ from bikes_assets.adapters.mlflow_runs import PARENT, MlflowRuns, by_attempt, en
 from bikes_assets.adapters.mlflow_store import PATIENCE, client_of, experiment_of, fluent, one_by_one
 from bikes_assets.adapters.registered import Numbers
 from bikes_assets.adapters.run_log import BACKLOG
-from bikes_assets.adapters.workers import mark_host
+from bikes_assets.adapters.workers import mark
 from bikes_assets.lineage.errors import SettingsError, StoreError, TrackingError
 from bikes_assets.lineage.faults import store_fault
 from bikes_assets.lineage.secrets import scrubbed, shown, without_secrets
@@ -190,7 +190,7 @@ def tracking_resource(
     @dg.resource(description="MLflow: one run per Dagster run, one nested run per attempt to materialize something.")
     def mlflow(context: Any) -> Iterator[Tracking]:
         store = claim(context.instance)
-        mark_host(context.instance, context.run)
+        mark(context.instance, context.run)
         tracking = Tracking(context.instance, context.run, context.log.warning)
         connected = partial(connect, uri, experiment, mlflow_url, dagster_url, schemas, store)
         tracking.connect(uri, experiment, connected, context)

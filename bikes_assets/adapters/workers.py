@@ -1,28 +1,67 @@
-"""Who executes a Dagster run, and the end of runs that nobody executes any more."""
+"""Who executes a Dagster run, and the end of runs that nobody executes any more. A process is known whatever the clock says."""
 
 from __future__ import annotations
 
 import os
 import socket
 import time
+from dataclasses import dataclass
+from pathlib import Path
 
 import dagster as dg
 
 AT_WORK = (dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
 """Statuses of a run that is being executed, or believed to be."""
 WORKER = "bikes_assets/worker"
-"""Tag of a Dagster run: `process id@time` of what executes it, where Dagster's own events do not tell."""
-HOST = "bikes_assets/host"
-"""Tag of a Dagster run: `start of its id@machine` that executes it. Process ids mean something there alone. With its id, for a
-run that is executed again inherits the tags of the first."""
+"""Tag of a Dagster run: the process that executes it, and the start of the run's id where a step has noted it: a run that is
+executed again inherits the tags of the first."""
 SILENCE = {"start": 600, "elsewhere": 6 * 3600}
-"""Seconds without an event after which a run is given up: one that no process has begun, and one of another machine."""
+"""Seconds without an event after which a run is given up: one of which no step has begun, and one of another machine."""
 
 
-def mark_host(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
-    """Note in a run's tags which machine executes it, where that may be another one than that of who asks later."""
-    if not is_of_one_machine(instance) and not _host(instance, run):
-        instance.add_run_tags(run.run_id, {HOST: f"{run.run_id[:8]}@{socket.gethostname()}"})
+@dataclass(frozen=True)
+class Process:
+    """A process of a machine.
+
+    Attributes:
+        pid: its id, which another process may get later.
+        birth: what tells it from those, and does not move with the clock; "" where it is not known.
+        host: its machine.
+    """
+
+    pid: int
+    birth: str
+    host: str
+
+    @classmethod
+    def this(cls) -> Process:
+        """Return the process that asks."""
+        return cls(os.getpid(), _birth(os.getpid()), socket.gethostname())
+
+    @classmethod
+    def parse(cls, text: str) -> Process | None:
+        """Return the process of a text that `str` made; None for another text."""
+        pid, _, rest = text.partition("@")
+        birth, _, host = rest.partition("@")
+        return cls(int(pid), birth, host) if pid.isdecimal() else None
+
+    def is_gone(self) -> bool:
+        """Return whether it is no more; False where that cannot be known."""
+        if self.host != socket.gethostname():
+            return False
+        birth = _birth(self.pid)
+        return not birth or self.birth not in ("", birth)
+
+    def __str__(self) -> str:
+        return f"{self.pid}@{self.birth}@{self.host}"
+
+
+def mark(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+    """Note in a run's tags which process of this machine executes it; Dagster's own events tell no more than its id."""
+    worker = _worker(instance, run)
+    if worker is None or not worker.birth:
+        found = Process(worker.pid, _birth(worker.pid), socket.gethostname()) if worker else Process.this()
+        instance.add_run_tags(run.run_id, {WORKER: f"{found}@{run.run_id[:8]}"})
 
 
 def end_abandoned(instance: dg.DagsterInstance) -> list[str]:
@@ -49,21 +88,9 @@ def end_abandoned(instance: dg.DagsterInstance) -> list[str]:
 def may_report(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
     """Return whether another process of this machine that executes a run, ended or not, is still there to report its events."""
     worker = _worker(instance, run)
-    return (
-        bool(worker) and _host(instance, run) == socket.gethostname() and worker[0] != os.getpid() and _alive(*worker)
-    )
-
-
-def this_process() -> str:
-    """Return `process id@time@machine` of this process."""
-    return f"{os.getpid()}@{time.time():.3f}@{socket.gethostname()}"
-
-
-def is_gone(process: str) -> bool:
-    """Return whether what `this_process` returned once is no more; False where that cannot be known."""
-    pid, _, rest = process.partition("@")
-    at, _, host = rest.partition("@")
-    return bool(pid) and host == socket.gethostname() and not _alive(int(pid), float(at))
+    if worker is None or worker.host != socket.gethostname() or worker.pid == os.getpid():
+        return False
+    return not worker.is_gone()
 
 
 def began_later(instance: dg.DagsterInstance, run_id: str, than: str) -> bool:
@@ -82,37 +109,31 @@ def was_interrupted(result: dg.ExecuteInProcessResult) -> bool:
 
 def _why_gone(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
     """Return why a run cannot be at work any more, "" where it may be."""
-    worker, host = _worker(instance, run), _host(instance, run)
-    if worker and host == socket.gethostname():
-        return "" if _alive(*worker) else f"its process is gone (pid {worker[0]})"
-    if worker and host:
-        where, limit = f"it is of machine {host} and has", SILENCE["elsewhere"]
-    else:
-        where, limit = "no process says that it executes it, and it has", SILENCE["start"]
+    worker = _worker(instance, run)
+    if worker and worker.is_gone():
+        return f"its process is gone (pid {worker.pid})"
+    if worker and worker.birth and worker.host == socket.gethostname():
+        return ""
+    if worker and worker.host not in ("", socket.gethostname()):
+        where, limit = f"it is of machine {worker.host} and has", SILENCE["elsewhere"]
+    else:  # where there is a process of its id, it may be another one
+        where, limit = "no step of it has begun, and it has", SILENCE["start"]
     silent = time.time() - _last_event(instance, run)
     return f"{where} told nothing for {silent / 60:.0f} minutes" if silent > limit else ""
 
 
-def _host(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
-    """Return the machine that executes a run, "" where it is not known."""
-    if is_of_one_machine(instance):
-        return socket.gethostname()
-    run_id, _, host = run.tags.get(HOST, "").partition("@")
-    return host if run_id == run.run_id[:8] else ""
-
-
-def _worker(instance: dg.DagsterInstance, run: dg.DagsterRun) -> tuple[int, float] | None:
-    """Return the process that executes a run, and a time at which it did; None while it is not known."""
+def _worker(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Process | None:
+    """Return the process that executes a run; None while it is not known."""
+    text, _, of = run.tags.get(WORKER, "").rpartition("@")
+    if of == run.run_id[:8]:
+        return Process.parse(text)
     if WORKER in run.tags and not run.parent_run_id:  # else it is the parent's
-        pid, _, at = run.tags[WORKER].partition("@")
-        return int(pid), float(at)
+        return Process.parse(run.tags[WORKER])
+    host = socket.gethostname() if is_of_one_machine(instance) else ""
     records = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT).records
-    for record in records:
-        entry = record.event_log_entry
-        pid = getattr(entry.get_dagster_event().event_specific_data, "metadata", {}).get("pid")
-        if pid is not None:
-            return int(str(pid.value)), entry.timestamp
-    return None
+    told = (record.event_log_entry.get_dagster_event().event_specific_data for record in records)
+    pids = (getattr(data, "metadata", {}).get("pid") for data in told)
+    return next((Process(int(str(pid.value)), "", host) for pid in pids if pid is not None), None)
 
 
 def _last_event(instance: dg.DagsterInstance, run: dg.DagsterRun) -> float:
@@ -123,15 +144,21 @@ def _last_event(instance: dg.DagsterInstance, run: dg.DagsterRun) -> float:
     return known.create_timestamp.timestamp() if known else 0.0
 
 
-def _alive(pid: int, at: float) -> bool:
-    """Return whether the process that had this id at a time is still there; ids are given anew."""
+def _birth(pid: int) -> str:
+    """Return what tells a process of this machine from others that had or get its id, "" where there is none of this id."""
     import psutil
 
     try:
         process = psutil.Process(pid)
-        return process.create_time() <= at + 1 and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return ""
+        if not psutil.LINUX:
+            return f"{process.create_time():.2f}"
+        # psutil's time is that of the clock; the kernel counts from its start
+        ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        return f"{Path('/proc/sys/kernel/random/boot_id').read_text()[:8]}.{ticks}"
+    except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def is_of_one_machine(instance: dg.DagsterInstance) -> bool:

@@ -7,7 +7,7 @@ import pytest
 
 from bikes_assets.adapters.sync import Agreement, sync
 from bikes_assets.adapters.tracking import backlog, mark_backlog
-from bikes_assets.adapters.workers import HOST, WORKER
+from bikes_assets.adapters.workers import WORKER, Process
 from bikes_assets.defs.resources import pipeline
 
 NOTHING = Agreement([], [])
@@ -136,7 +136,7 @@ def test_while_mlflow_is_away_the_rest_is_mended_and_the_mark_stays(agreed):
 
 
 def test_a_run_whose_process_is_gone_has_failed(agreed):
-    gone, at_work = run_of("4194303@1.0"), run_of(worker())
+    gone, at_work = run_of(Process(4194303, "1", socket.gethostname())), run_of(Process.this())
     for run in (gone, at_work):
         agreed.instance.add_run(run)
 
@@ -150,12 +150,4 @@ def test_a_run_whose_process_is_gone_has_failed(agreed):
 
 def run_of(process):
     """Return a run that a process of this machine executes."""
-    run = dg.DagsterRun(job_name="job", status=dg.DagsterRunStatus.STARTED)
-    return run.with_tags({WORKER: process, HOST: f"{run.run_id[:8]}@{socket.gethostname()}"})
-
-
-def worker():
-    import os
-    import time
-
-    return f"{os.getpid()}@{time.time()}"
+    return dg.DagsterRun(job_name="job", status=dg.DagsterRunStatus.STARTED, tags={WORKER: str(process)})

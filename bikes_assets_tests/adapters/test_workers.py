@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import socket
+import subprocess
+import sys
 import time
+from dataclasses import replace
 
 import dagster as dg
+import psutil
 import pytest
 from dagster import DagsterRunStatus as Status
+from dagster._core.events import EngineEventData
 
 from bikes_assets.adapters import workers
-from bikes_assets.adapters.workers import HOST, WORKER, end_abandoned, is_gone, mark_host, this_process
+from bikes_assets.adapters.workers import WORKER, Process, end_abandoned, mark, may_report
 from bikes_assets.defs.failures import FAILURE, failures
 
-GONE = "4194303@1.0"
 HERE = socket.gethostname()
+GONE = f"4194303@1@{HERE}"
 
 
 @pytest.fixture
@@ -44,10 +48,43 @@ def silent_for(monkeypatch, seconds):
 
 
 def test_a_run_whose_process_is_gone_is_ended_and_one_whose_process_is_there_is_not(alone):
-    gone = tagged(alone, {WORKER: GONE})
-    there = tagged(alone, {WORKER: f"{os.getpid()}@{time.time()}"})
+    gone, there = tagged(alone, {WORKER: GONE}), tagged(alone, {WORKER: str(Process.this())})
     assert end_abandoned(alone) == [f"Dagster run {gone.run_id}: its process is gone (pid 4194303), so it has ended"]
     assert [alone.get_run_by_id(run.run_id).status for run in (gone, there)] == [Status.FAILURE, Status.STARTED]
+
+
+def test_another_process_that_got_the_id_is_not_the_one_that_executed_a_run(alone):
+    other = replace(Process.this(), birth="1")
+    run = tagged(alone, {WORKER: str(other)})
+    assert not may_report(alone, run)
+    assert len(end_abandoned(alone)) == 1
+
+
+def test_whatever_the_clock_says_a_process_is_the_same(monkeypatch):
+    """psutil tells when a process began by the time at which the machine started, which moves with the clock."""
+    before = Process.this()
+    began = psutil.boot_time()
+    for hours in (-5, -0.2, 0.2, 5):
+        monkeypatch.setattr(psutil._pslinux, "boot_time", lambda hours=hours: began + hours * 3600)
+        silent_for(monkeypatch, hours * 3600)
+        assert (Process.this(), before.is_gone()) == (before, False)
+
+
+def test_a_step_notes_what_executes_a_run_that_dagster_launched(alone):
+    """Dagster's event tells the process id alone."""
+    run = tagged(alone, {})
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as launched:
+        alone.report_engine_event(
+            "Started", run, EngineEventData(metadata={"pid": dg.MetadataValue.text(str(launched.pid))})
+        )
+        mark(alone, run)
+        run = alone.get_run_by_id(run.run_id)
+        noted = Process.parse(run.tags[WORKER].rpartition("@")[0])
+        assert (noted.pid, noted.host, noted.is_gone(), may_report(alone, run)) == (launched.pid, HERE, False, True)
+        assert end_abandoned(alone) == []
+        launched.kill()
+    assert not may_report(alone, run)
+    assert len(end_abandoned(alone)) == 1
 
 
 def test_a_run_that_was_to_be_cancelled_is_cancelled(alone):
@@ -70,9 +107,8 @@ def test_a_run_of_a_process_that_was_killed_before_its_first_event_is_ended(alon
 
 
 def test_a_run_of_another_machine_is_not_judged_by_process_ids_of_this_one(shared, monkeypatch):
-    elsewhere, here = tagged(shared, {WORKER: GONE}), tagged(shared, {WORKER: GONE})
-    shared.add_run_tags(elsewhere.run_id, {HOST: f"{elsewhere.run_id[:8]}@not-{HERE}"})
-    mark_host(shared, here)
+    elsewhere = tagged(shared, {WORKER: f"4194303@1@not-{HERE}"})
+    here = tagged(shared, {WORKER: GONE})
     assert [line.split(":")[0] for line in end_abandoned(shared)] == [f"Dagster run {here.run_id}"]
     silent_for(monkeypatch, 7 * 3600)
     (line,) = end_abandoned(shared)
@@ -88,35 +124,24 @@ def test_a_run_that_no_process_has_begun_is_given_up_after_ten_minutes(shared, m
     assert len(end_abandoned(shared)) == (minutes > 10)
 
 
-def test_the_machine_is_noted_only_where_it_matters(shared, monkeypatch):
-    run = tagged(shared, {})
-    mark_host(shared, run)
-    assert shared.get_run_by_id(run.run_id).tags[HOST] == f"{run.run_id[:8]}@{HERE}"
-    monkeypatch.undo()
-    other = tagged(shared, {})
-    mark_host(shared, other)
-    assert HOST not in shared.get_run_by_id(other.run_id).tags
-
-
 def test_a_run_that_is_executed_again_is_not_judged_by_the_tags_of_the_first(shared):
-    again = dg.DagsterRun(
-        job_name="job",
-        status=Status.STARTING,
-        tags={WORKER: GONE, HOST: f"12345678@{HERE}"},
-        parent_run_id="12345678-0000-0000-0000-000000000000",
-        root_run_id="12345678-0000-0000-0000-000000000000",
-    )
-    shared.add_run(again)
-    assert end_abandoned(shared) == []
-    mark_host(shared, again)
-    assert shared.get_run_by_id(again.run_id).tags[HOST] == f"{again.run_id[:8]}@{HERE}"
+    first = "12345678-0000-0000-0000-000000000000"
+    for tag in (GONE, f"{GONE}@12345678"):
+        again = dg.DagsterRun(
+            job_name="job", status=Status.STARTING, tags={WORKER: tag}, parent_run_id=first, root_run_id=first
+        )
+        shared.add_run(again)
+        assert end_abandoned(shared) == []
+        mark(shared, again)
+        assert shared.get_run_by_id(again.run_id).tags[WORKER] == f"{Process.this()}@{again.run_id[:8]}"
 
 
 def test_a_process_is_gone_only_where_that_can_be_known():
-    assert not is_gone(this_process())
-    assert is_gone(f"{GONE}@{HERE}")
-    assert not is_gone(f"{GONE}@not-{HERE}")
-    assert not is_gone("")
+    assert not Process.parse(str(Process.this())).is_gone()
+    assert Process.parse(GONE).is_gone()
+    assert not Process.parse(f"4194303@1@not-{HERE}").is_gone()
+    assert Process.parse("") is None
+    assert Process.parse("x@y") is None
 
 
 def test_dagsters_own_monitoring_cannot_ask_the_default_launcher(alone):

@@ -400,7 +400,7 @@ def _make(order: dict[str, Any]) -> dict[str, Any]:
     import dagster as dg
 
     from bikes_assets.adapters.attempts import what_failed
-    from bikes_assets.adapters.sync import WORKER
+    from bikes_assets.adapters.workers import WORKER, Process
 
     with _instance() as instance:
         result = order["job"].execute_in_process(
@@ -408,7 +408,7 @@ def _make(order: dict[str, Any]) -> dict[str, Any]:
             partition_key=order["month"],
             asset_selection=[dg.AssetKey(order["asset"])],
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-            tags={WORKER: f"{os.getpid()}@{time.time()}"},
+            tags={WORKER: str(Process.this())},
             raise_on_error=False,
         )
         return {

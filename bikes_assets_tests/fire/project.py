@@ -22,8 +22,9 @@ from bikes_assets.adapters.asset import lineage_asset
 from bikes_assets.adapters.event_log import refresh
 from bikes_assets.adapters.io_managers import ModelIOManager, Outcome, TableIOManager
 from bikes_assets.adapters.lake import Lake
-from bikes_assets.adapters.sync import WORKER, Agreement, Pipeline, sync
+from bikes_assets.adapters.sync import Agreement, Pipeline, sync
 from bikes_assets.adapters.tracking import connect, tracking_resource
+from bikes_assets.adapters.workers import WORKER, Process
 from bikes_assets.lineage.index import Index
 from bikes_assets.lineage.projection import Projection
 from bikes_assets.lineage.schema import Column, Schema
@@ -217,7 +218,7 @@ class Place:
         return self.job().execute_in_process(
             instance=instance,
             partition_key=partition,
-            tags={**self.tags(partition, orders or {}), WORKER: f"{os.getpid()}@{time.time()}"},
+            tags={**self.tags(partition, orders or {}), WORKER: str(Process.this())},
             asset_selection=[dg.AssetKey(name) for name in assets] if assets else None,
             run_config=_QUIET,
             raise_on_error=False,
