@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bikes_assets.adapters import run_log
-from bikes_assets.adapters.disk import put
-from bikes_assets.adapters.observed import Observed, SourceFormat, observe, read_memory, remembered
+from bikes_assets.adapters.observed import Observed, SourceFormat, observe, read_memory, remembered, write_memory
 from bikes_assets.adapters.readers import Reader, reader_for
 from bikes_assets.demand import source
 from bikes_assets.demand.tables import RENTAL_RECORDS
@@ -75,7 +73,7 @@ def source_months() -> tuple[str, str]:
         fingerprint = reader.fingerprint()
         if not fingerprint or (kept.get("source"), kept.get("fingerprint")) != (_source(), fingerprint):
             kept = {"source": _source(), "fingerprint": fingerprint, "span": reader.span()}
-            put(memory, json.dumps(kept).encode())
+            write_memory(memory, kept)
     except DataError:
         if kept.get("source") != _source():
             raise
@@ -155,7 +153,7 @@ def _memorized() -> tuple[Plan | None, str]:
 
 def remember_plan(plan: Plan, stamp: str) -> None:
     """Remember the plan of definitions that were loaded when a stamp was taken."""
-    put(_plan_memory(), json.dumps({"stamp": stamp, "plan": plan.to_dict()}).encode())
+    write_memory(_plan_memory(), {"stamp": stamp, "plan": plan.to_dict()})
 
 
 def descriptions() -> dict[str, str]:

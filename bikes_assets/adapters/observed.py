@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -88,7 +89,7 @@ def observe(reader: Reader, format_: SourceFormat, memory: Path, of: str) -> Obs
     since = {key: known.since[key] if known and before.get(key) == digest else now for key, digest in digests.items()}
     empty = table_digest(format_.schema.arrow().empty_table(), format_.schema).table
     found = Observed(of, fingerprint, raw.origin, digests, rows, since, empty)
-    put(memory, json.dumps(asdict(found)).encode())
+    write_memory(memory, asdict(found))
     return found
 
 
@@ -130,3 +131,9 @@ def read_memory(memory: Path, of: Callable[[Any], T]) -> T | None:
         return of(json.loads(memory.read_bytes()))
     except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError):
         return None
+
+
+def write_memory(memory: Path, values: Any) -> None:
+    """Keep JSON values in a file; where nothing can be written, they are worked out again the next time."""
+    with suppress(OSError):
+        put(memory, json.dumps(values).encode())

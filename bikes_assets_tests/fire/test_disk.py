@@ -145,3 +145,22 @@ def test_a_disk_that_becomes_read_only(worked: History, sound: Reading, store: P
         check_and_mend(worked, sound, kind, where)
         hits += 1
     assert hits == len(turns(20))
+
+
+@pytest.mark.parametrize(
+    "question",
+    ["status", "upstream demand_model[2011-04]", "retain", "waste", "deployments", "search temp", "status --json"],
+)
+def test_a_store_that_is_read_only_answers(worked: History, question: str) -> None:
+    """Also where nothing is remembered of the source and the plan."""
+    worked.renew()
+    for name in ("plan.json", "source.json", "months.json"):
+        (worked.data / name).unlink(missing_ok=True)
+    if subprocess.run(["mount", "--bind", worked.data, worked.data], capture_output=True).returncode:
+        pytest.skip("this user may mount nothing")
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", worked.data], check=True)
+        fork = worked.begin("command", arguments=question.split())
+        assert fork.wait() == 0, fork.printed()
+    finally:
+        subprocess.run(["umount", "--lazy", worked.data], check=True)
