@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bikes_assets import present
 from bikes_assets.adapters.files import is_of_this_user
+from bikes_assets.adapters.foreign_git import has_commit
 from bikes_assets.adapters.lake import MODEL_ROWS, Lake
 from bikes_assets.adapters.recorded_files import Places, recorded_files
 from bikes_assets.adapters.removed import removed_versions
-from bikes_assets.adapters.working_tree import checked_out, commit_of, difference, has_commit
+from bikes_assets.adapters.working_tree import checked_out, commit_of, difference
 from bikes_assets.lineage.code import code_version
 from bikes_assets.lineage.errors import LineageError
 from bikes_assets.lineage.graph import Record, Version

@@ -5,15 +5,16 @@ from __future__ import annotations
 import os
 import tempfile
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bikes_assets.adapters import mlflow_file
+from bikes_assets.adapters.files import is_of_this_user
 from bikes_assets.adapters.mlflow_file import STORE
-from bikes_assets.lineage.errors import SettingsError, TrackingError
+from bikes_assets.lineage.errors import SettingsError, StoreError, TrackingError
 from bikes_assets.lineage.secrets import shown
 
 if TYPE_CHECKING:
@@ -110,18 +111,37 @@ def experiment_of(
 
 @contextmanager
 def one_by_one(uri: str) -> Iterator[None]:
-    """Let one process of this machine at a time look whether something is in MLflow and create it where it is not."""
+    """Let one process of this machine at a time look whether something is in MLflow and create it where it is not.
+
+    Raises:
+        StoreError: the folder of the lock is not this user's alone.
+    """
     from filelock import FileLock
 
     store, timeout = file_of(uri), 120.0
     file = store.with_name(".lock") if store else None
     if file is None:  # a server: whoever waits for one that waits for it must not wait long
-        owner = os.getuid() if hasattr(os, "getuid") else 0
-        file = Path(tempfile.gettempdir()) / f"bikes-assets-{owner}" / f"{sha256(uri.encode()).hexdigest()[:16]}.lock"
-        timeout = PATIENCE
+        file, timeout = _own_folder() / f"{sha256(uri.encode()).hexdigest()[:16]}.lock", PATIENCE
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(file, timeout=timeout):
         yield
+
+
+def _own_folder() -> Path:
+    """Return this user's folder of locks among the temporary files, where another user may have made something of its name.
+
+    Raises:
+        StoreError: what is there is not this user's alone.
+    """
+    folder = Path(tempfile.gettempdir()) / f"bikes-assets-{os.getuid()}"
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    if folder.is_symlink() or not folder.is_dir() or not is_of_this_user(str(folder)):
+        raise StoreError(
+            f"{folder}: found something that others can write to, expected a folder of this user alone; have it removed, or set "
+            "TMPDIR to another folder"
+        )
+    return folder
 
 
 @contextmanager

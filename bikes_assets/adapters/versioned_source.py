@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from bikes_assets.adapters.files import is_remote
+from bikes_assets.adapters.foreign_git import commit_that_wrote, has_commit
 from bikes_assets.adapters.source_files import is_left_out
-from bikes_assets.adapters.working_tree import commit_that_wrote, has_commit
 from bikes_assets.lineage.digest import file_digest
 from bikes_assets.lineage.errors import DataError, DigestError, LineageError, SettingsError
 from bikes_assets.lineage.secrets import scrubbed, shown

@@ -127,23 +127,6 @@ def _difference(root: Path, *, is_whole: bool = False) -> Difference:
     return Difference(patch, {name: _file(root / name) for name in names})
 
 
-def commit_that_wrote(file: Path, text: str) -> str:
-    """Return the newest commit that put a text into a file, "" where none did, or outside git."""
-    options = ("--format=commit %H", "-p", "-U0", "--no-ext-diff", "--no-textconv", "--no-renames", "--no-color")
-    commit = ""
-    for line in _told(file.parent, "log", *options, f"-S{text}", "--", file.name).decode(errors="replace").splitlines():
-        if line.startswith("commit "):
-            commit = line.removeprefix("commit ")
-        elif line.startswith("+") and text in line:
-            return commit
-    return ""
-
-
-def has_commit(root: Path, commit: str) -> bool:
-    """Return whether the repository of a working tree holds a commit."""
-    return bool(commit) and bool(_told(root, "rev-parse", "--verify", "--quiet", f"{commit}^{{commit}}"))
-
-
 @contextmanager
 def checked_out(root: Path, commit: str, changed: Difference, folder: Path) -> Iterator[Path]:
     """Yield the project's root as it was at a commit, with a difference applied, in a git worktree that goes afterwards.

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from bikes_assets.adapters import working_tree
-from bikes_assets.adapters.working_tree import Difference, checked_out, has_commit
+from bikes_assets.adapters.foreign_git import has_commit
+from bikes_assets.adapters.working_tree import Difference, checked_out
 from bikes_assets.lineage.errors import LineageError
 from bikes_assets_tests.adapters.test_environment import checkout  # noqa: F401
 from bikes_assets_tests.repositories import git
