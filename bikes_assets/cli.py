@@ -15,6 +15,7 @@ from bikes_assets.lineage import secrets
 from bikes_assets.lineage.errors import LineageError, StoreError
 from bikes_assets.lineage.faults import away, store_fault
 from bikes_assets.lineage.graph import parse_address
+from bikes_assets.reports.terminal import complain, say, say_json
 from bikes_assets.settings import settings
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class _Group(click.Group):
                 raise
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would try again, and complain, when it ends
             if not isinstance(unwritten[0], BrokenPipeError):
-                click.secho(f"error: what is printed cannot be written: {unwritten[0].strerror}", fg="red", err=True)
+                complain(f"error: what is printed cannot be written: {unwritten[0].strerror}")
             sys.exit(_PIPE if isinstance(unwritten[0], BrokenPipeError) else 1)
 
     def invoke(self, ctx: click.Context) -> object:
@@ -74,7 +75,7 @@ class _Group(click.Group):
             told = _own_error(error) or _no_folder(error) or store_fault(error, _home()) or away(error)
             if not told:
                 raise
-            click.secho(f"error: {told}", fg="red", err=True)
+            complain(f"error: {told}")
             sys.exit(2 if ctx.invoked_subcommand in ("diff", "reproduce", "verify") else 1)  # to these, 1 is an answer
         except BaseException as error:
             # Dagster makes an interruption of its own of Ctrl-C
@@ -106,11 +107,9 @@ def _check_environment() -> None:
     called = Path(sys.argv[0])
     environment = called.absolute().parents[1] if called.name == "bikes" and called.is_file() else None
     if environment and (environment / "pyvenv.cfg").exists() and not environment.samefile(sys.prefix):
-        click.secho(
+        complain(
             f"error: {environment}: found a copied or moved environment, which runs the project of {sys.prefix}; run make setup "
-            f"in {environment.parent}",
-            fg="red",
-            err=True,
+            f"in {environment.parent}"
         )
         sys.exit(1)
 
@@ -175,7 +174,7 @@ def setup() -> None:
     """Make DAGSTER_HOME ready and write .env."""
     from bikes_assets import runs
 
-    click.echo(f"DAGSTER_HOME={runs.setup()}")
+    say(f"DAGSTER_HOME={runs.setup()}")
 
 
 @main.command()
@@ -211,7 +210,7 @@ def status(addresses: tuple[str, ...], as_json: bool) -> None:
     made = {item.address: answers.makings(item.address) for item in found if item.address in addresses}
     if as_json:
         for item in found:
-            click.echo(status_line(item, made.get(item.address)))
+            say_json(status_line(item, made.get(item.address)))
     else:
         print_status(found)
         for makings in made.values():
@@ -420,7 +419,7 @@ def index(rebuild: bool) -> None:
     from bikes_assets import answers
 
     found = answers.rebuild() if rebuild else answers.refreshed()
-    click.echo(f"{found.path}: up to date with event {found.cursor:,}")
+    say(f"{found.path}: up to date with event {found.cursor:,}")
 
 
 @main.command()
@@ -448,7 +447,7 @@ def pin(model: str, month: str, reason: str) -> None:
         made = decisions.pin(
             lake(), instance, pins=PINS, partition=month, model=asset, fitted_for=fitted_for, reason=reason
         )
-    click.echo(f"{made.address}: {asset}[{fitted_for}] serves {month} from its next champion_model on")
+    say(f"{made.address}: {asset}[{fitted_for}] serves {month} from its next champion_model on")
 
 
 @main.command()
@@ -462,7 +461,7 @@ def unpin(month: str, reason: str) -> None:
 
     with runs.opened() as instance:
         made = decisions.unpin(lake(), instance, pins=PINS, partition=month, reason=reason)
-    click.echo(f"{made.address}: the best model serves {month} from its next champion_model on")
+    say(f"{made.address}: the best model serves {month} from its next champion_model on")
 
 
 @main.command()
@@ -477,7 +476,7 @@ def deployments(month: str | None, as_json: bool) -> None:
     found = [item for item in history.deployments(lake(), PINS) if month in (None, item.partition)]
     if as_json:
         for item in found:
-            click.echo(item.to_json())
+            say_json(item.to_json())
     else:
         print_deployments(found)
 
@@ -619,7 +618,7 @@ def retain(days: int, applied: bool, as_json: bool) -> None:
     found = retention.apply(days) if applied else retention.look(days)
     print_retention(found, applied=applied, as_json=as_json)
     if found.left:
-        click.secho(f"error: {found.left}", fg="red", err=True)
+        complain(f"error: {found.left}")
         sys.exit(1)
 
 

@@ -249,7 +249,7 @@ def settings() -> Settings:
     try:
         known = Settings.model_validate(values)
     except ValidationError as error:
-        raise SettingsError("\n".join(map(_message, error.errors()))) from None
+        raise SettingsError(*map(_message, error.errors())) from None
     if written and given.get(env_file.HOME) == written != str(known.default_home):
         raise SettingsError(
             f"DAGSTER_HOME: found {written}, which is what {ROOT / '.env'} says for Dagster's own commands, expected "

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import dagster as dg
 
 from bikes_assets.lineage.graph import Origin, Record, Version, partition_address
+from bikes_assets.lineage.texts import markdown, markdown_table, shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import pyarrow as pa
 
@@ -28,6 +29,7 @@ RECORD = "lineage"
 """Metadata key of a materialization's record (see `lineage.graph.Record`)."""
 
 _PREVIEW_ROWS = 5
+_MOST_OF_CELL = 200
 
 
 class Drawing(Protocol):
@@ -53,14 +55,14 @@ def table_schema(schema: Schema) -> dg.TableSchema:
 
 def of_evidence(evidence: Mapping[str, Any]) -> dg.MarkdownMetadataValue:
     """Return what was shown of each column's lineage as a table; see `lineage.evidence.Evidence`."""
-    lines = ["| column | made from | shown | hours before | trials | blocked |", "|---|---|---|---|---|---|"]
+    rows: list[Sequence[object]] = []
     for edge in evidence["edges"]:
         seen = edge["observed"]
         reach = f"{seen['last']} to {seen['first']}" if seen else ""
         blocked = str(edge.get("blocked", ""))  # older records do not tell
-        cells = (edge["output"], edge["input"], edge["state"], reach, str(edge["trials"]), blocked)
-        lines.append(f"| {' | '.join(cells)} |")
-    return dg.MetadataValue.md("\n".join(lines))
+        rows.append((edge["output"], edge["input"], edge["state"], reach, edge["trials"], blocked))
+    names = ("column", "made from", "shown", "hours before", "trials", "blocked")
+    return dg.MetadataValue.md("\n".join(markdown_table(names, rows)))
 
 
 def column_lineage(upstream: Mapping[str, Mapping[str, Sequence[str]]]) -> dg.TableColumnLineage:
@@ -89,7 +91,7 @@ def of_materialization(rows: pa.Table, record: dict[str, Any], definition: Mappi
         RECORD: dg.MetadataValue.json(record),
         "dagster/row_count": len(rows),
         "address": Version(**record["output"]).address,
-        "preview": dg.MetadataValue.md(_markdown(shown)),
+        "preview": dg.MetadataValue.md("\n".join(markdown_table(shown.column_names, _preview(shown)))),
     }
     if COLUMN_LINEAGE in definition:
         values[COLUMN_LINEAGE] = definition[COLUMN_LINEAGE]
@@ -159,21 +161,18 @@ def report(
 def note(record: Record) -> str:
     """Return what MLflow shows on a run's page: what was made, and from what."""
     output = record.output
-    inputs = "\n".join(f"- {item.address}" for item in record.inputs[-30:])
+    inputs = "\n".join(f"- {markdown(item.address)}" for item in record.inputs[-30:])
     older = len(record.inputs) - 30
     more = f"\n- and {older} earlier" if older > 0 else ""
-    title = partition_address(output.asset, output.partition)
+    title = markdown(partition_address(output.asset, output.partition))
     return f"**{title}** at table version {output.version}\n\nMade from:\n{inputs}{more}"
 
 
-def _markdown(rows: pa.Table) -> str:
-    names = rows.column_names
-    lines = ["| " + " | ".join(names) + " |", "|" + " --- |" * len(names)]
+def _preview(rows: pa.Table) -> Iterator[list[str]]:
+    """Yield the cells of the first rows; of a long value, its beginning and end."""
     for row in rows.slice(0, _PREVIEW_ROWS).to_pylist():
-        cells = (str(row[name] if row[name] is not None else "").replace("|", "\\|") for name in names)
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        yield ["" if value is None else shortened(str(value), _MOST_OF_CELL) for value in row.values()]
 
 
 def _image(title: str, figure: Drawing) -> str:
-    return f"![{title}](data:image/svg+xml;base64,{base64.b64encode(figure.svg().encode()).decode()})"
+    return f"![{markdown(title)}](data:image/svg+xml;base64,{base64.b64encode(figure.svg().encode()).decode()})"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from html import escape
 from math import floor, isfinite, log10
 from typing import TYPE_CHECKING
+
+from bikes_assets.lineage.texts import markup
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -151,4 +152,4 @@ def _path(steps: str, color: str, width: float = 1.0) -> str:
 
 
 def _text(x: float, y: float, text: str, anchor: str = "middle", color: str = _INK) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{color}">{escape(text)}</text>'
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{color}">{markup(text)}</text>'

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from bikes_assets.lineage.secrets import scrubbed
+from bikes_assets.lineage.texts import MOST_OF_MESSAGE, plain, shortened
 
 
 class LineageError(Exception):
-    """Base of every error that this project raises on purpose. Its message holds no secret, whatever it is made of."""
+    """Base of every error that this project raises on purpose.
 
-    def __init__(self, *arguments: object) -> None:
-        super().__init__(*(scrubbed(item) if isinstance(item, str) else item for item in arguments))
+    Whatever its message is made of, it holds no secret, does nothing to a terminal, and is not long.
 
+    Args:
+        lines: the lines of the message.
+    """
 
-_MOST_SHOWN = 1000
+    def __init__(self, *lines: str) -> None:
+        super().__init__(*(plain(shortened(scrubbed(line), MOST_OF_MESSAGE)) for line in lines))
 
-
-def _shown(part: object) -> str:
-    """Return what comes from outside as one line of a message: control characters as escapes, a very long text cut."""
-    text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in str(part)[:_MOST_SHOWN])
-    return text if len(str(part)) <= _MOST_SHOWN else f"{text}..."
+    def __str__(self) -> str:
+        return "\n".join(self.args)
 
 
 class DataError(LineageError):
@@ -37,8 +38,9 @@ class DataError(LineageError):
     ) -> None:
         self.file, self.row, self.column = file, row, column
         self.found, self.expected = found, expected
-        place = "".join([f", row {row}" if row is not None else "", f", column {_shown(column)}" if column else ""])
-        super().__init__(f"{_shown(file)}{place}: found {_shown(found)}, expected {_shown(expected)}")
+        name, which, what = shortened(file), shortened(column or ""), shortened(str(found))
+        place = "".join([f", row {row}" if row is not None else "", f", column {which}" if column else ""])
+        super().__init__(f"{name}{place}: found {what}, expected {shortened(expected)}")
 
 
 class SchemaError(LineageError):

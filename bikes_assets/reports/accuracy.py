@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.table import Column, Table
 
 from bikes_assets.lineage.errors import NothingToDo
 from bikes_assets.notebook import load
+from bikes_assets.reports.terminal import terminal
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +29,7 @@ def print_evaluation(since: str) -> None:
     }.items():
         cells = (f"{scores[key]:.{digits}f}" for key, digits in (("r2", 4), ("rmse", 2), ("mae", 2), ("bias", 2)))
         shown.add_row(name, f"{scores['rows']:,.0f}", *cells)
-    Console().print(shown)
+    terminal().print(shown)
 
 
 def print_quality(since: str, by: str) -> None:
@@ -41,7 +41,7 @@ def print_quality(since: str, by: str) -> None:
     shown = Table(by, *(Column(name, justify="right") for name in names))
     for group, scores in scores_by(_judged(since), by).items():
         shown.add_row(group, *(f"{scores[key]:,.{digits}f}" for key, digits in columns.items()))
-    Console().print(shown)
+    terminal().print(shown)
 
 
 def published_scores(since: str | None = None) -> dict[str, float]:

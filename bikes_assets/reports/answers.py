@@ -8,9 +8,9 @@ from dataclasses import asdict
 from itertools import islice
 from typing import TYPE_CHECKING
 
-import click
-
 from bikes_assets.lineage.queries import address_of
+from bikes_assets.lineage.texts import plain
+from bikes_assets.reports.terminal import say, say_json, terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -24,15 +24,15 @@ def print_answer(answer: Answer, what: str, *, as_json: bool) -> None:
     """Print what lies upstream or downstream of something: counts first, then all of it, nearest first."""
     if as_json:
         for item in answer.things:
-            click.echo(json.dumps({"kind": item.kind, "address": address_of(item), "depth": item.depth, **item.facts}))
+            say_json(json.dumps({"kind": item.kind, "address": address_of(item), "depth": item.depth, **item.facts}))
         return
     counts = ", ".join(
         f"{count:,} {kind}{'s' if count > 1 and kind != 'code' else ''}" for kind, count in answer.counts.items()
     )
-    click.echo(f"{len(answer.things):,} {what}" + (f": {counts}" if counts else ""))
+    say(f"{len(answer.things):,} {what}" + (f": {counts}" if counts else ""))
     width = max((len(item.kind) for item in answer.things), default=0)
     lines = [f"{item.depth:>4}  {item.kind:<{width}}  {address_of(item)}{_proof(item)}" for item in answer.things]
-    sys.stdout.writelines(f"{line}\n" for line in lines)
+    sys.stdout.writelines(f"{plain(line)}\n" for line in lines)
 
 
 def _proof(item: Found) -> str:
@@ -49,12 +49,10 @@ def print_changes(changes: Sequence[Change], answer: Answer, *, as_json: bool) -
     """Print which code differs from what was made last, and what it reaches."""
     if as_json:
         for change in changes:
-            click.echo(json.dumps(asdict(change)))
+            say_json(json.dumps(asdict(change)))
     for change in () if as_json else changes:
         functions = ", ".join(f"{name} {became}" for name, became in change.functions.items())
-        click.echo(
-            f"{change.asset}: {functions or 'its functions were not kept'}; columns: {', '.join(change.columns)}"
-        )
+        say(f"{change.asset}: {functions or 'its functions were not kept'}; columns: {', '.join(change.columns)}")
     print_answer(answer, "downstream of changed code", as_json=as_json)
 
 
@@ -64,35 +62,34 @@ def print_paths(count: int, ways: Iterator[list[Found]], most: int, *, as_json: 
     if as_json:
         sys.stdout.writelines(f"{json.dumps(way)}\n" for way in shown)
         return
-    click.echo(f"{count:,} ways" if count != 1 else "1 way")
-    sys.stdout.writelines(f"  {' -> '.join(way)}\n" for way in shown)
+    say(f"{count:,} ways" if count != 1 else "1 way")
+    sys.stdout.writelines(f"  {plain(' -> '.join(way))}\n" for way in shown)
     if count > most:
-        click.echo(f"and {count - most:,} more; --most {count} shows them")
+        say(f"and {count - most:,} more; --most {count} shows them")
 
 
 def print_found(found: Sequence[Found], *, as_json: bool) -> None:
     """Print what a search found."""
     if as_json:
         for item in found:
-            click.echo(json.dumps({"kind": item.kind, "address": address_of(item), **item.facts}))
+            say_json(json.dumps({"kind": item.kind, "address": address_of(item), **item.facts}))
         return
     if not found:
-        click.echo("Found nothing; bikes columns lists every column.")
+        say("Found nothing; bikes columns lists every column.")
     rows = [(address_of(item), item.kind, item.facts["text"].partition("\n")[0]) for item in found]
     wide, kind_wide = (max((len(row[place]) for row in rows), default=0) for place in (0, 1))
     for address, kind, text in rows:
-        click.echo(f"{address:<{wide}}  {kind:<{kind_wide}}  {text}".rstrip())
+        say(f"{address:<{wide}}  {kind:<{kind_wide}}  {text}".rstrip())
 
 
 def print_waste(found: Waste, *, as_json: bool) -> None:
     """Print the waste in the flow."""
     if as_json:
-        click.echo(json.dumps(asdict(found) | {"overhead": found.overhead}))
+        say_json(json.dumps(asdict(found) | {"overhead": found.overhead}))
         return
-    from rich.console import Console
     from rich.table import Column, Table
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = terminal(soft_wrap=True)
     lists = {
         "Tables that no other is made from": found.without_readers,
         "Columns that nothing is made from": found.unread,
@@ -102,8 +99,8 @@ def print_waste(found: Waste, *, as_json: bool) -> None:
         f"Columns that the newest {model} was fitted on and cannot use": names for model, names in found.inert.items()
     }
     for title, names in lists.items():
-        console.print(f"{title}: {len(names)}", markup=False)
-        console.print(f"  {', '.join(names)}" if names else "  none", markup=False)
+        console.print(f"{title}: {len(names)}")
+        console.print(f"  {', '.join(names)}" if names else "  none")
     numbers = (Column(name, justify="right") for name in ("times", "seconds", "unchanged", "seconds of these"))
     table = Table("asset", *numbers)
     for item in found.spent:

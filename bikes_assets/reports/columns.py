@@ -4,6 +4,7 @@
 def columns_page() -> str:
     """Return every table's columns as Markdown: what docs/columns.md holds."""
     from bikes_assets.demand import features, tables
+    from bikes_assets.lineage.texts import markdown_table
 
     made_from = {tables.HOURLY_RENTALS.name: tables.HOURLY_FROM_RECORDS, "demand_features": features.COLUMN_LINEAGE}
     lines = ["# Columns", "", "Written by `bikes columns`."]
@@ -15,13 +16,7 @@ def columns_page() -> str:
         tables.PREDICTION_QUALITY,
     ):
         upstream = made_from.get(schema.name, {})
-        lines += [
-            "",
-            f"## {schema.name}",
-            "",
-            "| column | type | unit | lawful | made from | meaning |",
-            "|" + "---|" * 6,
-        ]
+        rows: list[tuple[str, ...]] = []
         for column in schema.columns:
             lawful = ", ".join(filter(None, (column.constraint, "may be missing" if column.nullable else "")))
             cells = (
@@ -32,5 +27,7 @@ def columns_page() -> str:
                 ", ".join(upstream.get(column.name, ())),
                 column.meaning,
             )
-            lines.append(f"| {' | '.join(cells)} |")
+            rows.append(cells)
+        names = ("column", "type", "unit", "lawful", "made from", "meaning")
+        lines += ["", f"## {schema.name}", "", *markdown_table(names, rows)]
     return "\n".join(lines) + "\n"

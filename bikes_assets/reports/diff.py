@@ -6,32 +6,34 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import click
-
 from bikes_assets.lineage.diff import Change, FunctionChange, InputChange
+from bikes_assets.reports.terminal import say, say_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from bikes_assets.lineage.diff import Cause, Difference, RowChange
+
+
+_COLOURS = {"+": "green", "-": "red", "@": "cyan"}
 
 
 def print_difference(found: Difference, *, as_json: bool) -> None:
     """Print why two versions differ: how many causes there are, each at its root, then what lies between, and what came of it."""
     if as_json:
-        click.echo(json.dumps(found.to_dict()))
+        say_json(json.dumps(found.to_dict()))
         return
     content, causes = "equal content" if found.equal else "different content", found.causes
-    click.echo(f"{found.a.address} and {found.b.address}: {content}, {_counted(len(causes), 'cause')}")
+    say(f"{found.a.address} and {found.b.address}: {content}, {_counted(len(causes), 'cause')}")
     if found.equal and causes:
-        click.echo("What differs in their making made no difference to the content.")
+        say("What differs in their making made no difference to the content.")
     _section("Causes", [line for cause in causes for line in cause_lines(cause)])
     roots = {cause.what for cause in causes}
     between = [item for item in found.inputs if item.part != "none" and item.address not in roots]
     _section("Inputs that differ by them", [_input_line(item) for item in between])
     _section("Differ and had no part", [_idle_line(item) for item in found.idle])
     code = {item.change.name: item.change for item in causes if isinstance(item.change, FunctionChange)}
-    _section("Code", [line for function in code.values() for line in _coloured(function)])
+    _section("Code", [line for function in code.values() for line in _text_of(function)], _COLOURS)
     _section("Environment (it can have a part)", [_change_line(change) for change in found.surroundings])
     outcome = [f"digest: {found.a.digest} -> {found.b.digest}"] if not found.equal else []
     outcome += [f"rows: {_rows_text(found.rows)}"] if found.rows else []
@@ -40,10 +42,13 @@ def print_difference(found: Difference, *, as_json: bool) -> None:
     _section("What came of it", outcome)
 
 
-def _section(title: str, lines: Sequence[str]) -> None:
+def _section(title: str, lines: Sequence[str], colours: Mapping[str, str] = {}) -> None:
+    """Print lines under a title, in the colours that their first characters have."""
     if lines:
-        click.secho(f"\n{title}", bold=True)
-        click.echo("\n".join(f"  {line}" for line in lines))
+        say()
+        say(title, bold=True)
+        for line in lines:
+            say(f"  {line}", colour=colours.get(line[:1]))
 
 
 def cause_lines(cause: Cause) -> Iterator[str]:
@@ -95,13 +100,12 @@ def _change_line(change: Change) -> str:
     return f"{change.name}: {was} -> {now}"
 
 
-def _coloured(function: FunctionChange) -> Iterator[str]:
-    """Yield a function's change as a unified diff; colours go where there is a terminal."""
+def _text_of(function: FunctionChange) -> Iterator[str]:
+    """Yield a function's change as a unified diff."""
     if not function.text:
         yield f"{function.name} {function.change}; its text was not kept"
     for line in function.text.splitlines():
-        colour = {"+": "green", "-": "red", "@": "cyan"}.get(line[:1])
-        yield click.style(line, fg=colour)
+        yield line.expandtabs()
 
 
 def _version_text(version: int | str) -> str:

@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-import click
+from bikes_assets.reports.terminal import say_json, terminal
 
 if TYPE_CHECKING:
     from bikes_assets.lineage.evidence import Evidence
@@ -17,12 +17,11 @@ def print_proofs(evidence: Evidence, model: ModelProof, *, as_json: bool) -> Non
     """Print what was shown of each column's lineage, what denies it, and which inputs reach a model's prediction."""
     if as_json:
         told = {"features": evidence.to_dict(), "model": asdict(model)}
-        click.echo(json.dumps(told))
+        say_json(json.dumps(told))
         return
-    from rich.console import Console
     from rich.table import Column, Table
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = terminal(soft_wrap=True)
     numbers = (Column(name, justify="right") for name in ("hours before", "trials", "blocked"))
     shown = Table("column", "made from", "shown", *numbers)
     for edge in evidence.edges:
@@ -32,13 +31,13 @@ def print_proofs(evidence: Evidence, model: ModelProof, *, as_json: bool) -> Non
     tables = f"{evidence.trials:,} perturbed tables, {evidence.blocked_trials:,} more on which the code failed"
     console.print(f"{evidence.rows:,} rows, {tables}, seed {evidence.seed}")
     for what in (*evidence.unchecked, *evidence.blocked):
-        console.print(f"not checked: {what}", style="yellow", markup=False)
+        console.print(f"not checked: {what}", style="yellow")
     for what in evidence.signals:
-        console.print(f"beside the table: {what}", style="yellow", markup=False)
+        console.print(f"beside the table: {what}", style="yellow")
     for item in evidence.unverified:
-        console.print(f"unverified: {item.message}", style="red", markup=False)
+        console.print(f"unverified: {item.message}", style="red")
     for finding in evidence.findings:
-        console.print(f"{finding.check}: {finding.message}", style="red", markup=False)
+        console.print(f"{finding.check}: {finding.message}", style="red")
     unverified = "" if evidence.findings else ", for not everything could be tried"
     console.print("Column lineage holds." if evidence.holds else f"Column lineage does not hold{unverified}.")
     numbers = (Column(name, justify="right") for name in ("splits", "RMSE when shuffled"))

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-import click
-
 from bikes_assets.lineage.reproduction import TOLERANCE
+from bikes_assets.reports.terminal import say, say_json
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,15 +21,16 @@ def print_reproductions(found: Sequence[Reproduction], *, as_json: bool) -> None
     """Print what came of making versions again, and of each that is not identical, how and why."""
     if as_json:
         for item in found:
-            click.echo(json.dumps(item.to_dict()))
+            say_json(json.dumps(item.to_dict()))
         return
     for item in found:
-        click.echo(f"{item.address}: {click.style(_verdict(item), fg=_COLOURS[item.verdict])}")
+        say(f"{item.address}: ", ends=False)
+        say(_verdict(item), colour=_COLOURS[item.verdict])
         for line in _lines(item):
-            click.echo(f"  {line}")
+            say(f"  {line}")
     counted = {name: sum(item.verdict == name for item in found) for name in _COLOURS}
     if len(found) > 1:
-        click.echo(", ".join(f"{count} {name}" for name, count in counted.items() if count))
+        say(", ".join(f"{count} {name}" for name, count in counted.items() if count))
 
 
 def _verdict(item: Reproduction) -> str:

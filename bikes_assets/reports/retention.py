@@ -7,7 +7,7 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-import click
+from bikes_assets.reports.terminal import say, say_json, terminal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,41 +35,39 @@ def print_retention(found: Retention, *, applied: bool, as_json: bool) -> None:
     went = "were removed" if applied else "may go"
     stay = [item for item in plan.verdicts if item.state == "stays"]
     before, lost = (sum(item.state == state for item in plan.verdicts) for state in ("removed", "lost"))
-    click.echo(
+    say(
         f"{len(plan.verdicts):,} versions: {len(plan.going):,} {went}, {len(stay):,} stay, {before:,} were removed before"
         + (f", {lost:,} are lost" if lost else "")
     )
-    click.echo(
-        f"{_bytes(plan.size)} {went}, of it {_bytes(sum(plan.models.values()))} in {len(plan.models):,} model files"
-    )
-    click.echo(
+    say(f"{_bytes(plan.size)} {went}, of it {_bytes(sum(plan.models.values()))} in {len(plan.models):,} model files")
+    say(
         f"{_bytes(sum(item.size for item in stay) + plan.models_staying[1])} stay, of it {_bytes(plan.models_staying[1])} in "
         f"{plan.models_staying[0]:,} model files"
     )
     if applied:
-        click.echo(f"Runs in MLflow that were deleted: {found.in_mlflow or 0:,}")
+        say(f"Runs in MLflow that were deleted: {found.in_mlflow or 0:,}")
     elif plan.in_mlflow:
-        click.echo(f"Runs in MLflow that may go with them: {len(plan.in_mlflow):,}")
+        say(f"Runs in MLflow that may go with them: {len(plan.in_mlflow):,}")
     if plan.verdicts:
         _print_assets(plan, went)
     reasons = Counter(item.stays.why for item in stay if item.stays)
     for why, told in _REASONS.items():
         if reasons[why]:
-            click.echo(f"{reasons[why]:>7,} {told.format(days=plan.days)}")
+            say(f"{reasons[why]:>7,} {told.format(days=plan.days)}")
     for item in plan.verdicts:
         if item.state == "lost" or (item.state != "removed" and not (item.stays and item.stays.why == "present")):
-            click.echo(f"{item.address:<40}  {_bytes(item.size):>10}  {_told(item, went)}")
-    click.echo(f"Holds: {len(found.holds)}")
+            say(f"{item.address:<40}  {_bytes(item.size):>10}  {_told(item, went)}")
+    say(f"Holds: {len(found.holds)}")
     for hold in found.holds:
-        click.echo(f"  {_held(hold)}")
+        say(f"  {_held(hold)}")
     if not applied and (plan.going or plan.models or plan.in_mlflow):
-        click.echo("Nothing was changed; bikes retain --apply removes what may go.")
+        say("Nothing was changed; bikes retain --apply removes what may go.")
 
 
 def print_holds(holds: Sequence[Hold], what: str) -> None:
     """Print holds that were put or lifted."""
     for hold in holds:
-        click.echo(f"{what}: {_held(hold)}")
+        say(f"{what}: {_held(hold)}")
 
 
 def _print_json(found: Retention, *, applied: bool) -> None:
@@ -85,17 +83,16 @@ def _print_json(found: Retention, *, applied: bool) -> None:
             **told,
             **removed,
         }
-        click.echo(json.dumps({"kind": "version", **values}))
+        say_json(json.dumps({"kind": "version", **values}))
     for sha256, size in plan.models.items():
         values = {"sha256": sha256, "state": went, "bytes": size, "fitted": plan.fitted[sha256]}
-        click.echo(json.dumps({"kind": "model file", **values}))
+        say_json(json.dumps({"kind": "model file", **values}))
     for hold in found.holds:
         values = {"address": hold.address, "version": hold.version, "reason": hold.reason}
-        click.echo(json.dumps({"kind": "hold", **values, "user": hold.user, "time": hold.time}))
+        say_json(json.dumps({"kind": "hold", **values, "user": hold.user, "time": hold.time}))
 
 
 def _print_assets(plan: Plan, went: str) -> None:
-    from rich.console import Console
     from rich.table import Column, Table
 
     numbers = (Column(name, justify="right") for name in ("stay", "bytes", went, "bytes "))
@@ -108,7 +105,7 @@ def _print_assets(plan: Plan, went: str) -> None:
             text for items in of.values() for text in (f"{len(items):,}", _bytes(sum(item.size for item in items)))
         ]
         table.add_row(asset, *cells)
-    Console(highlight=False, soft_wrap=True).print(table)
+    terminal(soft_wrap=True).print(table)
 
 
 _STATES = ("stays", "goes")

@@ -11,13 +11,15 @@ from datetime import datetime
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
+from rich.text import Text
 
 from bikes_assets.lineage.graph import parse_address, partition_address
 from bikes_assets.lineage.projection import WHOLE
 from bikes_assets.lineage.staleness import Reason, State, Status
+from bikes_assets.lineage.texts import plain
+from bikes_assets.reports.terminal import terminal
 
 if TYPE_CHECKING:
     from bikes_assets.adapters.deployments import Deployment
@@ -33,15 +35,15 @@ _MOST_REASONS = 3
 @contextmanager
 def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
     """Show a progress bar; the function that it gives takes what is being made, how much is done, and of how much."""
-    columns = (TextColumn("{task.description:8}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    columns = (TextColumn("{task.description:8}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=terminal(stderr=True)) as bar:
         task = bar.add_task("starting", total=None)
-        yield lambda name, done, total: bar.update(task, description=name, completed=done, total=total)
+        yield lambda name, done, total: bar.update(task, description=plain(name), completed=done, total=total)
 
 
 def print_summary(summary: Summary) -> None:
     """Print what a run of the history made, how good it is, and where to look."""
-    console = Console(soft_wrap=True, highlight=False)
+    console = terminal(soft_wrap=True)
     table = Table("asset", Column("partitions", justify="right"), Column("rows", justify="right"))
     for asset, count in summary.partitions.items():
         table.add_row(asset, str(count), f"{summary.rows[asset]:,}")
@@ -52,19 +54,20 @@ def print_summary(summary: Summary) -> None:
     if summary.unchanged:
         console.print(f"{summary.unchanged} of them came out as they were; what is downstream of these stays as it is.")
     if summary.skipped:
-        console.print(f"Skipped, for there was nothing to work on: {', '.join(summary.skipped)}", markup=False)
+        console.print(f"Skipped, for there was nothing to work on: {', '.join(summary.skipped)}")
     if summary.unlogged:
-        console.print("[yellow]MLflow did not take all of it; the data and its record are whole. Later: bikes sync[/]")
+        message = "MLflow did not take all of it; the data and its record are whole. Later: bikes sync"
+        console.print(message, style="yellow")
         for what in summary.left:
-            console.print(f"  {what}", style="yellow", markup=False)
+            console.print(f"  {what}", style="yellow")
     for line in summary.restored:
-        console.print(line, style="yellow", markup=False)
+        console.print(line, style="yellow")
     for line in _failures(summary.failed):
-        console.print(line, style="red", markup=False)
+        console.print(line, style="red")
     for line in _waiting(summary):
-        console.print(line, style="yellow", markup=False)
+        console.print(line, style="yellow")
     if summary.champion:
-        console.print(f"Champion of the newest month: {summary.champion}", markup=False)
+        console.print(f"Champion of the newest month: {summary.champion}")
         console.print(_accuracy())
     console.print(f"Took {summary.seconds:.0f} s. Look around: make ui")
 
@@ -85,7 +88,7 @@ def _accuracy() -> str:
 
 def print_status(found: Sequence[Status]) -> None:
     """Print how many partitions of each asset are in which state, and each that is not fresh with its reasons."""
-    console = Console(soft_wrap=True, highlight=False)
+    console = terminal(soft_wrap=True)
     states = [state for state in STATES if any(item.state == state for item in found)]
     table = Table("asset", *(Column(state, justify="right") for state in states))
     for asset in dict.fromkeys(item.asset for item in found):
@@ -100,19 +103,19 @@ def print_status(found: Sequence[Status]) -> None:
         address = partition_address(asset, first.partition if len(keys) == 1 else f"{keys[0]}..{keys[-1]}")
         if state != "fresh" or why:
             line = f"{address}  {state}: {why}{_more(len(keys)) if len(texts) > 1 else ''}"
-            console.print(line, markup=False, style=_COLOURS.get(state, ""))
+            console.print(line, style=_COLOURS.get(state, ""))
     if states == ["fresh"]:
         console.print("Everything is fresh.")
 
 
 def print_makings(found: Sequence[Making]) -> None:
     """Print every version of a partition: when it was made, why, and what of it was new."""
-    console = Console(soft_wrap=True, highlight=False)
+    console = terminal(soft_wrap=True)
     for item in found:
         is_first = item.reasons[0].kind == "missing"
         why = "; ".join(_text(reason) for reason in item.reasons) + f"; {_new(item.changed)}"
         made = "made for the first time" if is_first else why
-        console.print(f"{item.address}  {_moment(item.time)}, run {item.run[:8]}: {made}", markup=False)
+        console.print(f"{item.address}  {_moment(item.time)}, run {item.run[:8]}: {made}")
 
 
 def _new(changed: Sequence[str]) -> str:
@@ -195,11 +198,11 @@ def _text(reason: Reason) -> str:
 
 def print_agreement(agreement: Agreement) -> None:
     """Print what was done to bring everything into agreement, and what is left."""
-    console = Console(soft_wrap=True, highlight=False)
+    console = terminal(soft_wrap=True)
     for line in agreement.done:
-        console.print(line, markup=False)
+        console.print(line)
     for line in (*agreement.left, *agreement.refused):
-        console.print(line, style="red", markup=False)
+        console.print(line, style="red")
     if not agreement.done and not agreement.left and not agreement.refused:
         console.print("Everything agrees.")
 
@@ -208,9 +211,18 @@ def print_deployments(deployments: Sequence[Deployment]) -> None:
     """Print which model was put in charge of which month, when, why, by whom and by which figures."""
     shown = Table(*("when", "month", "what", "model", "why", "RMSE on", "by", "in"))
     for item in deployments:
-        figures = "\n".join(f"{value:.2f} {name}" for name, value in item.figures.items())
-        judged = f"{item.judged_on}\n{figures}" if item.judged_on else ""
+        figures = [f"{value:.2f} {name}" for name, value in item.figures.items()]
+        judged = Text("\n".join(map(plain, [item.judged_on, *figures])))
         when = f"{item.time:%Y-%m-%d %H:%M:%S}"
         place = f"{item.deployment} {item.git_commit[:8]}".strip()
-        shown.add_row(when, item.partition, item.action, item.model, item.reason, judged, item.who, place)
-    Console().print(shown)
+        shown.add_row(
+            when,
+            item.partition,
+            item.action,
+            item.model,
+            item.reason,
+            judged,
+            item.who,
+            place,
+        )
+    terminal().print(shown)

@@ -6,7 +6,7 @@ import json
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
-import click
+from bikes_assets.reports.terminal import say, say_json
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,26 +28,24 @@ def progress(deep: bool) -> AbstractContextManager[Callable[[str, int, int], Non
 def print_snapshot(snapshot: Snapshot, file: Path) -> None:
     """Print what was written where."""
     counts = f"{len(snapshot.partitions)} partitions, {len(snapshot.models)} registered models"
-    click.echo(f"{file}: {counts}, {len(snapshot.source)} source files, code of {len(snapshot.code)} assets")
+    say(f"{file}: {counts}, {len(snapshot.source)} source files, code of {len(snapshot.code)} assets")
 
 
 def print_verification(found: Verification, *, as_json: bool) -> None:
     """Print each thing in which the store differs from the snapshot, what is damaged, and what could not be checked."""
     if as_json:
-        click.echo(json.dumps(found.to_dict()))
+        say_json(json.dumps(found.to_dict()))
         return
     for change in found.changes:
-        click.secho(str(change), fg=None if change.is_remade else "red")
+        say(change, colour=None if change.is_remade else "red")
     for message in found.damage.values():
-        click.secho(message, fg="red")
+        say(message, colour="red")
     for note in found.notes:
-        click.secho(note, fg="yellow")
+        say(note, colour="yellow")
     if found.checked:
-        click.echo(
-            f"{found.checked} versions, model files and copies were read and checked, {len(found.damage)} are damaged."
-        )
+        say(f"{found.checked} versions, model files and copies were read and checked, {len(found.damage)} are damaged.")
     differing = sum(not change.is_remade for change in found.changes)
     if differing:
-        click.echo(f"The store differs from the snapshot in {differing} of these.")
+        say(f"The store differs from the snapshot in {differing} of these.")
     elif not found.damage:
-        click.echo("The store is what the snapshot says.")
+        say("The store is what the snapshot says.")

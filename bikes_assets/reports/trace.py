@@ -7,9 +7,8 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-import click
-
 from bikes_assets.lineage.graph import parse_address, partition_address
+from bikes_assets.reports.terminal import say, say_json
 
 if TYPE_CHECKING:
     from bikes_assets.lineage.traced import RawRows, Trace, Value
@@ -21,11 +20,11 @@ _MOST_KEYS = 6
 def print_trace(trace: Trace, *, as_json: bool) -> None:
     """Print where a row's values came from, top down: value, model, features, raw rows, versions and files."""
     if as_json:
-        click.echo(json.dumps(trace.to_dict()))
+        say_json(json.dumps(trace.to_dict()))
         return
-    click.echo(trace.address)
+    say(trace.address)
     for depth, text, colour in _lines_of(trace):
-        click.secho(f"{'  ' * depth}{text}", fg=colour or None)
+        say(f"{'  ' * depth}{text}", colour=colour or None)
 
 
 def _lines_of(trace: Trace) -> Iterator[tuple[int, str, str]]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.table import Column, Table
+from rich.text import Text
+
+from bikes_assets.reports.terminal import terminal
 
 if TYPE_CHECKING:
     from bikes_assets.tune import Trial
@@ -20,7 +22,7 @@ def print_trials(trials: Sequence[Trial], before: str, of: int) -> None:
     """
     from bikes_assets.demand import tuning
 
-    console = Console(soft_wrap=True, highlight=False)
+    console = terminal(soft_wrap=True)
     usual = next((trial.judgement for trial in trials if trial.name == "default"), None)
     shown = Table(
         Column("recipe", no_wrap=True), title=f"{len(trials)} of {of} recipes, judged on months before {before}"
@@ -34,7 +36,7 @@ def print_trials(trials: Sequence[Trial], before: str, of: int) -> None:
         if usual and found is not usual:
             gain, better = f"{found.r2 - usual.r2:+.4f}", f"{tuning.better_months(found, usual)} of {len(found.months)}"
         shown.add_row(
-            "[bold]present default[/]" if found is usual else trial.name,
+            Text("present default", style="bold") if found is usual else trial.name,
             f"{found.r2:.4f}",
             gain,
             better,
@@ -44,7 +46,7 @@ def print_trials(trials: Sequence[Trial], before: str, of: int) -> None:
     console.print(shown)
     for trial in trials:
         if trial.error:
-            console.print(f"{trial.name} cannot be fitted: {trial.error}", style="yellow", markup=False)
+            console.print(f"{trial.name} cannot be fitted: {trial.error}", style="yellow")
     best = judged[0][0] if judged else None
     if best and best.name.startswith("trial"):
-        console.print(f"The best, against the present default: {tuning.described(best.recipe)}", markup=False)
+        console.print(f"The best, against the present default: {tuning.described(best.recipe)}")

@@ -1,0 +1,52 @@
+"""How commands print: what they say may hold texts from outside, which say nothing to a terminal and to rich."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bikes_assets.lineage.texts import plain
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def say(text: object = "", *, colour: str | None = None, bold: bool | None = None, ends: bool = True) -> None:
+    """Print a line.
+
+    Args:
+        text: the line; what would break it, or act on a terminal, stands there as an escape.
+        colour: of the whole line, where there is a terminal.
+        bold: whether it is bold there.
+        ends: whether the line ends here.
+    """
+    click.secho(plain(text), fg=colour, bold=bold, nl=ends)
+
+
+def say_json(line: str) -> None:
+    """Print a line of JSON, which is ASCII, for programs: it stays what it is, and does nothing to a terminal either."""
+    click.echo(line.replace("\x7f", "\\u007f"))  # the one control character that JSON allows as it is
+
+
+def complain(message: object) -> None:
+    """Print an error in red on standard error, line by line."""
+    click.secho("\n".join(map(plain, str(message).split("\n"))), fg="red", err=True)
+
+
+def terminal(**options: Any) -> Console:
+    """Return rich's console, which takes every string, of a table too, for what it is: a line without marks.
+
+    Args:
+        options: of rich's console, such as `soft_wrap`.
+    """
+    from rich.console import Console
+    from rich.text import Text
+
+    class Terminal(Console):
+        def render_str(
+            self, text: str, *, style: Any = "", justify: Any = None, overflow: Any = None, **_: Any
+        ) -> Text:
+            return Text(plain(text), style=style, justify=justify, overflow=overflow)
+
+    return Terminal(highlight=False, **options)
