@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from bikes_assets.adapters import disk
-from bikes_assets.lineage.errors import SettingsError
+from bikes_assets.lineage.errors import DataError, SettingsError
 from bikes_assets.lineage.secrets import shown
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 
 _SILENT_SECONDS = 60
+_MOST_OF_SMALL = 1 << 16
+"""Bytes of a file that people or a tool write by the line."""
 
 
 def is_remote(location: str) -> bool:
@@ -105,6 +107,23 @@ def read_folder(location: str) -> dict[str, bytes]:
         return {}
     paths = sorted(path for path in filesystem.ls(folder, detail=False) if path.endswith(".json"))
     return {path.rpartition("/")[2]: content for path, content in filesystem.cat(paths).items()} if paths else {}
+
+
+def small_file(path: Path) -> bytes:
+    """Return the content of a small file of this machine that anybody may have made, nothing where there is none.
+
+    Raises:
+        DataError: it is no plain file, or large.
+    """
+    if not path.exists():
+        return b""
+    if not path.is_file():
+        raise DataError(str(path), found="no plain file", expected="one; move what is there away")
+    with path.open("rb") as handle:
+        content = handle.read(_MOST_OF_SMALL + 1)
+    if len(content) > _MOST_OF_SMALL:
+        raise DataError(str(path), found="a large file", expected=f"at most {_MOST_OF_SMALL} bytes")
+    return content
 
 
 def remove_files(locations: Sequence[str]) -> None:

@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 DATES = "YYYY-MM-DD in every row"
 MONTH = re.compile(r"[0-9]{4}-(0[1-9]|1[0-2])")
 _MOST_SHOWN = 100
+_MOST_OF_HEADER = 1 << 20
+_MOST_ROWS = 1024
+"""Rows of a Parquet file that are read at once."""
+_MOST_WIDTH = 4096
+"""Bytes of a value of a type whose values all have one length."""
 _DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 _WIDE = {b"\xff\xfe\0\0": "UTF-32", b"\0\0\xfe\xff": "UTF-32", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 
@@ -98,7 +103,10 @@ def _check_text(name: str, text: bytes, columns: tuple[str, ...]) -> None:
     if wide := _wide(text):
         advice = f"UTF-8; save it as UTF-8, or convert it by `iconv -f {wide} -t UTF-8`"
         raise DataError(name, row=1, found=wide, expected=advice)
-    header = text[: end if (end := text.find(b"\n")) >= 0 else None]
+    length = end if (end := text.find(b"\n")) >= 0 else len(text)
+    if length > _MOST_OF_HEADER:
+        raise DataError(name, row=1, found=f"a header of {length} bytes", expected=f"at most {_MOST_OF_HEADER}")
+    header = text[:length]
     for found, expected, place in (
         ("a NUL byte", "text", text.find(b"\0")),
         ("a byte that is not UTF-8", "UTF-8", _first_not_utf8(text)),
@@ -213,25 +221,72 @@ def parse_parquet(
         only: the only column that is wanted.
     """
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
     file = _open_parquet(name, content, limits)
     check_columns(name, file.schema_arrow.names, columns)
+    wanted = [only] if only else [*columns]
+    _check_types(name, [file.schema_arrow.field(column) for column in wanted])
+    texts, rows = _bounds(file, wanted, limits)
     batches, size = [], 0
     with _decoding(name):
-        # small: a few stored bytes can stand for very long rows
-        for batch in file.iter_batches(batch_size=1024, columns=[only] if only else None):
+        file = pq.ParquetFile(pa.BufferReader(content), metadata=file.metadata, read_dictionary=texts)
+        for batch in file.iter_batches(batch_size=rows, columns=wanted):
             room = limits.max_bytes - size
             if (needed := sum(_bytes(column) for column in batch.columns)) > room:
                 raise too_large(name, f"more than {limits.max_bytes} bytes when unpacked", limits.max_bytes)
             size += needed
-            names = batch.schema.names
-            arrays = [_plain(name, *column) for column in zip(names, batch.columns, strict=True)]
-            batches.append(pa.RecordBatch.from_arrays(arrays, names))
+            batches.append(pa.RecordBatch.from_arrays([*map(_plain, batch.columns)], batch.schema.names))
         table = pa.Table.from_batches(batches).combine_chunks()
     if len(table) != file.metadata.num_rows:
         expected = f"the {file.metadata.num_rows} that its footer declares"
         raise DataError(name, found=f"{len(table)} rows", expected=expected)
     return table, size
+
+
+def _check_types(name: str, fields: Sequence[pa.Field]) -> None:
+    """Refuse, before anything is decoded, what no text file could hold.
+
+    Raises:
+        DataError: a column is of lists or the like, of values that are very long each, or of a type that somebody has added to
+            Arrow's: what its stored values mean is not known.
+    """
+    import pyarrow as pa
+
+    for field in fields:
+        is_wide = pa.types.is_fixed_size_binary(field.type) and field.type.byte_width > _MOST_WIDTH
+        if is_wide or pa.types.is_nested(field.type) or isinstance(field.type, pa.BaseExtensionType):
+            found = f"type {field.type}, which is not supported"
+            expected = "text, numbers, dates or times, stored as such"
+            raise DataError(name, column=field.name, found=found, expected=expected)
+
+
+def _bounds(file: pq.ParquetFile, wanted: Sequence[str], limits: Limits) -> tuple[list[str], int]:
+    """Return which columns are read as categories, and how many rows at once: a few stored bytes can stand for very long rows.
+
+    Text is read as the categories that it is stored by, each value once. Of the one encoding that cannot be read so, a value may
+    be as long as all of its column that is stored together.
+    """
+    chunks = [
+        file.metadata.row_group(group).column(place)
+        for group in range(file.metadata.num_row_groups)
+        for place, column in enumerate(file.schema_arrow.names)
+        if column in wanted
+    ]
+    sharing = {chunk.path_in_schema: 0 for chunk in chunks if "DELTA_BYTE_ARRAY" in chunk.encodings}
+    for chunk in chunks:
+        if chunk.path_in_schema in sharing:
+            sharing[chunk.path_in_schema] = max(sharing[chunk.path_in_schema], chunk.total_uncompressed_size)
+    texts = [name for name in wanted if _is_text(file.schema_arrow.field(name).type) and name not in sharing]
+    longest = max([1, *sharing.values()])
+    return texts, min(_MOST_ROWS, max(1, limits.max_bytes // (4 * longest)))
+
+
+def _is_text(type_: pa.DataType) -> bool:
+    import pyarrow as pa
+
+    kinds = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    return any(is_kind(type_) for is_kind in (*kinds, pa.types.is_binary, pa.types.is_large_binary))
 
 
 def _bytes(column: pa.Array) -> int:
@@ -241,26 +296,20 @@ def _bytes(column: pa.Array) -> int:
 
     if not isinstance(column, pa.DictionaryArray):
         return column.nbytes
+    counted: Any = pc.value_counts(column.indices)
     try:
-        lengths = pc.binary_length(column.dictionary)
+        lengths = pc.binary_length(column.dictionary.take(counted.field("values")))
     except pa.ArrowNotImplementedError:  # values of one length each
         return 16 * len(column)
-    return 8 * len(column) + (pc.sum(lengths.take(column.indices)).as_py() or 0)
+    return 8 * len(column) + (pc.sum(pc.multiply(lengths, counted.field("counts"))).as_py() or 0)
 
 
-def _plain(name: str, column: str, values: pa.Array) -> pa.Array:
-    """Return a column's values themselves: not as categories, and text in one of the types that there are for it.
-
-    Raises:
-        DataError: they are of a type that somebody has added to Arrow's: what its stored values mean is not known.
-    """
+def _plain(values: pa.Array) -> pa.Array:
+    """Return a column's values themselves: not as categories, and text in one of the types that there are for it."""
     import pyarrow as pa
 
     if isinstance(values, pa.DictionaryArray):
         values = values.dictionary_decode()
-    if isinstance(values.type, pa.BaseExtensionType):
-        found = f"type {values.type}, which is not supported"
-        raise DataError(name, column=column, found=found, expected="text, numbers, dates or times, stored as such")
     is_text = pa.types.is_large_string(values.type) or pa.types.is_string_view(values.type)
     return values.cast(pa.string()) if is_text else values
 

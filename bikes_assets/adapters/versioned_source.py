@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from bikes_assets.adapters.files import is_remote
+from bikes_assets.adapters.files import is_remote, small_file
 from bikes_assets.adapters.foreign_git import commit_that_wrote, has_commit
 from bikes_assets.adapters.source_files import is_left_out
 from bikes_assets.lineage.digest import file_digest
@@ -34,6 +34,7 @@ Altered = Literal["refuse", "mark"]
 """What becomes of a file that is not what its pointer says: it is an error, or recorded as such."""
 
 _SECONDS = 3600
+_MOST_BRACKETS = 100
 _MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
 _QUIET = {"DVC_NO_ANALYTICS": "1", "NO_COLOR": "1"}
 
@@ -178,16 +179,33 @@ def read_pointer(file: Path) -> Pointer:
     import yaml
 
     name = file.name.removesuffix(".dvc")
+    text = small_file(file)
     try:
-        said: Any = yaml.safe_load(file.read_bytes())
+        _check_yaml(text)
+        said: Any = yaml.safe_load(text)
         out = next(out for out in said["outs"] if out["path"] == name)
         md5 = str(out["md5"])
         if not _MD5.fullmatch(md5) or "wdir" in said:
             raise ValueError(md5)
         return Pointer(file, name, md5, str(out.get("remote", "")), out.get("hash") != "md5")
-    except (OSError, yaml.YAMLError, LookupError, TypeError, ValueError, AttributeError, StopIteration) as error:
+    except (yaml.YAMLError, LookupError, TypeError, ValueError, AttributeError, StopIteration, RecursionError) as error:
         found = f"no MD5 of {name} ({type(error).__name__})"
         raise DataError(str(file), found=found, expected=f"what `dvc add {name}` writes; run it again") from None
+
+
+def _check_yaml(text: bytes) -> None:
+    """Refuse what no tool writes into a pointer: aliases, by which a few lines stand for any number of values, and deep nesting.
+
+    Raises:
+        ValueError: there is some.
+    """
+    import yaml
+
+    opened = 0
+    for token in yaml.scan(text):
+        opened += isinstance(token, yaml.FlowSequenceStartToken | yaml.FlowMappingStartToken)
+        if isinstance(token, yaml.AliasToken) or opened > _MOST_BRACKETS:
+            raise ValueError(token.id)
 
 
 def fetch(origin: Mapping[str, Any], into: Path, repository: Path | None = None) -> Path:
@@ -329,7 +347,8 @@ def _remote(root: Path, name: str) -> tuple[str, str]:
     """Return name and URL, without secrets, of a remote or of the default one; "" where there is none."""
     known = configparser.ConfigParser(interpolation=None, strict=False, allow_no_value=True)
     try:
-        known.read([root / ".dvc" / "config", root / ".dvc" / "config.local"], encoding="utf-8")
+        for file in ("config", "config.local"):
+            known.read_string(small_file(root / ".dvc" / file).decode())
     except (configparser.Error, UnicodeDecodeError) as error:
         plain = type(error).__name__  # its message may hold a line with a password
         raise DataError(

@@ -70,9 +70,9 @@ def pandera_schema(schema: Schema) -> pandera.DataFrameSchema:
     check: Any = pandera.Check  # its signatures are typed in part
 
     def column(declared: Column) -> pandera.Column:
-        checks = [check.isin(list(declared.allowed))] if declared.allowed else []
-        checks += [check.ge(declared.minimum)] if declared.minimum is not None else []
-        checks += [check.le(declared.maximum)] if declared.maximum is not None else []
+        checks = [check.isin(list(declared.allowed), n_failure_cases=1)] if declared.allowed else []
+        checks += [check.ge(declared.minimum, n_failure_cases=1)] if declared.minimum is not None else []
+        checks += [check.le(declared.maximum, n_failure_cases=1)] if declared.maximum is not None else []
         return pandera.Column(_dtype(declared), checks, nullable=declared.nullable)
 
     columns = {declared.name: column(declared) for declared in schema.columns}

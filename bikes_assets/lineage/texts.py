@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+NOT_IN_CODE_VERSION = True
+"""How a text is shown has no part in rows."""
 MOST = 1000
 """Characters that are shown of one name or value."""
 MOST_OF_MESSAGE = 8000
