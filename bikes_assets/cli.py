@@ -64,6 +64,16 @@ class _Group(click.Group):
                 complain(f"error: what is printed cannot be written: {unwritten[0].strerror}")
             sys.exit(_PIPE if isinstance(unwritten[0], BrokenPipeError) else 1)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuse arguments that are no text: they would be recorded, and what reads the record might not take them."""
+        for argument in args:
+            try:
+                argument.encode()
+            except UnicodeEncodeError:
+                complain(f"error: found argument {argument!r}, which is not UTF-8; expected text")
+                ctx.exit(2)
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> object:
         # an interruption in its midst is told below, in a line, and not by SQLAlchemy too, with a traceback
         logging.getLogger("sqlalchemy").addHandler(logging.NullHandler())
@@ -438,11 +448,13 @@ def pin(model: str, month: str, reason: str) -> None:
     """Put MODEL, such as demand_model[2012-06], in charge of a month; materialize champion_model for it to take effect."""
     from bikes_assets import runs
     from bikes_assets.adapters import decisions
-    from bikes_assets.store import PINS, lake
+    from bikes_assets.store import PINS, SERVING, lake
 
     asset, fitted_for, _ = parse_address(model)
     if asset != "demand_model" or fitted_for is None:
         raise LineageError(f"found model {model!r}, expected one like demand_model[2012-06]")
+    if month not in (served := runs.plan().nodes[SERVING].partitions):
+        raise LineageError(f"found month {month!r}, expected one that a model serves, from {served[0]} to {served[-1]}")
     with runs.opened() as instance:
         made = decisions.pin(
             lake(), instance, pins=PINS, partition=month, model=asset, fitted_for=fitted_for, reason=reason

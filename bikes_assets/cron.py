@@ -25,6 +25,18 @@ class _Field:
         ends = [self._number(end) for end in (found["first"], found["last"]) if end]
         return all(self.least <= end <= self.most for end in ends) and int(found["step"] or 1) > 0
 
+    def takes(self, text: str, number: int) -> bool:
+        """Return whether a field, which holds, may take a number; of steps, whether its range does."""
+        for part in text.split(","):
+            found = _PART.fullmatch(part)
+            assert found  # noqa: S101 - it holds
+            if found["every"] or found["step"]:
+                return True
+            first = self._number(found["first"])
+            if first <= number <= (self._number(found["last"]) if found["last"] else first):
+                return True
+        return False
+
     def _number(self, text: str) -> int:
         if text in self.names:
             return self.names.index(text) + self.least
@@ -40,6 +52,7 @@ _FIELDS = (
 )
 
 
+_LENGTHS = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 _NAMED = [["@hourly"], ["@daily"], ["@midnight"], ["@weekly"], ["@monthly"], ["@yearly"], ["@annually"]]
 
 
@@ -56,4 +69,14 @@ def checked(text: str) -> str:
         raise ValueError(
             f"found {text!r}, expected a cron expression: minute, hour, day, month and day of the week, such as 0 6 * * *"
         )
+    if _never_comes(fields[2], fields[3]):
+        raise ValueError(f"found {text!r}, expected a cron expression of a day that comes: no such month has that day")
     return text
+
+
+def _never_comes(day: str, month: str) -> bool:
+    """Return whether the days of the month are days that none of the months has."""
+    if not re.fullmatch(r"[\d,-]+", day):
+        return False
+    earliest = min(int(part.partition("-")[0]) for part in day.split(","))
+    return earliest > max(length for number, length in enumerate(_LENGTHS, 1) if _FIELDS[3].takes(month, number))

@@ -12,7 +12,7 @@ from bikes_assets.adapters.readers import Reader, reader_for
 from bikes_assets.demand import source
 from bikes_assets.demand.tables import RENTAL_RECORDS
 from bikes_assets.lineage.digest import file_digest
-from bikes_assets.lineage.errors import DataError
+from bikes_assets.lineage.errors import DataError, SettingsError
 from bikes_assets.lineage.graph import Record
 from bikes_assets.lineage.staleness import Made, Plan, Present
 from bikes_assets.settings import settings
@@ -64,6 +64,10 @@ def source_months() -> tuple[str, str]:
 
     What the source held is remembered with its fingerprint, so that loading definitions reads an unchanged source no
     second time, and a source that is away for a while does not take the definitions with it.
+
+    Raises:
+        DataError: the source cannot be read, and its months are not remembered.
+        SettingsError: the first month to work on is later than the source's last, or the last earlier than its first.
     """
     known, memory = settings(), settings().data_folder / "months.json"
     if known.first_month and known.last_month:
@@ -78,6 +82,11 @@ def source_months() -> tuple[str, str]:
         if kept.get("source") != _source():
             raise
     first, last = kept["span"]
+    if (known.first_month or first) > (known.last_month or last):
+        name, month = ("FIRST", known.first_month) if known.first_month else ("LAST", known.last_month)
+        raise SettingsError(
+            f"BIKES_{name}_MONTH: found {month}, expected one that the source may have: {first} to {last}"
+        )
     return str(known.first_month or first), str(known.last_month or last)
 
 

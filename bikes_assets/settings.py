@@ -36,6 +36,13 @@ PLACES = ("BIKES_LAKE", "BIKES_DAGSTER_STORAGE", "DAGSTER_HOME", *MLFLOW)
 """Settings that say where parts of the store lie, beside BIKES_DATA."""
 _TRACKING = re.compile(r"sqlite:///[^?]+(\?.*)?|(https?|(postgresql|mysql|mssql)(\+\w+)?)://[^/].*", re.DOTALL)
 _STORAGE = re.compile(r"postgresql(\+psycopg2)?://.*", re.DOTALL)
+_PACKAGES = {
+    **dict.fromkeys(("s3", "s3a"), ("s3fs", "'bikes-assets[s3]'")),
+    **dict.fromkeys(("gs", "gcs"), ("gcsfs", "gcsfs")),
+    **dict.fromkeys(("az", "abfs", "abfss"), ("adlfs", "adlfs")),
+    "file": ("fsspec", "fsspec"),
+}
+"""What reads a lake at each kind of URL, and what to install for it."""
 _NOT_IN_DELTA = re.compile(r"[\x00-\x1f\x7f\\\[\]^|\ud800-\udfff]|%[0-9A-Fa-f]{2}"), "Delta Lake"
 _NOT_IN_SQLITE = re.compile(r"[?\ud800-\udfff]|%[0-9A-Fa-f]{2}"), "the URL of a SQLite file"
 """What the path of a part of the store must not hold, and why."""
@@ -53,8 +60,9 @@ def _place(path: str) -> str:
 
 def _folder(path: str) -> str:
     place = _place(path)
-    if os.path.exists(place) and not os.path.isdir(place):
-        raise ValueError(f"found {place}, which is no folder, expected a folder, which is made where there is none")
+    there = next(part for part in (Path(place), *Path(place).parents) if part.exists())
+    if not there.is_dir():
+        raise ValueError(f"found {there}, which is no folder, expected a folder, which is made where there is none")
     return place
 
 
@@ -62,10 +70,11 @@ def _location(location: str) -> str:
     """Return a URL as it is, without slashes at its end, or the absolute path of a folder."""
     if "://" not in location:
         return _folder(location) if location else ""
-    if location.partition("://")[0] not in ("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "file"):
+    if (kind := location.partition("://")[0]) not in _PACKAGES:
         raise ValueError(f"found {secrets.shown(location)}, expected a folder, or a URL such as s3://bucket/prefix")
-    if location.startswith(("s3://", "s3a://")) and find_spec("s3fs") is None:
-        raise ValueError(f"{location.rstrip('/')} needs a package that is missing: pip install 'bikes-assets[s3]'")
+    package, wanted = _PACKAGES[kind]
+    if find_spec(package) is None:
+        raise ValueError(f"{location.rstrip('/')} needs a package that is missing: pip install {wanted}")
     return location.rstrip("/")
 
 

@@ -204,8 +204,17 @@ def _config_class(function: Callable[..., Any], config: Mapping[str, Any]) -> ty
     if unknown := sorted(config.keys() - declared.model_fields.keys()):
         known = ", ".join(declared.model_fields)
         raise SettingsError(f"{function.__name__}: found setting {', '.join(unknown)}, expected one of {known}")
-    from pydantic import create_model
+    from pydantic import ValidationError, create_model
 
+    try:
+        declared.model_validate(dict(config))
+    except ValidationError as error:
+        wrong = [
+            item for item in error.errors() if item["type"] != "missing"
+        ]  # each run is asked for what has no default
+        told = (f"{item['loc'][0]} {item['input']!r}, expected another: {item['msg']}" for item in wrong)
+        if wrong:
+            raise SettingsError(*(f"{function.__name__}: found setting {text}" for text in told)) from None
     fields: Any = {name: (declared.model_fields[name].annotation, value) for name, value in config.items()}
     settled: Any = create_model(declared.__name__, __base__=declared, __doc__=declared.__doc__, **fields)
     return settled if fields else declared

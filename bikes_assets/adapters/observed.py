@@ -129,7 +129,7 @@ def read_memory(memory: Path, of: Callable[[Any], T]) -> T | None:
     """
     try:
         return of(json.loads(memory.read_bytes()))
-    except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError):
+    except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
 
 

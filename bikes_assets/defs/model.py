@@ -3,6 +3,7 @@
 from typing import Any
 
 import dagster as dg
+from pydantic import Field
 
 from bikes_assets.adapters.io_managers import Outcome
 from bikes_assets.defs.asset import OWNERS, Served, demand_asset
@@ -27,7 +28,7 @@ class DemandModelConfig(dg.Config):
     parameters: dict[str, Any] = dict(DEFAULT.parameters)  # noqa: RUF012 - Dagster shows it as the default
     level: str = DEFAULT.level
     without: list[str] = list(DEFAULT.without)  # noqa: RUF012
-    seed: int = DEFAULT.seed
+    seed: int = Field(DEFAULT.seed, ge=0, le=2**32 - 1)  # what scikit-learn takes
     threads: int = DEFAULT.threads
     min_training_months: int = 3
 

@@ -30,6 +30,8 @@ _ADVICE = {
     errno.EROFS: "it is read-only; make it writable, then run again",
     errno.EACCES: "this user may not write there; give it the right to, then run again",
     errno.EPERM: "this user may not write there; give it the right to, then run again",
+    errno.EISDIR: "a folder stands where a file is to be; move it away, then run again",
+    errno.ENOTDIR: "a file stands where a folder is to be; move it away, then run again",
     errno.EIO: "the disk reports an error; see the system's log, then run again",
 }
 _SQLITE = {

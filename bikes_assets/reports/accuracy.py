@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Column, Table
 
-from bikes_assets.lineage.errors import NothingToDo
+from bikes_assets.lineage.errors import LineageError, NothingToDo
 from bikes_assets.notebook import load
 from bikes_assets.reports.terminal import terminal
 
@@ -19,6 +19,7 @@ def print_evaluation(since: str) -> None:
     from bikes_assets.demand import champion, features
     from bikes_assets.demand.model import Recipe
 
+    _hour(since)
     fixed = champion.fixed_cut(load("demand_features"), since, features.FEATURE_NAMES, Recipe())
     shown = Table(title=f"Accuracy on the rows from {since} on")
     for name in ("", "rows", "R2", "RMSE", "MAE", "bias"):
@@ -58,7 +59,24 @@ def published_scores(since: str | None = None) -> dict[str, float]:
 
 def _judged(since: str | None) -> pd.DataFrame:
     errors = load("prediction_quality")
-    judged = errors if since is None else errors[errors["ts"] >= since]
+    judged = errors if since is None else errors[errors["ts"] >= _hour(since)]
     if judged.empty:
         raise NothingToDo("there are no predictions to judge; run bikes run first")
     return judged
+
+
+def _hour(text: str) -> pd.Timestamp:
+    """Return the time that a text stands for.
+
+    Raises:
+        LineageError: it stands for none, or for one with a timezone.
+    """
+    import pandas as pd
+
+    try:
+        hour = pd.Timestamp(text)
+    except ValueError:
+        hour = None
+    if not isinstance(hour, pd.Timestamp) or hour.tzinfo:
+        raise LineageError(f"found time {text!r}, expected one like 2012-08-07T12:00")
+    return hour

@@ -242,9 +242,7 @@ def test_stored_values_of_another_type_are_refused(
 def test_stored_lists_are_refused(tmp_path: Path) -> None:
     table = pa.table({name: [[1]] if name == "hr" else ["1"] for name in RENTAL_RECORDS.names})
     pq.write_table(table, tmp_path / "hour.parquet")
-    with pytest.raises(
-        DataError, match=r"hour\.parquet, column hr: found type list<element: int64>, which is not"
-    ):
+    with pytest.raises(DataError, match=r"hour\.parquet, column hr: found type list<element: int64>, which is not"):
         parsed(tmp_path / "hour.parquet")
 
 

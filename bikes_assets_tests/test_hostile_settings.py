@@ -1,0 +1,185 @@
+"""Settings, arguments and small files of ours that make no sense: one line that names the culprit, and no traceback."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from dagster._utils.schedules import is_valid_cron_schedule, schedule_execution_time_iterator
+
+from bikes_assets import cron, present, runs
+from bikes_assets.adapters import decisions
+from bikes_assets.adapters.asset import _config_class
+from bikes_assets.adapters.observed import read_memory, remembered
+from bikes_assets.cli import main
+from bikes_assets.lineage.errors import LineageError, SettingsError
+from bikes_assets.lineage.faults import store_fault
+from bikes_assets.reports import accuracy
+from bikes_assets.settings import settings
+from bikes_assets.store import SERVING
+
+
+@pytest.fixture
+def set_to(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return what has this process read other settings."""
+
+    def change(**values: str) -> None:
+        for name, value in values.items():
+            monkeypatch.setenv(name, value)
+        settings.cache_clear()
+
+    yield change
+    monkeypatch.undo()
+    settings.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("BIKES_SCHEDULE", "0 0 31 2 *", "expected a cron expression of a day that comes"),
+        ("BIKES_PROOF", "0 0 31 4,6,9,11 *", "expected a cron expression of a day that comes"),
+        ("BIKES_LAST_MONTH", "9999-12", "expected another"),
+        ("BIKES_LAKE", "gs://bucket/lake", "gs://bucket/lake needs a package that is missing: pip install gcsfs"),
+        ("BIKES_LAKE", "az://bucket/lake", "az://bucket/lake needs a package that is missing: pip install adlfs"),
+        ("BIKES_DATA", "/dev/null", "found /dev/null, which is no folder"),
+        ("BIKES_DATA", "/dev/null/a/b", "found /dev/null, which is no folder"),
+        ("DAGSTER_HOME", "/dev/null/a", "found /dev/null, which is no folder"),
+        ("BIKES_MODEL", "[" * 10_000, "expected another: Invalid JSON"),
+        ("BIKES_MODEL", "[1]", "expected another: Input should be a valid dictionary"),
+        ("BIKES_EXPERIMENT", "\udcff", "expected another: Input should be a valid string"),
+        ("BIKES_TICK_SECONDS", "1e400", "expected another"),
+    ],
+)
+def test_settings_that_make_no_sense_are_named(set_to: Any, name: str, value: str, told: str) -> None:
+    set_to(**{name: value})
+    with pytest.raises(SettingsError) as caught:
+        settings()
+    message = str(caught.value)
+    assert message.startswith(f"{name}: ")
+    assert told in message
+    assert (message.isprintable(), len(message) < 8100) == (True, True)
+
+
+@pytest.mark.parametrize("text", ["0 0 31 2 *", "0 0 30,31 feb ?", "0 0 30-31 2 *", "0 0 31 4,jun *", "0 0 31 2 1"])
+def test_days_that_no_month_has_are_refused_as_dagster_refuses_them_now_or_later(text: str) -> None:
+    from datetime import UTC, datetime
+
+    with pytest.raises(Exception, match=r"must be a valid cron schedule|failed to find prev date"):
+        next(schedule_execution_time_iterator(datetime(2012, 1, 1, tzinfo=UTC).timestamp(), text, "UTC"))
+    with pytest.raises(ValueError, match="a day that comes"):
+        cron.checked(text)
+
+
+@pytest.mark.parametrize("text", ["0 0 29 2 *", "0 0 30,1 2 *", "0 0 31 */2 *", "0 0 31 1-2 *"])
+def test_days_that_a_month_has_are_taken(text: str) -> None:
+    assert is_valid_cron_schedule(text)
+    assert cron.checked(text) == text
+
+
+@pytest.mark.filterwarnings("ignore:.*currently in beta")
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"seed": -1}, "found setting seed -1, expected another: Input should be greater than or equal to 0"),
+        ({"seed": 1e400}, "found setting seed inf, expected another: "),
+        ({"seed": 2**32}, "found setting seed 4294967296, expected another: Input should be less than or equal to"),
+        ({"parameters": 3}, "found setting parameters 3, expected another: "),
+        ({"sed": 3}, "found setting sed, expected one of features, estimator"),
+    ],
+)
+def test_settings_of_an_asset_that_make_no_sense_are_named(given: dict[str, Any], told: str) -> None:
+    from bikes_assets.defs.model import DemandModelConfig
+
+    def demand_model(config: Any) -> None: ...
+
+    demand_model.__annotations__["config"] = DemandModelConfig
+    with pytest.raises(SettingsError) as caught:
+        _config_class(demand_model, given)
+    assert str(caught.value).startswith(f"demand_model: {told}")
+
+
+@pytest.mark.parametrize(
+    ("name", "month", "told"),
+    [
+        ("BIKES_FIRST_MONTH", "2013-01", "found 2013-01, expected one that the source may have: 2011-01 to 2012-12"),
+        ("BIKES_LAST_MONTH", "2010-12", "found 2010-12, expected one that the source may have: 2011-01 to 2012-12"),
+    ],
+)
+def test_months_beside_the_sources_are_an_error(set_to: Any, tmp_path: Any, name: str, month: str, told: str) -> None:
+    empty = {"BIKES_FIRST_MONTH": "", "BIKES_LAST_MONTH": "", "DAGSTER_HOME": ""}
+    set_to(**{**empty, name: month, "BIKES_DATA": str(tmp_path)})
+    with pytest.raises(SettingsError, match=f"^{name}: {told}$"):
+        present.source_months()
+
+
+@pytest.mark.parametrize("since", ["nonsense", "", "2012-13", "9" * 30, "2012-08-07T12:00+00:00"])
+def test_a_time_that_is_none_is_named(since: str) -> None:
+    with pytest.raises(LineageError, match=r"^found time '.*', expected one like 2012-08-07T12:00$"):
+        accuracy._hour(since)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["status", "\udcff"],
+        ["upstream", "demand_features[\udcff]"],
+        ["search", "\udcff"],
+        ["hold", "demand_model@1", "--reason", "\udcff\x1b]0;x\x07"],
+        ["pin", "demand_model[2012-06]", "--month", "2012-12", "--reason", "\udcff"],
+        ["tune", "--before", "\udcff"],
+    ],
+)
+def test_an_argument_that_is_no_text_is_refused_before_anything_is_recorded(words: list[str]) -> None:
+    done = CliRunner().invoke(main, words)
+    (line,) = done.stderr.splitlines()
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert line.startswith("error: found argument '")
+    assert line.endswith("', which is not UTF-8; expected text")
+    assert line.isprintable()
+
+
+@pytest.mark.parametrize("month", ["2012-13", "2012-12 ", "x/../../y", "2011-02", "2013-01", "", "\x1b[2J"])
+def test_a_pin_is_for_a_month_that_is_served(monkeypatch: pytest.MonkeyPatch, month: str) -> None:
+    # Given months of models, and nothing that could record a decision
+    served = SimpleNamespace(partitions=("2011-03", "2012-12"))
+    monkeypatch.setattr(runs, "plan", lambda: SimpleNamespace(nodes={SERVING: served}))
+    monkeypatch.delattr(decisions, "pin")
+    done = CliRunner().invoke(main, ["pin", "demand_model[2012-06]", "--month", month, "--reason", "odd"])
+    assert done.exit_code == 1
+    assert done.stderr.startswith("error: found month '")
+    assert done.stderr.endswith("', expected one that a model serves, from 2011-03 to 2012-12\n")
+
+
+GARBAGE = {
+    "nothing": b"",
+    "bytes": bytes(range(256)),
+    "deep": b"[" * 100_000,
+    "deep maps": b'{"a":' * 50_000,
+    "null": b"null",
+    "a number": b"1e999",
+    "cut off": b'{"of": "x", "fingerprint": "y", "orig',
+    "other types": json.dumps({"plan": {"nodes": 3}, "stamp": 3, "span": 3, "origin": {"files": 3}}).encode(),
+    "NaN": b"NaN",
+    "half a character": b'"\\ud800"',
+}
+
+
+@pytest.mark.parametrize("how", GARBAGE)
+def test_garbage_in_what_is_remembered_is_as_if_nothing_was(set_to: Any, tmp_path: Any, how: str) -> None:
+    set_to(BIKES_DATA=str(tmp_path), DAGSTER_HOME="")
+    for name in ("plan.json", "source.json", "months.json"):
+        (tmp_path / name).write_bytes(GARBAGE[how])
+    assert present.last_plan() is None
+    assert remembered(tmp_path / "source.json") is None
+    assert read_memory(tmp_path / "months.json", present._span) is None
+
+
+def test_a_folder_in_the_place_of_a_file_is_named(tmp_path: Any) -> None:
+    (tmp_path / "plan.json").mkdir()
+    with pytest.raises(IsADirectoryError) as caught:
+        read_memory(tmp_path / "plan.json", dict)
+    told = f"{tmp_path}/plan.json: a folder stands where a file is to be; move it away, then run again"
+    assert str(store_fault(caught.value, "elsewhere")) == told
