@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,11 +15,11 @@ from click.testing import CliRunner
 from dagster._utils.schedules import is_valid_cron_schedule, schedule_execution_time_iterator
 
 from bikes_assets import cron, present, runs
-from bikes_assets.adapters import decisions
+from bikes_assets.adapters import decisions, run_log
 from bikes_assets.adapters.asset import _config_class
 from bikes_assets.adapters.observed import read_memory, remembered
 from bikes_assets.cli import main
-from bikes_assets.lineage.errors import LineageError, SettingsError
+from bikes_assets.lineage.errors import LineageError, SettingsError, StoreError
 from bikes_assets.lineage.faults import store_fault
 from bikes_assets.reports import accuracy
 from bikes_assets.settings import settings
@@ -175,6 +179,20 @@ def test_garbage_in_what_is_remembered_is_as_if_nothing_was(set_to: Any, tmp_pat
     assert present.last_plan() is None
     assert remembered(tmp_path / "source.json") is None
     assert read_memory(tmp_path / "months.json", present._span) is None
+
+
+@pytest.mark.parametrize("name", ["event_log.db", "history/runs.db"])
+@pytest.mark.parametrize("size", [50, 100, 5000])
+def test_of_dagsters_databases_the_one_that_was_cut_off_is_named(tmp_path: Path, name: str, size: int) -> None:
+    (tmp_path / "history").mkdir()
+    for file, table in (("event_log.db", "event_logs"), ("history/runs.db", "kvs")):
+        with closing(sqlite3.connect(tmp_path / file)) as made:
+            made.execute(f"create table {table} (id, text)")
+            made.executemany(f"insert into {table} values (?, ?)", [(number, "x" * 100) for number in range(500)])
+            made.commit()
+    os.truncate(tmp_path / name, size)
+    with pytest.raises(StoreError, match=rf"^{tmp_path}/{name}: found no SQLite database, or a damaged one "):
+        run_log.runs_of(str(tmp_path))
 
 
 def test_a_folder_in_the_place_of_a_file_is_named(tmp_path: Any) -> None:

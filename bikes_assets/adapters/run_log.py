@@ -143,7 +143,10 @@ def asking(storage: str) -> Iterator[Ask]:
         named_errors(events, expected),
         closing(sqlite3.connect(f"{events.absolute().as_uri()}?mode=ro", uri=True, timeout=30)) as local,
     ):
-        local.execute("attach ? as history", [f"{runs.absolute().as_uri()}?mode=ro"])
+        local.execute("pragma page_count").fetchone()  # an error where it was cut off, before the other is looked at
+        with named_errors(runs, "Dagster's runs; restore it and the event log from one backup"):
+            local.execute("attach ? as history", [f"{runs.absolute().as_uri()}?mode=ro"])
+            local.execute("pragma history.page_count").fetchone()
         if not local.execute(_IS_MADE).fetchone()[0]:  # its creation was cut short
             yield lambda *_, **__: []
             return
