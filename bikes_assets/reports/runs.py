@@ -11,6 +11,7 @@ from datetime import datetime
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
 from rich.text import Text
@@ -208,21 +209,25 @@ def print_agreement(agreement: Agreement) -> None:
 
 
 def print_deployments(deployments: Sequence[Deployment]) -> None:
-    """Print which model was put in charge of which month, when, why, by whom and by which figures."""
-    shown = Table(*("when", "month", "what", "model", "why", "RMSE on", "by", "in"))
+    """Print which model was put in charge of which month, when, why, by whom and by which figures; 80 columns are enough."""
+    columns = ("when", "month", "model", "why", "RMSE on", "by")
+    shown = Table(
+        *(Column(name, overflow="fold", no_wrap=name in ("when", "month")) for name in columns),
+        box=SIMPLE,
+        padding=0,
+        pad_edge=False,
+    )
     for item in deployments:
-        figures = [f"{value:.2f} {name}" for name, value in item.figures.items()]
-        judged = Text("\n".join(map(plain, [item.judged_on, *figures])))
-        when = f"{item.time:%Y-%m-%d %H:%M:%S}"
+        when = (f"{item.time:%Y-%m-%d}", f"{item.time:%H:%M:%S}")
+        figures = (f"{value:.2f} {name}" for name, value in item.figures.items())
         place = f"{item.deployment} {item.git_commit[:8]}".strip()
-        shown.add_row(
+        cells = (
             when,
-            item.partition,
-            item.action,
-            item.model,
-            item.reason,
-            judged,
-            item.who,
-            place,
+            (item.partition,),
+            (item.action, item.model),
+            (item.reason,),
+            (item.judged_on, *figures),
+            (item.who, place),
         )
+        shown.add_row(*(Text("\n".join(map(plain, lines)), overflow="fold") for lines in cells))
     terminal().print(shown)
