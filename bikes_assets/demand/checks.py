@@ -18,6 +18,8 @@ from bikes_assets.lineage.code import code_version
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    import pandas as pd
+
     from bikes_assets.demand.model import Model
 
 MOST_ABSENT = 0.03
@@ -34,8 +36,10 @@ MOST_DEMAND = 2.0
 _FEWEST_TO_TRY = 2
 """Rows without which no perturbation tells anything."""
 
-_SHOWS_MORE = ("never seen", "unverified")
-"""States of a dependency that more rows may change."""
+
+def _may_show_more(edge: Mapping[str, Any], rentals: pd.DataFrame) -> bool:
+    """Return whether other rows may show a dependency that evidence does not: never where they have no value to perturb."""
+    return edge["state"] in ("never seen", "unverified") and bool(rentals[edge["input"]].notna().any())
 
 
 def hour_sequence(subject: Subject) -> Verdict:
@@ -145,23 +149,25 @@ def no_drift(subject: Subject) -> Verdict:
 
 def _shown(subject: Subject, is_asked: Callable[[str], bool], well: str) -> Verdict:
     """Return what experiments with the features' code say; what they showed of the same code before holds still."""
-    if len(subject.value) < _FEWEST_TO_TRY and len(subject.inputs["hourly_rentals"]) < _FEWEST_TO_TRY:
+    rentals: pd.DataFrame = subject.inputs["hourly_rentals"]
+    if len(subject.value) < _FEWEST_TO_TRY and len(rentals) < _FEWEST_TO_TRY:
         return Verdict(True, "too few hours to try anything on")
     evidence: Mapping[str, Any] = subject.evidence
     version = code_version("bikes_assets.demand.proof", "features_evidence")
     # a month without much history does not show every dependency: a later one shows more
-    if evidence.get("code_version") != version or any(edge["state"] in _SHOWS_MORE for edge in evidence["edges"]):
+    if evidence.get("code_version") != version or any(_may_show_more(edge, rentals) for edge in evidence["edges"]):
         from bikes_assets.demand.proof import features_evidence
 
-        shown = features_evidence(subject.inputs["hourly_rentals"])
+        shown = features_evidence(rentals)
         evidence = {"time": time.time(), "code_version": version, **shown.to_dict()}
     found = [item["message"] for item in evidence["findings"] if is_asked(item["check"])]
-    # records of before that was told have none of these
-    untried = [item["message"] for item in evidence.get("unverified", ()) if is_asked(item["check"])]
     blocked = evidence.get("blocked_trials", 0)
-    found += untried if blocked else []  # of too few rows nothing can be perturbed, which is nobody's error
+    # records of before that was told have none of these, or do not say of each whether the code failed
+    untried = [item for item in evidence.get("unverified", ()) if is_asked(item["check"])]
+    # in few rows, and in a column without a value, there is nothing to perturb, which is nobody's error
+    found += [item["message"] for item in untried if item.get("failed", bool(blocked))]
     when = datetime.fromtimestamp(evidence["time"], UTC)
-    told = "; ".join(found) or well + (f"; not tried on so few rows: {len(untried)}" if untried else "")
+    told = "; ".join(found) or well + (f"; nothing to perturb in these rows for {len(untried)} more" if untried else "")
     on = f", on {evidence['rows']:,} rows in {evidence['trials']:,} perturbed tables, {when:%Y-%m-%d %H:%M} UTC"
     figures = {"rows": evidence["rows"], "trials": evidence["trials"], "blocked": blocked, "findings": len(found)}
     return Verdict(not found, told + on, figures, evidence=evidence)

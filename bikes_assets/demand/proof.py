@@ -79,7 +79,7 @@ def features_evidence(
         )
 
     freely = found(())
-    return found(rental_invariants(nullable)) if freely.unverified and freely.blocked_trials else freely
+    return found(rental_invariants(nullable)) if any(item.failed for item in freely.unverified) else freely
 
 
 def features_of_rentals(rentals: pd.DataFrame) -> Any:

@@ -100,6 +100,8 @@ class Pool:
             parts.append(gap)
             self.gap = sum(map(len, parts)) - 1
         self.is_nullable = self.gap is not None
+        self.is_restricted = False
+        """Whether there are values that it is never set to, for the function fails on them."""
         self.cells = joined(parts)
         self._known, self._codes = ~is_missing(self.cells), np.empty(0, dtype=int)
         self.middle: float | None = float(usual.mean()) if len(usual) and cells.dtype.is_float() else None
@@ -115,6 +117,7 @@ class Pool:
     def only_observed(self) -> None:
         """Set cells to no value that was not observed from now on."""
         self._beyond = self._extremes = self._beyond[:0]
+        self.is_restricted = True
 
     def freeze(self) -> None:
         """Set no cell to anything from now on."""
@@ -125,6 +128,7 @@ class Pool:
     def never_missing(self) -> None:
         """Set no cell to a missing value from now on."""
         self.gap = None
+        self.is_restricted = True
 
     def add(self, cells: nw.Series[Any]) -> np.ndarray:
         """Return places of cells that are put behind all others."""

@@ -204,12 +204,13 @@ def check(
         )
 
     draw, found = np.random.default_rng(seed), Found()
-    parts, frozen = list(_parts(table, key, draw)), dict[str, None]()
+    parts, frozen, restricted = list(_parts(table, key, draw)), dict[str, None](), set[str]()
     everything = Examination(bench(table), declaration, draw, found) if len(parts) > 1 else None
     for positions in parts:
         part = bench(table[positions], copy)
         _examine(Examination(part, declaration, draw, found))
         frozen |= dict.fromkeys(sorted(part.frozen))
+        restricted |= {name for name, pool in part.pools.items() if pool.is_restricted}
         if everything:
             whole(everything, positions, part.unperturbed)
     if everything and everything.bench.is_ordered:
@@ -221,7 +222,7 @@ def check(
         seed=seed,
         edges=edges,
         findings=tuple(found.findings.values()),
-        unverified=tuple(_unverified(declaration, table, edges, found, frozen)),
+        unverified=tuple(_unverified(declaration, table, edges, found, frozen, restricted, usual)),
         blocked=tuple(found.blocked),
         blocked_trials=sum(count.blocked for count in found.counts.values()),
         checks=found.counts,
@@ -333,32 +334,46 @@ def _edge(output: str, column: str, found: Found) -> Edge:
 
 
 def _unverified(
-    declaration: Declaration, table: nw.DataFrame[Any], edges: Sequence[Edge], found: Found, frozen: Collection[str]
+    declaration: Declaration,
+    table: nw.DataFrame[Any],
+    edges: Sequence[Edge],
+    found: Found,
+    frozen: Collection[str],
+    restricted: Collection[str],
+    usual: Mapping[str, nw.Series[Any]],
 ) -> Iterator[Finding]:
     """Yield what was to be tried and never ran."""
     why = f": {next(iter(found.blocked))}" if found.blocked else ""
+    alone = {
+        name: f", for the table has {'one value of it alone' if len(values) else 'no value of it'}"
+        for name, values in usual.items()
+        if len(values) < 2
+    }
     for name in frozen:
-        yield Finding(UNDECLARED, "", name, f"{name} was never perturbed, so that nothing tells who reads it{why}")
+        message = f"{name} was never perturbed, so that nothing tells who reads it{why}"
+        yield Finding(UNDECLARED, "", name, message, failed=True)
     for edge in edges:
         if edge.state == "unverified":
-            tried = (
-                f"the function fails on all {edge.blocked} tables in which it is perturbed{why}" if edge.blocked else ""
-            )
-            told = tried or f"{edge.input} could not be perturbed{why}"
+            failed = bool(edge.blocked) or edge.input in restricted
+            told = f"{edge.input} could not be perturbed{why if failed else alone.get(edge.input, '')}"
+            if edge.blocked:
+                told = f"the function fails on all {edge.blocked} tables in which it is perturbed{why}"
             message = f"{edge.output} is declared to be made from {edge.input}, of which nothing ran: {told}"
-            yield Finding(DECLARED, edge.output, edge.input, message)
+            yield Finding(DECLARED, edge.output, edge.input, message, failed)
     is_ordered = table[declaration.key].dtype.is_integer() or table[declaration.key].dtype.is_temporal()
     for output in declaration.outputs:
         others = {*table.columns} - {*declaration.sources[output], declaration.key}
-        for experiment, is_wanted, what in (
-            (UNDECLARED, bool(others), "of columns that it does not declare"),
-            (TIME, is_ordered, "of what comes after its rows"),
+        for experiment, is_wanted, what, columns in (
+            (UNDECLARED, bool(others), "of columns that it does not declare", others),
+            (TIME, is_ordered, "of what comes after its rows", {*table.columns}),
         ):
             count = found.outputs.get((experiment, output), Count())
             if is_wanted and not count.ran:
+                failed = bool(count.blocked) or not columns.isdisjoint(restricted)
                 tried = (
                     f"the function fails on all {count.blocked} tables"
                     if count.blocked
                     else "nothing could be perturbed"
                 )
-                yield Finding(experiment, output, "", f"{output} was not tried against a change {what}: {tried}{why}")
+                message = f"{output} was not tried against a change {what}: {tried}{why if failed else ''}"
+                yield Finding(experiment, output, "", message, failed)

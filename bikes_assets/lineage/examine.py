@@ -42,12 +42,14 @@ class Finding:
         output: the column that it makes, "(rows)" for which rows there are, "" for all.
         column: the column that it reads; "" where it is not one column that does it.
         message: what was perturbed how, and what moved; or why nothing ran.
+        failed: of what could not be tried: whether that is for the function failed; else there was nothing to perturb.
     """
 
     check: str
     output: str
     column: str
     message: str
+    failed: bool = False
 
 
 @dataclass(slots=True)
@@ -265,16 +267,19 @@ class Examination:
     def changed(
         self, columns: Iterable[str], way: str, before: Case, rows: np.ndarray | Mapping[str, np.ndarray] | None = None
     ) -> dict[str, np.ndarray]:
-        """Return new places for columns in some rows, for those that can be perturbed in that way."""
+        """Return new places for columns in some rows, for those of which that changes a cell."""
         import numpy as np
 
         now, changed = np.arange(self.bench.size), dict[str, np.ndarray]()
         for name in columns:
             here = before.places.get(name, now)
             drawn = self.bench.pools[name].drawn(self.draw, way, here) if name in self.bench.pools else None
-            if drawn is not None:
-                mask = rows.get(name) if isinstance(rows, Mapping) else rows
-                changed[name] = drawn if mask is None else np.where(mask, drawn, here)
+            if drawn is None:
+                continue
+            mask = rows.get(name) if isinstance(rows, Mapping) else rows
+            places = drawn if mask is None else np.where(mask, drawn, here)
+            if self.bench.pools[name].differs(places, here).any():
+                changed[name] = places
         return changed
 
     def moved(self, output: str, said: Said, ground: Ground) -> np.ndarray:

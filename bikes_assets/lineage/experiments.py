@@ -184,7 +184,10 @@ def of_pairs(
     for more in also:
         names = [*columns, *(name for name in more if name not in columns)]
         rows = None if cells is None else {name: cells[name if name in cells else columns[0]] for name in names}
-        trials = list(exam.trial(check, ground, exam.changed(names, way, ground.case, rows), judge, pairs=pairs))
+        change = exam.changed(names, way, ground.case, rows)
+        if change.keys().isdisjoint(columns):  # whatever changes with them, they stay
+            return
+        trials = list(exam.trial(check, ground, change, judge, pairs=pairs))
         if trials and trials[0].pairs:
             yield trials[0]
             return

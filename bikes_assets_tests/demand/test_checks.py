@@ -11,16 +11,18 @@ import pytest
 from sklearn.dummy import DummyRegressor
 
 from bikes_assets.adapters.metadata import of_evidence
-from bikes_assets.demand import checks
+from bikes_assets.demand import checks, proof
 from bikes_assets.demand.champion import predictions
 from bikes_assets.demand.drift import month_drift
 from bikes_assets.demand.evaluation import quality, quality_scores, scores
 from bikes_assets.demand.features import FEATURE_NAMES, demand_features
 from bikes_assets.demand.model import Model, Recipe, fit
+from bikes_assets.demand.proof import features_of_rentals
 from bikes_assets.lineage.checks import Subject, failure, judge
 from bikes_assets.lineage.code import code_version
 
 RIDGE = Recipe("sklearn.linear_model.Ridge", {"alpha": 1.0})
+BY_EXPERIMENT = [check for check in checks.OF_FEATURES if check.name in ("no_leak_in_time", "column_lineage_holds")]
 
 
 def hours(*texts: str) -> Subject:
@@ -124,10 +126,45 @@ def test_what_code_lets_nobody_try_fails_and_what_few_rows_do_not_show_is_told(b
 
     assert (leaks.passed, lineage.passed) == (passed, passed)
     if passed:
-        assert "; not tried on so few rows: 1, on 900 rows" in leaks.found
+        assert "; nothing to perturb in these rows for 1 more, on 900 rows" in leaks.found
     else:
         assert leaks.found.startswith("lag was not tried, time, on")
         assert lineage.found.startswith("lag was not tried, undeclared influence, on")
+
+
+def test_a_column_that_is_blank_throughout_is_tried_once_and_is_no_error(
+    rentals: pd.DataFrame, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Given a month whose source has no weather
+    blank = rentals[rentals["ts"] < "2011-02"].assign(weathersit=pd.array([None] * 688, dtype="Int64"))
+    tables = list[int]()
+
+    def counted(some: pd.DataFrame) -> Any:
+        tables.append(len(some))
+        return features_of_rentals(some)
+
+    monkeypatch.setattr(proof, "features_of_rentals", counted)
+    subject = Subject("demand_features", "2011-01", blank, inputs={"hourly_rentals": blank})
+    # When
+    leaks, lineage = (verdict for _, verdict in judge(BY_EXPERIMENT, subject))
+    # Then as many tables are tried as of rentals with weather, once for both checks
+    assert 20 < len(tables) <= 30
+    assert leaks.passed
+    assert "nothing to perturb" not in leaks.found
+    assert lineage.passed
+    assert "; nothing to perturb in these rows for 2 more, on 688 rows" in lineage.found
+    assert [(item["output"], item["column"], item["failed"]) for item in lineage.evidence["unverified"]] == [
+        ("weather_kind", "weathersit", False),
+        ("wet_hours_3h", "weathersit", False),
+    ]
+    # And a later month without weather shows no more, while one with weather does
+    checks.column_lineage_holds(replace(subject, partition="2011-02", evidence=lineage.evidence))
+    assert len(tables) <= 30
+    known = Subject("demand_features", "2011-02", blank, inputs={"hourly_rentals": blank.assign(weathersit=1)})
+    assert {
+        edge["state"]
+        for edge in checks.column_lineage_holds(replace(known, evidence=lineage.evidence)).evidence["edges"]
+    } == {"proven"}
 
 
 # Models

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -14,6 +15,7 @@ from bikes_assets.lineage import examine
 from bikes_assets.lineage.errors import LineageError
 from bikes_assets.lineage.evidence import Evidence, Window, check
 from bikes_assets.lineage.invariants import Derived, Invariant, Ordered, Rising, Together, Total, Unique
+from bikes_assets.lineage.schema import Column, Schema
 from bikes_assets_tests.fire.processes import SOAK
 
 KINDS = {1: "clear", 2: "mist", 3: "rain", 4: "storm"}
@@ -339,3 +341,45 @@ def test_blocked_tables_are_counted_apart_for_each_dependency() -> None:
     assert "temp: never set to missing, else the function fails: ValueError: temp is missing" in found.unchecked
     assert any("ValueError: temp is missing" in each for each in found.blocked)
     assert found.holds
+
+
+@pytest.mark.parametrize(
+    ("cells", "why"),
+    [(np.nan, "the table has no value of it"), (3.0, "the table has one value of it alone")],
+    ids=["no value", "one value"],
+)
+def test_columns_that_cannot_be_perturbed_cost_no_more_than_others(cells: float, why: str) -> None:
+    """Where there are invariants, a trial may perturb others with a column: where that stays, it tells nothing."""
+    sensors = [f"sensor_{number}" for number in range(4)]
+    schema = Schema(
+        "sensors", ("ts",), tuple(Column(name, "float64", "A sensor.", minimum=3, maximum=3) for name in sensors)
+    )
+    calls = Counter[str]()
+
+    def made(frame: pd.DataFrame) -> pd.DataFrame:
+        calls["function"] += 1
+        return pd.DataFrame({"ts": frame["ts"], "wet": frame[sensors].sum(axis=1), "busy": frame["cnt"] > 99})
+
+    def total(frame: pd.DataFrame, before: pd.DataFrame) -> pd.DataFrame:
+        calls["invariant"] += 1
+        return Total("cnt", ("casual", "registered"))(frame, before)
+
+    def counted(cells: Any) -> tuple[Evidence, Counter[str]]:
+        calls.clear()
+        table = HOURS[["ts", "casual", "registered", "cnt"]].assign(**dict.fromkeys(sensors, cells))
+        declared = {"wet": sensors, "busy": ["cnt"]}
+        return check(made, table, declared, key="ts", schema=schema, invariants=[total]), calls.copy()
+
+    found, cost = counted(cells)
+    usual_cost = counted(np.random.default_rng(0).random(len(HOURS)))[1]
+
+    assert cost["function"] <= usual_cost["function"]
+    assert cost["invariant"] <= usual_cost["invariant"]
+    assert found.findings == ()
+    assert [(item.message, item.failed) for item in found.unverified] == [
+        (
+            f"wet is declared to be made from {name}, of which nothing ran: {name} could not be perturbed, for {why}",
+            False,
+        )
+        for name in sensors
+    ]
