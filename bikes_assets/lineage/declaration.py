@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
+
+from bikes_assets.lineage.errors import LineageError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,6 +59,43 @@ class Declaration:
     def outputs(self) -> tuple[str, ...]:
         """The columns that the function makes."""
         return tuple(name for name in self.sources if name != ROWS)
+
+    def refuse_what_is_not_there(self, columns: Collection[str]) -> None:
+        """Refuse a declaration of which something would be passed over in silence.
+
+        Args:
+            columns: those of the table.
+
+        Raises:
+            LineageError: it names a column that the table does not have, a window of a dependency that it does not declare, a
+                target without a horizon, or a horizon without a target.
+        """
+        for names, what in (
+            ((self.key,), "the key"),
+            ({name for inputs in self.sources.values() for name in inputs}, "read"),
+            (self.known_ahead, "known ahead"),
+            (self.target, "the target"),
+        ):
+            if absent := sorted({*names}.difference(columns)):
+                raise LineageError(
+                    f"{_are(absent)} declared to be {what}, but the table has {', '.join(columns) or 'no column'}"
+                )
+        for output, column in self.windows:
+            if column not in self.sources.get(output, ()):
+                raise LineageError(
+                    f"a window is declared of {output} on {column}, but {output} is not declared to be made from {column}"
+                )
+        if both := sorted({*self.known_ahead}.intersection(self.target)):
+            raise LineageError(f"{_are(both)} declared to be known ahead and to be the target; expected one of both")
+        if self.target and self.horizon < 1:
+            raise LineageError(
+                f"{_are(self.target)} declared to be the target with a horizon of {self.horizon}, expected 1 or more: the steps "
+                "before a row for which it is not known"
+            )
+        if self.horizon and not self.target:
+            raise LineageError(
+                f"a horizon of {self.horizon} is declared without a target; name the column that is not known so long before"
+            )
 
     def inputs(self, output: str) -> tuple[str, ...]:
         """Return the columns that an output declares, without the key."""
@@ -113,6 +152,11 @@ class Declaration:
         window = self.windows[pair]
         first = np.searchsorted(cells, times - window.first * step)
         return np.append(cells, np.iinfo(np.int64).max)[first] > times - window.last * step
+
+
+def _are(names: Iterable[str]) -> str:
+    """Return names with their verb."""
+    return f"{', '.join(names)} {'is' if len([*names]) == 1 else 'are'}"
 
 
 def known_ahead_of(declared: Mapping[str, int] | Iterable[str]) -> dict[str, float]:

@@ -327,9 +327,12 @@ class Bench:
         """Have an invariant hold of each perturbed table from now on.
 
         Raises:
-            LineageError: the table itself breaks it.
+            LineageError: it names a column that the table does not have, or the table itself breaks it.
         """
         import numpy as np
+
+        if absent := [name for name in getattr(invariant, "names", ()) if name not in self.names]:
+            raise LineageError(f"{invariant!r} names {', '.join(absent)}, but the table has {', '.join(self.names)}")
 
         table = self._frame([Case()])
         # given the next row's cells as what was before, it may set all of them
@@ -557,8 +560,7 @@ class Bench:
             if not self._is_float:
                 self._is_float = {name: frame[name].dtype.is_float() for name in outputs}
         else:
-            values = np.asarray(frame.to_numpy() if isinstance(frame, nw.Series) else made, dtype=float)
-            columns = dict(zip(self.outputs, values.reshape(len(values), -1).T, strict=True))
+            columns = self._by_position(frame)
         shape = (len(cases), self.size)
         if isinstance(frame, nw.DataFrame) and self.key in frame.columns:
             numbers = frame[self.copy].to_numpy().astype(int) if len(cases) > 1 else np.zeros(len(frame), dtype=int)
@@ -591,6 +593,26 @@ class Bench:
             Said({name: values[number] for name, values in filled.items()}, handed[number] & (present[number] > 0))
             for number in range(len(cases))
         ]
+
+    def _by_position(self, made: Any) -> dict[str, np.ndarray]:
+        """Return the columns of an array that has a number, or a row of them, for each row of a table."""
+        import narwhals as nw
+        import numpy as np
+
+        try:
+            # a series has labels of its own, which position would pass over
+            values = np.empty(()) if isinstance(made, nw.Series) else np.asarray(made, dtype=float)
+        except (TypeError, ValueError):  # of anything but numbers
+            values = np.empty(())
+        if values.ndim not in (1, 2) or values.size != len(values) * len(self.outputs):
+            kind = "None" if made is None else type(made).__name__
+            found = f"an array of shape {values.shape}" if values.ndim else kind
+            numbers = "a number" if len(self.outputs) == 1 else f"{len(self.outputs)} numbers"
+            raise LineageError(
+                f"the function returns {found}, expected a frame with {self.key} and {', '.join(self.outputs)} among its "
+                f"columns, or an array with {numbers} for each row"
+            )
+        return dict(zip(self.outputs, values.reshape(len(values), -1).T, strict=True))
 
     def _numbers(self, frame: nw.DataFrame[Any], name: str) -> np.ndarray:
         """Return a column's values as float64: times in microseconds, texts numbered as they come."""

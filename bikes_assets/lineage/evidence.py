@@ -89,6 +89,7 @@ class Evidence:
         blocked_trials: number of perturbed tables on which it failed.
         checks: by experiment, on how many tables it ran and failed.
         unchecked: what could not be checked, or only in part, and why.
+        undeclared: columns that the function makes beside the key, and of which nothing is declared.
         signals: what the code reaches beside the table, of which no perturbation tells.
     """
 
@@ -102,12 +103,13 @@ class Evidence:
     blocked_trials: int = 0
     checks: Mapping[str, Count] = field(default_factory=dict)
     unchecked: tuple[str, ...] = ()
+    undeclared: tuple[str, ...] = ()
     signals: tuple[str, ...] = ()
 
     @property
     def holds(self) -> bool:
-        """Whether everything that is declared was tried, and nothing denies it."""
-        return not self.findings and not self.unverified
+        """Whether everything that is made is declared, everything that is declared was tried, and nothing denies it."""
+        return not self.findings and not self.unverified and not self.undeclared
 
     @property
     def never_seen(self) -> tuple[Pair, ...]:
@@ -142,15 +144,16 @@ def check(
     the whole.
 
     Args:
-        function: takes a frame of the type of `frame`; returns a frame of any engine with the key among its columns, or a row,
-            value or array for each row that it was given.
+        function: takes a frame of the type of `frame`; returns a frame of any engine with the key among its columns, or an array
+            with a number, or a row of them, for each row that it was given, as a model's `predict` does. A column of its frame
+            that is neither the key nor declared is one that nothing is checked of.
         frame: the table, eager, in any engine that Narwhals reads; its rows are unique in `key`.
         declared: for each column that the function makes, the columns that it reads.
         key: column that names a row. Where it is a time or a whole number, it gives the order.
         schema: allowed values of the columns. A cell is set to no other; columns that it does not name may have any.
         target: column that is predicted, and those that it can be had from, such as its parts.
-        horizon: steps of the key's grid for which the target is not known before a row. A column of the target's own name is
-            the label and exempt.
+        horizon: steps of the key's grid for which the target is not known before a row, with a target. A column of the target's
+            own name is the label and exempt.
         windows: how far back each dependency reaches, where that is declared.
         known_ahead: columns that are known before their time, such as holidays and forecasts: with the number of steps, or all
             that come. Rows up to there may read them.
@@ -163,7 +166,8 @@ def check(
         seed: where the perturbations come from: the same seed, the same evidence.
 
     Raises:
-        LineageError: the key is not one, the output lacks a column or has a row twice, or the table breaks an invariant.
+        LineageError: the key is not one, a name that is declared is no column of the table, the function returns something else
+            than is expected of it, lacks a column or has a row twice, or the table breaks an invariant.
         FeatureError: the function fails on the table as it is.
     """
     import narwhals as nw
@@ -172,21 +176,19 @@ def check(
     table = nw.from_native(frame, eager_only=True)
     columns = {column.name: column for column in schema.columns} if schema else {}
     sources = {name: tuple(inputs) for name, inputs in declared.items()}
-    known = known_ahead_of(known_ahead)
-    for names, told in (
-        ({name for inputs in (*sources.values(), rows) for name in inputs}, "is declared to be read"),
-        ({*known}, "is declared to be known ahead"),
-    ):
-        if absent := sorted(names.difference(table.columns)):
-            raise LineageError(f"{', '.join(absent)} {told}, but the table has {', '.join(table.columns)}")
-    targets = (target,) if isinstance(target, str) else tuple(target)
-    if both := sorted({*known}.intersection(targets)):
-        raise LineageError(
-            f"{', '.join(both)} is declared to be known ahead and to be the target; expected one of both"
-        )
     declaration = Declaration(
-        {**sources, ROWS: (key, *rows)}, key, tuple(rows), targets, horizon, windows or {}, history, known
+        {**sources, ROWS: (key, *rows)},
+        key,
+        rows=tuple(rows),
+        target=(target,) if isinstance(target, str) else tuple(target),
+        horizon=horizon,
+        windows=windows or {},
+        history=history,
+        known_ahead=known_ahead_of(known_ahead),
     )
+    declaration.refuse_what_is_not_there(table.columns)
+    if not len(table):
+        raise LineageError(f"the table has no rows, expected some hundred, each with a {key} of its own")
     usual = {name: usual_values(table[name]) for name in table.columns if name != key}
     texts = dict[Any, float]()
 
@@ -227,6 +229,7 @@ def check(
         blocked_trials=sum(count.blocked for count in found.counts.values()),
         checks=found.counts,
         unchecked=tuple(found.unchecked),
+        undeclared=tuple(found.undeclared),
         signals=signals(function),
     )
 
@@ -260,8 +263,8 @@ def assert_column_lineage(
         key: see `check`.
         schema: see `check`.
         is_complete: whether a dependency that is declared and never seen is an error, too.
-        unverified: whether what could not be tried, for the function fails on every table in which it is perturbed, is an
-            error or a warning.
+        unverified: whether what nothing tells of is an error or a warning: what could not be tried, such as a column for which
+            the function fails on every table in which it is perturbed, and a column that is made and not declared.
         more: further arguments of `check`.
 
     Returns:
@@ -273,6 +276,10 @@ def assert_column_lineage(
     evidence = check(function, frame, declared, key=key, schema=schema, **more)
     lines = [f"{item.check}: {item.message}" for item in evidence.findings]
     untried = [f"unverified: {item.message}" for item in evidence.unverified]
+    untried += [
+        f"undeclared: the function makes {name}, of which nothing is declared; declare the columns that it is made from"
+        for name in evidence.undeclared
+    ]
     unseen = [f"never seen: {output} is declared to be made from {column}" for output, column in evidence.never_seen]
     if unverified == "fail":
         lines += untried
@@ -288,8 +295,7 @@ def assert_column_lineage(
 def _examine(exam: Examination) -> None:
     """Make all experiments with one table; where the function does not repeat itself, no other says anything."""
     bench, found = exam.bench, exam.found
-    if bench.others:
-        found.leave(", ".join(bench.others), "made, but not declared")
+    found.undeclared |= dict.fromkeys(bench.others)
     if not exam.repeats("twice"):
         return
     Settling(bench, exam.draw, found).settle()

@@ -81,6 +81,7 @@ class Found:
         findings: what denies the declaration.
         blocked: why the function failed on perturbed tables.
         unchecked: what could not be checked, and why.
+        undeclared: columns that are made, and of which nothing is declared.
     """
 
     counts: dict[str, Count] = field(default_factory=dict)
@@ -89,6 +90,7 @@ class Found:
     findings: dict[tuple[str, str, str], Finding] = field(default_factory=dict)
     blocked: dict[str, None] = field(default_factory=dict)
     unchecked: dict[str, None] = field(default_factory=dict)
+    undeclared: dict[str, None] = field(default_factory=dict)
 
     def find(self, check: str, output: str, column: str, message: str) -> None:
         """Add a finding, unless there is one of the same."""

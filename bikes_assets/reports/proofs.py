@@ -34,6 +34,8 @@ def print_proofs(evidence: Evidence, model: ModelProof, *, as_json: bool) -> Non
         console.print(f"not checked: {what}", style="yellow")
     for what in evidence.signals:
         console.print(f"beside the table: {what}", style="yellow")
+    for name in evidence.undeclared:
+        console.print(f"undeclared: {name} is made, but not declared", style="red")
     for item in evidence.unverified:
         console.print(f"unverified: {item.message}", style="red")
     for finding in evidence.findings:

@@ -15,6 +15,7 @@ from sklearn.linear_model import LinearRegression
 from bikes_assets.lineage import evidence as module
 from bikes_assets.lineage.errors import FeatureError, LineageError
 from bikes_assets.lineage.evidence import Edge, Evidence, Window, assert_column_lineage, check
+from bikes_assets.lineage.invariants import Ordered, Rising, Total, Unique
 from bikes_assets.lineage.signals import signals
 from bikes_assets_tests.fire.processes import SOAK
 from bikes_assets_tests.lineage import faults_corpus as corpus
@@ -251,7 +252,100 @@ def test_many_rows_are_tried_in_slices_and_compared_with_all() -> None:
 )
 def test_what_cannot_be_checked_is_refused(declared, frame, error, words) -> None:
     with pytest.raises(error, match=words):
-        check(honest, frame, declared, **({**SETTINGS, "target": ()} if "lag" in declared else SETTINGS))
+        check(honest, frame, declared, **({**SETTINGS, "target": (), "horizon": 0} if "lag" in declared else SETTINGS))
+
+
+RAINS = pd.DataFrame(
+    {
+        "ts": pd.date_range("2012-08-01", periods=200, freq="h"),
+        "rain": [number % 3 for number in range(200)],
+        "cnt": [number * 7 % 90 for number in range(200)],
+    }
+)
+
+
+def wet(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return a feature of the rain."""
+    return pd.DataFrame({"ts": frame["ts"], "wet": frame["rain"] > 1})
+
+
+def leaky(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return that, and one that knows the target too early."""
+    return wet(frame).assign(recent=frame["cnt"].shift(1))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"target": "count", "horizon": 24}, "count is declared to be the target, but the table has ts, rain, cnt"),
+        (
+            {"target": ["cnt", "casual"], "horizon": 24},
+            "casual is declared to be the target, but the table has ts, rain",
+        ),
+        ({"horizon": 24}, "a horizon of 24 is declared without a target; name the column"),
+        ({"target": "cnt"}, "cnt is declared to be the target with a horizon of 0, expected 1 or more"),
+        ({"target": ["cnt", "rain"], "horizon": -1}, "cnt, rain are declared to be the target with a horizon of -1"),
+        ({"key": "time"}, "time is declared to be the key, but the table has ts, rain, cnt"),
+        ({"rows": ["count", "actual"]}, "actual, count are declared to be read, but the table has ts, rain, cnt"),
+        (
+            {"windows": {("recent", "count"): Window(24, 24)}},
+            "a window is declared of recent on count, but recent is not declared to be made from count",
+        ),
+        (
+            {"invariants": [Total("count", ("cnt", "rain"))]},
+            r"Total\(column='count', parts=\('cnt', 'rain'\)\) names count, but the table has ts, rain, cnt",
+        ),
+        (
+            {"invariants": [Ordered("rain", "high")]},
+            r"Ordered\(columns=\('rain', 'high'\)\) names high, but the table has",
+        ),
+        ({"invariants": [Rising("rain", "time")]}, r"Rising\(.*\) names time, but the table has ts, rain, cnt"),
+        (
+            {"invariants": [Unique("ticket")]},
+            r"Unique\(column='ticket'\) names ticket, but the table has ts, rain, cnt",
+        ),
+    ],
+)
+def test_a_name_that_is_not_there_is_refused_for_what_it_protects_would_pass(settings: Any, words: str) -> None:
+    with pytest.raises(LineageError, match=f"^{words}"):
+        check(leaky, RAINS, {"wet": ["rain"], "recent": ["cnt"]}, **{"key": "ts", **settings})
+
+
+@pytest.mark.parametrize(
+    ("function", "found"),
+    [
+        (lambda _: None, "None"),
+        (lambda frame: frame["rain"], "Series"),
+        (lambda _: {"wet": 1}, "dict"),
+        (lambda _: 3, "int"),
+        (lambda frame: frame[["rain", "cnt"]].to_numpy(), r"an array of shape \(200, 2\)"),
+        (lambda frame: frame["rain"].map({0: "dry", 1: "wet", 2: "wet"}).to_numpy(), "ndarray"),
+    ],
+)
+def test_what_is_neither_a_frame_nor_an_array_of_its_rows_is_refused(function: Any, found: str) -> None:
+    expected = "expected a frame with ts and wet among its columns, or an array with a number for each row"
+    with pytest.raises(LineageError, match=f"^the function returns {found}, {expected}$"):
+        check(function, RAINS, {"wet": ["rain"]}, key="ts")
+
+
+def test_a_table_without_rows_is_refused() -> None:
+    with pytest.raises(LineageError, match="the table has no rows, expected some hundred, each with a ts of its own"):
+        check(leaky, RAINS[:0], {"wet": ["rain"]}, key="ts")
+
+
+def test_what_is_made_and_not_declared_does_not_hold() -> None:
+    told = (
+        "undeclared: the function makes recent, of which nothing is declared; declare the columns that it is made from"
+    )
+    settings: dict[str, Any] = {"declared": {"wet": ["rain"]}, "key": "ts", "target": "cnt", "horizon": 24}
+
+    with pytest.raises(AssertionError, match=f"^{told}$"):
+        assert_column_lineage(leaky, RAINS, **settings)
+    with pytest.warns(UserWarning, match=f"^{told}$"):
+        found = assert_column_lineage(leaky, RAINS, unverified="warn", **settings)
+    assert (found.undeclared, found.holds, found.findings) == (("recent",), False, ())
+    # the key needs no declaration
+    assert assert_column_lineage(wet, RAINS, **settings).undeclared == ()
 
 
 def test_the_helper_raises_with_all_findings_and_on_demand_with_what_was_never_seen() -> None:
