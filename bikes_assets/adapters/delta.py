@@ -442,14 +442,19 @@ class LakeTable:
 
         Columns that another program has added go with the next commit; earlier versions keep them.
         """
-        found, expected = (
-            {field.name: str(field.type) for field in types.fields} for types in (table.schema(), self._stored_types())
+        import pyarrow as pa
+
+        stored, ours = (
+            {field.name: field for field in pa.schema(types.to_arrow())}
+            for types in (table.schema(), self._stored_types())
         )
-        if wrong := ", ".join(name for name in expected if found[name] != expected[name]):
+        if wrong := next((name for name in ours if ours[name].type != stored[name].type), None):
             raise LineageError(
-                f"{self.uri}: found another type of {wrong} than this project's; move the table away, or set another BIKES_DATA"
+                f"{self.name}: found {wrong} of type {ours[wrong].type}, expected {stored[wrong].type}, as its table has it; "
+                "give it that type, such as by astype, or declare the table's schema, for a column without a value may be of any "
+                f"type; or move {self.uri} away"
             )
-        return table.schema() if found.keys() == expected.keys() else self._stored_types()
+        return table.schema() if stored.keys() == ours.keys() else self._stored_types()
 
     def _open(self, version: int | None = None) -> DeltaTable:
         return self._of_this_schema(self._open_as_it_is(version))

@@ -145,7 +145,7 @@ class LakeIOManager(dg.IOManager):
         table = self.table(asset)
         version, parts = self.read(table, partitions)
         step.reads[asset] = _Read(DeltaReader(table, version, partitions), table.schema, parts)
-        return self.value(step, partitions, step.reads[asset], context.dagster_type.typing_type)
+        return self.value(step, partitions, step.reads[asset], context)
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         """Publish an `Outcome` or a plain value: Delta commit first, then Dagster's event and MLflow's run, each with the record.
@@ -256,8 +256,8 @@ class LakeIOManager(dg.IOManager):
         return table.read_present(partitions, self._memory)
 
     @abstractmethod
-    def value(self, step: _Step, partitions: Sequence[str | None], read: _Read, annotation: Any) -> Any:
-        """Return what the asset function is handed for what was read, by the annotation of its parameter where that matters."""
+    def value(self, step: _Step, partitions: Sequence[str | None], read: _Read, context: dg.InputContext) -> Any:
+        """Return what the asset function is handed for what was read, by its parameter where that matters."""
 
     @abstractmethod
     def prepare(
@@ -285,7 +285,7 @@ class TableIOManager(LakeIOManager):
             raise LineageError(f"{asset}: not materialized yet; materialize that first")
         return self.lake.table(asset, schema)
 
-    def value(self, step: _Step, partitions: Sequence[str | None], read: _Read, annotation: Any) -> Any:  # noqa: ARG002
+    def value(self, step: _Step, partitions: Sequence[str | None], read: _Read, context: dg.InputContext) -> Any:  # noqa: ARG002
         """Return the rows of all partitions."""
         _all_there(partitions, read)
         return self.frame(read.parts, read.schema)
@@ -352,24 +352,28 @@ class ModelIOManager(LakeIOManager):
         """Return the table of an asset."""
         return self.lake.table(asset, MODEL_ROWS)
 
-    def value(self, step: _Step, partitions: Sequence[str | None], read: _Read, annotation: Any) -> Any:
+    def value(self, step: _Step, partitions: Sequence[str | None], read: _Read, context: dg.InputContext) -> Any:
         """Return the model, where one partition is read; of several, or for a parameter that is a mapping, each by its partition.
 
-        A mapping holds those that there are. A single one has to be there, unless the parameter may be None.
+        A partition mapping that by its kind leads to several does so where it leads to one, such as at the first month. A mapping
+        of models holds those that there are. A single one has to be there, unless the parameter may be None.
 
         Raises:
             LineageError: a single one is not.
         """
+        annotation = context.dagster_type.typing_type
         models: dict[str | None, Any] = {}
         for partition, (version, rows) in read.parts.items():
             for row in rows.to_pylist():
                 row["origin"] = row["origin"] or version.address
                 step.models.append(_named(row))
                 models[partition] = self._loaded(row["sha256"], row["card"], row["origin"])
-        if len(partitions) != 1 or (partitions[0] is not None and any(map(_is_mapping, _kinds(annotation)))):
+        if len(partitions) != 1:
+            return models
+        if partitions[0] is not None and (any(map(_is_mapping, _kinds(annotation))) or _may_be_several(context)):
             return models
         if partitions[0] not in models and type(None) not in _kinds(annotation):
-            _all_there(partitions, read)
+            _all_there(partitions, read, "; or annotate the parameter as one that may be None, such as `Any | None`")
             raise LineageError(
                 f"{partition_address(read.reader.origin().name, partitions[0])}: holds no model now; expected one"
             )
@@ -474,8 +478,18 @@ def _is_mapping(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, Mapping)
 
 
-def _all_there(partitions: Sequence[str | None], read: _Read) -> None:
-    """Fail where a partition that is read has not been made.
+def _may_be_several(context: dg.InputContext) -> bool:
+    """Return whether an input's partition mapping leads to several partitions by its kind, though to one this time."""
+    step = context.step_context
+    asset = step.job_def.asset_layer.get_assets_def_for_node(step.node_handle)
+    mapping = asset.get_partition_mapping_for_dep(context.asset_key) if asset else None
+    if isinstance(mapping, dg.TimeWindowPartitionMapping):
+        return mapping.start_offset != mapping.end_offset
+    return isinstance(mapping, dg.AllPartitionMapping)
+
+
+def _all_there(partitions: Sequence[str | None], read: _Read, otherwise: str = "") -> None:
+    """Fail where a partition that is read has not been made; `otherwise` is what else may be done than making it.
 
     Raises:
         LineageError: one has not.
@@ -483,7 +497,9 @@ def _all_there(partitions: Sequence[str | None], read: _Read) -> None:
     missing = [key for key in partitions if key not in read.parts]
     if missing:
         which = "".join(f" for {', '.join(keys)}" for keys in [[key for key in missing if key]] if keys)
-        raise LineageError(f"{read.reader.origin().name}: not materialized yet{which}; materialize that first")
+        raise LineageError(
+            f"{read.reader.origin().name}: not materialized yet{which}; materialize that first{otherwise}"
+        )
 
 
 def _check_lineage(context: dg.OutputContext, schema: Schema, step: _Step) -> None:

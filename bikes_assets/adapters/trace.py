@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import unquote
 
+from bikes_assets.adapters.lake import MODEL_ROWS
 from bikes_assets.adapters.recorded_files import NOTHING, Places, recorded_files
 from bikes_assets.lineage.address import Address, parse_row
 from bikes_assets.lineage.errors import DigestError, LineageError
@@ -105,13 +106,15 @@ class Tracer:
         if named is None:
             raise LineageError(f"found address {address!r}, expected that of a row, such as {_EXAMPLE}")
         (place, key), asset, column = named, named[0].asset, named[0].column
-        if asset not in self.lake.schemas:
+        schema = self.lake.schemas.get(asset) or self.lake.table(asset).schema
+        if schema is MODEL_ROWS:  # which is that of what is not there, too
             raise LineageError(f"found no table {asset!r}, expected one of {', '.join(self.lake.schemas)}")
-        schema = self.lake.schemas[asset]
         if column and column not in schema.names:
             raise LineageError(f"found no column {asset}.{column}, expected one of {', '.join(schema.names)}")
         if not schema.key:
-            raise LineageError(f"{asset}: found no key, expected columns that name a row; declare them in its schema")
+            raise LineageError(
+                f"{asset}: found no declared key, expected columns that name a row; declare them in its schema"
+            )
         part = self._asked(asset, place.partition, place.version)
         descent = _Descent(self, part, part.key(key))
         names = [column] if column else [name for name in schema.names if name not in schema.key]

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     Int64: TypeAlias = nw.Expr
     Float64: TypeAlias = nw.Expr
+else:
+    # an annotation is its text, whether it is evaluated or not
+    Int64, Float64 = "Int64", "Float64"
 
 _TYPES: dict[str, Literal["int64", "float64"]] = {"Int64": "int64", "Float64": "float64"}
 

@@ -1,18 +1,23 @@
 """IO managers: exact inputs, guarded writes, checked files, and what skips or fails by name."""
 
+from typing import Any
+
 import dagster as dg
 import pytest
+from sklearn.linear_model import Ridge
 
 from bikes_assets.adapters import io_managers
 from bikes_assets.adapters.attempts import innermost
 from bikes_assets.adapters.delta import LakeTable
-from bikes_assets.adapters.io_managers import Outcome, TableIOManager
-from bikes_assets.adapters.lake import Lake
+from bikes_assets.adapters.io_managers import ModelIOManager, Outcome, TableIOManager
+from bikes_assets.adapters.lake import Lake, ModelFormat
 from bikes_assets.lineage.errors import NothingToDo
 from bikes_assets.lineage.schema import Column, Schema
 
 MONTHS = dg.MonthlyPartitionsDefinition("2012-01", end_date="2012-04", fmt="%Y-%m")
 NUMBERS = Schema("numbers", ("ts",), (Column("ts", "int64", "Key."), Column("x", "float64", "Value.", nullable=True)))
+
+RIDGE = ModelFormat.of_estimators("sklearn.linear_model._ridge.Ridge", "numpy.dtype")
 
 
 def frame(*values):
@@ -184,6 +189,63 @@ def test_a_missing_partition_fails_by_name(lake):
         result = run(lake, "doubles", "2012-02", instance)
 
     assert "seeds: not materialized yet for 2012-01; materialize that first" in error_of(result)
+
+
+# What a function that reads a model is handed
+
+EARLIER = dg.TimeWindowPartitionMapping(start_offset=-1, end_offset=0)
+OF_THE_MONTH_BEFORE = dg.TimeWindowPartitionMapping(start_offset=-1, end_offset=-1)
+
+
+def handed(lake, mapping, months, annotation=Any):
+    """Return what a function is handed of a model in the last of some months, in each of which there is one; or the error."""
+    read = []
+
+    @dg.asset(partitions_def=MONTHS, io_manager_key="models")
+    def ridge(context: dg.AssetExecutionContext):
+        return Ridge(alpha=float(context.partition_key[-1])).fit([[0.0]], [1.0])
+
+    def doubles(ridge):
+        read.append(ridge)
+        return Outcome(frame(1.0))
+
+    doubles.__annotations__ = {"ridge": annotation}
+    ins = {"ridge": dg.AssetIn(partition_mapping=mapping)}
+    definitions = dg.Definitions(
+        [ridge, dg.asset(partitions_def=MONTHS, io_manager_key="tables", ins=ins)(doubles)],
+        resources={
+            "tables": TableIOManager(lake).resource(),
+            "models": ModelIOManager(lake, RIDGE).resource(),
+            "mlflow": dg.ResourceDefinition.none_resource(),
+        },
+    )
+    job = definitions.resolve_implicit_global_asset_job_def()
+    with dg.DagsterInstance.ephemeral() as instance:
+        steps = [*((month, "ridge") for month in months), ((months or ["2012-01"])[-1], "doubles")]
+        for month, name in steps:
+            result = job.execute_in_process(
+                instance=instance, partition_key=month, asset_selection=[dg.AssetKey(name)], raise_on_error=False
+            )
+    return read[0] if result.success else error_of(result)
+
+
+@pytest.mark.parametrize("mapping", [EARLIER, dg.AllPartitionMapping()], ids=["two months", "all months"])
+@pytest.mark.parametrize("months", [["2012-01"], ["2012-01", "2012-02"]], ids=["the first month", "the second"])
+def test_a_mapping_to_several_models_gives_them_by_partition_from_the_first_month_on(lake, mapping, months):
+    models = handed(lake, mapping, months)
+
+    assert {month: model.alpha for month, model in models.items()} == {month: float(month[-1]) for month in months}
+
+
+@pytest.mark.parametrize(("mapping", "alpha"), [(None, 2.0), (OF_THE_MONTH_BEFORE, 1.0)], ids=["own", "before"])
+def test_a_mapping_to_one_model_gives_that(lake, mapping, alpha):
+    assert handed(lake, mapping, ["2012-01", "2012-02"]).alpha == alpha
+
+
+def test_a_model_that_is_not_there_fails_by_name_unless_it_may_be_none(lake):
+    told = "ridge: not materialized yet for 2012-01; materialize that first; or annotate the parameter as one that may be None"
+    assert told in handed(lake, None, [])
+    assert handed(lake, None, [], Any | None) is None
 
 
 def test_a_table_of_another_schema_is_not_published(lake):

@@ -176,9 +176,14 @@ def test_a_row_that_is_not_there_is_told_with_those_that_are(tmp_path: Path, key
 def test_a_table_without_a_key_and_one_without_partitions(tmp_path: Path) -> None:
     schema = Schema("t", (), (Column("x", "int64", "X."),))
     with pytest.raises(
-        LineageError, match="t: found no key, expected columns that name a row; declare them in its schema"
+        LineageError, match="t: found no declared key, expected columns that name a row; declare them in its schema"
     ):
         traced(tmp_path / "a", schema, pd.DataFrame({"x": [1]})).trace("t[p]#1")
+    undeclared = Tracer(Lake(str(tmp_path / "a" / "lake"), {"rides": RIDES}, tmp_path), NONE)
+    with pytest.raises(LineageError, match="t: found no declared key, expected columns that name a row"):
+        undeclared.trace("t[p]#1")
+    with pytest.raises(LineageError, match="found no table 'other', expected one of rides"):
+        undeclared.trace("other[p]#1")
     lake = Lake(str(tmp_path / "b"), {"rides": RIDES}, tmp_path)
     frame = pd.DataFrame({"station": ["A"], "ts": [datetime(2012, 8, 14)], "count": pd.array([5], "Int64")})
     publish(lake, RIDES, frame.astype({"ts": "datetime64[us]"}), None)

@@ -13,6 +13,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+from bikes_assets.lineage import columns
 from bikes_assets.lineage.columns import ColumnFunction, column_function, column_lineage, compute, schema_of
 from bikes_assets.lineage.errors import FeatureError
 from bikes_assets.lineage.schema import Column, Schema
@@ -264,3 +265,17 @@ def test_columns_keep_the_order_and_type_of_their_functions(engine: Callable[[pa
 
 def test_no_functions_leave_the_key(engine: Callable[[pa.Table], Any]) -> None:
     assert computed(engine(table())) == {"ts": TIMES}
+
+
+@pytest.mark.parametrize(("name", "type_name"), [("Int64", "int64"), ("Float64", "float64")])
+def test_a_type_is_read_where_annotations_are_evaluated_as_well(name: str, type_name: str) -> None:
+    def double(cnt: nw.Expr) -> nw.Expr:
+        """Twice the rentals.
+
+        Unit: rentals.
+        Why: more is more.
+        """
+        return cnt * 2
+
+    double.__annotations__["return"] = getattr(columns, name)
+    assert column_function(double).column.type == type_name
