@@ -3,10 +3,14 @@
 import importlib
 import json
 import re
+import shutil
 from pathlib import Path
 
 import dagster as dg
 import pytest
+
+from bikes_assets.lineage import invariants
+from bikes_assets.lineage.errors import LineageError
 
 ROOT = Path(__file__).parents[1]
 
@@ -39,10 +43,66 @@ def test_the_second_project_has_the_same_record(parcels):
     assert loaded["estimator"].coef_ == pytest.approx(0.93, abs=0.1)
 
 
-def test_code_in_the_guide_is_code_that_runs():
-    example = "".join((ROOT / "examples" / name / "definitions.py").read_text() for name in ("parcels", "taxi"))
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "adapt.md").read_text(), re.DOTALL)
+def blocks(name, heading="", end="\x00"):
+    """Return the code in a guide, from a heading to another, one block after the other."""
+    text = (ROOT / "docs" / name).read_text()
+    text = text[text.index(heading) :].partition(end)[0]
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
 
-    assert len(blocks) >= 4
-    for block in blocks:
+
+@pytest.mark.parametrize(
+    ("name", "heading", "end"),
+    [("parcels", "## Your own tables", "## Plain assets"), ("taxi", "## Plain assets", "\x00")],
+)
+def test_code_in_the_guide_is_that_of_an_example(name, heading, end):
+    example = (ROOT / "examples" / name / "definitions.py").read_text()
+
+    for block in blocks("adapt.md", heading, end):
         assert block.strip() in example
+
+
+def test_code_in_the_guide_is_a_whole_project(tmp_path, monkeypatch):
+    # Given a module of nothing but the code of the guide
+    (tmp_path / "parcels_of_the_guide.py").write_text(
+        "\n\n".join(blocks("adapt.md", "## Your own tables", "## Plain assets"))
+    )
+    shutil.copy(ROOT / "examples" / "parcels" / "parcels.csv", tmp_path)
+    monkeypatch.setenv("PARCELS_LAKE", str(tmp_path / "lake"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    guide = importlib.import_module("parcels_of_the_guide")
+    # When its assets are materialized
+    job = guide.defs.resolve_implicit_global_asset_job_def()
+    keys = [dg.AssetKey(name) for name in ("parcels", "parcel_features", "parcel_model")]
+    with dg.DagsterInstance.ephemeral() as instance:
+        runs = [
+            job.execute_in_process(instance=instance, partition_key=month, asset_selection=keys)
+            for month in ("2024-01", "2024-02")
+        ]
+    # Then all of it is there, and a row is traced as the guide says
+    assert all(run.success for run in runs)
+    assert len(runs[-1].get_asset_materialization_events()) == 3
+    values = guide.tracer().trace("parcel_features[2024-02]#2024-02-03").values
+    assert [(value.value, value.repeats, value.rows[0].versions) for value in values] == [
+        (86, None, ("parcels[2024-02]@2",)),
+        (83.0, True, ("parcels[2024-01]@1",)),
+    ]
+    with pytest.raises(LineageError, match="found no table 'parcel_model', expected one of parcels, parcel_features"):
+        guide.tracer().trace("parcel_model[2024-02]#2024-02-03")
+
+
+def test_code_in_the_guide_to_column_lineage_holds(monkeypatch):
+    names = {}
+    for block in blocks("column-lineage.md"):
+        exec(compile(block, "column-lineage.md", "exec"), names)
+
+    tests = [name for name in names if name.startswith("test_")]
+    assert tests == ["test_lineage_of_my_features", "test_lineage_of_strict_features"]
+    for name in tests:
+        names[name]()
+
+
+def test_the_guide_to_column_lineage_shows_each_invariant_as_it_is_called():
+    shown = re.findall(r"^\| `(\w+\(.*?\))` \|", (ROOT / "docs" / "column-lineage.md").read_text(), re.MULTILINE)
+
+    made = [type(eval(text, vars(invariants))).__name__ for text in shown]
+    assert made == ["Total", "Ordered", "Derived", "Together", "Rising", "Unique"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 import narwhals as nw
@@ -14,14 +14,12 @@ from bikes_assets.adapters.io_managers import ModelIOManager, Outcome, SourceInp
 from bikes_assets.adapters.lake import Lake, ModelFormat
 from bikes_assets.adapters.observed import SourceFormat
 from bikes_assets.adapters.readers import reader_for
+from bikes_assets.adapters.trace import Computed, Derivations, Tracer
 from bikes_assets.lineage import model_file
 from bikes_assets.lineage.checks import Check, Subject, Verdict, of_ranges, of_schema
-from bikes_assets.lineage.columns import column_function, column_lineage, compute, schema_of
+from bikes_assets.lineage.columns import Float64, column_function, column_lineage, compute, schema_of
 from bikes_assets.lineage.errors import NothingToDo
 from bikes_assets.lineage.schema import Column, Schema
-
-if TYPE_CHECKING:
-    from bikes_assets.lineage.columns import Float64
 
 HERE = Path(__file__).parent
 MONTHS = dg.MonthlyPartitionsDefinition("2024-01", end_date="2024-04", fmt="%Y-%m")
@@ -182,3 +180,16 @@ defs = dg.Definitions(
     },
     executor=dg.in_process_executor,
 )
+
+
+def tracer() -> Tracer:
+    """Return what tells of a row where its values came from: `tracer().trace("parcel_features[2024-02]#2024-02-03")`."""
+    return Tracer(
+        LAKE,
+        Derivations(
+            same_row={"parcel_features": {"delivered": {"parcels": ["delivered"]}}},
+            computed={"parcel_features": Computed("parcels", FEATURES, steps=(), grid=lambda rows: rows)},
+            predicted={},
+        ),
+        source=str(HERE / "parcels.csv"),
+    )
