@@ -11,7 +11,7 @@ from bikes_assets.adapters import soundness
 from bikes_assets.adapters.files import write_file
 from bikes_assets.adapters.removed import removed_versions
 from bikes_assets.lineage.errors import LineageError
-from bikes_assets.lineage.graph import parse_address, partition_address
+from bikes_assets.lineage.graph import Record, parse_address, partition_address
 from bikes_assets.lineage.projection import MODEL
 from bikes_assets.lineage.secrets import scrubbed
 from bikes_assets.lineage.snapshot import Change, Snapshot, compare, loads
@@ -184,7 +184,10 @@ def _everything(tables: list[Any], of_models: set[str], now: Snapshot, found: Ve
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
         found.notes.append("MLflow: there is no store, so no copy was checked")  # asking would create one
         return
+    records = [Record.from_dict(commit.record).at(commit.version) for item in tables for commit in item.commits()]
+    fitted = {record.output.address: record.fitted for record in records}
+    models = {name: fitted.get(str(facts["address"])) or {} for name, facts in now.models.items()}
     try:
-        yield from soundness.of_copies(mlflow_client(), now.models)
+        yield from soundness.of_copies(mlflow_client(), models)
     except Exception as error:  # noqa: BLE001 - whatever MLflow raises: the rest is checked, and this is said
         found.notes.append(f"MLflow: not all copies were checked: {scrubbed(str(error)).splitlines()[0]}")

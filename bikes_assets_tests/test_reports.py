@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from bikes_assets.adapters.sync import Agreement
 from bikes_assets.lineage.staleness import Reason, Status
-from bikes_assets.reports.runs import print_status, print_summary
+from bikes_assets.reports.runs import print_agreement, print_status, print_summary
 from bikes_assets.runs import Summary
 
 MONTHS = [f"2011-{month:02}" for month in range(1, 13)]
@@ -60,3 +61,10 @@ def test_a_run_tells_alike_failures_once(capsys: Any) -> None:
         f"demand_features[2011-01..2011-12] failed: {check('2011-01', 700)} {alike}",
         "hourly_rentals[2011-03] failed: DataError: hour.csv, row 3: found text, expected a number",
     ]
+
+
+def test_what_others_registered_is_said_where_all_else_agrees(capsys: Any) -> None:
+    print_agreement(Agreement(foreign=["MLflow: ridge version 4 is left alone"]))
+    assert capsys.readouterr().out == "MLflow: ridge version 4 is left alone\n"
+    print_agreement(Agreement())
+    assert capsys.readouterr().out == "Everything agrees.\n"

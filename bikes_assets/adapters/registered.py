@@ -2,7 +2,8 @@
 
 A number that was given means one version for ever. MLflow keeps that promise for single versions, whose numbers it does not
 give again; not where a registered model is deleted or renamed, for it counts from 1 again under the old name. So the highest
-number is kept here, too (`Numbers`), and a registered model that was deleted is restored version by version, in order.
+number is kept here, too (`Numbers`), and a registered model that was deleted is restored version by version, in order. Which
+version is ours is decided by the logged model that it is of (`version_source`), not by its tags.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from bikes_assets.adapters.attempts import attempt_key
 from bikes_assets.adapters.mlflow_models import copy_from_lake
 from bikes_assets.adapters.mlflow_names import model_name
 from bikes_assets.adapters.mlflow_runs import KEY, version_tags
+from bikes_assets.adapters.version_source import is_copy, is_gone, model_id_in, model_of
 from bikes_assets.lineage.address import WHOLE, Address, parse_address
 from bikes_assets.lineage.errors import DigestError, LineageError, ModelError
+from bikes_assets.lineage.graph import Record
 from bikes_assets.lineage.projection import COLUMN, MODEL, VERSION
 
 if TYPE_CHECKING:
@@ -29,10 +32,11 @@ if TYPE_CHECKING:
 
     from bikes_assets.adapters.lake import Lake, ModelFormat
     from bikes_assets.adapters.mlflow_runs import MlflowRuns
-    from bikes_assets.lineage.graph import Record
     from bikes_assets.lineage.index import Index
 
 _KEY = "bikes_assets/registered/"
+_SHOWN = 100
+"""Characters of a tag or source that are shown."""
 ASSET = "asset"
 """Tag of a registered model: the asset that its versions are of, by which it is found under another name."""
 
@@ -82,11 +86,13 @@ class Reconciliation:
     Attributes:
         done: what was done, in words.
         left: what could not be done, and why.
+        foreign: versions that are none of this store's, and are left alone.
         registered: address of each version that is registered under a number which the event log does not know, and that number.
     """
 
     done: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
+    foreign: list[str] = field(default_factory=list)
     registered: list[tuple[str, int]] = field(default_factory=list)
 
 
@@ -115,30 +121,35 @@ class Registry:
             asset: the asset.
             whole: whether it is looked, too, whether the logged models of all versions are there.
         """
-        known: dict[int, Mapping[str, Any]] = {
-            int(str(item.version)): self.index.find(str(item), MODEL)[0].facts
+        known: dict[int, str] = {
+            int(str(item.version)): self.index.find(str(item), MODEL)[0].facts["address"]
             for item in self.index.within(MODEL, asset)
         }
         found = Reconciliation()
         if known:
             self._find_or_create(asset, found)
-        name = model_name(asset)
-        there = {int(item.version): item for item in registry.versions(self.runs.client, name)}
-        copies = self._copies() if whole else None
+        records = {record.output.address: record for record in self._records(asset)}
+        there = {int(item.version): item for item in registry.versions(self.runs.client, model_name(asset))}
         good: dict[str, int] = {}
         for number, version in sorted(there.items()):
-            facts = known.get(number) or self._adopted(asset, number, version, found)
-            if facts:
-                known[number] = facts
-                if self._is_as_known(asset, number, version, facts, copies, found):
-                    good[facts["address"]] = number
-        for number, facts in sorted(known.items()):
-            address = facts["address"]
+            address = known.get(number) or self._adopted(asset, number, version, records, found)
+            if address:
+                known[number] = address
+                if self._is_as_known(asset, number, version, address, records.get(address), found, whole=whole):
+                    good[address] = number
+        # last those whose number is taken: they get a higher one, and MLflow gives none below it then
+        for number, address in sorted(known.items(), key=lambda item: (item[0] in there, item[0])):
             if address not in {*good, *self.removed}:
-                self._restore(asset, number, address, max(known), found)
+                given = self._restore(asset, number, address, max(known), found)
+                if given and given != number:
+                    good[address] = given
         if whole:
-            self._register(asset, {facts["address"] for facts in known.values()}, found)
+            self._register(asset, set(known.values()), found)
         return found
+
+    def _records(self, asset: str) -> Iterator[Record]:
+        for commit in self.lake.table(asset).commits():
+            yield Record.from_dict(commit.record).at(commit.version)
 
     def _find_or_create(self, asset: str, found: Reconciliation) -> None:
         """Find the registered model of an asset under its name, else under another one, else create it."""
@@ -155,33 +166,32 @@ class Registry:
         elif model.tags.get(ASSET) != asset:
             client.set_registered_model_tag(name, ASSET, asset)
 
-    def _copies(self) -> set[str]:
-        """Return the ids of the logged models that are there."""
-        found: set[str] = set()
-        token: str | None = None
-        while True:
-            page = self.runs.client.search_logged_models([self.runs.experiment_id], max_results=1000, page_token=token)
-            found |= {item.model_id for item in page}
-            token = page.token
-            if not token:
-                return found
-
     def _adopted(
-        self, asset: str, number: int, version: ModelVersion, found: Reconciliation
-    ) -> Mapping[str, Any] | None:
-        """Return what a version is whose number the event log does not know; None where somebody else has registered it."""
-        address, digest = version.tags.get("address", ""), version.tags.get("digest", "")
+        self, asset: str, number: int, version: ModelVersion, records: Mapping[str, Record], found: Reconciliation
+    ) -> str | None:
+        """Return the address of what a version is whose number the event log does not know; None where it is none of ours."""
+        name, address, digest = model_name(asset), version.tags.get("address", ""), version.tags.get("digest", "")
         if not address or version.tags.get(ASSET) != asset:
+            found.foreign.append(
+                f"MLflow: {name} version {number} is none of this store's: somebody else has registered it; it is left alone"
+            )
             return None
+        model, record = model_of(self.runs.client, version), records.get(address)
         there = self.index.find(address, VERSION)
-        if there and there[0].facts["digest"] == digest:
+        if there and model and record and record.fitted and is_copy(model, record.fitted):
             found.registered.append((address, number))
             found.done.append(
                 f"{address}: is registered as {Address(asset, version=str(number))}, and the event log says so now"
             )
-            return {"address": address, "digest": digest}
+            return address
+        if there and there[0].facts["digest"] == digest:
+            found.foreign.append(
+                f"MLflow: {name} version {number} is none of this store's: its tags say {address}, and it is of {_of(version)}; "
+                "it is left alone"
+            )
+            return None
         found.left.append(
-            f"MLflow: {model_name(asset)} version {number} is {address} with digest {digest or 'none'}, which the event log "
+            f"MLflow: {name} version {number} is {address} with digest {digest or 'none'}, which the event log "
             "does not hold: another store has registered it, or this one before a backup was restored; delete it in MLflow, "
             "or restore what it is of"
         )
@@ -192,38 +202,59 @@ class Registry:
         asset: str,
         number: int,
         version: ModelVersion,
-        facts: Mapping[str, Any],
-        copies: Collection[str] | None,
+        address: str,
+        record: Record | None,
         found: Reconciliation,
+        *,
+        whole: bool,
     ) -> bool:
-        """Return whether a version is what the event log says; its tags are put right, and one without its copy goes."""
+        """Return whether a version is of what its number means; its tags are put right then. Ours without its copy goes."""
         client, name = self.runs.client, model_name(asset)
-        expected = {"address": facts["address"], "digest": facts["digest"]}
-        wrong = {tag: value for tag, value in expected.items() if value and version.tags.get(tag) != value}
-        if "address" in wrong and self.index.find(version.tags.get("address", ""), VERSION):
-            found.left.append(
-                f"MLflow: {name} version {number} is {version.tags['address']}, but {Address(asset, version=str(number))} is "
-                f"{facts['address']}: the registered model was deleted or renamed, and another program has registered versions "
-                "since; delete it in MLflow, then bikes sync restores it with the numbers that its versions had"
-            )
+        if record is None or not record.fitted:
+            return True  # the lake has lost it, which is said elsewhere: there is nothing to compare with
+        tags = version_tags(record, record.fitted)
+        model = model_of(client, version)
+        if model and is_copy(model, record.fitted):
+            self._put_right(name, version, registry.stated(tags, model), found)
             return True
-        if copies is not None and version.tags.get("mlflow_model_id") not in copies:
-            client.delete_model_version(name, str(number))
-            return False
-        for tag, value in wrong.items():
-            client.set_model_version_tag(name, str(number), tag, value)
-            found.done.append(f"MLflow: tag {tag} of {name} version {number} is {value} again")
-        return True
+        if is_gone(client, version):
+            ours = {**registry.fitting(tags), "mlflow_model_id": model_id_in(version)}
+            if address in self.removed or (not whole and ours.items() <= version.tags.items()):
+                return True
+            if ours.items() <= version.tags.items():
+                client.delete_model_version(name, str(number))
+                return False
+        found.left.append(
+            f"MLflow: {name} version {number} is of {_of(version)}, but {Address(asset, version=str(number))} is {address}: the "
+            "registered model was deleted or renamed, and somebody else has registered versions since; delete this version in "
+            "MLflow, or register it under another name first"
+        )
+        return False
 
-    def _restore(self, asset: str, number: int, address: str, beyond: int, found: Reconciliation) -> None:
-        """Register a version again that was deleted; one whose run is not there is registered with that."""
+    def _put_right(self, name: str, version: ModelVersion, tags: Mapping[str, str], found: Reconciliation) -> None:
+        """Write the tags of a version that are not what its record and its logged model say."""
+        wrong = {tag: value for tag, value in tags.items() if version.tags.get(tag) != value}
+        if "manifest" in wrong:  # of the two that differ, the version's may be the right one
+            try:
+                registry.checked(self.runs.client, tags["mlflow_model_id"])
+            except LineageError as error:
+                found.left.append(
+                    f"MLflow: tag manifest of {name} version {version.version} cannot be put right: {error}"
+                )
+                del wrong["manifest"]
+        for tag, value in wrong.items():
+            self.runs.client.set_model_version_tag(name, version.version, tag, value)
+            found.done.append(f"MLflow: tag {tag} of {name} version {version.version} is {_cut(value)} again")
+
+    def _restore(self, asset: str, number: int, address: str, beyond: int, found: Reconciliation) -> int | None:
+        """Register a version again that was deleted, and return its number; None where it waits for its run, or cannot be."""
         _, partition, version = parse_address(address)
         what = str(Address(asset, version=str(number)))
         try:
             record = self.lake.record(asset, partition, int(str(version)))
             run = self._run_of(record)
             if run is None or not record.fitted:
-                return
+                return None
             tags = version_tags(record, record.fitted)
             given = registry.register_again(
                 self.runs.client,
@@ -236,15 +267,16 @@ class Registry:
             )
         except LineageError as error:
             found.left.append(f"MLflow: {what}, {address}, was deleted and cannot be registered again: {error}")
-            return
+            return None
         if given == number:
             found.done.append(f"MLflow: {what}, {address}, was deleted, and is registered again")
-            return
+            return given
         found.registered.append((address, given))
         found.done.append(
             f"MLflow: {what}, {address}, was deleted, and is registered again as {Address(asset, version=str(given))}: MLflow "
             f"does not give a number twice. {what} stays another name of it"
         )
+        return given
 
     def _register(self, asset: str, known: Collection[str], found: Reconciliation) -> None:
         """Register what was logged and whose number nobody knows any more: MLflow has lost the version, and the event log too."""
@@ -303,3 +335,12 @@ def is_whole(runs: MlflowRuns, model_id: str) -> bool:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             return False
         raise
+
+
+def _of(version: ModelVersion) -> str:
+    model_id = model_id_in(version)
+    return f"logged model {model_id}" if model_id else _cut(version.source or "nothing")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

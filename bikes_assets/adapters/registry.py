@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
 
 from bikes_assets.adapters import disk
+from bikes_assets.adapters.version_source import is_as_tagged, is_gone
 from bikes_assets.lineage import model_file
 from bikes_assets.lineage.digest import combined_digest, file_digest
 from bikes_assets.lineage.errors import DigestError, ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel
@@ -113,8 +114,8 @@ def register(
 ) -> int:
     """Return the version of a registered model that stands for a logged model; it is created when there is none.
 
-    A version stands for it when it was made of it, or has the same tags `digest` and `address`. The registered model is
-    created at its first version. Of two processes that do this at once, the later one gives way.
+    A version stands for it when it was made of it, or has the same tags `digest` and `address`, and is of what its tags name. The
+    registered model is created at its first version. Of two processes that do this at once, the later one gives way.
 
     Args:
         client: client of the registry.
@@ -131,25 +132,28 @@ def register(
     """
     model = client.get_logged_model(model_id)
     _checked(client, model)
-    stated = fitting(tags)
+    written = fitting(tags)
     # a version of one logged model or address has one digest, which few versions share: one search finds either
-    wanted = {"digest": stated["digest"]} if "digest" in stated else {"mlflow_model_id": model_id}
+    wanted = {"digest": written["digest"]} if "digest" in written else {"mlflow_model_id": model_id}
 
     def first() -> ModelVersion | None:
         same = [
             version
             for version in versions(client, name, wanted)
             if version.tags.get("mlflow_model_id") == model_id
-            or ("mlflow_model_id" in version.tags and version.tags.get("address", "") == stated.get("address"))
+            or ("mlflow_model_id" in version.tags and version.tags.get("address", "") == written.get("address"))
         ]
-        return min(same, key=lambda version: int(version.version), default=None)
+        whole = (
+            version for version in _in_order(same) if is_as_tagged(client, version) and not is_gone(client, version)
+        )
+        return next(whole, None)
 
     standing = first()
     if standing is None:
         if create_registered_model(client, name, of or {}) and beyond:
             client.delete_registered_model(name)
             raise _gone(name, beyond)
-        made = _created(client, name, model, run_id, stated)
+        made = _created(client, name, model, run_id, tags)
         if made <= beyond:
             client.delete_model_version(name, str(made))
             raise _gone(name, beyond)
@@ -193,7 +197,7 @@ def register_again(
     model = client.get_logged_model(model_id)
     _checked(client, model)
     for _ in range(beyond + 1):
-        made = _created(client, name, model, run_id, fitting(tags))
+        made = _created(client, name, model, run_id, tags)
         if made == number or made > beyond:
             _link(client, name, model, made)
             return made
@@ -202,8 +206,9 @@ def register_again(
 
 
 def version_of(client: MlflowClient, name: str, **tags: str) -> int | None:
-    """Return the first version of a registered model that has all these tags, None when there is none."""
-    return min((int(version.version) for version in versions(client, name, tags)), default=None)
+    """Return the first version of a registered model that has all these tags and is of what they name, else None."""
+    told = _in_order(versions(client, name, tags))
+    return next((int(version.version) for version in told if is_as_tagged(client, version)), None)
 
 
 def set_aliases(client: MlflowClient, name: str, aliases: Mapping[str, int | None]) -> list[str]:
@@ -270,6 +275,17 @@ def fitting(tags: Mapping[str, str | Sequence[str]]) -> dict[str, str]:
         key: _cut(value) if isinstance(value, str) else _joined([str(item) for item in value])
         for key, value in tags.items()
     }
+
+
+def stated(tags: Mapping[str, str | Sequence[str]], model: LoggedModel) -> dict[str, str]:
+    """Return all that a version is tagged with that is registered here.
+
+    Args:
+        tags: what it was made from; see `fitting`.
+        model: the logged model that it is of.
+    """
+    of_copy = {key: model.tags[key] for key in ("manifest", "copy_sha256") if key in model.tags}
+    return {**fitting(tags), **of_copy, "mlflow_model_id": model.model_id}
 
 
 def _cut(text: str) -> str:
@@ -450,16 +466,17 @@ def _version(client: MlflowClient, name: str, version_or_alias: int | str) -> Mo
         raise ModelError(f"{name}@{version_or_alias}: {error.message}") from error
 
 
-def _created(client: MlflowClient, name: str, model: LoggedModel, run_id: str, tags: Mapping[str, str]) -> int:
+def _in_order(found: Iterable[ModelVersion]) -> list[ModelVersion]:
+    return sorted(found, key=lambda version: int(version.version))
+
+
+def _created(
+    client: MlflowClient, name: str, model: LoggedModel, run_id: str, tags: Mapping[str, str | Sequence[str]]
+) -> int:
     """Create a version of a registered model from a logged model, and return its number."""
-    stated = {
-        **tags,
-        **{key: model.tags[key] for key in ("manifest", "copy_sha256")},
-        "mlflow_model_id": model.model_id,
-    }
     # a source of the form models:/ID would be looked up in whatever store MLflow's global state names
     made = client.create_model_version(
-        name, model.artifact_location, run_id, tags=stated, await_creation_for=0, model_id=model.model_id
+        name, model.artifact_location, run_id, tags=stated(tags, model), await_creation_for=0, model_id=model.model_id
     )
     return int(made.version)
 

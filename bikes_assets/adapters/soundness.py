@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bikes_assets.adapters.delta import broken_seal
 from bikes_assets.adapters.files import read_files
@@ -14,9 +14,10 @@ from bikes_assets.lineage.errors import LineageError
 from bikes_assets.lineage.graph import partition_address
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
 
     from bikes_assets.adapters.delta import Commit, LakeTable
     from bikes_assets.adapters.lake import Lake
@@ -105,30 +106,46 @@ def of_model_files(lake: Lake, needed: Iterable[str]) -> Iterator[Finding]:
             yield Finding(f"model_files/{sha256}.skops")
 
 
-def of_copies(client: MlflowClient, models: Iterable[str]) -> Iterator[Finding]:
+def of_copies(client: MlflowClient, models: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
     """Yield what is found of MLflow's copy of each registered model version.
 
     Args:
         client: client of the tracking store.
-        models: registered versions, such as `demand_model@3`.
+        models: registered versions, such as `demand_model@3`, and what was fitted, as the record of each says: `Record.fitted`;
+            empty where there is no record.
 
     Raises:
         MlflowException: MLflow cannot be reached.
     """
     from mlflow.exceptions import MlflowException
 
-    from bikes_assets.adapters import registry
-
-    for model in models:
-        asset, _, number = parse_address(model)
+    for name, fitted in models.items():
+        asset, _, number = parse_address(name)
         try:
-            tags = client.get_model_version(model_name(asset), str(number)).tags
-            registry.checked(client, tags.get("mlflow_model_id", ""), manifest=tags.get("manifest"))
-        except LineageError as error:
-            yield Finding(f"MLflow {model}", f"MLflow {model}: {error}")
+            version = client.get_model_version(model_name(asset), str(number))
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-            yield Finding(f"MLflow {model}", gone=True)
+            yield Finding(f"MLflow {name}", gone=True)
         else:
-            yield Finding(f"MLflow {model}")
+            yield _copy(client, name, version, fitted)
+
+
+def _copy(client: MlflowClient, name: str, version: ModelVersion, fitted: Mapping[str, Any]) -> Finding:
+    """Return what is found of the copy that a registered version is of: the record says which one it must be."""
+    from bikes_assets.adapters import registry
+    from bikes_assets.adapters.version_source import is_copy, is_gone, model_of
+
+    name, model = f"MLflow {name}", model_of(client, version)
+    if is_gone(client, version):
+        return Finding(name, gone=True)
+    if model is None or (fitted and not is_copy(model, fitted)):
+        of = f"logged model {model.model_id}" if model else version.source
+        return Finding(
+            name, f"{name}: found that it is of {of}, expected a copy of the model that was fitted; run bikes sync"
+        )
+    try:
+        registry.checked(client, model.model_id, manifest=version.tags.get("manifest"))
+    except LineageError as error:
+        return Finding(name, f"{name}: {error}")
+    return Finding(name)

@@ -52,11 +52,13 @@ class Agreement:
         done: what was done, in words.
         left: what could not be done, and why.
         refused: what MLflow refuses, and would again, and why; nothing else waits for it.
+        foreign: what others have registered, and is left alone; nothing is to be done about it.
     """
 
     done: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
+    foreign: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -103,8 +105,10 @@ def sync(pipeline: Pipeline, since: float | None = None) -> Agreement:
         agreement.left += missing
         try:
             runs = replace(pipeline.connect(agreement.done), registered=Numbers(pipeline.instance))
+            unlogged_attempts, unended = _settle_runs(pipeline, runs, since, agreement)
+            # what is registered again needs its run; what is registered for the first time, numbers beyond those in use
             _reconcile_registered(pipeline, runs, agreement, whole=since is None)
-            _log_runs(pipeline, runs, since, agreement)
+            _log_runs(pipeline, runs, unlogged_attempts, unended, agreement)
             agreement.done += [f"MLflow: alias {change}" for change in set_aliases(runs.client, pipeline.lake)]
         except Exception as error:  # noqa: BLE001 - whatever MLflow raises: the rest is done, and this is said
             agreement.left.append(scrubbed(f"MLflow: {error}", pipeline.tracking_uri))
@@ -167,14 +171,21 @@ def _reconcile_registered(pipeline: Pipeline, runs: MlflowRuns, agreement: Agree
         done = found.reconcile(asset, whole=whole)
         agreement.done += done.done
         agreement.refused += done.left
+        agreement.foreign += done.foreign
         for address, number in done.registered:
             _tell_registered(pipeline, address, {"mlflow_model_version": number})
         highest = max((int(str(item.version)) for item in index.within(MODEL, asset)), default=0)
         numbers.note(asset, max([highest, *(number for _, number in done.registered)]))
 
 
-def _log_runs(pipeline: Pipeline, runs: MlflowRuns, since: float | None, agreement: Agreement) -> None:
-    """Have MLflow's runs agree with Dagster's, in the order in which things were published."""
+def _settle_runs(
+    pipeline: Pipeline, runs: MlflowRuns, since: float | None, agreement: Agreement
+) -> tuple[list[tuple[Attempt, str, dg.DagsterRun]], list[tuple[str, dg.DagsterRun]]]:
+    """Give each Dagster run and each of its attempts its run in MLflow.
+
+    Returns:
+        Each attempt whose record is not written yet, with its run in MLflow and Dagster's, and each parent that is to be ended.
+    """
     unlogged: list[tuple[Attempt, str, dg.DagsterRun]] = []
     unended: list[tuple[str, dg.DagsterRun]] = []
     removed = removed_versions(pipeline.lake.location)
@@ -188,6 +199,17 @@ def _log_runs(pipeline: Pipeline, runs: MlflowRuns, since: float | None, agreeme
         unlogged += [(attempt, run_id, run) for attempt, run_id in found]
         if parent:
             unended.append((parent, run))
+    return unlogged, unended
+
+
+def _log_runs(
+    pipeline: Pipeline,
+    runs: MlflowRuns,
+    unlogged: Iterable[tuple[Attempt, str, dg.DagsterRun]],
+    unended: Iterable[tuple[str, dg.DagsterRun]],
+    agreement: Agreement,
+) -> None:
+    """Write the records that are not written yet, in the order in which they were published, and end the parents."""
     for attempt, run_id, run in sorted(unlogged, key=lambda item: item[0].published):
         try:
             _log(pipeline, runs, attempt, run_id)

@@ -23,4 +23,5 @@ def agreement(context: dg.SensorEvaluationContext) -> dg.SkipReason:
     answers.refreshed()
     if not result.left:
         context.update_cursor(str(now - 5))
-    return dg.SkipReason("; ".join(result.left + result.refused + result.done) or "Everything agrees.")
+    told = result.left + result.refused + result.done + result.foreign
+    return dg.SkipReason("; ".join(told) or "Everything agrees.")

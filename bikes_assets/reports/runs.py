@@ -204,7 +204,9 @@ def print_agreement(agreement: Agreement) -> None:
         console.print(line)
     for line in (*agreement.left, *agreement.refused):
         console.print(line, style="red")
-    if not agreement.done and not agreement.left and not agreement.refused:
+    for line in agreement.foreign:
+        console.print(line, style="yellow")
+    if not any((agreement.done, agreement.left, agreement.refused, agreement.foreign)):
         console.print("Everything agrees.")
 
 

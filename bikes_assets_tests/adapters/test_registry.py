@@ -416,6 +416,43 @@ def test_a_version_is_found_by_its_tags(own: Store) -> None:
     assert version_of(own.client, "nowhere", sha256="1") is None
 
 
+@pytest.mark.parametrize("source", ["another model", "a folder of that name", "nothing"])
+def test_a_version_with_the_tags_of_another_does_not_stand_for_it(own: Store, tmp_path: Path, source: str) -> None:
+    tags = {"sha256": "1", "digest": "d", "address": "m[1]@1"}
+    model_id, other = own.log(**tags), own.log(sha256="2", digest="e")
+    sources = {
+        "another model": own.client.get_logged_model(other).artifact_location,
+        "a folder of that name": f"{tmp_path}/elsewhere/models/{model_id}/artifacts",
+        "nothing": str(tmp_path),
+    }
+    own.client.create_registered_model("line")
+    own.client.create_model_version("line", sources[source], own.run, tags=tags | {"mlflow_model_id": model_id})
+
+    assert version_of(own.client, "line", sha256="1") is None
+    assert register(own.client, model_id, own.run, name="line", tags=tags) == 2
+    assert version_of(own.client, "line", sha256="1") == 2
+
+
+def test_a_version_that_others_made_with_the_tags_of_one_model_and_the_id_of_another_is_not_it(own: Store) -> None:
+    tags = {"sha256": "1", "digest": "d", "address": "m[1]@1"}
+    other = own.client.get_logged_model(own.log(sha256="2", digest="e"))
+    own.client.create_registered_model("line")
+    source, named = other.artifact_location, {"mlflow_model_id": other.model_id}
+    own.client.create_model_version("line", source, own.run, tags=tags | named)
+
+    assert version_of(own.client, "line", sha256="1") is None
+    assert register(own.client, own.log(**tags), own.run, name="line", tags=tags) == 2
+
+
+def test_a_version_whose_copy_is_gone_does_not_stand_for_another_copy(own: Store) -> None:
+    tags = {"digest": "d", "address": "m[1]@1"}
+    first, again = own.log(**tags), own.log(**tags)
+    assert register(own.client, first, own.run, name="line", tags=tags) == 1
+    own.client.delete_logged_model(first)
+    assert version_of(own.client, "line", address="m[1]@1") == 1
+    assert register(own.client, again, own.run, name="line", tags=tags) == 2
+
+
 def test_tags_fit_and_say_what_was_left_out(own: Store) -> None:
     items = [f"rental_records[2011-01]@{number}" for number in range(10_000)]
     tags = fitting({"inputs": items, "note": "x" * 20_000, "few": ["a", "b"], "none": []})

@@ -268,13 +268,13 @@ class Place:
             for _ in execute_run_iterator(self._reconstructable("in_process"), run, instance):
                 pass
 
-    def sync(self, instance: dg.DagsterInstance) -> Agreement:
-        """Bring Dagster, lake and MLflow into agreement, as `bikes sync` does."""
+    def sync(self, instance: dg.DagsterInstance, since: float | None = None) -> Agreement:
+        """Bring Dagster, lake and MLflow into agreement, as `bikes sync` does; with a time, as the sensor does."""
 
         def connected(restored: list[str]) -> Any:
             return connect(self.uri, EXPERIMENT, "http://mlflow", "http://dagster", SCHEMAS, STORE, restored)
 
-        return sync(Pipeline(instance, self.lake, RIDGE, ASSETS, connected, self.uri, self.index))
+        return sync(Pipeline(instance, self.lake, RIDGE, ASSETS, connected, self.uri, self.index), since)
 
     def index(self) -> Index:
         """Return the lineage index, up to date with Dagster's event log."""

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,26 +21,54 @@ from mlflow import MlflowClient
 from bikes_assets.adapters import registry
 from bikes_assets.adapters.event_log import refresh
 from bikes_assets.adapters.registered import Numbers
+from bikes_assets.adapters.soundness import of_copies
+from bikes_assets.adapters.sync import Agreement
+from bikes_assets.adapters.version_source import model_id_in
 from bikes_assets.lineage import queries
+from bikes_assets.lineage.graph import Record
 from bikes_assets.lineage.index import Index
 from bikes_assets.lineage.projection import MODEL, Projection
-from bikes_assets_tests.fire.conftest import Ground
+from bikes_assets_tests.fire.conftest import Ground, ground
+from bikes_assets_tests.fire.harness import disagreements, intact
 from bikes_assets_tests.fire.processes import SOAK
-from bikes_assets_tests.fire.project import SCHEMAS
+from bikes_assets_tests.fire.project import EXPERIMENT, SCHEMAS, Place
 
 MONTHS = ("2016-01", "2016-02", "2016-03")
 NAME = "ridge"
+PLACES = (
+    ("experiments", "artifact_location"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+    ("runs", "artifact_uri"),
+)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a store with a model of each of three months, registered as 1, 2 and 3."""
+    folder = tmp_path_factory.mktemp("registered")
+    place = Place(folder, f"sqlite:///{folder}/store/mlflow.db")
+    with place.instance() as instance:
+        for month in MONTHS:
+            assert place.run(instance, month).success
+    return folder
 
 
 @pytest.fixture
-def three(local: Ground) -> Ground:
-    """Return a place with a model of each of three months, registered as 1, 2 and 3."""
-    for month in MONTHS:
-        assert local.place.run(local.instance, month).success
-    assert meanings(local) == {
-        f"{NAME}@{number}": f"{NAME}[{month}]@{number}" for number, month in enumerate(MONTHS, 1)
-    }
-    return local
+def three(made: Path, tmp_path: Path) -> Iterator[Ground]:
+    """Yield a copy of that store that is all its own: MLflow keeps where its files lie, and is told."""
+    for name in ("lake", "store", "dagster"):
+        shutil.copytree(made / name, tmp_path / name)
+    settings, file = tmp_path / "dagster" / "dagster.yaml", tmp_path / "store" / "mlflow.db"
+    settings.write_text(settings.read_text().replace(str(made), str(tmp_path)))
+    with closing(sqlite3.connect(file)) as store, store:
+        for table, column in PLACES:
+            store.execute(f"update {table} set {column} = replace({column}, ?, ?)", (str(made), str(tmp_path)))
+    for found in ground(tmp_path, f"sqlite:///{file}", file):
+        assert contents(found) == {number: f"{NAME}[{month}]@{number}" for number, month in enumerate(MONTHS, 1)}
+        assert meanings(found) == {f"{NAME}@{number}": address for number, address in contents(found).items()}
+        yield found
 
 
 def client(ground: Ground) -> MlflowClient:
@@ -45,24 +81,56 @@ def meanings(ground: Ground) -> dict[str, str]:
     return {name: queries.version_named(index, queries.find(index, name)).name for name in index.names(MODEL)}
 
 
+def tagged(ground: Ground) -> dict[int, dict[str, str]]:
+    """Return the tags of each version in MLflow."""
+    return {int(item.version): item.tags for item in client(ground).search_model_versions(f"name = '{NAME}'")}
+
+
 def registered(ground: Ground) -> dict[int, str]:
-    """Return which version each number stands for in MLflow."""
-    return {
-        int(item.version): item.tags["address"] for item in client(ground).search_model_versions(f"name = '{NAME}'")
-    }
+    """Return which version each number stands for in MLflow, by its tags."""
+    return {number: tags["address"] for number, tags in tagged(ground).items() if "address" in tags}
+
+
+def records(ground: Ground) -> dict[str, Record]:
+    """Return how each model was made, by its address."""
+    made = (Record.from_dict(commit.record).at(commit.version) for commit in ground.place.lake.table(NAME).commits())
+    return {record.output.address: record for record in made}
+
+
+def contents(ground: Ground) -> dict[int, str]:
+    """Return which version each number leads to in MLflow, by the files where it leads; "" where that is none of ours."""
+    other = client(ground)
+    files = {record.fitted["sha256"]: address for address, record in records(ground).items() if record.fitted}
+    experiments = [item.experiment_id for item in other.search_experiments()]
+    copies = {model.artifact_location: files[model.tags["sha256"]] for model in other.search_logged_models(experiments)}
+    return {int(item.version): copies.get(item.source, "") for item in other.search_model_versions(f"name = '{NAME}'")}
+
+
+def damaged(ground: Ground) -> dict[str, str]:
+    """Return what `bikes verify --deep` finds wrong with the copies in MLflow."""
+    made = records(ground)
+    models = {name: made[address].fitted or {} for name, address in meanings(ground).items()}
+    return {item.name: item.damage for item in of_copies(client(ground), models) if item.damage}
 
 
 def settled(ground: Ground) -> list[str]:
     """Reconcile, and return what was done; a second time there is nothing to do, and the index is what a rebuilt one is."""
+    found = agreed(ground)
+    assert found.refused == []
+    return found.done
+
+
+def agreed(ground: Ground) -> Agreement:
+    """Reconcile where others have registered versions: what is told of these is told again, and that is all."""
     found = ground.place.sync(ground.instance)
-    assert (found.left, found.refused) == ([], [])
     again = ground.place.sync(ground.instance)
-    assert (again.done, again.left, again.refused) == ([], [], [])
+    assert (found.left, again.left, again.done) == ([], [], [])
+    assert (again.refused, again.foreign) == (found.refused, found.foreign)
     grown, rebuilt = ground.place.index(), Index(ground.place.folder / "rebuilt.db")
     rebuilt.clear()
     refresh(rebuilt, str(ground.place.folder / "dagster"), lambda index: Projection(index, SCHEMAS))
     assert grown.content() == rebuilt.content()
-    return found.done
+    return found
 
 
 def test_a_deleted_version_is_registered_again_and_its_number_keeps_its_meaning(three: Ground) -> None:
@@ -137,6 +205,84 @@ def test_a_changed_tag_is_put_right(three: Ground) -> None:
     ]
 
 
+def test_a_version_keeps_its_model_whatever_its_tags_say(three: Ground) -> None:
+    other, before = client(three), tagged(three)
+    for tag in before[1]:
+        other.delete_model_version_tag(NAME, "1", tag)
+    for tag, value in before[3].items():
+        other.set_model_version_tag(NAME, "2", tag, value)
+    other.set_model_version_tag(NAME, "2", "owner", "alice")
+    # A copy that is damaged is named, though the tags of its version name another one
+    (file,) = three.store.parent.rglob(f"{before[2]['mlflow_model_id']}/artifacts/model.skops")
+    sound = file.read_bytes()
+    file.write_bytes(sound[:-1])
+    assert list(damaged(three)) == ["MLflow ridge@2"]
+    file.write_bytes(sound)
+    # And only the version whose copy is gone is registered again
+    other.delete_logged_model(before[3]["mlflow_model_id"])
+
+    done = settled(three)
+
+    assert [line for line in done if "tag" not in line] == [
+        "MLflow: ridge@3, ridge[2016-03]@3, was deleted, and is registered again as ridge@4: MLflow does not give a number "
+        "twice. ridge@3 stays another name of it"
+    ]
+    assert {line.split()[2] for line in done if "version 1" in line} == set(before[1])
+    now = tagged(three)
+    assert (now[1], now[2]) == (before[1], before[2] | {"owner": "alice"})
+    assert contents(three) == {1: "ridge[2016-01]@1", 2: "ridge[2016-02]@2", 4: "ridge[2016-03]@3"}
+    assert damaged(three) == {}
+
+
+def test_the_manifest_of_a_version_outlives_one_that_was_changed_on_its_copy(three: Ground) -> None:
+    before = tagged(three)
+    model_id = before[2]["mlflow_model_id"]
+    client(three).set_logged_model_tags(model_id, {"manifest": "0" * 32})
+
+    found = three.place.sync(three.instance)
+
+    assert (found.done, found.left) == ([], [])
+    assert found.refused == [
+        f"MLflow: tag manifest of ridge version 2 cannot be put right: MLflow model {model_id}: its manifest is not the one "
+        "expected, and its own list of files agrees with its files; log it again"
+    ]
+    assert tagged(three) == before
+
+
+def test_an_experiment_that_mlflow_has_removed_is_logged_again_and_its_numbers_stay_other_names(three: Ground) -> None:
+    other, before = client(three), meanings(three)
+    experiment = other.get_experiment_by_name(EXPERIMENT).experiment_id
+    other.delete_experiment(experiment)
+    where = [f"--backend-store-uri={three.place.uri}", f"--tracking-uri={three.place.uri}"]
+    subprocess.run([sys.executable, "-m", "mlflow", "gc", *where, f"--experiment-ids={experiment}"], check=True)
+
+    done = settled(three)
+
+    assert [line for line in done if "ridge@" in line] == [
+        f"MLflow: ridge@{n}, ridge[{month}]@{n}, was deleted, and is registered again as ridge@{n + 3}: MLflow does not give a "
+        f"number twice. ridge@{n} stays another name of it"
+        for n, month in enumerate(MONTHS, 1)
+    ]
+    restored = {n + 3: f"ridge[{month}]@{n}" for n, month in enumerate(MONTHS, 1)}
+    assert contents(three) == restored
+    assert meanings(three) == before | {f"{NAME}@{number}": address for number, address in restored.items()}
+
+
+def test_a_version_that_is_deleted_twice_gets_one_number_each_time(three: Ground) -> None:
+    for number in ("2", "4"):
+        client(three).delete_model_version(NAME, number)
+        settled(three)
+    assert contents(three) == {1: "ridge[2016-01]@1", 3: "ridge[2016-03]@3", 5: "ridge[2016-02]@2"}
+
+
+def test_a_run_and_its_registered_model_that_are_deleted_together_come_back(three: Ground) -> None:
+    before = contents(three)
+    client(three).delete_run(client(three).get_model_version(NAME, "3").run_id)
+    client(three).delete_registered_model(NAME)
+    settled(three)
+    assert contents(three) == before
+
+
 def test_a_version_whose_copy_was_deleted_gets_another(three: Ground) -> None:
     version = client(three).get_model_version(NAME, "3")
     client(three).delete_logged_model(version.tags["mlflow_model_id"])
@@ -148,32 +294,67 @@ def test_a_version_whose_copy_was_deleted_gets_another(three: Ground) -> None:
     assert registered(three) == {1: "ridge[2016-01]@1", 2: "ridge[2016-02]@2", 4: "ridge[2016-03]@3"}
 
 
-def test_versions_that_others_register_under_numbers_of_ours_are_told(three: Ground) -> None:
+@pytest.mark.parametrize("by", ["bikes sync", "the sensor"])
+@pytest.mark.parametrize("theirs", ["another model", "another model with its tags", "nothing"])
+def test_what_others_register_under_a_number_of_ours_is_told_and_left_alone(
+    three: Ground, theirs: str, by: str
+) -> None:
     other = client(three)
-    source = other.get_model_version(NAME, "2")
+    source = other.get_model_version(NAME, "3")
+    what, tags = f"logged model {source.tags['mlflow_model_id']}", {"owner": "alice"}
     other.delete_registered_model(NAME)
     other.create_registered_model(NAME)
-    other.create_model_version(NAME, source.source, tags=source.tags)
+    if theirs == "nothing":
+        what = "/tmp/nothing"
+        other.create_model_version(NAME, what, None, tags=tags)
+    else:
+        tags |= source.tags if theirs == "another model with its tags" else {}
+        other.create_model_version(
+            NAME, source.source, source.run_id, tags=tags, model_id=source.tags["mlflow_model_id"]
+        )
+    since = time.time() - 600 if by == "the sensor" else None
+
+    found = three.place.sync(three.instance, since)
+
+    told = [
+        f"MLflow: ridge version 1 is of {what}, but ridge@1 is ridge[2016-01]@1: the registered model was deleted or renamed, "
+        "and somebody else has registered versions since; delete this version in MLflow, or register it under another name first"
+    ]
+    assert found.refused == told
+    assert tagged(three)[1] == tags
+    assert meanings(three)["ridge@1"] == "ridge[2016-01]@1"
+    ours = {2: "ridge[2016-02]@2", 3: "ridge[2016-03]@3", 4: "ridge[2016-01]@1"}
+    assert contents(three) == ours | {1: "" if theirs == "nothing" else "ridge[2016-03]@3"}
+    assert list(damaged(three)) == ["MLflow ridge@1"]
+    again = three.place.sync(three.instance, since)
+    assert (again.done, again.left, again.refused) == ([], [], told)
+    # When it is deleted, nothing is left to do
+    other.delete_model_version(NAME, "1")
+    assert settled(three) == []
+    assert contents(three) == ours
+
+
+def test_versions_that_others_register_beyond_our_numbers_are_told_and_left_alone(three: Ground) -> None:
+    other = client(three)
+    second, third = (other.get_model_version(NAME, number) for number in ("2", "3"))
+    other.create_model_version(NAME, third.source, third.run_id, description="mine")
+    other.create_model_version(NAME, "/tmp/nothing", tags={"asset": "theirs", "address": "ridge[2016-03]@3"})
+    other.create_model_version(NAME, second.source, second.run_id, tags=third.tags)
+    before = tagged(three)
 
     found = three.place.sync(three.instance)
 
-    assert found.refused == [
-        "MLflow: ridge version 1 is ridge[2016-02]@2, but ridge@1 is ridge[2016-01]@1: the registered model was deleted or "
-        "renamed, and another program has registered versions since; delete it in MLflow, then bikes sync restores it with the "
-        "numbers that its versions had"
+    assert (found.done, found.left, found.refused) == ([], [], [])
+    assert found.foreign == [
+        "MLflow: ridge version 4 is none of this store's: somebody else has registered it; it is left alone",
+        "MLflow: ridge version 5 is none of this store's: somebody else has registered it; it is left alone",
+        "MLflow: ridge version 6 is none of this store's: its tags say ridge[2016-03]@3, and it is of logged model "
+        f"{second.tags['mlflow_model_id']}; it is left alone",
     ]
-    assert meanings(three)["ridge@1"] == "ridge[2016-01]@1"
-    other.delete_registered_model(NAME)
-    three.place.sync(three.instance)
-    assert {number: address for number, address in registered(three).items() if number < 4} == {
-        1: "ridge[2016-01]@1", 2: "ridge[2016-02]@2", 3: "ridge[2016-03]@3",
-    }  # fmt: skip
-
-
-def test_a_version_that_somebody_else_registered_is_left_alone(three: Ground) -> None:
-    other = client(three)
-    other.create_model_version(NAME, other.get_model_version(NAME, "1").source)
-    assert settled(three) == []
+    assert tagged(three) == before
+    assert sorted(meanings(three)) == ["ridge@1", "ridge@2", "ridge@3"]
+    assert three.place.run(three.instance, "2016-04").success
+    assert (contents(three)[7], meanings(three)["ridge@7"]) == ("ridge[2016-04]@4", "ridge[2016-04]@4")
 
 
 def test_a_version_that_was_registered_and_never_told_is_told(three: Ground) -> None:
@@ -218,9 +399,14 @@ def test_a_version_whose_number_both_have_lost_is_registered_as_the_next(three: 
 @pytest.mark.parametrize("seed", range(50 if SOAK else 4))
 def test_after_whatever_is_done_in_mlflow_no_address_has_changed_its_meaning(three: Ground, seed: int) -> None:
     draw, known, month = random.Random(seed), meanings(three), 4
+    theirs: dict[int, tuple[str, dict[str, str], str]] = {}
+    other = client(three)
+
+    def all_versions() -> list[Any]:
+        return other.search_model_versions(f"name = '{NAME}'")
 
     def any_version() -> Any:
-        found = client(three).search_model_versions(f"name = '{NAME}'")
+        found = [item for item in all_versions() if int(item.version) not in theirs]
         return draw.choice(found) if found else None
 
     def run() -> None:
@@ -229,29 +415,63 @@ def test_after_whatever_is_done_in_mlflow_no_address_has_changed_its_meaning(thr
         month += 1
 
     def rename() -> None:
-        client(three).rename_registered_model(NAME, f"theirs {draw.random()}")
+        if registered_model(three):
+            other.rename_registered_model(NAME, f"theirs {draw.random()}")
 
     def delete_version() -> None:
         if version := any_version():
-            client(three).delete_model_version(NAME, version.version)
+            other.delete_model_version(NAME, version.version)
 
     def delete_copy() -> None:
-        if version := any_version():
-            client(three).delete_logged_model(version.tags["mlflow_model_id"])
+        there = contents(three)
+        version = any_version()
+        if version and there[int(version.version)]:
+            other.delete_logged_model(model_id_in(version))
 
     def delete_run() -> None:
         if version := any_version():
-            client(three).delete_run(version.run_id)
+            other.delete_run(version.run_id)
 
     def untag() -> None:
         if version := any_version():
-            client(three).delete_model_version_tag(NAME, version.version, draw.choice(["address", "digest"]))
+            other.delete_model_version_tag(NAME, version.version, draw.choice(sorted(version.tags) or ["address"]))
+
+    def retag() -> None:
+        version, source = any_version(), any_version()
+        if version and source:
+            for tag in draw.sample(sorted(source.tags), k=min(3, len(source.tags))):
+                other.set_model_version_tag(NAME, version.version, tag, source.tags[tag])
 
     def delete_all() -> None:
-        client(three).delete_registered_model(NAME)
+        if registered_model(three):
+            other.delete_registered_model(NAME)
+            theirs.clear()
+
+    def register() -> None:
+        version, source = any_version(), any_version()
+        tags = draw.choice([{}, {"owner": "alice"}, source.tags if source else {}])
+        of = (version.source, version.run_id) if version and draw.random() < 0.8 else ("/tmp/nothing", None)
+        if registry.create_registered_model(other, NAME, {}):
+            theirs.clear()  # they are under the name that somebody has given to the registered model
+        made = other.create_model_version(NAME, *of, tags=tags, description="mine")
+        number, content = int(made.version), contents(three)[int(made.version)]
+        meaning = meanings(three).get(f"{NAME}@{number}", tags.get("address"))
+        if not content or content != meaning:  # else it is what it says, or what its number means
+            theirs[number] = (of[0], tags, "mine")
+
+    def register_after_deletion() -> None:
+        version = any_version()
+        delete_all()
+        if version:
+            other.create_registered_model(NAME)
+            other.create_model_version(
+                NAME, version.source, version.run_id, tags={"owner": "alice"}, description="mine"
+            )
+            if contents(three)[1] != meanings(three)[f"{NAME}@1"]:
+                theirs[1] = (version.source, {"owner": "alice"}, "mine")
 
     def reconcile() -> None:
-        three.place.sync(three.instance)
+        three.place.sync(three.instance, draw.choice([None, time.time() - 600]))
 
     actions: list[Callable[[], None]] = [
         run,
@@ -260,27 +480,47 @@ def test_after_whatever_is_done_in_mlflow_no_address_has_changed_its_meaning(thr
         delete_copy,
         delete_run,
         untag,
+        retag,
         delete_all,
+        register,
+        register,
+        register_after_deletion,
         reconcile,
     ]
     done = []
-    for action in draw.choices(actions, k=6):
-        if registered_model(three) is None and action in (rename, delete_all):
-            continue
+    for action in draw.choices(actions, k=8):
         done.append(action.__name__)
         action()
         now = meanings(three)
         assert {name: now[name] for name in known} == known, done
         known = now
-    settled(three)
-    now = meanings(three)
+    found = agreed(three)
+    now, there = meanings(three), contents(three)
     assert {name: now[name] for name in known} == known, done
-    # every model is registered, whole, under a number that means it
+    # what others registered is as they left it, and told
+    left = {int(item.version): (item.source, item.tags, item.description) for item in all_versions()}
+    assert {number: left[number] for number in theirs} == theirs, done
+    told = [int(line.split()[3]) for line in (*found.refused, *found.foreign)]
+    assert set(theirs) <= set(told), done
+    # every model is registered, whole, under a number that means it; verify names what another model has the number of
+    ours = {number: address for number, address in there.items() if number not in told}
     fitted = {f"{NAME}[2016-{number:02}]" for number in range(1, month)}
-    found = registered(three)
-    assert {address.partition("@")[0] for address in found.values()} == fitted, done
-    assert {f"{NAME}@{number}": address for number, address in found.items()}.items() <= now.items(), done
-    three.agrees()
+    assert {address.partition("@")[0] for address in ours.values()} == fitted, done
+    assert {number: now.get(f"{NAME}@{number}") for number in ours} == ours, done
+    assert {number: address for number, address in registered(three).items() if number in ours} == ours, done
+    named = {int(name.rpartition("@")[2]) for name in damaged(three)}
+    wrong = {n for n, address in there.items() if f"{NAME}@{n}" in now and address and address != now[f"{NAME}@{n}"]}
+    assert wrong <= named <= set(told), done
+    # and all agree once what others registered is gone
+    for number in told:
+        other.delete_model_version(NAME, str(number))
+    assert settled(three) == [], done
+    # but for the order of the numbers, for what was deleted has a later one, and for runs that were deleted and stay a version's
+    differing = [
+        line for line in disagreements(three.state()) if not re.match(r"registered are |version \d+ is of ", line)
+    ]
+    assert differing == [], done
+    assert intact(three.store) == "ok"
 
 
 def registered_model(ground: Ground) -> Any:

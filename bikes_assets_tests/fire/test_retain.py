@@ -115,7 +115,10 @@ def test_what_went_is_deleted_in_mlflow_and_no_sync_logs_it_again(made: Made, tm
     # And nothing is left to do for anyone
     with place.instance() as instance:
         again = place.sync(instance)
-    assert (again.done, again.left) == ([], [])
+    assert (again.done, again.left, again.refused) == ([], [], [])
+    assert {item.version for item in client.search_model_versions("name = 'ridge'")} == {
+        item.version for item in versions.values()
+    }
     assert len(client.search_runs([experiment], max_results=1000)) == len(runs)
     assert retain(place).going == []
 
