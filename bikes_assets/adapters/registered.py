@@ -126,8 +126,7 @@ class Registry:
             for item in self.index.within(MODEL, asset)
         }
         found = Reconciliation()
-        if known:
-            self._find_or_create(asset, found)
+        self._find(asset, found, create=bool(known))
         records = {record.output.address: record for record in self._records(asset)}
         there = {int(item.version): item for item in registry.versions(self.runs.client, model_name(asset))}
         good: dict[str, int] = {}
@@ -151,8 +150,8 @@ class Registry:
         for commit in self.lake.table(asset).commits():
             yield Record.from_dict(commit.record).at(commit.version)
 
-    def _find_or_create(self, asset: str, found: Reconciliation) -> None:
-        """Find the registered model of an asset under its name, else under another one, else create it."""
+    def _find(self, asset: str, found: Reconciliation, *, create: bool) -> None:
+        """Find the registered model of an asset under its name, else under another one, else create it where it is known of."""
         client, name = self.runs.client, model_name(asset)
         model = registry.registered_model(client, name)
         if model is None:
@@ -160,7 +159,7 @@ class Registry:
             if len(renamed) == 1:
                 client.rename_registered_model(renamed[0], name)
                 found.done.append(f"MLflow: registered model {renamed[0]} was renamed, and is {name} again")
-            else:
+            elif create:
                 registry.create_registered_model(client, name, {ASSET: asset})
                 found.done.append(f"MLflow: registered model {name} was deleted, and is there again")
         elif model.tags.get(ASSET) != asset:

@@ -377,6 +377,19 @@ def test_a_version_that_was_registered_and_never_told_is_told(three: Ground) -> 
     assert meanings(three)["ridge@3"] == "ridge[2016-03]@3"
 
 
+def test_a_renamed_registered_model_is_renamed_back_although_the_event_log_has_lost_it(three: Ground) -> None:
+    client(three).rename_registered_model(NAME, "theirs")
+    with three.instance.event_log_storage.index_connection() as connection:
+        connection.execute(sa.text("delete from event_logs where asset_key like '%ridge%'"))
+
+    done = settled(three)
+
+    assert "MLflow: registered model theirs was renamed, and is ridge again" in done
+    assert meanings(three) == {
+        f"{NAME}@{number}": f"{NAME}[{month}]@{number}" for number, month in enumerate(MONTHS, 1)
+    }
+
+
 def test_a_version_whose_number_both_have_lost_is_registered_as_the_next(three: Ground) -> None:
     """Somebody deletes it in MLflow, and the event log is lost with all that was noted in it."""
     record = three.place.lake.record(NAME, "2016-03")
