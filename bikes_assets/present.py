@@ -116,7 +116,7 @@ def now(source: Observed | None = None) -> Present:
         if table(asset).exists():
             published = table(asset).published()
             found.made |= {(asset, key): Made.of(Record.from_dict(item.record)) for key, item in published.items()}
-            found.altered |= {(asset, key): what for key, what in lake().altered(asset).items()}
+            found.altered |= {(asset, key): what for key, what in lake().altered(table(asset)).items()}
     return found
 
 

@@ -131,7 +131,7 @@ def _altered() -> dict[str, str]:
     """Return what is not as it was published, by address."""
     found: dict[str, str] = {}
     for asset in ASSETS:
-        altered = lake().altered(asset)
+        altered = lake().altered(table(asset))
         for key, commit in table(asset).published().items() if altered else ():
             if key in altered:
                 address = f"{partition_address(asset, key)}@{commit.version}"

@@ -246,7 +246,10 @@ class LakeTable:
 
         files: dict[str | None, list[dict[str, Any]]] = {key: [] for key in keys}
         if files:
-            for action in pa.table(table.get_add_actions(flatten=True)).to_pylist():
+            # read as a stream, and without the times in it, for of these and of anything else pyarrow asks pandas
+            columns = [f"partition.{PARTITION}", "path", "size_bytes", "num_records"]
+            actions: Any = table.get_add_actions(flatten=True)
+            for action in pa.RecordBatchReader.from_stream(actions).read_all().select(columns).to_pylist():
                 if action[f"partition.{PARTITION}"] in files:
                     files[action[f"partition.{PARTITION}"]].append(action)
         return files

@@ -127,13 +127,12 @@ class Lake:
         """Return where the table of an asset lies."""
         return f"{self.location}/{asset}"
 
-    def altered(self, asset: str) -> dict[str | None, str]:
-        """Return the partitions of an asset that are not as they were published, each with what became of it, in words.
+    def altered(self, table: LakeTable) -> dict[str | None, str]:
+        """Return the partitions of a table that are not as they were published, each with what became of it, in words.
 
         Another program has changed their rows, or a loss of power has cut their files short. At a URL only the former is seen
         without reading everything.
         """
-        table = self.table(asset)
         if not table.exists():
             return {}
         cut = {} if is_remote(self.location) else self._cut_short(table)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from bikes_assets.lineage.secrets import scrubbed
 from bikes_assets.lineage.texts import MOST_OF_MESSAGE, plain, shortened
 
+NOT_IN_CODE_VERSION = True  # what stops a step, and in which words, makes no rows
+
 
 class LineageError(Exception):
     """Base of every error that this project raises on purpose.
