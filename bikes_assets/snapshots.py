@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bikes_assets import answers, present
-from bikes_assets.adapters import soundness
+from bikes_assets.adapters import event_log, soundness
 from bikes_assets.adapters.files import write_file
 from bikes_assets.adapters.removed import removed_versions
 from bikes_assets.lineage.errors import LineageError
-from bikes_assets.lineage.graph import Record, parse_address, partition_address
+from bikes_assets.lineage.graph import Record, parse_address, partition_address, record_digest
 from bikes_assets.lineage.projection import MODEL
 from bikes_assets.lineage.secrets import scrubbed
 from bikes_assets.lineage.snapshot import Change, Snapshot, compare, loads
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from bikes_assets.adapters.delta import Commit
     from bikes_assets.adapters.soundness import Finding
+    from bikes_assets.lineage.graph import Record
     from bikes_assets.lineage.staleness import Plan
 
 FILE = ROOT / "lineage.lock.json"
@@ -82,6 +83,7 @@ def take(plan: Plan) -> Snapshot:
                 "version": item.version,
                 "digest": item.digest,
                 "content": item.content,
+                "record": record_digest(item.record),
             }
             for (asset, partition), item in newest.items()
         },
@@ -122,6 +124,7 @@ def verify(
         raise LineageError(f"{file}: cannot be read: {why}; write it with bikes snapshot") from None
     was, now = loads(text, str(file)), take(plan)
     found = Verification(compare(was, now), damage=_altered())
+    _compare_records(found)
     if deep:
         _look(found, now, progress)
     return found
@@ -139,6 +142,18 @@ def _altered() -> dict[str, str]:
     return found
 
 
+def _compare_records(found: Verification) -> None:
+    """Compare the record on each event with that in the lake's commit, and name the events that are not believed."""
+    commits = {asset: {commit.version: commit for commit in table(asset).commits()} for asset in ASSETS}
+    for event in event_log.reported_since(settings().event_storage, 0):
+        if event.record and event.asset in commits:
+            commit = commits[event.asset].get(int(event.record.output.version))
+            if damage := soundness.differing(event.record, commit, table(event.asset).uri):
+                found.damage.setdefault(event.record.output.address, damage)
+        elif event.set_aside:
+            found.notes.append(event.set_aside)
+
+
 def _models(commits: dict[tuple[str, int], Commit]) -> Iterator[tuple[str, dict[str, str | int]]]:
     """Yield each registered model version that the index knows, with the file that the lake's commit names."""
     index = answers.refreshed()
@@ -146,9 +161,10 @@ def _models(commits: dict[tuple[str, int], Commit]) -> Iterator[tuple[str, dict[
         facts = index.find(name, MODEL)[0].facts
         asset, _, version = parse_address(facts["address"])
         commit = commits.get((asset, int(version or 0)))
-        fitted = [model for model in commit.record["models"] if not model["origin"]] if commit else []
-        sha256 = fitted[0]["sha256"] if fitted else ""
-        yield name, {"address": facts["address"], "digest": facts["digest"], "sha256": sha256}
+        models = commit.record.get("models", ()) if commit else ()
+        sha256 = next((model["sha256"] for model in models if not model["origin"]), "")
+        digest = record_digest(commit.record) if commit else ""
+        yield name, {"address": facts["address"], "digest": facts["digest"], "sha256": sha256, "record": digest}
 
 
 def _look(found: Verification, now: Snapshot, progress: Callable[[str, int, int], None]) -> None:
@@ -175,6 +191,12 @@ def _look(found: Verification, now: Snapshot, progress: Callable[[str, int, int]
         found.notes.append(f"{gone} versions that retention removed, or copies in MLflow, are not there any more")
 
 
+def _records() -> Iterator[Record]:
+    """Yield the records of which MLflow's runs are made: those on the events."""
+    events = event_log.reported_since(settings().event_storage, 0)
+    return (event.record for event in events if event.record and event.asset in ASSETS)
+
+
 def _everything(tables: list[Any], of_models: set[str], now: Snapshot, found: Verification) -> Iterator[Finding]:
     removed = removed_versions(lake().location)
     for item in tables:
@@ -184,10 +206,10 @@ def _everything(tables: list[Any], of_models: set[str], now: Snapshot, found: Ve
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
         found.notes.append("MLflow: there is no store, so no copy was checked")  # asking would create one
         return
-    records = [Record.from_dict(commit.record).at(commit.version) for item in tables for commit in item.commits()]
-    fitted = {record.output.address: record.fitted for record in records}
+    fitted = {record.output.address: record.fitted for record in _records()}
     models = {name: fitted.get(str(facts["address"])) or {} for name, facts in now.models.items()}
     try:
         yield from soundness.of_copies(mlflow_client(), models)
+        yield from soundness.of_runs(mlflow_client(), _records())
     except Exception as error:  # noqa: BLE001 - whatever MLflow raises: the rest is checked, and this is said
         found.notes.append(f"MLflow: not all copies were checked: {scrubbed(str(error)).splitlines()[0]}")

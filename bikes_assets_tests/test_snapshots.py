@@ -16,6 +16,7 @@ import pytest
 
 from bikes_assets import answers, runs, snapshots
 from bikes_assets.lineage.errors import LineageError
+from bikes_assets.lineage.graph import record_digest
 from bikes_assets.lineage.snapshot import Snapshot, loads
 from bikes_assets.lineage.staleness import Plan
 from bikes_assets.settings import settings
@@ -86,6 +87,7 @@ def test_a_store_is_what_its_snapshot_says_and_nothing_in_it_changes_without_cau
         "version": quality.version,
         "digest": quality.digest,
         "content": quality.content,
+        "record": record_digest(quality.record),
     }
     model = snapshot.models["demand_model@1"]
     asset, key = str(model["address"]).partition("@")[0].removesuffix("]").split("[")

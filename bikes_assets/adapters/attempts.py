@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from dagster import DagsterEventType, DagsterRunStatus
 
-from bikes_assets.adapters.metadata import RECORD
-from bikes_assets.lineage.errors import LineageError
-from bikes_assets.lineage.graph import Record, partition_address
+from bikes_assets.adapters.reported import RECORD, REGISTERED, record_of, registered_number
+from bikes_assets.lineage.errors import LineageError, RecordError
+from bikes_assets.lineage.graph import partition_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from dagster._core.events.log import EventLogEntry
+
+    from bikes_assets.lineage.graph import Record
 
 _EVENTS = {
     DagsterEventType.ASSET_MATERIALIZATION_PLANNED,
@@ -91,6 +92,14 @@ def attempt_key(run_id: str, step_key: str, number: int) -> str:
     return f"{run_id}/{step_key}/{number}"
 
 
+def attempt_of(record: Record) -> str:
+    """Return the attempt that made what a record is of, as `attempt_key` names it; "" where no step of a run did."""
+    made = record.made_by
+    if not {"dagster_run_id", "step_key"} <= made.keys():
+        return ""
+    return attempt_key(made["dagster_run_id"], made["step_key"], int(made.get("attempt", 1)))
+
+
 def attempts_of(instance: dg.DagsterInstance, run_id: str) -> list[Attempt]:
     """Return every attempt at every step of a Dagster run, in the order in which they began."""
     records = instance.get_records_for_run(run_id, of_type=_EVENTS).records
@@ -113,27 +122,6 @@ def what_failed(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
     return f"{_address(failed, run)}: {failed.error}" + (
         "" if is_ours else "; see the run's events, mend it, then run it again"
     )
-
-
-def latest_version(instance: dg.DagsterInstance, asset: str) -> int:
-    """Return the table version of an asset that the event log named last, wiped events included; 0 where it names none."""
-    import sqlalchemy as sa
-    from dagster._core.storage.event_log.schema import SqlEventLogStorageTable as Events
-
-    kinds = [DagsterEventType.ASSET_MATERIALIZATION.value, DagsterEventType.ASSET_OBSERVATION.value]
-    of_asset = Events.c.asset_key == dg.AssetKey.from_user_string(asset).to_string()
-    query = (
-        sa.select(Events.c.event).where(of_asset, Events.c.dagster_event_type.in_(kinds)).order_by(Events.c.id.desc())
-    )
-    storage: Any = instance.event_log_storage
-    with storage.index_connection() as connection:
-        for (text,) in connection.execute(query.limit(50)):
-            data = json.loads(text)["dagster_event"]["event_specific_data"]
-            entries = (data.get("materialization") or data["asset_observation"])["metadata_entries"]
-            for entry in entries:
-                if entry["label"] == RECORD:
-                    return int(entry["entry_data"]["data"]["output"]["version"])
-    return 0
 
 
 def innermost(error: Any) -> str:
@@ -183,7 +171,7 @@ def _attempts(run_id: str, entries: Iterable[EventLogEntry]) -> list[Attempt]:
         elif step not in latest:
             continue
         elif kind in (DagsterEventType.ASSET_MATERIALIZATION, DagsterEventType.ASSET_OBSERVATION):
-            record, registered = _published(event)
+            record, registered = _published(event, run_id)
             made = found.get((step, int(record.made_by.get("attempt", 1)))) if record else None
             if made:
                 made.record, made.published, made.registered = record, entry.timestamp, registered
@@ -194,14 +182,23 @@ def _attempts(run_id: str, entries: Iterable[EventLogEntry]) -> list[Attempt]:
     return list(found.values())
 
 
-def _published(event: Any) -> tuple[Record | None, int]:
-    """Return the record that an event bears, and the number of the registered model version that it names, 0 for none."""
+def _published(event: Any, run_id: str) -> tuple[Record | None, int]:
+    """Return the record that an event of a run bears, and the number of the registered model version that it names, 0 for none.
+
+    What is not believed is nothing; `sync` names it.
+    """
     data = event.event_specific_data
     made = (
         data.materialization if event.event_type == DagsterEventType.ASSET_MATERIALIZATION else data.asset_observation
     )
-    number = made.metadata["mlflow_model_version"].value if "mlflow_model_version" in made.metadata else 0
-    return (Record.from_dict(made.metadata[RECORD].value) if RECORD in made.metadata else None), number
+    if RECORD not in made.metadata:
+        return None, 0
+    try:
+        number = registered_number(made.metadata[REGISTERED].value) if REGISTERED in made.metadata else 0
+        asset, value = made.asset_key.to_user_string(), made.metadata[RECORD].value
+        return record_of(value, asset=asset, partition=made.partition, run_id=run_id), number
+    except RecordError:
+        return None, 0
 
 
 def _error(event: Any) -> str:

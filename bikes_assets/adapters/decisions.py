@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from bikes_assets.adapters import metadata
-from bikes_assets.adapters.attempts import latest_version
 from bikes_assets.adapters.environment import environment, user
 from bikes_assets.adapters.lake import MODEL_ROWS
+from bikes_assets.adapters.reported import latest_version
 from bikes_assets.adapters.workers import Process
 from bikes_assets.lineage.digest import table_digest
 from bikes_assets.lineage.errors import LineageError
@@ -90,7 +90,8 @@ def _publish(
     record = Record(made, {}, inputs, "", {**decision}, environment(lake.root), made_by, time=time.time())
     table.begin_beyond(latest_version(instance, asset))
     made = replace(made, version=table.write(partition, rows, record.to_dict(), since=table.version()))
-    instance.report_runless_asset_event(
+    metadata.report(
+        instance,
         dg.AssetMaterialization(
             asset,
             partition=partition,
@@ -101,6 +102,6 @@ def _publish(
                 **author,
             },
             tags={"dagster/data_version": made.digest},
-        )
+        ),
     )
     return made

@@ -538,7 +538,7 @@ class LakeTable:
             entries = [json.loads(line) for line in content.splitlines()]
             added = {unquote(entry["add"]["path"]): entry["add"]["size"] for entry in entries if "add" in entry}
             info = next((entry["commitInfo"] for entry in entries if "commitInfo" in entry), {})
-            record = json.loads(info.get("record", "{}"))
+            record = _record_in(info)
             digest = record.get("output", {}).get("digest", "")
             made = info.get("timestamp", 0) / 1000
             seals = json.loads(info.get("sha256", "null"))
@@ -557,6 +557,15 @@ class LakeTable:
                 f"{info.get('operation', 'unknown')} by {info.get('engineInfo', 'unknown')}",
             )
         return known
+
+
+def _record_in(info: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the record in a commit's metadata; nothing where what stands there is none, which the event log's copy shows."""
+    try:
+        record = json.loads(info.get("record", "{}"))
+    except (ValueError, RecursionError):
+        return {}
+    return record if isinstance(record, dict) and isinstance(record.get("output", {}), dict) else {}
 
 
 def _changes_rows(entry: Mapping[str, Any]) -> bool:

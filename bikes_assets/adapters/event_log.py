@@ -7,21 +7,22 @@ say. Reading a record so takes a thirteenth of the time.
 from __future__ import annotations
 
 import hashlib
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from bikes_assets.adapters.reported import FIRST_MARK, MARKED, read
 from bikes_assets.adapters.run_log import asking
-from bikes_assets.lineage.graph import Origin, Record, Version
+from bikes_assets.lineage.graph import Origin, Version
 from bikes_assets.lineage.projection import Materialized, Observed, Registered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from bikes_assets.adapters.reported import Reported
     from bikes_assets.lineage.index import Index
     from bikes_assets.lineage.projection import Projection
 
 _EVENTS = """
-select id, event from event_logs where id > :since and id <= :until
+select id, run_id, asset_key, partition, event from event_logs where id > :since and id <= :until
 and dagster_event_type in ('ASSET_MATERIALIZATION', 'ASSET_OBSERVATION') order by id limit :most
 """
 _BATCH = 1_000
@@ -33,19 +34,25 @@ _LAST = "select run_id, timestamp, event from event_logs where id = :until"
 
 
 def events_since(storage: str, since: int, until: int = 2**62) -> Iterator[Materialized | Observed | Registered]:
-    """Yield what was made, observed and registered after an event, in the log's order; an event without a record says nothing.
+    """Yield what was made, observed and registered after an event, in the log's order; what is not believed says nothing.
 
     Args:
         storage: DAGSTER_HOME of an instance on SQLite, or a database URL.
         since: number of the last event that is known.
         until: number of the last event that is wanted.
     """
+    for found in reported_since(storage, since, until):
+        if event := _event(found):
+            yield event
+
+
+def reported_since(storage: str, since: int, until: int = 2**62) -> Iterator[Reported]:
+    """Yield what the events of assets after an event say, in the log's order; see `events_since`."""
     with asking(storage) as ask:
+        first_mark = next((number for (number,) in ask(FIRST_MARK, mark=MARKED)), None)
         while rows := ask(_EVENTS, since=since, until=until, most=_BATCH):
-            for number, text in rows:
-                since = number
-                if event := _event(number, json.loads(text)):
-                    yield event
+            since = rows[-1][0]
+            yield from read(rows, first_mark)
 
 
 def refresh(index: Index, storage: str, projection: Callable[[Index], Projection]) -> Index:
@@ -100,40 +107,26 @@ def newest_event(storage: str) -> int:
         return next((number or 0 for (number,) in ask("select max(id) from event_logs")), 0)
 
 
-def _event(number: int, entry: dict[str, Any]) -> Materialized | Observed | Registered | None:
-    data = entry["dagster_event"]["event_specific_data"]
-    made, seen = data.get("materialization"), data.get("asset_observation")
-    known = {item["label"]: item["entry_data"] for item in (made or seen)["metadata_entries"]}
-    registered = known.get("mlflow_model_version", {}).get("value") or 0
-    if "lineage" in known:  # an observation, where sync reported it after it had been replaced
-        record, rows = Record.from_dict(known["lineage"]["data"]), known.get("dagster/row_count", {}).get("value")
-        lineage = _column_lineage(known)
-        return Materialized(number, entry["timestamp"], record, lineage, registered, rows, is_current=bool(made))
-    if seen and registered and "address" in known:
-        return Registered(number, entry["timestamp"], known["address"]["text"], registered)
-    if seen and "uri" in known and "dagster/data_version" in seen["tags"]:
-        asset = "/".join(seen["asset_key"]["path"])
-        sha256 = known["version"]["text"]
-        version = Version(asset, seen["partition"], sha256, seen["tags"]["dagster/data_version"])
-        uri, files = known["uri"]["text"], known["files"]["data"]
+def _event(found: Reported) -> Materialized | Observed | Registered | None:
+    values = found.values
+    if found.record:  # an observation, where sync reported it after it had been replaced
+        rows, lineage = values.get("dagster/row_count"), found.column_lineage
+        return Materialized(
+            found.number, found.time, found.record, lineage, found.registered, rows, is_current=found.is_materialization
+        )
+    if found.registered and found.address:
+        return Registered(found.number, found.time, found.address, found.registered)
+    if found.is_reading:
+        uri, sha256 = values["uri"], values["version"]
+        version = Version(found.asset, found.partition, sha256, found.digest)
         origin = Origin(
             uri.rpartition("/")[2],
             uri,
-            known["kind"]["text"],
+            values["kind"],
             sha256,
-            known["bytes"]["value"],
-            tuple(map(tuple, files)),
-            known["tracked"]["data"] if "tracked" in known else {},
+            values["bytes"],
+            tuple(map(tuple, values["files"])),
+            values.get("tracked", {}),
         )
-        return Observed(number, entry["timestamp"], version, origin, known["dagster/row_count"]["value"])
+        return Observed(found.number, found.time, version, origin, values["dagster/row_count"])
     return None
-
-
-def _column_lineage(known: dict[str, Any]) -> dict[str, list[tuple[str, str]]]:
-    if "dagster/column_lineage" not in known:
-        return {}
-    found = known["dagster/column_lineage"]["column_lineage"]["deps_by_column"]
-    return {
-        column: [("/".join(dep["asset_key"]["path"]), dep["column_name"]) for dep in deps]
-        for column, deps in found.items()
-    }

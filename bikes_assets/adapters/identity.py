@@ -15,18 +15,20 @@ import os
 import sqlite3
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 from uuid import uuid4
 
 from bikes_assets.adapters import disk
 from bikes_assets.adapters.files import create_file, filesystem_of, is_remote, write_file
+from bikes_assets.adapters.reported import read
 from bikes_assets.adapters.run_log import asking, remembered
 from bikes_assets.lineage.errors import SettingsError, StoreError
-from bikes_assets.lineage.graph import partition_address
 from bikes_assets.lineage.secrets import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
+
+    from bikes_assets.lineage.graph import Record
 
     Assets: TypeAlias = Callable[[], Collection[str]]
 
@@ -34,6 +36,8 @@ KEY = "bikes_assets/store"
 """Key under which an event log says which store it is of (Dagster's `daemon_cursor_storage`)."""
 FILE = "store.json"
 """File in which a lake says which store it is of."""
+_OF_RUNS = "dagster_event_type = 'ASSET_MATERIALIZATION' and run_id <> ''"
+"""Which events tell the store that they are of: one of no run, anybody may have reported."""
 _MOST = 200
 """Events that are looked at for the newest one of these assets: a Dagster home may record other projects too."""
 
@@ -187,7 +191,7 @@ def _identify(lake: str, storage: str, assets: Assets) -> Identity:
     if of_lake and not of_log and is_lake_copied and of_lake.other == at_log:
         raise _copied_lake(of_lake, at_lake, at_log)
     if not _has_commit(lake, newest):
-        raise _without(newest["output"], of_log.other if of_log else "", at_lake, at_log)
+        raise _without(newest.output.address, of_log.other if of_log else "", at_lake, at_log)
     if of_lake and not is_lake_copied:
         return found
     return _with_id(found, of_log.store if of_log and not is_log_copied else "")
@@ -220,8 +224,7 @@ def _of_another_lake(lake: str, at_lake: str, at_log: str) -> SettingsError:
     )
 
 
-def _without(output: dict[str, Any], lake: str, at_lake: str, at_log: str) -> SettingsError:
-    address = f"{partition_address(output['asset'], output['partition'])}@{output['version']}"
+def _without(address: str, lake: str, at_lake: str, at_log: str) -> SettingsError:
     its = f", {lake}" if lake else ""
     return SettingsError(
         f"{at_lake}: found a lake without {address}, which the event log {at_log} recorded last, expected its lake{its}; name "
@@ -293,34 +296,29 @@ def _is_same(one: str, other: str) -> bool:
 
 def _records_nothing(storage: str) -> bool:
     with asking(storage) as ask:
-        return not ask("select 1 from event_logs where dagster_event_type = 'ASSET_MATERIALIZATION' limit 1")
+        return not ask(f"select 1 from event_logs where {_OF_RUNS} limit 1")  # noqa: S608 - a text of ours
 
 
-def _newest(storage: str, assets: Collection[str]) -> dict[str, Any] | None:
+def _newest(storage: str, assets: Collection[str]) -> Record | None:
     """Return the record of the version of one of these assets that an event log recorded last, None where it records none."""
     names = {f"asset_{number}": json.dumps([asset]) for number, asset in enumerate(assets)}
     query = (
-        "select event from event_logs where dagster_event_type = 'ASSET_MATERIALIZATION' and asset_key in "  # noqa: S608
-        f"({', '.join(f':{name}' for name in names)}) order by id desc limit {_MOST}"
+        f"select id, run_id, asset_key, partition, event from event_logs where {_OF_RUNS} "  # noqa: S608 - texts of ours
+        f"and asset_key in ({', '.join(f':{name}' for name in names)}) order by id desc limit {_MOST}"
     )
     with asking(storage) as ask:
-        for (text,) in ask(query, **names):
-            made = json.loads(text)["dagster_event"]["event_specific_data"]["materialization"]
-            for item in made["metadata_entries"]:
-                if item["label"] == "lineage":
-                    return item["entry_data"]["data"]
-    return None
+        return next((event.record for event in read(ask(query, **names), None) if event.record), None)
 
 
-def _has_commit(lake: str, record: dict[str, Any]) -> bool:
+def _has_commit(lake: str, record: Record) -> bool:
     """Return whether a lake has the commit of a record: the very same, for two stores may hold the same content."""
-    output = record["output"]
-    content = _content(f"{lake}/{output['asset']}/_delta_log/{int(output['version']):020}.json") or b""
+    output = record.output
+    content = _content(f"{lake}/{output.asset}/_delta_log/{int(output.version):020}.json") or b""
     for line in content.splitlines():
         known = json.loads(json.loads(line).get("commitInfo", {}).get("record", "{}"))
         if known:
-            same = ("made_by", "time")
-            return known["output"]["digest"] == output["digest"] and all(known.get(x) == record.get(x) for x in same)
+            same = {"made_by": record.made_by, "time": record.time}
+            return known["output"]["digest"] == output.digest and all(known.get(x) == same[x] for x in same)
     return False
 
 

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias, Union, get_args, get_origin
 import dagster as dg
 
 from bikes_assets.adapters import metadata
-from bikes_assets.adapters.attempts import latest_version
 from bikes_assets.adapters.delta import PARTITION, LakeTable, Memory, present_version, stored_schema
 from bikes_assets.adapters.environment import environment
 from bikes_assets.adapters.lake import MODEL_ROWS, DeltaReader, Lake, ModelFormat, digest_together, to_pandas
 from bikes_assets.adapters.mlflow_models import log_copy, set_aliases
 from bikes_assets.adapters.observed import SourceFormat
 from bikes_assets.adapters.readers import Reader
+from bikes_assets.adapters.reported import REGISTERED, latest_version
 from bikes_assets.adapters.retries import judged
 from bikes_assets.adapters.workers import AT_WORK, began_later
 from bikes_assets.lineage.digest import object_digest, table_digest
@@ -195,7 +195,7 @@ class LakeIOManager(dg.IOManager):
                 tracking.ask(partial(set_aliases, lake=self.lake))
             values["mlflow_run"] = dg.MetadataValue.url(tracking.url(run_id))
             if registered:
-                values["mlflow_model_version"] = registered
+                values[REGISTERED] = registered
         fence()  # sync may have reported the commit of a run that has ended: it must not be reported twice
         context.add_output_metadata(values)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import dagster as dg
 
+from bikes_assets.adapters.reported import MARK, RECORD, of_instance
 from bikes_assets.lineage.graph import Origin, Record, Version, partition_address
 from bikes_assets.lineage.texts import markdown, markdown_table, shortened
 
@@ -25,8 +26,6 @@ FUNCTION = "lineage/function"
 """Metadata key of the dotted name of the function that makes an asset; its code version is that of what it reaches."""
 OPTIONAL = "lineage/optional"
 """Metadata key of the upstream assets of which nothing has to be there: parameters that are mappings, or may be None."""
-RECORD = "lineage"
-"""Metadata key of a materialization's record (see `lineage.graph.Record`)."""
 
 _PREVIEW_ROWS = 5
 _MOST_OF_CELL = 200
@@ -106,23 +105,17 @@ def of_outcome(metrics: Mapping[str, float], figures: Mapping[str, Drawing]) -> 
 
 def observe(instance: dg.DagsterInstance, found: Version, origin: Origin, rows: int) -> None:
     """Report a partition of an external source to Dagster, unless its latest report says the same."""
-    key = dg.AssetKey.from_user_string(found.asset)
-    latest = instance.fetch_observations(dg.AssetRecordsFilter(key, asset_partitions=[str(found.partition)]), limit=1)
-    known = latest.records[0].asset_observation if latest.records else None
     tracked = {"tracked": dg.MetadataValue.json(dict(origin.tracked))} if origin.tracked else {}
-    if known and (
-        known.tags.get("dagster/data_version"),
-        known.metadata["version"].value,
-        known.metadata.get("tracked"),
-    ) == (
-        found.digest,
-        found.version,
-        tracked.get("tracked"),
-    ):
-        return
-    instance.report_runless_asset_event(
+    for known in of_instance(instance, found.asset, found.partition, newest_first=True):
+        if known.is_reading:
+            said = (known.digest, known.values["version"], known.values.get("tracked"))
+            if said == (found.digest, found.version, dict(origin.tracked) or None):
+                return
+            break
+    report(
+        instance,
         dg.AssetObservation(
-            key,
+            dg.AssetKey.from_user_string(found.asset),
             partition=found.partition,
             metadata={
                 "uri": origin.uri,
@@ -134,14 +127,19 @@ def observe(instance: dg.DagsterInstance, found: Version, origin: Origin, rows: 
                 **tracked,
             },
             tags={"dagster/data_version": found.digest},
-        )
+        ),
     )
 
 
 def report(
-    instance: dg.DagsterInstance, event: dg.AssetMaterialization | dg.AssetObservation, *, run_id: str, step_key: str
+    instance: dg.DagsterInstance,
+    event: dg.AssetMaterialization | dg.AssetObservation,
+    *,
+    run_id: str = "",
+    step_key: str = "",
 ) -> None:
-    """Report an event of a run that is over, or of none where `run_id` is empty."""
+    """Report an event of ours, of a run that is over, or of none where `run_id` is empty; it bears the mark of ours."""
+    event = event._replace(tags={**(event.tags or {}), MARK: "1"})
     if not run_id:
         instance.report_runless_asset_event(event)
         return

@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice, zip_longest
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from urllib.parse import quote
 
@@ -48,6 +49,8 @@ KEY = "materialization"
 """Tag of a nested run: the attempt that it stands for (see `attempts.attempt_key`)."""
 
 _Item = TypeVar("_Item")
+_COMPARED = ("table_version", "address", "digest", "code_version", "git_commit")
+"""Tags of a run that nobody has a reason to change."""
 _PARAM = 6_000
 """Characters that MLflow takes of a parameter's value."""
 
@@ -129,8 +132,7 @@ class MlflowRuns:
         ]
         models = [LoggedModelInput(self._model_id(item)) for item in record.models if item["origin"]]
         _again(lambda: self.client.log_inputs(run_id, inputs, [item for item in models if item.model_id]))
-        params = {**{f"config.{name}": value for name, value in record.config.items()}, **record.params}
-        written = [Param(key_name(name), str(value)[:_PARAM]) for name, value in params.items()]
+        written = [Param(key_name(name), value) for name, value in _params(record).items()]
         tags = [RunTag(key_name(name), value) for name, value in registry.fitting(_tags(record)).items()]
         metrics = _figures(record, model_id)
         parts = zip_longest(batched(metrics, 1000), batched(written, 100), batched(tags, 100), fillvalue=())
@@ -181,6 +183,35 @@ class MlflowRuns:
         return self.client.get_model_version(name, str(version)).tags["mlflow_model_id"] if version else ""
 
 
+def finished_runs(client: MlflowClient) -> dict[str, Run]:
+    """Return the nested runs that have ended well, by the attempt that each stands for."""
+    experiments = [item.experiment_id for item in client.search_experiments()]
+    found: dict[str, Run] = {}
+    token: str | None = None
+    while True:
+        page = client.search_runs(experiments, "attributes.status = 'FINISHED'", max_results=1000, page_token=token)
+        found |= {run.data.tags[KEY]: run for run in page if KEY in run.data.tags}
+        token = page.token
+        if not token:
+            return found
+
+
+def contradictions(run: Run, record: Record) -> list[str]:
+    """Return the tags, parameters and metrics of a run that are not what its record says."""
+    held = {
+        **{f"tag {name}": value for name, value in run.data.tags.items()},
+        **{f"parameter {name}": value for name, value in run.data.params.items()},
+        **{f"metric {name}": repr(value) for name, value in run.data.metrics.items()},
+    }
+    tags = {name: value for name, value in _tags(record).items() if name in _COMPARED}
+    said = {
+        **{f"tag {name}": value for name, value in tags.items()},
+        **{f"parameter {key_name(name)}": value for name, value in _params(record).items()},
+        **{f"metric {key_name(name)}": repr(value) for name, value in record.metrics.items() if isfinite(value)},
+    }
+    return [name for name, value in said.items() if held.get(name) != value]
+
+
 def parent_name(run: dg.DagsterRun) -> str:
     """Return what the run of a Dagster run is called."""
     partition = run.tags.get("dagster/partition")
@@ -222,6 +253,11 @@ def end_failed(
             runs.end(run_id, status, attempt.end, attempt.error)
             changed.append(attempt)
     return changed
+
+
+def _params(record: Record) -> dict[str, str]:
+    params = {**{f"config.{name}": value for name, value in record.config.items()}, **record.params}
+    return {name: str(value)[:_PARAM] for name, value in params.items()}
 
 
 def _tags(record: Record) -> dict[str, str]:

@@ -9,15 +9,15 @@ version is ours is decided by the logged model that it is of (`version_source`),
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
-
-import dagster as dg
+from itertools import islice
+from typing import TYPE_CHECKING
 
 from bikes_assets.adapters import registry
-from bikes_assets.adapters.attempts import attempt_key
+from bikes_assets.adapters.attempts import attempt_of
 from bikes_assets.adapters.mlflow_models import copy_from_lake
 from bikes_assets.adapters.mlflow_names import model_name
 from bikes_assets.adapters.mlflow_runs import KEY, version_tags
+from bikes_assets.adapters.reported import of_instance
 from bikes_assets.adapters.version_source import is_copy, is_gone, model_id_in, model_of
 from bikes_assets.lineage.address import WHOLE, Address, parse_address
 from bikes_assets.lineage.errors import DigestError, LineageError, ModelError
@@ -27,6 +27,7 @@ from bikes_assets.lineage.projection import COLUMN, MODEL, VERSION
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
+    import dagster as dg
     from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
 
@@ -64,19 +65,8 @@ class Numbers:
 
     def _latest(self, asset: str) -> int:
         """Return the highest number that the latest events tell: for a store from before numbers were kept."""
-        wanted = dg.AssetRecordsFilter(dg.AssetKey.from_user_string(asset))
-        events = (
-            getattr(record, kind).metadata
-            for fetch, kind in (
-                (self._instance.fetch_materializations, "asset_materialization"),
-                (self._instance.fetch_observations, "asset_observation"),
-            )
-            for record in fetch(wanted, limit=50).records
-        )
-        numbers: list[Any] = [
-            found["mlflow_model_version"].value for found in events if "mlflow_model_version" in found
-        ]
-        return max(map(int, numbers), default=0)
+        latest = islice(of_instance(self._instance, asset, newest_first=True), 100)
+        return max((event.registered for event in latest), default=0)
 
 
 @dataclass
@@ -298,9 +288,8 @@ class Registry:
             )
 
     def _run_of(self, record: Record) -> Run | None:
-        made = record.made_by
-        key = attempt_key(made["dagster_run_id"], made["step_key"], int(made["attempt"]))
-        return next(iter(self.runs.client.search_runs([self.runs.experiment_id], f"tags.{KEY} = '{key}'")), None)
+        wanted = f"tags.{KEY} = '{attempt_of(record)}'"
+        return next(iter(self.runs.client.search_runs([self.runs.experiment_id], wanted)), None)
 
     def _copy_of(self, run: Run, record: Record) -> str:
         """Return the id of the whole copy of what a record fitted; it is logged where there is none."""

@@ -179,7 +179,7 @@ def remove_in_mlflow(client: MlflowClient, experiment: str, records: Sequence[Re
     Returns:
         Addresses of the versions that are done.
     """
-    from bikes_assets.adapters.attempts import attempt_key
+    from bikes_assets.adapters.attempts import attempt_of
     from bikes_assets.adapters.mlflow_names import model_name
     from bikes_assets.adapters.mlflow_runs import KEY
     from bikes_assets.adapters.registry import version_of
@@ -188,13 +188,12 @@ def remove_in_mlflow(client: MlflowClient, experiment: str, records: Sequence[Re
     aliased = _aliased(client, {model_name(record.output.asset) for record in records if record.fitted})
     done: list[str] = []
     for record in records:
-        made, output = record.made_by, record.output
+        output = record.output
         name = model_name(output.asset)
         version = version_of(client, name, address=output.address) if record.fitted else None
         if version and (name, version) in aliased:
             continue
-        key = attempt_key(made["dagster_run_id"], made["step_key"], int(made["attempt"]))
-        runs = client.search_runs([known.experiment_id], f"tags.{KEY} = '{key}'") if known else []
+        runs = client.search_runs([known.experiment_id], f"tags.{KEY} = '{attempt_of(record)}'") if known else []
         for run in runs:
             for copy in run.outputs.model_outputs if run.outputs else ():
                 _delete_copy(client, copy.model_id)

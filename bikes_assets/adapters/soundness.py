@@ -10,8 +10,8 @@ from bikes_assets.adapters.files import read_files
 from bikes_assets.adapters.mlflow_names import model_name
 from bikes_assets.lineage.address import parse_address
 from bikes_assets.lineage.digest import file_digest
-from bikes_assets.lineage.errors import LineageError
-from bikes_assets.lineage.graph import partition_address
+from bikes_assets.lineage.errors import LineageError, RecordError
+from bikes_assets.lineage.graph import Record, partition_address, record_digest
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -82,6 +82,31 @@ def _earlier(table: LakeTable, commit: Commit, name: str) -> Finding:
     return Finding(name, unsealed=commit.seals is None)
 
 
+def differing(record: Record, commit: Commit | None, uri: str) -> str:
+    """Return what people are told where the lake's commit of a version does not hold the record that its event bears, else "".
+
+    Args:
+        record: the event's record.
+        commit: the commit of its version, None where the lake does not hold it.
+        uri: where the table lies.
+    """
+    address = record.output.address
+    if commit is None:
+        return f"{address}: the event log names it, and the lake does not hold it; restore {uri}"
+    try:
+        stored = Record.from_dict(commit.record).at(commit.version)
+    except RecordError as error:
+        return f"{address}: its commit holds another record than its event: {error}; restore {uri}"
+    if stored == record:
+        return ""
+    one, other = stored.to_dict(), record.to_dict()
+    names = ", ".join(name for name in one if record_digest({name: one[name]}) != record_digest({name: other[name]}))
+    return names and (
+        f"{address}: its commit and its event hold records that differ in {names}: one was changed; restore {uri}, or Dagster's "
+        "event log"
+    )
+
+
 def gone_by_others(uri: str) -> str:
     """Return what people are told of a version whose rows are gone, and not by retention."""
     return (
@@ -104,6 +129,29 @@ def of_model_files(lake: Lake, needed: Iterable[str]) -> Iterator[Finding]:
             yield Finding(f"model_files/{sha256}.skops", str(error))
         else:
             yield Finding(f"model_files/{sha256}.skops")
+
+
+def of_runs(client: MlflowClient, records: Iterable[Record]) -> Iterator[Finding]:
+    """Yield each version of which MLflow's run says something else than its record; what MLflow does not hold is not looked at.
+
+    Args:
+        client: client of the tracking store.
+        records: the records.
+
+    Raises:
+        MlflowException: MLflow cannot be reached.
+    """
+    from bikes_assets.adapters.attempts import attempt_of
+    from bikes_assets.adapters.mlflow_runs import contradictions, finished_runs
+
+    runs = finished_runs(client)
+    for record in records:
+        run = runs.get(attempt_of(record))
+        if run and (names := ", ".join(contradictions(run, record))):
+            name = f"MLflow run of {record.output.address}"
+            yield Finding(
+                name, f"{name}: {names} is not as in the record: delete run {run.info.run_id}, then bikes sync"
+            )
 
 
 def of_copies(client: MlflowClient, models: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:

@@ -22,11 +22,13 @@ from bikes_assets.adapters.mlflow_runs import KEY, PARENT, by_attempt, end_faile
 from bikes_assets.adapters.mlflow_store import one_by_one
 from bikes_assets.adapters.registered import Numbers, Registry, is_whole, models_in
 from bikes_assets.adapters.removed import removed_versions
+from bikes_assets.adapters.reported import REGISTERED, of_instance
+from bikes_assets.adapters.soundness import differing
 from bikes_assets.adapters.tracking import backlog, clear_backlog
 from bikes_assets.adapters.workers import AT_WORK, Process, end_abandoned, may_report
 from bikes_assets.lineage.address import parse_address
-from bikes_assets.lineage.errors import LineageError
-from bikes_assets.lineage.graph import Record, Version, partition_address
+from bikes_assets.lineage.errors import LineageError, RecordError
+from bikes_assets.lineage.graph import Record, partition_address
 from bikes_assets.lineage.projection import MODEL
 from bikes_assets.lineage.secrets import scrubbed
 
@@ -35,7 +37,6 @@ if TYPE_CHECKING:
 
     from mlflow.entities import Run
 
-    from bikes_assets.adapters.delta import Commit
     from bikes_assets.adapters.lake import Lake, ModelFormat
     from bikes_assets.adapters.mlflow_runs import MlflowRuns
     from bikes_assets.lineage.index import Index
@@ -53,12 +54,14 @@ class Agreement:
         left: what could not be done, and why.
         refused: what MLflow refuses, and would again, and why; nothing else waits for it.
         foreign: what others have registered, and is left alone; nothing is to be done about it.
+        set_aside: events that are not believed, and why; they do no harm.
     """
 
     done: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     foreign: list[str] = field(default_factory=list)
+    set_aside: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -100,9 +103,7 @@ def sync(pipeline: Pipeline, since: float | None = None) -> Agreement:
     with FileLock(Path(pipeline.instance.root_directory) / ".bikes_sync.lock", timeout=600):
         unlogged = backlog(pipeline.instance)
         agreement.done += end_abandoned(pipeline.instance)
-        recovered, missing = recover_events(pipeline, since)
-        agreement.done += recovered
-        agreement.left += missing
+        recover_events(pipeline, agreement, since)
         try:
             runs = replace(pipeline.connect(agreement.done), registered=Numbers(pipeline.instance))
             unlogged_attempts, unended = _settle_runs(pipeline, runs, since, agreement)
@@ -124,40 +125,48 @@ def is_due(instance: dg.DagsterInstance, since: float) -> bool:
     return instance.get_runs_count(_filter(since)) > 0
 
 
-def recover_events(pipeline: Pipeline, since: float | None = None) -> tuple[list[str], list[str]]:
+def recover_events(pipeline: Pipeline, agreement: Agreement, since: float | None = None) -> None:
     """Report what was committed to the lake and never reached the event log: its process was killed in between.
+
+    Events whose table version the lake does not hold, or of which it has another record, are left; what is no event of ours is
+    set aside.
 
     Args:
         pipeline: what is to agree.
+        agreement: takes what was done, and what is left.
         since: only what was committed or reported since an hour before this time, Unix seconds; None for all.
-
-    Returns:
-        What was reported, and events whose table version the lake does not hold.
     """
-    done: list[str] = []
-    left: list[str] = []
     after = since - 3600 if since else 0.0
     removed = removed_versions(pipeline.lake.location)
+    reported: dict[str, dict[int, Record]] = {}
+    for event in of_instance(pipeline.instance, after=after):
+        if event.record:
+            reported.setdefault(event.asset, {})[int(event.record.output.version)] = event.record
+        elif event.set_aside:
+            agreement.set_aside.append(event.set_aside)
     for asset in pipeline.assets:
         table = pipeline.lake.table(asset)
         commits = {commit.version: commit for commit in table.commits()}
-        known = _reported(pipeline.instance, asset, after)
-        left += [
-            f"{address}: the event log names it, and the lake does not hold it; restore {table.uri}"
-            for version, address in known.items()
-            if version not in commits
-        ]
+        known = reported.get(asset, {})
+        agreement.left += filter(
+            None, (differing(record, commits.get(version), table.uri) for version, record in known.items())
+        )
         newest = {commit.partition: commit.version for commit in commits.values()}
         for version in sorted(commits.keys() - known.keys()):
             commit = commits[version]
-            if commit.time < after or not _is_over(pipeline.instance, commit):
+            if commit.time < after:
                 continue
-            record = Record.from_dict(commit.record).at(version)
+            try:
+                record = Record.from_dict(commit.record).at(version)
+            except RecordError as error:
+                agreement.left.append(f"{asset}@{version}: {error}; restore {table.uri}")
+                continue
+            if not _is_over(pipeline.instance, record, commit.time):
+                continue
             if record.output.address in removed:  # what an event says of rows cannot be told any more
                 continue
             _report(pipeline, record, is_present=newest[commit.partition] == version)
-            done.append(f"{record.output.address}: was committed, and is now in the event log")
-    return done, left
+            agreement.done.append(f"{record.output.address}: was committed, and is now in the event log")
 
 
 def _reconcile_registered(pipeline: Pipeline, runs: MlflowRuns, agreement: Agreement, *, whole: bool) -> None:
@@ -173,7 +182,7 @@ def _reconcile_registered(pipeline: Pipeline, runs: MlflowRuns, agreement: Agree
         agreement.refused += done.left
         agreement.foreign += done.foreign
         for address, number in done.registered:
-            _tell_registered(pipeline, address, {"mlflow_model_version": number})
+            _tell_registered(pipeline, address, {REGISTERED: number})
         highest = max((int(str(item.version)) for item in index.within(MODEL, asset)), default=0)
         numbers.note(asset, max([highest, *(number for _, number in done.registered)]))
 
@@ -278,19 +287,20 @@ def _log(pipeline: Pipeline, runs: MlflowRuns, attempt: Attempt, run_id: str) ->
     if record.made_by.get("mlflow_run_id") == run_id and (attempt.registered or not version):
         return
     values: dict[str, Any] = {"mlflow_run": dg.MetadataValue.url(runs.url(run_id))}
-    _tell_registered(pipeline, record.output.address, values | ({"mlflow_model_version": version} if version else {}))
+    _tell_registered(pipeline, record.output.address, values | ({REGISTERED: version} if version else {}))
 
 
 def _tell_registered(pipeline: Pipeline, address: str, values: Mapping[str, Any]) -> None:
     """Say in the event log where in MLflow a version is that was logged or registered after it had been materialized."""
     asset, partition, _ = parse_address(address)
-    pipeline.instance.report_runless_asset_event(
+    metadata.report(
+        pipeline.instance,
         dg.AssetObservation(
             dg.AssetKey.from_user_string(asset),
             partition=partition,
             description="Logged in MLflow after the fact.",
             metadata={**values, "address": address},
-        )
+        ),
     )
 
 
@@ -326,38 +336,16 @@ def _filter(since: float | None) -> dg.RunsFilter:
     return dg.RunsFilter(statuses=list(_OVER), updated_after=after)
 
 
-def _reported(instance: dg.DagsterInstance, asset: str, after: float) -> dict[int | str, str]:
-    """Return address by table version of what the event log says was published of an asset after a time."""
-    wanted = dg.AssetRecordsFilter(dg.AssetKey.from_user_string(asset), after_timestamp=after or None)
-    known: dict[int | str, str] = {}
-    for fetch, event in (
-        (instance.fetch_materializations, "asset_materialization"),
-        (instance.fetch_observations, "asset_observation"),
-    ):
-        cursor = None
-        while True:
-            page = fetch(wanted, limit=500, cursor=cursor)
-            for record in page.records:
-                values = getattr(record, event).metadata
-                if metadata.RECORD in values:
-                    output = Version(**values[metadata.RECORD].value["output"])
-                    known[output.version] = output.address
-            if not page.has_more:
-                break
-            cursor = page.cursor
-    return known
-
-
-def _is_over(instance: dg.DagsterInstance, commit: Commit) -> bool:
+def _is_over(instance: dg.DagsterInstance, record: Record, committed: float) -> bool:
     """Return whether what made a commit is over, so that its event is lost rather than about to come."""
-    made_by = commit.record.get("made_by", {})
+    made_by = record.made_by
     if run_id := made_by.get("dagster_run_id"):
         run = instance.get_run_by_id(
             run_id
         )  # None where somebody has deleted it, or the log is another: its events are gone
         return run is None or (run.is_finished and not may_report(instance, run))
     process = Process.parse(made_by.get("process", ""))
-    return bool(process and process.is_gone()) or commit.time < time.time() - _DECISION_SECONDS
+    return bool(process and process.is_gone()) or committed < time.time() - _DECISION_SECONDS
 
 
 def _report(pipeline: Pipeline, record: Record, *, is_present: bool) -> None:

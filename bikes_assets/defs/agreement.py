@@ -23,5 +23,5 @@ def agreement(context: dg.SensorEvaluationContext) -> dg.SkipReason:
     answers.refreshed()
     if not result.left:
         context.update_cursor(str(now - 5))
-    told = result.left + result.refused + result.done + result.foreign
+    told = result.left + result.refused + result.set_aside + result.done + result.foreign
     return dg.SkipReason("; ".join(told) or "Everything agrees.")

@@ -57,6 +57,10 @@ class DigestError(LineageError):
     """Stored content is not what its recorded digest says."""
 
 
+class RecordError(LineageError):
+    """What stands where a record should is none that this project has written."""
+
+
 class RemovedError(LineageError):
     """Rows or a model's file were removed by retention; what they were made from is still on record."""
 

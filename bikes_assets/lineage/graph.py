@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from functools import cache
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from bikes_assets.lineage.address import Address
 from bikes_assets.lineage.address import parse_address as parse_address
 from bikes_assets.lineage.address import partition_address as partition_address
 from bikes_assets.lineage.digest import combined_digest
+from bikes_assets.lineage.errors import RecordError
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+_FORM: dict[str, Any] = {"strict": True, "extra": "forbid"}
+"""How Pydantic reads what `to_dict` wrote: no value of another type, and nothing that is not declared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +31,8 @@ class Version:
         version: Delta table version that published it; for a source, the SHA-256 of its bytes.
         digest: content digest, 32 hexadecimal digits.
     """
+
+    __pydantic_config__: ClassVar = _FORM
 
     asset: str
     partition: str | None
@@ -76,6 +87,8 @@ class Use:
         source: where they came from, as an `Origin`'s JSON-ready values.
     """
 
+    __pydantic_config__: ClassVar = _FORM
+
     context: str
     asset: str
     partitions: tuple[str, ...]
@@ -122,6 +135,8 @@ class Record:
         time: when it was made, Unix seconds; figures in MLflow bear it, so that writing them again adds none.
     """
 
+    __pydantic_config__: ClassVar = _FORM
+
     output: Version
     columns: dict[str, str]
     inputs: tuple[Version, ...]
@@ -161,17 +176,38 @@ class Record:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> Record:
-        """Return the record that `to_dict` wrote."""
-        parts: dict[str, Any] = {
-            "output": Version(**values["output"]),
-            "inputs": tuple(Version(**item) for item in values["inputs"]),
-            "models": tuple(values["models"]),
-            "datasets": tuple(
-                Use(**item | {"partitions": tuple(item["partitions"])}) for item in values.get("datasets", ())
-            ),
-        }
-        return cls(**(values | parts))
+    def from_dict(cls, values: object) -> Record:
+        """Return the record that `to_dict` wrote.
+
+        Raises:
+            RecordError: these are not the values of a record.
+        """
+        from pydantic import ValidationError
+
+        try:
+            return _form().validate_json(json.dumps(values))
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(map(str, first["loc"])) or "a value"
+            raise RecordError(f"found no record: {where}: {first['msg'].lower()}") from None
+        except (RecursionError, TypeError):
+            raise RecordError("found no record, but values that are nested too deep, or no JSON") from None
+
+
+@cache
+def _form() -> TypeAdapter[Record]:
+    from pydantic import TypeAdapter  # where a record is read, which not every question does
+
+    return TypeAdapter(Record)
+
+
+def record_digest(values: Mapping[str, Any]) -> str:
+    """Return the digest of all that a record says, as 32 hexadecimal digits.
+
+    Args:
+        values: what `Record.to_dict` returned.
+    """
+    return combined_digest([json.dumps(values, sort_keys=True)])
 
 
 def used_digest(columns: Mapping[str, str], used: Iterable[str]) -> str:

@@ -11,12 +11,14 @@ It is JSON of one thing a line, sorted, without times, so that a month that was 
     "demand_features": {"code_version": "b1f0..."}
     },
     "partitions": {
-    "demand_features[2011-01]": {"version": 1, "digest": "1488...", "content": "1488..."}
+    "demand_features[2011-01]": {"version": 1, "digest": "1488...", "content": "1488...", "record": "c02e..."}
     },
     "models": {
-    "demand_model@1": {"address": "demand_model[2011-03]@1", "digest": "77aa...", "sha256": "90b1..."}
+    "demand_model@1": {"address": "demand_model[2011-03]@1", "digest": "77aa...", "sha256": "90b1...", "record": "5d77..."}
     }
     }
+
+A snapshot from before there were digests of records has none, and nothing is said of them.
 """
 
 from __future__ import annotations
@@ -44,6 +46,9 @@ _FIELDS: Mapping[str, Mapping[str, type]] = {
     "partitions": {"version": int, "digest": str, "content": str},
     "models": {"address": str, "digest": str, "sha256": str},
 }
+RECORD = "record"
+"""What an entry calls the digest of a record."""
+_WITH_RECORDS = ("partitions", "models")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +58,8 @@ class Snapshot:
     Attributes:
         source: SHA-256 of each file of the source.
         code: code version of each asset, as the code here has it.
-        partitions: table version, digest and content of each partition's present version, by its address.
-        models: address, digest and SHA-256 of the file of each registered model version.
+        partitions: table version, digest, content and the record's digest of each partition's present version, by its address.
+        models: address, digest, SHA-256 of the file and the record's digest of each registered model version.
     """
 
     source: dict[str, Entry] = field(default_factory=dict)
@@ -99,7 +104,11 @@ def loads(text: str, file: str) -> Snapshot:
         if not isinstance(entries, dict):
             raise refused(f"{kind} {entries!r}", "an object")
         for name, entry in entries.items():
-            if not isinstance(entry, dict) or {key: type(value) for key, value in entry.items()} != fields:
+            optional = {RECORD: str} if isinstance(entry, dict) and RECORD in entry and kind in _WITH_RECORDS else {}
+            if not isinstance(entry, dict) or {key: type(value) for key, value in entry.items()} != {
+                **fields,
+                **optional,
+            }:
                 raise refused(
                     f"{kind}, {name}: {entry!r}", ", ".join(f"{key} ({of.__name__})" for key, of in fields.items())
                 )
@@ -155,8 +164,15 @@ def compare(was: Snapshot, now: Snapshot) -> list[Change]:
         for kind in get_args(Kind)
         for before, after in [(getattr(was, kind), getattr(now, kind))]
         for name in sorted(before.keys() | after.keys())
-        if before.get(name) != after.get(name)
+        if _differ(before.get(name), after.get(name))
     ]
+
+
+def _differ(was: Entry | None, now: Entry | None) -> bool:
+    """Return whether a thing is another than it was; of its record nothing is known where an older snapshot has no digest."""
+    if was and now and RECORD not in was:
+        now = {key: value for key, value in now.items() if key != RECORD}
+    return was != now
 
 
 def _told(entry: Mapping[str, str | int]) -> str:

@@ -204,7 +204,7 @@ def print_agreement(agreement: Agreement) -> None:
         console.print(line)
     for line in (*agreement.left, *agreement.refused):
         console.print(line, style="red")
-    for line in agreement.foreign:
+    for line in (*agreement.set_aside, *agreement.foreign):
         console.print(line, style="yellow")
     if not any((agreement.done, agreement.left, agreement.refused, agreement.foreign)):
         console.print("Everything agrees.")

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 import bikes_assets
-from bikes_assets.adapters import identity
+from bikes_assets.adapters import identity, metadata
 from bikes_assets.adapters.dagster_home import create_databases
 from bikes_assets.adapters.identity import FILE, KEY, Identity, check, claim
 from bikes_assets.adapters.lake import Lake
@@ -62,7 +62,8 @@ class Store:
         rows = pa.table({"x": pa.array([1, 2], pa.int64())})
         since = table.version()
         output = Version("numbers", "2011-01", -1, "0" * 32)
-        record = Record(output, {}, (), "", {}, {}, {"dagster_run_id": str(time.time_ns())}, time=time.time())
+        run_id = str(time.time_ns())
+        record = Record(output, {}, (), "", {}, {}, {"dagster_run_id": run_id}, time=time.time())
         version = table.write("2011-01", rows, record.to_dict(), since=since)
         with self.instance() as instance:
             event = dg.AssetMaterialization(
@@ -70,7 +71,7 @@ class Store:
                 partition="2011-01",
                 metadata={"lineage": dg.MetadataValue.json(record.at(version).to_dict())},
             )
-            instance.report_runless_asset_event(event)
+            metadata.report(instance, event, run_id=run_id, step_key="numbers")
 
     def says(self) -> tuple[Any, Any]:
         """Return which store lake and event log say that they are of."""
