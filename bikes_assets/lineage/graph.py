@@ -189,9 +189,17 @@ class Record:
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
             where = ".".join(map(str, first["loc"])) or "a value"
-            raise RecordError(f"found no record: {where}: {first['msg'].lower()}") from None
+            raise RecordError(f"found no record{_of(values)}: {where}: {first['msg'].lower()}") from None
         except (RecursionError, TypeError):
             raise RecordError("found no record, but values that are nested too deep, or no JSON") from None
+
+
+def _of(values: Any) -> str:
+    """Return of what the values of a record say that they are, in words, as far as they do."""
+    try:
+        return f" of {partition_address(values['output']['asset'], values['output']['partition'])}"
+    except (LookupError, TypeError):
+        return ""
 
 
 @cache

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
-from bikes_assets.lineage.errors import LineageError
+from bikes_assets.lineage.errors import LineageError, RecordError
 from bikes_assets.lineage.graph import Record, Version, parse_address, partition_address
 
 MADE = Version("demand_features", "2012-08", 17, "0" * 32)
@@ -70,3 +71,26 @@ def test_a_record_survives_json() -> None:
 def test_a_record_without_models_and_inputs_survives_json() -> None:
     bare = Record(MADE, {}, (), "", {}, {}, {})
     assert Record.from_dict(json.loads(json.dumps(bare.to_dict()))) == bare
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"metrics": {"rmse": "1"}},
+            "found no record of demand_model[2011-05]: metrics.rmse: input should be a valid number",
+        ),
+        ({"inputs": 3}, "found no record of demand_model[2011-05]: inputs: input should be a valid array"),
+        ({"sudo": 1}, "found no record of demand_model[2011-05]: sudo: unexpected keyword argument"),
+        ({"output": 7}, "found no record: output: "),
+        ({"time": True}, "found no record of demand_model[2011-05]: time: input should be a valid number"),
+    ],
+)
+def test_what_is_no_record_is_refused_by_the_name_of_what_is_wrong(change: dict[str, Any], message: str) -> None:
+    record = Record(Version("demand_model", "2011-05", 3, "0" * 32), {}, (), "", {}, {}, {}).to_dict()
+
+    assert Record.from_dict(json.loads(json.dumps(record))).to_dict() == record
+    with pytest.raises(RecordError) as error:
+        Record.from_dict(record | change)
+
+    assert str(error.value).startswith(message)
