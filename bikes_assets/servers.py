@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import socket
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import click
 
@@ -17,16 +19,18 @@ from bikes_assets.settings import ROOT, settings
 from bikes_assets.store import mlflow_client
 
 _STOP_SECONDS = 15
+_PR_SET_PDEATHSIG = 1
 _DEFAULTS = {
     "DAGSTER_GRPC_TIMEOUT_SECONDS": "300",  # a busy machine may take more than Dagster's minute to start a run
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SERVER_ALLOWED_HOSTS": "127.0.0.1,127.0.0.1:*,localhost,localhost:*",  # not a name made to point here
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # it would keep eight processes for jobs that there are not
 }
 
 
 def dagster_command(port: int, *, read_only: bool = False) -> list[str]:
-    """Return the command that serves Dagster's webserver and daemon, or the webserver alone in a mode that changes nothing."""
-    serve = ["dagster_webserver", "--read-only"] if read_only else ["dagster", "dev"]
+    """Return the command that serves Dagster's webserver, guarded, and daemon; or the former alone, which changes nothing."""
+    serve = ["bikes_assets.guarded", *(("webserver", "--read-only") if read_only else ("dev",))]
     workspace = ["--workspace", str(ROOT / "workspace.yaml")]
     return [sys.executable, "-m", *serve, "-h", "127.0.0.1", "-p", str(port), *workspace]
 
@@ -43,7 +47,9 @@ def mlflow_command(port: int) -> list[str]:
 
 
 def serve_until_interrupted(commands: Mapping[str, Sequence[str]], ports: Sequence[int]) -> None:
-    """Run the commands until Ctrl-C or SIGTERM, or until one of them ends, and then stop them all.
+    """Run the commands until Ctrl-C, SIGTERM or SIGHUP, or until one of them ends, and then stop them all.
+
+    Where this process is killed, they stop as well.
 
     Args:
         commands: what people are told, and the command behind it.
@@ -59,11 +65,15 @@ def serve_until_interrupted(commands: Mapping[str, Sequence[str]], ports: Sequen
     # a background shell hands down ignored signals, which the servers would inherit
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # by nohup: they are to outlive the terminal
+        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGINT))
     environment = _DEFAULTS | os.environ | {"MLFLOW_BACKEND_STORE_URI": settings().tracking_uri}
     # not in the project's root: Dagster would take DAGSTER_HOME from .env there, over the environment's
     folder = settings().dagster_home
+    end_with_this = partial(_end_with, os.getpid())
     servers = [
-        subprocess.Popen(command, cwd=folder, env=environment, start_new_session=True) for command in commands.values()
+        subprocess.Popen(command, cwd=folder, env=environment, start_new_session=True, preexec_fn=end_with_this)
+        for command in commands.values()
     ]
     for line in commands:
         click.secho(line, bold=True)
@@ -76,6 +86,14 @@ def serve_until_interrupted(commands: Mapping[str, Sequence[str]], ports: Sequen
         click.echo("Stopping.")
     finally:
         _stop(servers)
+
+
+def _end_with(parent: int) -> None:
+    """Have Linux interrupt this process when the one that started it is gone, however that ended."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
+        if os.getppid() != parent:  # it was gone before that
+            os._exit(1)
 
 
 def _stop(servers: Sequence[subprocess.Popen[bytes]]) -> None:
