@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -56,11 +57,12 @@ def differing(file: Path, plan: Plan | None = None) -> list[str]:
 
 
 def make_again(partition: str, digest: str = "") -> int:
-    """Publish a partition of prediction_quality again, under its digest or another; return its version."""
+    """Publish a partition of prediction_quality again, as another run would, under its digest or another; return its version."""
     quality = table("prediction_quality")
     record = quality.published()[partition].record
     ((_, rows),) = quality.read([partition]).values()
-    record = record | {"output": record["output"] | ({"digest": digest} if digest else {})}
+    made_by = record["made_by"] | {"dagster_run_id": str(uuid4()), "mlflow_run_id": ""}
+    record = record | {"made_by": made_by, "output": record["output"] | ({"digest": digest} if digest else {})}
     return quality.write(partition, rows, record, since=quality.version())
 
 
