@@ -141,8 +141,9 @@ def test_commands_show_it_as_it_is_written(text: str, shown: str, capsys: Any, m
     runs.print_status([Status("table", text, "failed", (Reason("failed", text),))])
     lines = capsys.readouterr().out.splitlines()
     assert f"failed: {shown}".rstrip() in lines[-1]
-    runs.print_agreement(SimpleNamespace(done=[text], left=[text], refused=[text]))  # pyright: ignore[reportArgumentType]
-    assert capsys.readouterr().out == f"{shown}\n" * 3
+    lists = {name: [text] for name in ("done", "left", "refused", "foreign", "set_aside")}
+    runs.print_agreement(SimpleNamespace(**lists))  # pyright: ignore[reportArgumentType]
+    assert capsys.readouterr().out == f"{shown}\n" * 5
     with runs.progress_bar() as show:
         show(text, 1, 2)
     assert shown.split("\n")[0].strip() in capsys.readouterr().err
