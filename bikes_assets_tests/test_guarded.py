@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,15 @@ def check_guard(dagster: Server, mlflow: Server) -> None:
     assert mlflow.status("GET", "/") == 200
 
 
+@pytest.fixture
+def _heard() -> Iterator[None]:
+    """Have what is started hear of a closed terminal, also where these tests run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("_heard")
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
 def test_nothing_is_left_of_it_however_it_ends(tmp_path: Path, ending: signal.Signals) -> None:
     with bikes_ui(tmp_path, "2011-03") as servers:
