@@ -11,7 +11,7 @@ from bikes_assets.adapters import event_log, soundness
 from bikes_assets.adapters.files import write_file
 from bikes_assets.adapters.removed import removed_versions
 from bikes_assets.lineage.errors import LineageError
-from bikes_assets.lineage.graph import Record, parse_address, partition_address, record_digest
+from bikes_assets.lineage.graph import parse_address, partition_address, record_digest
 from bikes_assets.lineage.projection import MODEL
 from bikes_assets.lineage.secrets import scrubbed
 from bikes_assets.lineage.snapshot import Change, Snapshot, compare, loads
@@ -191,10 +191,10 @@ def _look(found: Verification, now: Snapshot, progress: Callable[[str, int, int]
         found.notes.append(f"{gone} versions that retention removed, or copies in MLflow, are not there any more")
 
 
-def _records() -> Iterator[Record]:
-    """Yield the records of which MLflow's runs are made: those on the events."""
+def _records() -> list[Record]:
+    """Return the records of which MLflow's runs are made: those on the events."""
     events = event_log.reported_since(settings().event_storage, 0)
-    return (event.record for event in events if event.record and event.asset in ASSETS)
+    return [event.record for event in events if event.record and event.asset in ASSETS]
 
 
 def _everything(tables: list[Any], of_models: set[str], now: Snapshot, found: Verification) -> Iterator[Finding]:
@@ -206,10 +206,11 @@ def _everything(tables: list[Any], of_models: set[str], now: Snapshot, found: Ve
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
         found.notes.append("MLflow: there is no store, so no copy was checked")  # asking would create one
         return
-    fitted = {record.output.address: record.fitted for record in _records()}
+    records = _records()
+    fitted = {record.output.address: record.fitted for record in records}
     models = {name: fitted.get(str(facts["address"])) or {} for name, facts in now.models.items()}
     try:
         yield from soundness.of_copies(mlflow_client(), models)
-        yield from soundness.of_runs(mlflow_client(), _records())
+        yield from soundness.of_runs(mlflow_client(), records)
     except Exception as error:  # noqa: BLE001 - whatever MLflow raises: the rest is checked, and this is said
         found.notes.append(f"MLflow: not all copies were checked: {scrubbed(str(error)).splitlines()[0]}")

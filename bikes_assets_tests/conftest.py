@@ -79,6 +79,26 @@ def history() -> Any:
         yield History(instance, lake(), client_of(settings().tracking_uri), summary)
 
 
+@pytest.fixture
+def copied(history: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Return the folder of a copy of the history, which is this process's store meanwhile."""
+    from bikes_assets import answers
+    from bikes_assets.settings import settings
+
+    def forget() -> None:
+        settings.cache_clear()
+        answers._index.cache_clear()
+
+    assert history.summary
+    shutil.copytree(WORK, tmp_path / "data", ignore=shutil.ignore_patterns("*.lock"))
+    monkeypatch.setenv("BIKES_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "data" / "dagster"))
+    monkeypatch.setenv("BIKES_MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/data/mlflow/mlflow.db")
+    forget()
+    yield tmp_path / "data"
+    forget()
+
+
 PRISTINE = ("test_answers.py", "test_levels.py", "test_trace.py", "test_questions.py", "test_retain.py")
 """Files that look at the history as it was made: before others pin models in it, and take events from it."""
 SLOWEST = (

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,32 +23,18 @@ from bikes_assets.adapters.registered import Numbers
 from bikes_assets.adapters.reported import latest_version, of_instance
 from bikes_assets.adapters.sync import sync
 from bikes_assets.defs.resources import pipeline
-from bikes_assets.settings import settings
 from bikes_assets.store import ASSETS, lake, mlflow_client, table
-from bikes_assets_tests.conftest import WORK
 
 MODEL = ("demand_model", "2011-05")
 OTHERS = "found an event that no run and no command has written"
 
 
-def forget_settings() -> None:
-    settings.cache_clear()
-    answers._index.cache_clear()
-
-
 @pytest.fixture
-def store(history: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Return the folder of a copy of the history, which is this process's store meanwhile."""
-    assert history.summary
-    shutil.copytree(WORK, tmp_path / "data", ignore=shutil.ignore_patterns("*.lock"))
-    monkeypatch.setenv("BIKES_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "data" / "dagster"))
-    monkeypatch.setenv("BIKES_MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/data/mlflow/mlflow.db")
-    forget_settings()
-    with runs.opened() as instance:  # a store of its own from here on
+def store(copied: Path) -> Path:
+    """Return the folder of a copy of the history, a store of its own."""
+    with runs.opened() as instance:
         sync(pipeline(instance))
-    yield tmp_path / "data"
-    forget_settings()
+    return copied
 
 
 def nested(depth: int) -> Any:

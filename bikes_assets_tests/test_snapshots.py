@@ -7,7 +7,6 @@ import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,34 +14,21 @@ from uuid import uuid4
 
 import pytest
 
-from bikes_assets import answers, runs, snapshots
+from bikes_assets import runs, snapshots
 from bikes_assets.lineage.errors import LineageError
 from bikes_assets.lineage.graph import record_digest
 from bikes_assets.lineage.snapshot import Snapshot, loads
 from bikes_assets.lineage.staleness import Plan
 from bikes_assets.settings import settings
 from bikes_assets.store import table
-from bikes_assets_tests.conftest import WORK
 
 SOURCE = Path(__file__).parents[1] / "data" / "raw" / "hour.csv"
 
 
-def forget_settings() -> None:
-    settings.cache_clear()
-    answers._index.cache_clear()
-
-
 @pytest.fixture
-def store(history: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Return a snapshot of a copy of the history, which is this process's store meanwhile."""
-    assert history.summary
-    shutil.copytree(WORK, tmp_path / "data", ignore=shutil.ignore_patterns("*.lock"))
-    monkeypatch.setenv("BIKES_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "data" / "dagster"))
-    monkeypatch.setenv("BIKES_MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/data/mlflow/mlflow.db")
-    forget_settings()
-    yield tmp_path / "snapshot.json"
-    forget_settings()
+def store(copied: Path) -> Path:
+    """Return where a snapshot of a copy of the history is to lie."""
+    return copied.with_name("snapshot.json")
 
 
 def taken(file: Path) -> Snapshot:
