@@ -17,7 +17,10 @@ from bikes_assets_tests.elsewhere.fixtures import postgres_server, s3, s3_enviro
 
 # Settings are read when definitions are loaded, so they are set before anything is imported.
 WORK = Path(tempfile.mkdtemp(prefix="bikes-tests-"))
-atexit.register(shutil.rmtree, WORK, ignore_errors=True)
+AS_MADE = WORK.with_name(f"{WORK.name}-as-made")
+"""A copy of the history that no test changes."""
+for folder in (WORK, AS_MADE):
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
 os.environ |= {
     "BIKES_DATA": str(WORK),
     "DAGSTER_HOME": str(WORK / "dagster"),
@@ -75,13 +78,14 @@ def history() -> Any:
     runs.setup()
     summary = runs.run_history(None, lambda *_: None)
     assert not summary.failed, summary.failed
+    shutil.copytree(WORK, AS_MADE, ignore=shutil.ignore_patterns("*.lock"))
     with dg.DagsterInstance.get() as instance:
         yield History(instance, lake(), client_of(settings().tracking_uri), summary)
 
 
 @pytest.fixture
 def copied(history: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """Return the folder of a copy of the history, which is this process's store meanwhile."""
+    """Return the folder of a copy of the history as it was made, which is this process's store meanwhile."""
     from bikes_assets import answers
     from bikes_assets.settings import settings
 
@@ -90,7 +94,7 @@ def copied(history: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         answers._index.cache_clear()
 
     assert history.summary
-    shutil.copytree(WORK, tmp_path / "data", ignore=shutil.ignore_patterns("*.lock"))
+    shutil.copytree(AS_MADE, tmp_path / "data")
     monkeypatch.setenv("BIKES_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "data" / "dagster"))
     monkeypatch.setenv("BIKES_MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/data/mlflow/mlflow.db")
