@@ -24,12 +24,28 @@ if TYPE_CHECKING:
 BACKLOG = "bikes_assets/mlflow_backlog"
 """Key under which it is remembered that something is left to log in MLflow."""
 
-_PLANNED = """
-select p.asset_key, p.partition, p.run_id, p.step_key, r.status, r.end_time, p.timestamp, exists(
-    select 1 from event_logs m where m.run_id = p.run_id and m.asset_key = p.asset_key
-    and coalesce(m.partition, '') = coalesce(p.partition, '') and m.dagster_event_type = 'ASSET_MATERIALIZATION')
-from event_logs p join runs r on r.run_id = p.run_id
-where p.dagster_event_type = 'ASSET_MATERIALIZATION_PLANNED' order by p.id
+_ASSETS = """
+with recursive known(asset_key) as (
+    select min(asset_key) from event_logs
+    union all select (select min(e.asset_key) from event_logs e where e.asset_key > known.asset_key) from known
+    where known.asset_key is not null)
+select asset_key from known where asset_key is not null
+"""
+_PLANNED = "from event_logs where asset_key = :asset and dagster_event_type = 'ASSET_MATERIALIZATION_PLANNED'"
+_LATEST = f"select partition, max(id) {_PLANNED} group by partition"
+_EARLIER = f"select max(id) {_PLANNED} and coalesce(partition, '') = :partition and id < :before"
+_PLAN = """
+select p.run_id, p.step_key, r.status, r.end_time, p.timestamp, exists(
+    select 1 from event_logs m where m.run_id = p.run_id and m.asset_key = p.asset_key and m.id > p.id
+    and m.partition = p.partition and m.dagster_event_type = 'ASSET_MATERIALIZATION')
+or p.partition is null and exists(
+    select 1 from event_logs m where m.run_id = p.run_id and m.asset_key = p.asset_key and m.id > p.id
+    and m.partition is null and m.dagster_event_type = 'ASSET_MATERIALIZATION')
+from event_logs p left join runs r on r.run_id = p.run_id where p.id = :event
+"""
+_AT_WORK = """
+select p.asset_key, p.partition, r.status from runs r join event_logs p on p.run_id = r.run_id
+where r.status not in ('SUCCESS', 'FAILURE', 'CANCELED') and p.dagster_event_type = 'ASSET_MATERIALIZATION_PLANNED'
 """
 _STEPS = "select run_id, step_key, event from event_logs where dagster_event_type = 'STEP_SUCCESS'"
 _RUNS = (
@@ -59,22 +75,20 @@ def runs_of(storage: str) -> tuple[dict[Key, Ended], set[Key]]:
     Args:
         storage: DAGSTER_HOME of an instance on SQLite, or a database URL.
     """
-    ended: dict[Key, Ended] = {}
-    steps: dict[Key, str] = {}
-    at_work: set[Key] = set()
     with asking(storage) as ask:
         queue = [_seconds(at) for (at,) in ask(_QUEUE) if at]
         is_worked_off = any(at > time.time() - _QUEUE_SECONDS for at in queue)
-        for asset_key, partition, run, step, status, end, planned, made in ask(_PLANNED):
-            key = ("/".join(json.loads(asset_key)), partition)
-            steps[key] = step
-            if status not in _OVER:
-                at_work |= {key} if is_worked_off or status not in ("QUEUED", "NOT_STARTED") else set()
-            elif made:
-                ended.pop(key, None)
-            else:
-                ended[key] = Ended(_OVER[status], end or _seconds(planned), "", run)
-        return {key: _explained(ask, steps[key], item) for key, item in ended.items()}, at_work
+        at_work = {
+            (_named(asset), partition)
+            for asset, partition, status in ask(_AT_WORK)
+            if is_worked_off or status not in ("QUEUED", "NOT_STARTED")
+        }
+        ended: dict[Key, Ended] = {}
+        for (asset,) in ask(_ASSETS):
+            for partition, event in ask(_LATEST, asset=asset):
+                if found := _ended(ask, asset, partition, event):
+                    ended[_named(asset), partition] = found
+        return ended, at_work
 
 
 def remembered(storage: str, key: str) -> str:
@@ -91,6 +105,28 @@ def seconds_of(storage: str) -> tuple[dict[tuple[str, str], float], dict[str, fl
             data = json.loads(event)["dagster_event"]["event_specific_data"]
             steps[run, step] = steps.get((run, step), 0.0) + data["duration_ms"] / 1000
         return steps, {run: end - start for run, start, end in ask(_RUNS)}
+
+
+def _ended(ask: Ask, asset: str, partition: str | None, event: int | None) -> Ended | None:
+    """Return the latest attempt at a partition that is over, where it published nothing.
+
+    Args:
+        ask: see `asking`.
+        asset: key of the asset, as the storage has it.
+        partition: the partition.
+        event: number of the event by which the latest attempt was planned.
+    """
+    while event is not None:
+        for run, step, status, end, planned, made in ask(_PLAN, event=event):
+            if status in _OVER:
+                found = Ended(_OVER[status], end or _seconds(planned), "", run)
+                return None if made else _explained(ask, step, found)
+        ((event,),) = ask(_EARLIER, asset=asset, partition=partition or "", before=event)
+    return None
+
+
+def _named(asset_key: str) -> str:
+    return "/".join(json.loads(asset_key))
 
 
 def _explained(ask: Ask, step: str, ended: Ended) -> Ended:
