@@ -26,7 +26,7 @@ from bikes_assets.lineage.errors import LineageError
 from bikes_assets.lineage.packed import Direction, Neighbours, limit_of, packed
 from bikes_assets.lineage.sealed import SealedFile
 
-FORMAT = 2
+FORMAT = 3
 """Number of this layout; a file of another one is made anew."""
 
 _SCHEMA = """
@@ -41,6 +41,7 @@ create table edge (target integer, source integer, kind integer, event integer n
 create table past (target integer, source integer, kind integer, event integer not null, until integer not null);
 create index past_edge on past (target);
 create table recent (target integer, source integer, kind integer, event integer not null);
+create index recent_edge on recent (target);
 create table packed (direction text primary key, ends blob not null, neighbours blob not null, events blob not null)
   without rowid;
 create table history (thing integer, until integer, facts text not null, primary key (thing, until)) without rowid;
@@ -464,6 +465,7 @@ class _Writer:
         self.store, self.cursor, self.last = store, cursor, cursor
         self.kinds: dict[str, int] = {name: number for number, name in store.execute("select id, name from kind")}
         self.known: dict[tuple[str, str], int] = {}
+        self.texts: dict[int, str] = {}
         (self.time,) = store.execute("select coalesce(max(time), 0) from event").fetchone()
         self.is_torn = False
 
@@ -537,12 +539,20 @@ class _Writer:
         if told not in (None, facts):
             self.store.execute("insert or ignore into history values (?, ?, ?)", [number, event, told])
             self.store.execute("update thing set facts = ? where id = ?", [facts, number])
-        if thing.text:
+        if thing.text and self._text(number) != thing.text:
+            self.texts[number] = thing.text
             self.store.execute("delete from words where rowid = ?", [number])
             self.store.execute(
                 "insert into words (rowid, name, text, kind) values (?, ?, ?, ?)",
                 [number, thing.name, thing.text, thing.kind],
             )
+
+    def _text(self, thing: int) -> str:
+        """Return what a thing is found by, "" where nothing is kept: most are named again with what they had."""
+        if thing not in self.texts:
+            row = self.store.execute("select text from words where rowid = ?", [thing]).fetchone()
+            self.texts[thing] = row[0] if row else ""
+        return self.texts[thing]
 
     def _settle(self, target: int, edges: Collection[tuple[int, int, int]], event: int) -> None:
         """End the edges to a thing that are not among those that there are from now on."""
