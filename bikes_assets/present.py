@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bikes_assets.adapters import run_log
-from bikes_assets.adapters.observed import Observed, SourceFormat, observe, read_memory, remembered, write_memory
+from bikes_assets.adapters.memory import read_memory, write_memory
+from bikes_assets.adapters.observed import Observed, SourceFormat, observe, remembered
 from bikes_assets.adapters.readers import Reader, reader_for
 from bikes_assets.demand import source
 from bikes_assets.demand.tables import RENTAL_RECORDS
@@ -113,10 +114,9 @@ def now(source: Observed | None = None) -> Present:
         }
         found.empty[RENTAL_RECORDS.name] = Made(source.empty, 0.0)
     for asset in ASSETS:
-        if table(asset).exists():
-            published = table(asset).published()
-            found.made |= {(asset, key): Made.of(Record.from_dict(item.record)) for key, item in published.items()}
-            found.altered |= {(asset, key): what for key, what in lake().altered(table(asset)).items()}
+        published, altered = lake().look(table(asset))
+        found.made |= {(asset, key): Made.of(Record.from_dict(item.record)) for key, item in published.items()}
+        found.altered |= {(asset, key): what for key, what in altered.items()}
     return found
 
 

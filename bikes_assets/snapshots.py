@@ -21,7 +21,7 @@ from bikes_assets.store import ASSETS, lake, mlflow_client, table
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from bikes_assets.adapters.delta import Commit
+    from bikes_assets.adapters.commits import Commit
     from bikes_assets.adapters.soundness import Finding
     from bikes_assets.lineage.graph import Record
     from bikes_assets.lineage.staleness import Plan
@@ -134,11 +134,10 @@ def _altered() -> dict[str, str]:
     """Return what is not as it was published, by address."""
     found: dict[str, str] = {}
     for asset in ASSETS:
-        altered = lake().altered(table(asset))
-        for key, commit in table(asset).published().items() if altered else ():
-            if key in altered:
-                address = f"{partition_address(asset, key)}@{commit.version}"
-                found[address] = f"{address}: {altered[key]}; bikes run materializes it again"
+        published, altered = lake().look(table(asset))
+        for key, what in altered.items():
+            address = f"{partition_address(asset, key)}@{published[key].version}"
+            found[address] = f"{address}: {what}; bikes run materializes it again"
     return found
 
 

@@ -44,7 +44,10 @@ def lake() -> Lake:
     """
     current_identity()
     made_by = {"user": user(), "deployment": settings().deployment}
-    return Lake(settings().lake_location, SCHEMAS, ROOT, serving=SERVING, made_by=made_by)
+    known = settings()
+    return Lake(
+        known.lake_location, SCHEMAS, ROOT, serving=SERVING, made_by=made_by, memory=known.data_folder / "commits"
+    )
 
 
 def table(asset: str) -> LakeTable:

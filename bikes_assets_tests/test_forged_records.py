@@ -18,7 +18,7 @@ import dagster as dg
 import pytest
 
 from bikes_assets import answers, runs, snapshots
-from bikes_assets.adapters import delta, reported
+from bikes_assets.adapters import commits, reported
 from bikes_assets.adapters.registered import Numbers
 from bikes_assets.adapters.reported import latest_version, of_instance
 from bikes_assets.adapters.sync import sync
@@ -281,7 +281,7 @@ def test_records_that_were_changed_in_one_place_or_everywhere_are_named(store: P
 
 
 def verified(lock: Path) -> snapshots.Verification:
-    delta._logs.clear()
+    commits.forget()
     return snapshots.verify(runs.plan(), lock)
 
 

@@ -17,7 +17,8 @@ from dagster._utils.schedules import is_valid_cron_schedule, schedule_execution_
 from bikes_assets import cron, present, runs
 from bikes_assets.adapters import decisions, run_log
 from bikes_assets.adapters.asset import _config_class
-from bikes_assets.adapters.observed import read_memory, remembered
+from bikes_assets.adapters.memory import read_memory
+from bikes_assets.adapters.observed import remembered
 from bikes_assets.cli import main
 from bikes_assets.lineage.errors import LineageError, SettingsError, StoreError
 from bikes_assets.lineage.faults import store_fault

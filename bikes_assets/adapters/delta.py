@@ -12,13 +12,14 @@ import json
 import random
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 from uuid import uuid4
 
+from bikes_assets.adapters.commits import OF_NONE, PARTITION, Commit, Commits, commits_of
 from bikes_assets.adapters.delta_log import flush_commit, is_table, log_file, open_table
 from bikes_assets.adapters.files import create_file, filesystem_of, is_remote, read_files, write_file
 from bikes_assets.adapters.removed import raise_if_removed
@@ -38,55 +39,14 @@ if TYPE_CHECKING:
 
     from bikes_assets.lineage.schema import Schema
 
-PARTITION = "partition"
-"""Name of the partition column: it is not part of the content."""
-
 _CONFIGURATION = {
     "delta.logRetentionDuration": "interval 36500 days",  # every version stays readable
     "delta.enableExpiredLogCleanup": "false",
     "delta.checkpointInterval": "10",  # opening a table reads the commits since the last checkpoint
 }
 _ATTEMPTS = 100
-_OF_NONE = "__HIVE_DEFAULT_PARTITION__"  # what the folder of the partition null is called in Delta tables
-_logs: dict[tuple[str, str], _Log] = {}
 _LONGEST_NAME = 255
 """Bytes of a file's or folder's name that file systems take."""
-
-
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """What one Delta commit published: a partition and the record of its making.
-
-    `partition` is None where the asset has no partitions. `digest` is that of what the rows stand for (for a model, its fitted
-    state); `content` is that of the rows themselves, "" for a commit that published none, such as the table's creation; `time`
-    is when it was made, Unix seconds. `seals` is the SHA-256 of each file that it added, by path in the table; None for a commit
-    from before files were sealed. `added` is the bytes of each of these files, as the log says. `touched` are the partitions of
-    which it added or removed rows, and `operation` is what Delta's log calls it.
-    """
-
-    version: int
-    partition: str | None
-    digest: str
-    content: str
-    record: dict[str, Any]
-    time: float = 0.0
-    seals: Mapping[str, str] | None = None
-    added: Mapping[str, int] = field(default_factory=dict[str, int])
-    touched: frozenset[str | None] = frozenset()
-    operation: str = ""
-
-
-@dataclass
-class _Log:
-    """What this process has read of a table's log.
-
-    Attributes:
-        commits: each commit, by table version.
-        digests: SHA-256 of the file of each, which tells it from another of the same version, as after a backup was restored.
-    """
-
-    commits: dict[int, Commit] = field(default_factory=dict)
-    digests: dict[int, str] = field(default_factory=dict)
 
 
 class Memory:
@@ -122,6 +82,22 @@ class Files:
 
 
 @dataclass(frozen=True, slots=True)
+class Look:
+    """What is there of a table.
+
+    Attributes:
+        published: the commit that published each partition.
+        altered: the partitions whose rows another program has changed since, each with the commit that did so last. What only
+            puts rows into other files, such as compaction, changes none.
+        cut_short: the partitions of a table in a folder of which a file is not as long as Delta's log says, and which.
+    """
+
+    published: dict[str | None, Commit]
+    altered: dict[str | None, Commit]
+    cut_short: dict[str | None, str]
+
+
+@dataclass(frozen=True, slots=True)
 class LakeTable:
     """A table of the lake.
 
@@ -129,11 +105,13 @@ class LakeTable:
         name: asset that owns it.
         uri: folder or URL of the Delta table.
         schema: its columns; each partition holds rows of it. Rows of no partition lie under the partition null.
+        memory: file of this machine that keeps which commits published what; None for none.
     """
 
     name: str
     uri: str
     schema: Schema
+    memory: Path | None = None
 
     def version(self) -> int:
         """Return the table's present version; the table is created when there is none."""
@@ -143,34 +121,29 @@ class LakeTable:
         """Return the commit that published each partition, as of a table version (default: the present)."""
         return self._published(self._open(version))
 
-    def commits(self) -> list[Commit]:
-        """Return every commit that published a partition, oldest first; nothing where there is no table."""
-        if not self.exists():
-            return []
-        return [commit for _, commit in sorted(self._history(self._open()).items()) if commit.content]
+    def commits(self, wanted: Callable[[int], bool] = lambda _: True) -> list[Commit]:
+        """Return the commits that published a partition, oldest first; nothing where there is no table.
 
-    def altered(self) -> dict[str | None, Commit]:
-        """Return the published partitions whose rows another program has changed since, each with the commit that did so last.
-
-        What only puts rows into other files, such as compaction, changes none.
+        Args:
+            wanted: whether a version is wanted, all by default.
         """
         if not self.exists():
-            return {}
-        found: dict[str | None, Commit] = {}
-        published = set[str | None]()
-        for _, commit in sorted(self._history(self._open_as_it_is()).items()):
-            if commit.content:
-                published.add(commit.partition)
-                found.pop(commit.partition, None)
-            else:
-                found |= dict.fromkeys(commit.touched & published, commit)
-        return found
+            return []
+        known = self._commits(self._open())
+        return list(known.of(filter(wanted, known.publishing())).values())
 
-    def cut_short(self) -> dict[str | None, str]:
-        """Return the published partitions of a table in a folder of which a file is not as long as Delta's log says."""
-        found: dict[str | None, str] = {}
+    def look(self) -> Look | None:
+        """Return what is there of a table and whether it is as it was published; None where there is no table."""
+        if not self.exists():
+            return None
         table = self._open_as_it_is()
-        for key, files in self._files(table, self._published(table)).items():
+        known, published = self._commits(table), self._published(table)
+        altered = {key: commit for key, by in known.altered().items() for commit in known.of([by]).values()}
+        return Look(published, altered, {} if is_remote(self.uri) else self._cut_short(table, published))
+
+    def _cut_short(self, table: DeltaTable, keys: Iterable[str | None]) -> dict[str | None, str]:
+        found: dict[str | None, str] = {}
+        for key, files in self._files(table, keys).items():
             for file in files:
                 place = Path(f"{self.uri.removeprefix('file://')}/{unquote(file['path'])}")
                 size = place.stat().st_size if place.exists() else 0
@@ -185,7 +158,7 @@ class LakeTable:
         """
         if not self.exists():
             return {}
-        return {version: commit.added for version, commit in self._history(self._open_as_it_is()).items()}
+        return {version: commit.added for version, commit in self._commits(self._open_as_it_is()).all().items()}
 
     def exists(self) -> bool:
         """Return whether there is a table."""
@@ -355,8 +328,10 @@ class LakeTable:
         added: list[AddAction | RemoveAction] | None = None
         for attempt in range(_ATTEMPTS):
             table = self._open_as_it_is() if anew else self._open()
-            newer = self._published(table).get(partition)
-            if newer and newer.version > since:
+            known = self._commits(table)
+            newest = known.published(table.version()).get(partition, 0)
+            if newest > since:
+                (newer,) = known.of([newest]).values()
                 run = newer.record.get("made_by", {}).get("dagster_run_id", "")
                 raise ConflictError(
                     f"{address}: run {run or 'unknown'} published version {newer.version} while this one was at work from "
@@ -484,7 +459,7 @@ class LakeTable:
 
     def _are_of_others(self, table: DeltaTable, columns: Collection[str]) -> bool:
         """Return whether no version that this project published has any of these columns: another program has added them."""
-        ours = (commit.record.get("columns", {}) for commit in self._history(table).values() if commit.content)
+        ours = (commit.record.get("columns", {}) for commit in self._commits(table).all().values() if commit.content)
         return all(not set(columns) & set(known) for known in ours)
 
     def _create(self) -> None:
@@ -509,78 +484,16 @@ class LakeTable:
         )
 
     def _published(self, table: DeltaTable) -> dict[str | None, Commit]:
-        last = table.version()
-        return {
-            commit.partition: commit
-            for number, commit in sorted(self._history(table).items())
-            if number <= last and commit.content
-        }
+        known = self._commits(table)
+        published = known.published(table.version())
+        commits = known.of(published.values())
+        return {partition: commits[number] for partition, number in published.items()}
 
-    def _history(self, table: DeltaTable) -> dict[int, Commit]:
-        """Return the commits up to the table's version at least; commits never change, so each is read once a process.
-
-        But the log may be another one, with the same versions: one that was restored from a backup, and went on from there. That
-        shows in the last commit that is known of it.
-
-        The log's files are read by their names, for `DeltaTable.history` numbers commits wrongly when the log holds newer
-        ones than the version that was opened.
-        """
-        key = (self.uri, str(table.metadata().id))
-        log = _logs.setdefault(key, _Log())
-        last = min(max(log.commits, default=-1), table.version())
-        if last >= 0 and file_digest(read_files([log_file(self.uri, last)])[0]) != log.digests[last]:
-            log = _logs[key] = _Log()
-        known = log.commits
-        missing = range(max(known, default=-1) + 1, table.version() + 1)
-        files = read_files([log_file(self.uri, version) for version in missing])
-        for version, content in zip(missing, files, strict=True):
-            log.digests[version] = file_digest(content)
-            entries = [json.loads(line) for line in content.splitlines()]
-            added = {unquote(entry["add"]["path"]): entry["add"]["size"] for entry in entries if "add" in entry}
-            info = next((entry["commitInfo"] for entry in entries if "commitInfo" in entry), {})
-            record = _record_in(info)
-            digest = record.get("output", {}).get("digest", "")
-            made = info.get("timestamp", 0) / 1000
-            seals = json.loads(info.get("sha256", "null"))
-            published = info.get("content", "")
-            touched = frozenset(_partition_of(entry) for entry in entries if _changes_rows(entry))
-            known[version] = Commit(
-                version,
-                info.get(PARTITION),
-                digest,
-                published,
-                record,
-                made,
-                seals,
-                added,
-                touched,
-                f"{info.get('operation', 'unknown')} by {info.get('engineInfo', 'unknown')}",
-            )
+    def _commits(self, table: DeltaTable) -> Commits:
+        """Return the commits, which were looked at up to the table's version at least."""
+        known = commits_of(self.uri, str(table.metadata().id), self.memory)
+        known.extend(table.version())
         return known
-
-
-def _record_in(info: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the record in a commit's metadata; nothing where what stands there is none, which the event log's copy shows."""
-    try:
-        record = json.loads(info.get("record", "{}"))
-    except (ValueError, RecursionError):
-        return {}
-    return record if isinstance(record, dict) and isinstance(record.get("output", {}), dict) else {}
-
-
-def _changes_rows(entry: Mapping[str, Any]) -> bool:
-    """Return whether an entry of Delta's log adds or removes rows, and does not only put them into another file."""
-    return any(entry[kind].get("dataChange", True) for kind in ("add", "remove") if kind in entry)
-
-
-def _partition_of(entry: Mapping[str, Any]) -> str | None:
-    """Return the partition of a file that an entry of Delta's log adds or removes; some programs tell it by the path alone."""
-    action = entry.get("add") or entry["remove"]
-    values = action.get("partitionValues")
-    if values:
-        return values.get(PARTITION)
-    folder = unquote(action["path"]).split("/")[0].removeprefix(f"{PARTITION}=")
-    return None if folder == _OF_NONE else unquote(folder)
 
 
 def _folder_of(asset: str, partition: str | None) -> str:
@@ -590,7 +503,7 @@ def _folder_of(asset: str, partition: str | None) -> str:
         LineageError: the key holds what is no character.
     """
     if partition is None:
-        return f"{PARTITION}={_OF_NONE}"
+        return f"{PARTITION}={OF_NONE}"
     try:
         name = f"{PARTITION}={quote(partition, safe='')}"
     except UnicodeEncodeError:

@@ -7,6 +7,7 @@ cut short. Nothing has been told of that one, and it is set aside.
 from __future__ import annotations
 
 import json
+import os
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,6 +37,12 @@ def is_table(uri: str) -> bool:
     from deltalake import DeltaTable
 
     _set_torn_aside(uri)
+    if not is_remote(uri):  # Delta lists all of a log to say so
+        folder = Path(uri.removeprefix("file://"), "_delta_log")
+        if not folder.is_dir():
+            return False
+        with os.scandir(folder) as entries:
+            return any(_is_commit(entry.name) for entry in entries)
     return DeltaTable.is_deltatable(uri, delta_options(uri))
 
 
@@ -71,8 +78,8 @@ def _set_torn_aside(uri: str) -> None:
     folder = Path(uri) / "_delta_log"
     if is_remote(uri) or not folder.is_dir():
         return
-    names = {path.name for path in folder.iterdir()}
-    for name in sorted((name for name in names if _is_commit(name)), reverse=True):
+    names = os.listdir(folder)
+    for name in sorted(filter(_is_commit, names), reverse=True):
         if _is_whole_commit(folder / name):
             break
         _set_aside(folder / name)

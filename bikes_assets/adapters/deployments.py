@@ -11,7 +11,7 @@ from bikes_assets.adapters.lake import MODEL_ROWS
 from bikes_assets.lineage.graph import Record
 
 if TYPE_CHECKING:
-    from bikes_assets.adapters.delta import Commit
+    from bikes_assets.adapters.commits import Commit
     from bikes_assets.adapters.lake import Lake
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from bikes_assets.adapters.delta import Files, LakeTable, stored_schema
 from bikes_assets.adapters.files import filesystem_of, is_remote, write_file, write_files
@@ -25,6 +26,8 @@ from bikes_assets.lineage.source import function_digests, source_text
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
+
+    from bikes_assets.adapters.commits import Commit
 
 _SHA256 = re.compile("[0-9a-f]{64}")
 
@@ -101,6 +104,7 @@ class Lake:
         root: the project's root, for the environment's record.
         serving: the asset whose newest partition says which model serves, "" where none does.
         made_by: what else a record says of who made a version, such as the user and the deployment.
+        memory: folder of this machine that keeps what is worked out of the tables' logs; None for none.
     """
 
     location: str
@@ -108,6 +112,7 @@ class Lake:
     root: Path
     serving: str = ""
     made_by: Mapping[str, str] = field(default_factory=dict)
+    memory: Path | None = None
     _kept: set[str] = field(default_factory=set, compare=False, repr=False)
 
     def table(self, asset: str, schema: Schema | None = None) -> LakeTable:
@@ -121,30 +126,31 @@ class Lake:
         if schema is None:
             stored = stored_schema(asset, uri)
             schema = stored if stored and stored.types != MODEL_ROWS.types else MODEL_ROWS
-        return LakeTable(asset, uri, schema)
+        return LakeTable(asset, uri, schema, self.memory and self.memory / f"{quote(asset, safe='')}.json")
 
     def uri(self, asset: str) -> str:
         """Return where the table of an asset lies."""
         return f"{self.location}/{asset}"
 
-    def altered(self, table: LakeTable) -> dict[str | None, str]:
-        """Return the partitions of a table that are not as they were published, each with what became of it, in words.
+    def look(self, table: LakeTable) -> tuple[dict[str | None, Commit], dict[str | None, str]]:
+        """Return the commit that published each partition of a table, and what became of those that are not as they were.
 
         Another program has changed their rows, or a loss of power has cut their files short. At a URL only the former is seen
         without reading everything.
         """
-        if not table.exists():
-            return {}
-        cut = {} if is_remote(self.location) else self._cut_short(table)
-        changed = {
-            key: f"another program has changed its rows ({by.operation}, table version {by.version})"
-            for key, by in table.altered().items()
-        }
-        return {**cut, **changed}
+        found = table.look()
+        if found is None:
+            return {}, {}
+        altered = dict(found.cut_short)
+        if table.schema.types == MODEL_ROWS.types and not is_remote(self.location):
+            altered = {**self._cut_short(found.published), **altered}
+        for key, by in found.altered.items():
+            altered[key] = f"another program has changed its rows ({by.operation}, table version {by.version})"
+        return found.published, altered
 
-    def _cut_short(self, table: LakeTable) -> dict[str | None, str]:
-        found = table.cut_short()
-        for key, commit in table.published().items() if table.schema.types == MODEL_ROWS.types else ():
+    def _cut_short(self, published: Mapping[str | None, Commit]) -> dict[str | None, str]:
+        found: dict[str | None, str] = {}
+        for key, commit in published.items():
             for model in commit.record.get("models", ()):
                 _, path = filesystem_of(self.model_location(model["sha256"]))
                 if not (Path(path).exists() and Path(path).stat().st_size):

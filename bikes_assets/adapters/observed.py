@@ -5,13 +5,11 @@ A source whose fingerprint has not changed is not read again, so that asking wha
 
 from __future__ import annotations
 
-import json
 import time
-from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from bikes_assets.adapters.disk import put
+from bikes_assets.adapters.memory import read_memory, write_memory
 from bikes_assets.lineage.digest import table_digest
 from bikes_assets.lineage.graph import Origin
 
@@ -21,8 +19,6 @@ if TYPE_CHECKING:
 
     from bikes_assets.adapters.readers import Raw, Reader
     from bikes_assets.lineage.schema import Schema
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -120,20 +116,3 @@ def remembered(memory: Path) -> Observed | None:
 def _observed(values: Any) -> Observed:
     origin = values["origin"]
     return Observed(**values | {"origin": Origin(**origin | {"files": tuple(map(tuple, origin["files"]))})})
-
-
-def read_memory(memory: Path, of: Callable[[Any], T]) -> T | None:
-    """Return what `of` makes of a file's JSON values; None where there is no file, or it does not hold what it should.
-
-    A memory spares work and holds nothing else: one that was damaged, or written by another version, is written anew.
-    """
-    try:
-        return of(json.loads(memory.read_bytes()))
-    except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return None
-
-
-def write_memory(memory: Path, values: Any) -> None:
-    """Keep JSON values in a file; where nothing can be written, they are worked out again the next time."""
-    with suppress(OSError):
-        put(memory, json.dumps(values).encode())

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
 
-    from bikes_assets.adapters.delta import Commit, LakeTable
+    from bikes_assets.adapters.commits import Commit
+    from bikes_assets.adapters.delta import LakeTable
     from bikes_assets.adapters.lake import Lake
 
 

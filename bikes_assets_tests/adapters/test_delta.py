@@ -24,7 +24,9 @@ import pytest
 from deltalake import CommitProperties, DeltaTable, write_deltalake
 from deltalake.exceptions import DeltaProtocolError
 
-from bikes_assets.adapters.delta import Commit, LakeTable, Memory, _logs
+from bikes_assets.adapters import commits
+from bikes_assets.adapters.commits import Commit
+from bikes_assets.adapters.delta import LakeTable, Memory
 from bikes_assets.adapters.files import delta_options
 from bikes_assets.lineage.digest import file_digest, table_digest
 from bikes_assets.lineage.errors import ConflictError, DigestError, LineageError
@@ -115,8 +117,8 @@ def rewrite(table: LakeTable, content: pa.Table) -> None:
 
 def forget(table: LakeTable) -> None:
     """Have this process read the table's log anew, as another one would."""
-    for key in [key for key in _logs if key[0] == table.uri]:
-        del _logs[key]
+    for key in [key for key in commits._known if key[0] == table.uri]:
+        del commits._known[key]
 
 
 # --- one writer

@@ -7,7 +7,8 @@ import time
 import pandas as pd
 import pytest
 
-from bikes_assets.adapters.observed import SourceFormat, observe, read_memory, remembered
+from bikes_assets.adapters.memory import read_memory
+from bikes_assets.adapters.observed import SourceFormat, observe, remembered
 from bikes_assets.adapters.readers import reader_for
 from bikes_assets.lineage.errors import DataError
 from bikes_assets.lineage.schema import Column, Schema

@@ -68,7 +68,7 @@ CHANGES = (delete, delete_all, update, append, append_with_more_columns, merge, 
 def test_rows_that_another_program_changes_are_named_refused_and_replaced(table, change: Callable[..., None]) -> None:
     change(table)
 
-    ((month, commit),) = table.altered().items()
+    ((month, commit),) = table.look().altered.items()
     assert (month, commit.version) == ("2012-07", 5)
     assert "delta-rs" in commit.operation
     with pytest.raises(DigestError, match=r"orders\[2012-07\]"):
@@ -77,7 +77,7 @@ def test_rows_that_another_program_changes_are_named_refused_and_replaced(table,
 
     write(table, "2012-07", "r5")
 
-    assert table.altered() == {}
+    assert table.look().altered == {}
     assert read(table, "2012-07") == rows("r5")
     assert [field.name for field in DeltaTable(table.uri).schema().fields if field.name not in ORDERS.names] == [
         "partition"
@@ -87,7 +87,7 @@ def test_rows_that_another_program_changes_are_named_refused_and_replaced(table,
 
 def test_a_restored_version_of_the_table_changes_what_was_published_since(table) -> None:
     DeltaTable(table.uri).restore(3)
-    assert list(table.altered()) == ["2012-06"]
+    assert list(table.look().altered) == ["2012-06"]
 
 
 def test_compaction_changes_no_rows(table) -> None:
@@ -96,7 +96,7 @@ def test_compaction_changes_no_rows(table) -> None:
     DeltaTable(table.uri).optimize.compact()
     DeltaTable(table.uri).optimize.z_order(["k"])
 
-    assert table.altered() == {}  # and nothing was published of the month that is only theirs
+    assert table.look().altered == {}  # and nothing was published of the month that is only theirs
     assert {key: read(table, key) for key in ("2012-06", "2012-07", "2012-08")} == {
         "2012-06": rows("r4"), "2012-07": rows("r2"), "2012-08": rows("r3"),
     }  # fmt: skip
@@ -104,7 +104,7 @@ def test_compaction_changes_no_rows(table) -> None:
 
 def test_a_column_of_anothers_is_no_matter_and_goes_with_the_next_commit(table) -> None:
     write_deltalake(table.uri, more("2012-09", note=["theirs"]), mode="append", schema_mode="merge")
-    assert table.altered() == {}
+    assert table.look().altered == {}
     assert read(table, "2012-07") == rows("r2")
     write(table, "2012-07", "r5")
     assert "note" not in [field.name for field in DeltaTable(table.uri).schema().fields]

@@ -89,14 +89,14 @@ def test_what_is_whole_stays_where_it_is_also_what_other_programs_wrote(table: L
 
 @pytest.mark.parametrize("left", [0, 100])
 def test_a_file_that_is_cut_short_is_named(table: LakeTable, left: int) -> None:
-    assert table.cut_short() == {}
+    assert table.look().cut_short == {}
     (file,) = Path(table.uri).glob("partition=2012-03/*.parquet")
     size = file.stat().st_size
     file.write_bytes(file.read_bytes()[:left])
 
-    assert table.cut_short() == {"2012-03": f"its file {file} has {left} bytes, expected {size:,}"}
+    assert table.look().cut_short == {"2012-03": f"its file {file} has {left} bytes, expected {size:,}"}
     write(table, "2012-03", "3")
-    assert table.cut_short() == {}
+    assert table.look().cut_short == {}
 
 
 def test_a_file_whose_writing_fails_is_as_it_was_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
