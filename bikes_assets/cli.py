@@ -497,13 +497,9 @@ def deployments(month: str | None, as_json: bool) -> None:
 def sync() -> None:
     """Bring run states, events and MLflow into agreement, and say what was done; exit code 1 when something is left."""
     from bikes_assets import answers, runs
-    from bikes_assets.adapters import sync as agreement
-    from bikes_assets.defs.resources import pipeline
     from bikes_assets.reports.runs import print_agreement
 
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-    with runs.opened() as instance:
-        result = agreement.sync(pipeline(instance))
+    result = runs.agree()
     answers.refreshed()
     print_agreement(result)
     if result.left or result.refused:

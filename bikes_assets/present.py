@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bikes_assets.adapters import run_log
+from bikes_assets.adapters import agreed, run_log
 from bikes_assets.adapters.memory import read_memory, write_memory
 from bikes_assets.adapters.observed import Observed, SourceFormat, observe, remembered
 from bikes_assets.adapters.readers import Reader, reader_for
@@ -118,6 +118,19 @@ def now(source: Observed | None = None) -> Present:
         found.made |= {(asset, key): Made.of(Record.from_dict(item.record)) for key, item in published.items()}
         found.altered |= {(asset, key): what for key, what in altered.items()}
     return found
+
+
+def stores() -> agreed.Stores:
+    """Return where what is to agree lies, and where it is kept what did."""
+    known = settings()
+    memory = known.data_folder / "agreed.json"
+    return agreed.Stores(known.lake_location, ASSETS, known.event_storage, known.tracking_uri, memory)
+
+
+def agreement() -> agreed.Agreement | None:
+    """Return what is to be said where everything agrees, as nothing was changed since it did; None where `sync` has to look."""
+    known = None if current_identity().is_log_lost else agreed.is_so(stores(), run_log.BACKLOG)
+    return agreed.Agreement(foreign=[*known.foreign], set_aside=[*known.set_aside]) if known else None
 
 
 def unlogged() -> bool:

@@ -24,6 +24,8 @@ from bikes_assets.store import current_identity
 if TYPE_CHECKING:
     import dagster as dg
 
+    from bikes_assets.adapters.agreed import Agreement
+
 _STORAGE = "BIKES_DAGSTER_STORAGE"
 # what goes wrong is told once, in the summary; Dagster's page has every event
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -134,6 +136,18 @@ def opened() -> Iterator[dg.DagsterInstance]:
     with dg.DagsterInstance.from_config(str(ready())) as instance:
         claim(instance)
         yield instance
+
+
+def agree() -> Agreement:
+    """Bring run states, events and MLflow into agreement: see `adapters.sync`, which is asked where something has happened."""
+    if known := present.agreement():
+        return known
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    from bikes_assets.adapters.sync import sync
+    from bikes_assets.defs.resources import pipeline
+
+    with opened() as instance:
+        return sync(pipeline(instance))
 
 
 def _postgres(url: str) -> bool:

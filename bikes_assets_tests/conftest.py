@@ -86,21 +86,27 @@ def history() -> Any:
 @pytest.fixture
 def copied(history: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Return the folder of a copy of the history as it was made, which is this process's store meanwhile."""
+    assert history.summary
+    use_copy(tmp_path / "data", monkeypatch)
+    yield tmp_path / "data"
+    _forget()
+
+
+def use_copy(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a copy of the history, which was made, be this process's store."""
+    shutil.copytree(AS_MADE, folder)
+    monkeypatch.setenv("BIKES_DATA", str(folder))
+    monkeypatch.setenv("DAGSTER_HOME", str(folder / "dagster"))
+    monkeypatch.setenv("BIKES_MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow/mlflow.db")
+    _forget()
+
+
+def _forget() -> None:
     from bikes_assets import answers
     from bikes_assets.settings import settings
 
-    def forget() -> None:
-        settings.cache_clear()
-        answers._index.cache_clear()
-
-    assert history.summary
-    shutil.copytree(AS_MADE, tmp_path / "data")
-    monkeypatch.setenv("BIKES_DATA", str(tmp_path / "data"))
-    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "data" / "dagster"))
-    monkeypatch.setenv("BIKES_MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/data/mlflow/mlflow.db")
-    forget()
-    yield tmp_path / "data"
-    forget()
+    settings.cache_clear()
+    answers._index.cache_clear()
 
 
 PRISTINE = ("test_answers.py", "test_levels.py", "test_trace.py", "test_questions.py", "test_retain.py")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bikes_assets.adapters.sync import Agreement
+from bikes_assets.adapters.agreed import Agreement
 from bikes_assets.lineage.staleness import Reason, Status
 from bikes_assets.reports.runs import print_agreement, print_status, print_summary
 from bikes_assets.runs import Summary

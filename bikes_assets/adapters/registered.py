@@ -104,11 +104,12 @@ class Registry:
     index: Index
     removed: Collection[str]
 
-    def reconcile(self, asset: str, *, whole: bool) -> Reconciliation:
+    def reconcile(self, asset: str, only: Collection[int] | None = None, *, whole: bool = True) -> Reconciliation:
         """Have the registered versions of an asset be those that the event log knows.
 
         Args:
             asset: the asset.
+            only: the numbers that are looked at, None for all; the others are known to be right.
             whole: whether it is looked, too, whether the logged models of all versions are there.
         """
         known: dict[int, str] = {
@@ -117,10 +118,13 @@ class Registry:
         }
         found = Reconciliation()
         self._find(asset, found, create=bool(known))
-        records = {record.output.address: record for record in self._records(asset)}
         there = {int(item.version): item for item in registry.versions(self.runs.client, model_name(asset))}
-        good: dict[str, int] = {}
+        looked_at = None if only is None else {*only, *(known.keys() ^ there.keys())}
+        good = {} if looked_at is None else {known[number]: number for number in sorted(there.keys() - looked_at)}
+        records = {record.output.address: record for record in self._records(asset, known, there, looked_at)}
         for number, version in sorted(there.items()):
+            if looked_at is not None and number not in looked_at:
+                continue
             address = known.get(number) or self._adopted(asset, number, version, records, found)
             if address:
                 known[number] = address
@@ -132,12 +136,20 @@ class Registry:
                 given = self._restore(asset, number, address, max(known), found)
                 if given and given != number:
                     good[address] = given
-        if whole:
-            self._register(asset, set(known.values()), found)
+        if whole and only is None:
+            self._register(asset, set(known.values()), records, found)
         return found
 
-    def _records(self, asset: str) -> Iterator[Record]:
-        for commit in self.lake.table(asset).commits():
+    def _records(
+        self, asset: str, known: Mapping[int, str], there: Mapping[int, ModelVersion], looked_at: Collection[int] | None
+    ) -> Iterator[Record]:
+        """Yield the records of the versions that are looked at, or of all."""
+        wanted = None
+        if looked_at is not None:
+            told = [known[number] for number in looked_at if number in known]
+            told += [there[number].tags.get("address", "") for number in looked_at if number in there]
+            wanted = {int(version) for version in (text.rpartition("@")[2] for text in told) if version.isdecimal()}
+        for commit in self.lake.table(asset).commits(lambda version: wanted is None or version in wanted):
             yield Record.from_dict(commit.record).at(commit.version)
 
     def _find(self, asset: str, found: Reconciliation, *, create: bool) -> None:
@@ -267,15 +279,16 @@ class Registry:
         )
         return given
 
-    def _register(self, asset: str, known: Collection[str], found: Reconciliation) -> None:
+    def _register(
+        self, asset: str, known: Collection[str], records: Mapping[str, Record], found: Reconciliation
+    ) -> None:
         """Register what was logged and whose number nobody knows any more: MLflow has lost the version, and the event log too."""
-        for item in sorted(self.index.within(VERSION, asset), key=lambda item: int(str(item.version))):
-            address = str(item)
-            if address in {*known, *self.removed}:
+        told = {str(item) for item in self.index.within(VERSION, asset)}
+        for address, record in records.items():
+            if not record.fitted or address in known or address in self.removed or address not in told:
                 continue
             try:
-                record = self.lake.record(asset, item.partition, int(str(item.version)))
-                run = self._run_of(record) if record.fitted else None
+                run = self._run_of(record)
                 if run is None or run.info.status != "FINISHED":
                     continue
                 number = self.runs.register(record, self._copy_of(run, record), run.info.run_id)

@@ -7,25 +7,28 @@ order, once.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dagster as dg
 
 from bikes_assets.adapters import metadata
+from bikes_assets.adapters.agreed import NONE, Agreement, differing, everything, evident, is_so, keep, kept, look
 from bikes_assets.adapters.attempts import Attempt, attempts_of, ended
+from bikes_assets.adapters.event_log import reported_since
 from bikes_assets.adapters.mlflow_models import copy_from_lake, set_aliases
-from bikes_assets.adapters.mlflow_names import is_refusal
-from bikes_assets.adapters.mlflow_runs import KEY, PARENT, by_attempt, end_failed
+from bikes_assets.adapters.mlflow_names import is_refusal, model_name
+from bikes_assets.adapters.mlflow_runs import KEY, PARENT, batched, by_attempt, end_failed
 from bikes_assets.adapters.mlflow_store import one_by_one
 from bikes_assets.adapters.registered import Numbers, Registry, is_whole, models_in
 from bikes_assets.adapters.removed import removed_versions
 from bikes_assets.adapters.reported import REGISTERED, of_instance
-from bikes_assets.adapters.soundness import differing
+from bikes_assets.adapters.run_log import BACKLOG
+from bikes_assets.adapters.soundness import differing as differing_record
 from bikes_assets.adapters.tracking import backlog, clear_backlog
-from bikes_assets.adapters.workers import AT_WORK, Process, end_abandoned, may_report
+from bikes_assets.adapters.workers import Process, end_abandoned, may_report
 from bikes_assets.lineage.address import parse_address
 from bikes_assets.lineage.errors import LineageError, RecordError
 from bikes_assets.lineage.graph import Record, partition_address
@@ -33,35 +36,20 @@ from bikes_assets.lineage.projection import MODEL
 from bikes_assets.lineage.secrets import scrubbed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from mlflow.entities import Run
 
+    from bikes_assets.adapters.agreed import Scope, Stores
     from bikes_assets.adapters.lake import Lake, ModelFormat
     from bikes_assets.adapters.mlflow_runs import MlflowRuns
     from bikes_assets.lineage.index import Index
 
 _OVER = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 _DECISION_SECONDS = 30
-
-
-@dataclass
-class Agreement:
-    """What was done to bring everything into agreement.
-
-    Attributes:
-        done: what was done, in words.
-        left: what could not be done, and why.
-        refused: what MLflow refuses, and would again, and why; nothing else waits for it.
-        foreign: what others have registered, and is left alone; nothing is to be done about it.
-        set_aside: events that are not believed, and why; they do no harm.
-    """
-
-    done: list[str] = field(default_factory=list)
-    left: list[str] = field(default_factory=list)
-    refused: list[str] = field(default_factory=list)
-    foreign: list[str] = field(default_factory=list)
-    set_aside: list[str] = field(default_factory=list)
+_ROUNDS = 3
+"""How often it is looked again whether what was done agrees."""
+_BATCH = 100
 
 
 @dataclass(frozen=True)
@@ -76,6 +64,8 @@ class Pipeline:
         connect: returns the writer of MLflow's runs, or raises TrackingError; it says in the list what it has restored.
         tracking_uri: MLflow's store or server.
         index: returns the lineage index, up to date with the event log, which knows what is registered; None where there is none.
+        stores: where all this lies, and where it is kept what agreed, so that only what is new is looked at; None for everything
+            each time.
     """
 
     instance: dg.DagsterInstance
@@ -85,14 +75,19 @@ class Pipeline:
     connect: Callable[[list[str]], MlflowRuns]
     tracking_uri: str
     index: Callable[[], Index] | None = None
+    stores: Stores | None = None
+
+    def is_in_agreement(self) -> bool:
+        """Return whether nothing was changed since everything agreed, as far as that can be told."""
+        return bool(self.stores and is_so(self.stores, BACKLOG))
 
 
-def sync(pipeline: Pipeline, since: float | None = None) -> Agreement:
-    """Bring run states, events and MLflow into agreement.
+def sync(pipeline: Pipeline, *, whole: bool = True) -> Agreement:
+    """Bring run states, events and MLflow into agreement: what is new, or was changed since everything agreed.
 
     Args:
         pipeline: what is to agree.
-        since: only Dagster runs that changed after this time, Unix seconds; None for all of them.
+        whole: whether all that was written to an MLflow server is looked at: which rows were changed, a server does not tell.
 
     Returns:
         What was done and what is left.
@@ -101,31 +96,70 @@ def sync(pipeline: Pipeline, since: float | None = None) -> Agreement:
 
     agreement = Agreement()
     with FileLock(Path(pipeline.instance.root_directory) / ".bikes_sync.lock", timeout=600):
-        unlogged = backlog(pipeline.instance)
-        agreement.done += end_abandoned(pipeline.instance)
-        recover_events(pipeline, agreement, since)
-        try:
-            runs = replace(pipeline.connect(agreement.done), registered=Numbers(pipeline.instance))
-            unlogged_attempts, unended = _settle_runs(pipeline, runs, since, agreement)
-            # what is registered again needs its run; what is registered for the first time, numbers beyond those in use
-            _reconcile_registered(pipeline, runs, agreement, whole=since is None)
-            _log_runs(pipeline, runs, unlogged_attempts, unended, agreement)
-            agreement.done += [f"MLflow: alias {change}" for change in set_aliases(runs.client, pipeline.lake)]
-        except Exception as error:  # noqa: BLE001 - whatever MLflow raises: the rest is done, and this is said
-            agreement.left.append(scrubbed(f"MLflow: {error}", pipeline.tracking_uri))
-        if not agreement.left and unlogged == backlog(pipeline.instance):
-            clear_backlog(pipeline.instance)
+        for number in range(_ROUNDS):  # what was done is looked at once more
+            if (number and pipeline.is_in_agreement()) or not _bring_together(pipeline, agreement, whole=whole):
+                break
     return agreement
 
 
-def is_due(instance: dg.DagsterInstance, since: float) -> bool:
-    """Return whether something happened after a time that may not agree yet; cheap enough to ask every minute."""
-    if backlog(instance) or instance.get_runs_count(dg.RunsFilter(statuses=list(AT_WORK))):
-        return True
-    return instance.get_runs_count(_filter(since)) > 0
+def _bring_together(pipeline: Pipeline, agreement: Agreement, *, whole: bool) -> bool:
+    """Bring into agreement what may not agree, and return whether it can be told now what that has changed."""
+    stores = pipeline.stores
+    agreement.done += end_abandoned(pipeline.instance)
+    unlogged = backlog(pipeline.instance)
+    known = kept(stores) if stores else None
+    now = look(stores, known) if stores else None
+    scope = differing(stores, known, now, whole=whole) if stores and now else everything(pipeline.assets)
+    recovered = recover_events(pipeline, scope)
+    agreement.done += recovered.done
+    agreement.left += recovered.left
+    agreement.set_aside = [*(known.set_aside if known and scope.after else ()), *recovered.set_aside]
+    agreement.foreign = [*known.foreign] if known else []
+    agreement.refused = []
+    try:
+        runs = replace(pipeline.connect(agreement.done), registered=Numbers(pipeline.instance))
+        only = scope.runs
+        if only is None and stores and now and not agreement.set_aside:
+            only = now.runs.keys() - evident(stores, runs.experiment_id)
+        unlogged_attempts, unended = _settle_runs(pipeline, runs, only, agreement)
+        # what is registered again needs its run; what is registered for the first time, numbers beyond those in use
+        _reconcile_registered(pipeline, runs, agreement, scope.registered, whole=whole)
+        refused = _log_runs(pipeline, runs, unlogged_attempts, unended, agreement)
+        agreement.done += [f"MLflow: alias {change}" for change in set_aliases(runs.client, pipeline.lake)]
+    except Exception as error:  # noqa: BLE001 - whatever MLflow raises: the rest is done, and this is said
+        agreement.left.append(scrubbed(f"MLflow: {error}", pipeline.tracking_uri))
+        return False
+    if agreement.left or unlogged != backlog(pipeline.instance):
+        return False
+    clear_backlog(pipeline.instance)
+    if stores and now:  # what is not as it should be is looked at again
+        tables = {
+            **now.tables,
+            **{asset: known.tables.get(asset, NONE) if known else NONE for asset in recovered.unfinished},
+        }
+        settled = {run: state for run, state in now.runs.items() if run not in refused}
+        marks = replace(now, tables=tables, runs=settled, set_aside=agreement.set_aside, foreign=agreement.foreign)
+        keep(stores, replace(marks, registry={}, database="") if agreement.refused else marks)
+    return bool(now and now.mlflow is not None)
 
 
-def recover_events(pipeline: Pipeline, agreement: Agreement, since: float | None = None) -> None:
+class Recovered(NamedTuple):
+    """What was done about commits that no event tells of.
+
+    Attributes:
+        done: what was done, in words.
+        left: what could not be done, and why.
+        set_aside: the events that are not believed, and why.
+        unfinished: the tables that hold what may be reported yet by the process that committed it.
+    """
+
+    done: list[str]
+    left: list[str]
+    set_aside: list[str]
+    unfinished: list[str]
+
+
+def recover_events(pipeline: Pipeline, scope: Scope | None = None) -> Recovered:
     """Report what was committed to the lake and never reached the event log: its process was killed in between.
 
     Events whose table version the lake does not hold, or of which it has another record, are left; what is no event of ours is
@@ -133,51 +167,87 @@ def recover_events(pipeline: Pipeline, agreement: Agreement, since: float | None
 
     Args:
         pipeline: what is to agree.
-        agreement: takes what was done, and what is left.
-        since: only what was committed or reported since an hour before this time, Unix seconds; None for all.
+        scope: what is looked at, everything by default.
     """
-    after = since - 3600 if since else 0.0
+    scope = scope or everything(pipeline.assets)
+    found = Recovered([], [], [], [])
     removed = removed_versions(pipeline.lake.location)
     reported: dict[str, dict[int, Record]] = {}
-    for event in of_instance(pipeline.instance, after=after):
+    stores = pipeline.stores
+    for event in reported_since(stores.events, scope.after) if stores else of_instance(pipeline.instance):
         if event.record:
             reported.setdefault(event.asset, {})[int(event.record.output.version)] = event.record
         elif event.set_aside:
-            agreement.set_aside.append(event.set_aside)
+            found.set_aside.append(event.set_aside)
     for asset in pipeline.assets:
-        table = pipeline.lake.table(asset)
-        commits = {commit.version: commit for commit in table.commits()}
-        known = reported.get(asset, {})
-        agreement.left += filter(
-            None, (differing(record, commits.get(version), table.uri) for version, record in known.items())
-        )
-        newest = {commit.partition: commit.version for commit in commits.values()}
-        for version in sorted(commits.keys() - known.keys()):
-            commit = commits[version]
-            if commit.time < after:
-                continue
-            try:
-                record = Record.from_dict(commit.record).at(version)
-            except RecordError as error:
-                agreement.left.append(f"{asset}@{version}: {error}; restore {table.uri}")
-                continue
-            if not _is_over(pipeline.instance, record, commit.time):
-                continue
-            if record.output.address in removed:  # what an event says of rows cannot be told any more
-                continue
+        known, first = reported.get(asset, {}), scope.tables.get(asset)
+        if known or first is not None:
+            _recover_table(pipeline, found, asset, known, removed, first)
+    return found
+
+
+def _recover_table(
+    pipeline: Pipeline,
+    found: Recovered,
+    asset: str,
+    known: Mapping[int, Record],
+    removed: Collection[str],
+    first: int | None,
+) -> None:
+    """Compare the commits of a table with the events that tell of them.
+
+    Args:
+        pipeline: what is to agree.
+        found: takes what was done, and what is left.
+        asset: the asset that owns the table.
+        known: the records of events, by version.
+        removed: addresses of versions that retention has removed: what an event says of their rows cannot be told any more.
+        first: the first commit of which an event is missed, None where it is of none.
+    """
+    table = pipeline.lake.table(asset)
+    listed = table.commits(lambda version: version in known or (first is not None and version >= first))
+    commits = {commit.version: commit for commit in listed}
+    found.left.extend(
+        filter(None, (differing_record(record, commits.get(version), table.uri) for version, record in known.items()))
+    )
+    untold = sorted(commits.keys() - known.keys())
+    newest = {key: commit.version for key, commit in table.published().items()} if untold else {}
+    for version in untold:
+        commit = commits[version]
+        try:
+            record = Record.from_dict(commit.record).at(version)
+        except RecordError as error:
+            found.left.append(f"{asset}@{version}: {error}; restore {table.uri}")
+            continue
+        if not _is_over(pipeline.instance, record, commit.time):
+            found.unfinished.append(asset)
+        elif record.output.address not in removed:
             _report(pipeline, record, is_present=newest[commit.partition] == version)
-            agreement.done.append(f"{record.output.address}: was committed, and is now in the event log")
+            found.done.append(f"{record.output.address}: was committed, and is now in the event log")
 
 
-def _reconcile_registered(pipeline: Pipeline, runs: MlflowRuns, agreement: Agreement, *, whole: bool) -> None:
-    """Have what is registered in MLflow be what the event log says, and say in the event log what it does not know of it."""
-    if pipeline.index is None:
+def _reconcile_registered(
+    pipeline: Pipeline, runs: MlflowRuns, agreement: Agreement, only: Collection[str] | None, *, whole: bool
+) -> None:
+    """Have what is registered in MLflow be what the event log says, and say in the event log what it does not know of it.
+
+    Args:
+        pipeline: what is to agree.
+        runs: MLflow's runs.
+        agreement: takes what was done, and what cannot be.
+        only: the registered versions that are looked at, as `agreed.Scope` names them, None for all.
+        whole: whether it is looked, too, whether the logged models of all versions are there.
+    """
+    if pipeline.index is None or (only is not None and not only):
         return
+    agreement.foreign = []
+    names = None if only is None else [name.rpartition("/") for name in only]
     index = pipeline.index()
     found = Registry(runs, pipeline.lake, pipeline.models, index, removed_versions(pipeline.lake.location))
     numbers = Numbers(pipeline.instance)
     for asset in models_in(index, pipeline.assets):
-        done = found.reconcile(asset, whole=whole)
+        numbers_of = None if names is None else {int(number) for name, _, number in names if name == model_name(asset)}
+        done = found.reconcile(asset, numbers_of, whole=whole)
         agreement.done += done.done
         agreement.refused += done.left
         agreement.foreign += done.foreign
@@ -188,9 +258,15 @@ def _reconcile_registered(pipeline: Pipeline, runs: MlflowRuns, agreement: Agree
 
 
 def _settle_runs(
-    pipeline: Pipeline, runs: MlflowRuns, since: float | None, agreement: Agreement
+    pipeline: Pipeline, runs: MlflowRuns, only: Collection[str] | None, agreement: Agreement
 ) -> tuple[list[tuple[Attempt, str, dg.DagsterRun]], list[tuple[str, dg.DagsterRun]]]:
-    """Give each Dagster run and each of its attempts its run in MLflow.
+    """Give each Dagster run that is over and each of its attempts its run in MLflow.
+
+    Args:
+        pipeline: what is to agree.
+        runs: MLflow's runs.
+        only: the Dagster runs that are looked at, None for all.
+        agreement: takes what was done.
 
     Returns:
         Each attempt whose record is not written yet, with its run in MLflow and Dagster's, and each parent that is to be ended.
@@ -198,7 +274,7 @@ def _settle_runs(
     unlogged: list[tuple[Attempt, str, dg.DagsterRun]] = []
     unended: list[tuple[str, dg.DagsterRun]] = []
     removed = removed_versions(pipeline.lake.location)
-    for run in pipeline.instance.get_runs(_filter(since), ascending=True):
+    for run in _runs_over(pipeline.instance, only):
         attempts = [item for item in attempts_of(pipeline.instance, run.run_id) if item.asset in pipeline.assets]
         with one_by_one(pipeline.tracking_uri):
             known = runs.of(run.run_id)
@@ -217,8 +293,13 @@ def _log_runs(
     unlogged: Iterable[tuple[Attempt, str, dg.DagsterRun]],
     unended: Iterable[tuple[str, dg.DagsterRun]],
     agreement: Agreement,
-) -> None:
-    """Write the records that are not written yet, in the order in which they were published, and end the parents."""
+) -> set[str]:
+    """Write the records that are not written yet, in the order in which they were published, and end the parents.
+
+    Returns:
+        The Dagster runs of which MLflow refuses a record.
+    """
+    refused: set[str] = set()
     for attempt, run_id, run in sorted(unlogged, key=lambda item: item[0].published):
         try:
             _log(pipeline, runs, attempt, run_id)
@@ -228,11 +309,13 @@ def _log_runs(
             if not is_refusal(error):
                 raise
             agreement.refused.append(f"MLflow refuses {_named(attempt, run)}: {error}")
+            refused.add(run.run_id)
         else:
             agreement.done.append(f"MLflow: {_named(attempt, run)} is logged")
     for parent, run in unended:
         runs.end(parent, str(ended(run)), _end_time(pipeline.instance, run))
         agreement.done.append(f"MLflow: Dagster run {run.run_id} has ended as {ended(run)}")
+    return refused
 
 
 def _settled(
@@ -329,11 +412,13 @@ def _without_doubles(runs: MlflowRuns, found: Iterable[Run], agreement: Agreemen
     return list(kept.values())
 
 
-def _filter(since: float | None) -> dg.RunsFilter:
-    from datetime import UTC, datetime
-
-    after = datetime.fromtimestamp(since, UTC) if since else None
-    return dg.RunsFilter(statuses=list(_OVER), updated_after=after)
+def _runs_over(instance: dg.DagsterInstance, only: Collection[str] | None) -> Iterator[dg.DagsterRun]:
+    """Yield the Dagster runs that are over, all or some, oldest first."""
+    if only is None:
+        yield from instance.get_runs(dg.RunsFilter(statuses=list(_OVER)), ascending=True)
+        return
+    for some in batched(sorted(only), _BATCH):
+        yield from instance.get_runs(dg.RunsFilter(statuses=list(_OVER), run_ids=some), ascending=True)
 
 
 def _is_over(instance: dg.DagsterInstance, record: Record, committed: float) -> bool:

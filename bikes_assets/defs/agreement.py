@@ -1,11 +1,9 @@
 """The sensor that keeps MLflow, run states and events in agreement while Dagster's daemon runs."""
 
-import time
-
 import dagster as dg
 
-from bikes_assets import answers
-from bikes_assets.adapters.sync import is_due, sync
+from bikes_assets import answers, present
+from bikes_assets.adapters.sync import sync
 from bikes_assets.defs.resources import pipeline
 
 
@@ -16,12 +14,9 @@ from bikes_assets.defs.resources import pipeline
 )
 def agreement(context: dg.SensorEvaluationContext) -> dg.SkipReason:
     """Do what `bikes sync` does, for what happened since the last time that everything agreed."""
-    since, now = float(context.cursor or 0), time.time()
-    if since and not is_due(context.instance, since):
+    if present.agreement():
         return dg.SkipReason("Nothing has happened.")
-    result = sync(pipeline(context.instance), since or None)
+    result = sync(pipeline(context.instance), whole=False)
     answers.refreshed()
-    if not result.left:
-        context.update_cursor(str(now - 5))
     told = result.left + result.refused + result.set_aside + result.done + result.foreign
     return dg.SkipReason("; ".join(told) or "Everything agrees.")

@@ -11,7 +11,7 @@ from bikes_assets.adapters.mlflow_runs import MlflowRuns
 from bikes_assets.adapters.sync import Pipeline
 from bikes_assets.adapters.tracking import connect, tracking_resource
 from bikes_assets.demand.features import COLUMNS_READ
-from bikes_assets.present import SOURCE, source_reader
+from bikes_assets.present import SOURCE, source_reader, stores
 from bikes_assets.settings import settings
 from bikes_assets.store import ASSETS, COLUMNS, MODELS, claim, lake
 
@@ -38,7 +38,7 @@ def pipeline(instance: dg.DagsterInstance) -> Pipeline:
         SettingsError: the instance is of another store than the lake.
     """
     connected = partial(mlflow_runs, claim(instance))
-    return Pipeline(instance, lake(), MODELS, ASSETS, connected, settings().tracking_uri, answers.refreshed)
+    return Pipeline(instance, lake(), MODELS, ASSETS, connected, settings().tracking_uri, answers.refreshed, stores())
 
 
 def _engine() -> TableIOManager:

@@ -23,8 +23,8 @@ from bikes_assets.lineage.texts import plain
 from bikes_assets.reports.terminal import terminal
 
 if TYPE_CHECKING:
+    from bikes_assets.adapters.agreed import Agreement
     from bikes_assets.adapters.deployments import Deployment
-    from bikes_assets.adapters.sync import Agreement
     from bikes_assets.runs import Summary
     from bikes_assets.versions import Making
 

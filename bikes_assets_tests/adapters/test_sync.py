@@ -5,7 +5,8 @@ import socket
 import dagster as dg
 import pytest
 
-from bikes_assets.adapters.sync import Agreement, sync
+from bikes_assets.adapters.agreed import Agreement
+from bikes_assets.adapters.sync import sync
 from bikes_assets.adapters.tracking import backlog, mark_backlog
 from bikes_assets.adapters.workers import WORKER, Process
 from bikes_assets.defs.resources import pipeline

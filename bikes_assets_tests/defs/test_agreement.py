@@ -2,14 +2,13 @@
 
 import dagster as dg
 
+from bikes_assets import present
 from bikes_assets.defs.agreement import agreement
 
 
-def tick(history, cursor=None):
-    """Evaluate the sensor once, and return what it says and its cursor."""
-    context = dg.build_sensor_context(instance=history.instance, cursor=cursor)
-    (said,) = [agreement(context)]
-    return said.skip_message, context.cursor
+def tick(history):
+    """Evaluate the sensor once, and return what it says."""
+    return agreement(dg.build_sensor_context(instance=history.instance)).skip_message
 
 
 def test_it_is_on_wherever_the_daemon_runs():
@@ -25,11 +24,10 @@ def test_it_looks_again_only_when_something_happened(history):
     from bikes_assets.defs.resources import pipeline
 
     sync(pipeline(history.instance))
-    said, cursor = tick(history)
-    again, _ = tick(history, str(float(cursor) + 60))
-
-    assert said == "Everything agrees."
-    assert again == "Nothing has happened."
+    assert tick(history) == "Nothing has happened."
+    present.stores().memory.unlink()
+    assert tick(history) == "Everything agrees."
+    assert tick(history) == "Nothing has happened."
 
 
 def test_it_logs_what_mlflow_did_not_take(history):
@@ -40,25 +38,26 @@ def test_it_logs_what_mlflow_did_not_take(history):
     history.client.delete_run(run_id)
     mark_backlog(history.instance)
 
-    said, _ = tick(history)
+    said = tick(history)
 
     assert said.startswith("MLflow: demand_features[2011-07] of run ")
-    assert tick(history)[0] == "Everything agrees."
+    assert tick(history) == "Nothing has happened."
 
 
-def test_while_something_is_left_the_cursor_stays(history, monkeypatch):
+def test_while_something_is_left_it_looks_each_time(history, monkeypatch):
     from dataclasses import replace
 
-    from bikes_assets.adapters.tracking import connect
+    from bikes_assets.adapters.tracking import connect, mark_backlog
     from bikes_assets.defs import agreement as module
 
+    mark_backlog(history.instance)
     away = replace(
         module.pipeline(history.instance),
         connect=lambda _: connect("http://127.0.0.1:9", "one", "http://m", "http://d", {}),
     )
     monkeypatch.setattr(module, "pipeline", lambda _: away)
 
-    said, cursor = tick(history)
-
-    assert "cannot be reached" in said
-    assert cursor is None
+    assert "cannot be reached" in tick(history)
+    assert "cannot be reached" in tick(history)
+    monkeypatch.undo()
+    assert tick(history) == "Everything agrees."

@@ -18,11 +18,12 @@ from typing import Any
 
 import dagster as dg
 
+from bikes_assets.adapters.agreed import Agreement, Stores
 from bikes_assets.adapters.asset import lineage_asset
 from bikes_assets.adapters.event_log import refresh
 from bikes_assets.adapters.io_managers import ModelIOManager, Outcome, TableIOManager
 from bikes_assets.adapters.lake import Lake
-from bikes_assets.adapters.sync import Agreement, Pipeline, sync
+from bikes_assets.adapters.sync import Pipeline, sync
 from bikes_assets.adapters.tracking import connect, tracking_resource
 from bikes_assets.adapters.workers import WORKER, Process
 from bikes_assets.lineage.index import Index
@@ -268,13 +269,15 @@ class Place:
             for _ in execute_run_iterator(self._reconstructable("in_process"), run, instance):
                 pass
 
-    def sync(self, instance: dg.DagsterInstance, since: float | None = None) -> Agreement:
-        """Bring Dagster, lake and MLflow into agreement, as `bikes sync` does; with a time, as the sensor does."""
+    def sync(self, instance: dg.DagsterInstance, *, whole: bool = True) -> Agreement:
+        """Bring Dagster, lake and MLflow into agreement, as `bikes sync` does; not the whole, as the sensor does."""
 
         def connected(restored: list[str]) -> Any:
             return connect(self.uri, EXPERIMENT, "http://mlflow", "http://dagster", SCHEMAS, STORE, restored)
 
-        return sync(Pipeline(instance, self.lake, RIDGE, ASSETS, connected, self.uri, self.index), since)
+        events = str(self.folder / "dagster")
+        stores = Stores(self.lake.location, ASSETS, events, self.uri, self.folder / "agreed.json")
+        return sync(Pipeline(instance, self.lake, RIDGE, ASSETS, connected, self.uri, self.index, stores), whole=whole)
 
     def index(self) -> Index:
         """Return the lineage index, up to date with Dagster's event log."""

@@ -8,7 +8,6 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -19,10 +18,10 @@ import sqlalchemy as sa
 from mlflow import MlflowClient
 
 from bikes_assets.adapters import registry
+from bikes_assets.adapters.agreed import Agreement
 from bikes_assets.adapters.event_log import refresh
 from bikes_assets.adapters.registered import Numbers
 from bikes_assets.adapters.soundness import of_copies
-from bikes_assets.adapters.sync import Agreement
 from bikes_assets.adapters.version_source import model_id_in
 from bikes_assets.lineage import queries
 from bikes_assets.lineage.graph import Record
@@ -312,9 +311,9 @@ def test_what_others_register_under_a_number_of_ours_is_told_and_left_alone(
         other.create_model_version(
             NAME, source.source, source.run_id, tags=tags, model_id=source.tags["mlflow_model_id"]
         )
-    since = time.time() - 600 if by == "the sensor" else None
+    whole = by != "the sensor"
 
-    found = three.place.sync(three.instance, since)
+    found = three.place.sync(three.instance, whole=whole)
 
     told = [
         f"MLflow: ridge version 1 is of {what}, but ridge@1 is ridge[2016-01]@1: the registered model was deleted or renamed, "
@@ -326,7 +325,7 @@ def test_what_others_register_under_a_number_of_ours_is_told_and_left_alone(
     ours = {2: "ridge[2016-02]@2", 3: "ridge[2016-03]@3", 4: "ridge[2016-01]@1"}
     assert contents(three) == ours | {1: "" if theirs == "nothing" else "ridge[2016-03]@3"}
     assert list(damaged(three)) == ["MLflow ridge@1"]
-    again = three.place.sync(three.instance, since)
+    again = three.place.sync(three.instance, whole=whole)
     assert (again.done, again.left, again.refused) == ([], [], told)
     # When it is deleted, nothing is left to do
     other.delete_model_version(NAME, "1")
@@ -412,14 +411,24 @@ def test_a_version_whose_number_both_have_lost_is_registered_as_the_next(three: 
 @pytest.mark.parametrize("seed", range(50 if SOAK else 4))
 def test_after_whatever_is_done_in_mlflow_no_address_has_changed_its_meaning(three: Ground, seed: int) -> None:
     draw, known, month = random.Random(seed), meanings(three), 4
-    theirs: dict[int, tuple[str, dict[str, str], str]] = {}
+    registered_by_others: dict[tuple[int, int], tuple[str, dict[str, str], str]] = {}
     other = client(three)
+
+    def born() -> int:
+        """Return what tells the registered model of our name from others that had the name, or have it no more."""
+        model = registered_model(three)
+        return model.creation_timestamp if model else 0
+
+    def theirs() -> dict[int, tuple[str, dict[str, str], str]]:
+        """Return what others have registered in the registered model that has our name now."""
+        return {number: told for (of, number), told in registered_by_others.items() if of == born()}
 
     def all_versions() -> list[Any]:
         return other.search_model_versions(f"name = '{NAME}'")
 
     def any_version() -> Any:
-        found = [item for item in all_versions() if int(item.version) not in theirs]
+        known = theirs()
+        found = [item for item in all_versions() if int(item.version) not in known]
         return draw.choice(found) if found else None
 
     def run() -> None:
@@ -458,19 +467,17 @@ def test_after_whatever_is_done_in_mlflow_no_address_has_changed_its_meaning(thr
     def delete_all() -> None:
         if registered_model(three):
             other.delete_registered_model(NAME)
-            theirs.clear()
 
     def register() -> None:
         version, source = any_version(), any_version()
         tags = draw.choice([{}, {"owner": "alice"}, source.tags if source else {}])
         of = (version.source, version.run_id) if version and draw.random() < 0.8 else ("/tmp/nothing", None)
-        if registry.create_registered_model(other, NAME, {}):
-            theirs.clear()  # they are under the name that somebody has given to the registered model
+        registry.create_registered_model(other, NAME, {})
         made = other.create_model_version(NAME, *of, tags=tags, description="mine")
         number, content = int(made.version), contents(three)[int(made.version)]
         meaning = meanings(three).get(f"{NAME}@{number}", tags.get("address"))
         if not content or content != meaning:  # else it is what it says, or what its number means
-            theirs[number] = (of[0], tags, "mine")
+            registered_by_others[born(), number] = (of[0], tags, "mine")
 
     def register_after_deletion() -> None:
         version = any_version()
@@ -481,10 +488,10 @@ def test_after_whatever_is_done_in_mlflow_no_address_has_changed_its_meaning(thr
                 NAME, version.source, version.run_id, tags={"owner": "alice"}, description="mine"
             )
             if contents(three)[1] != meanings(three)[f"{NAME}@1"]:
-                theirs[1] = (version.source, {"owner": "alice"}, "mine")
+                registered_by_others[born(), 1] = (version.source, {"owner": "alice"}, "mine")
 
     def reconcile() -> None:
-        three.place.sync(three.instance, draw.choice([None, time.time() - 600]))
+        three.place.sync(three.instance, whole=draw.choice([True, False]))
 
     actions: list[Callable[[], None]] = [
         run,
@@ -512,9 +519,9 @@ def test_after_whatever_is_done_in_mlflow_no_address_has_changed_its_meaning(thr
     assert {name: now[name] for name in known} == known, done
     # what others registered is as they left it, and told
     left = {int(item.version): (item.source, item.tags, item.description) for item in all_versions()}
-    assert {number: left[number] for number in theirs} == theirs, done
+    assert {number: left[number] for number in theirs()} == theirs(), done
     told = [int(line.split()[3]) for line in (*found.refused, *found.foreign)]
-    assert set(theirs) <= set(told), done
+    assert set(theirs()) <= set(told), done
     # every model is registered, whole, under a number that means it; verify names what another model has the number of
     ours = {number: address for number, address in there.items() if number not in told}
     fitted = {f"{NAME}[2016-{number:02}]" for number in range(1, month)}
