@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-SCRIPTS = ("load", "nothing", "run", "overhead", "month", "features", "lineage", "column_lineage", "verify")
+SCRIPTS = ("load", "nothing", "run", "overhead", "month", "features", "lineage", "column_lineage", "verify", "history")
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "benchmarks.md"
 
