@@ -22,6 +22,7 @@ from bikes_assets.adapters.event_log import identity, newest_event
 from bikes_assets.adapters.files import filesystem_of, is_remote
 from bikes_assets.adapters.memory import read_memory, write_memory
 from bikes_assets.adapters.run_log import asking, remembered
+from bikes_assets.lineage.faults import at_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -314,7 +315,8 @@ def _files(folder: str) -> list[tuple[str, ...]]:
     if is_remote(folder):
         filesystem, path = filesystem_of(folder)
         filesystem.invalidate_cache()
-        found: dict[str, Any] = filesystem.find(path, detail=True) if filesystem.exists(path) else {}
+        with at_store(folder):
+            found: dict[str, Any] = filesystem.find(path, detail=True) if filesystem.exists(path) else {}
         return sorted((name.rpartition("/")[2], str(about.get("ETag", about))) for name, about in found.items())
     place = Path(folder.removeprefix("file://"))
     if not place.is_dir():

@@ -174,10 +174,20 @@ def forget() -> None:
     _known.clear()
 
 
+def metadata_in(entries: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Return what a commit says of itself, of the entries of its file in Delta's log."""
+    return next((entry["commitInfo"] for entry in entries if "commitInfo" in entry), {})
+
+
+def entries_in(content: bytes) -> list[dict[str, Any]]:
+    """Return the entries of a file of Delta's log."""
+    return [json.loads(line) for line in content.splitlines()]
+
+
 def _commit(version: int, content: bytes) -> Commit:
     """Return what a file of Delta's log says."""
-    entries = [json.loads(line) for line in content.splitlines()]
-    info = next((entry["commitInfo"] for entry in entries if "commitInfo" in entry), {})
+    entries = entries_in(content)
+    info = metadata_in(entries)
     record = _record_in(info)
     return Commit(
         version,

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 from uuid import uuid4
 
-from bikes_assets.adapters.commits import OF_NONE, PARTITION, Commit, Commits, commits_of
+from bikes_assets.adapters.commits import OF_NONE, PARTITION, Commit, Commits, commits_of, entries_in, metadata_in
 from bikes_assets.adapters.delta_log import flush_commit, is_table, log_file, open_table
-from bikes_assets.adapters.files import create_file, filesystem_of, is_remote, read_files, write_file
+from bikes_assets.adapters.files import create_file, filesystem_of, is_remote, read_file, read_files, write_file
 from bikes_assets.adapters.removed import raise_if_removed
 from bikes_assets.lineage.digest import file_digest, table_digest
 from bikes_assets.lineage.errors import ConflictError, DigestError, LineageError, SchemaError
-from bikes_assets.lineage.faults import store_fault
+from bikes_assets.lineage.faults import away, store_fault
 from bikes_assets.lineage.graph import Version, partition_address
 from bikes_assets.lineage.schema import schema_from
 
@@ -312,11 +312,11 @@ class LakeTable:
 
         Raises:
             ConflictError: this partition was published by another writer after `since`, or the table stayed too busy.
-            StoreError: the log of the table cannot be written.
+            StoreError: the log of the table cannot be written, or its store is away or busy.
             LineageError: the partition key is empty, which Delta would store as null, or no text that UTF-8 can hold.
         """
         from deltalake import CommitProperties, Transaction
-        from deltalake.exceptions import CommitFailedError
+        from deltalake.exceptions import CommitFailedError, DeltaError
 
         address = partition_address(self.name, partition)
         if partition == "":
@@ -358,15 +358,26 @@ class LakeTable:
                         app_transactions=[Transaction(partition or "", table.version() + 1)],
                     ),
                 )
-            except CommitFailedError as error:
-                if fault := store_fault(error, self.uri):
-                    raise fault from error
-                # another commit came first: look again whether it touched this partition
-                time.sleep(random.uniform(0, 0.02 * min(attempt + 1, 10)))
-            else:
-                flush_commit(self.uri, table.version() + 1)
-                return table.version() + 1
+            except (DeltaError, OSError) as error:
+                if not self._is_committed(table.version() + 1, metadata):
+                    if fault := store_fault(error, self.uri) or away(error, self.uri):
+                        raise fault from error
+                    if not isinstance(error, CommitFailedError):
+                        raise
+                    # another commit came first: look again whether it touched this partition
+                    time.sleep(random.uniform(0, 0.02 * min(attempt + 1, 10)))
+                    continue
+            flush_commit(self.uri, table.version() + 1)
+            return table.version() + 1
         raise ConflictError(f"{address}: {_ATTEMPTS} attempts met other writers' commits; run again")
+
+    def _is_committed(self, version: int, metadata: Mapping[str, str]) -> bool:
+        """Return whether a version is the commit of this metadata: a store may have kept it, and its answer been lost.
+
+        Clients then send it again, and are told that there is one already.
+        """
+        content = read_file(log_file(self.uri, version))
+        return content is not None and metadata.items() <= metadata_in(entries_in(content)).items()
 
     def begin_beyond(self, version: int) -> None:
         """Have the next commit get a higher version than this, by commits that publish nothing.
@@ -375,7 +386,7 @@ class LakeTable:
         of one of these would come to mean something else.
         """
         from deltalake import CommitProperties
-        from deltalake.exceptions import CommitFailedError
+        from deltalake.exceptions import CommitFailedError, DeltaError
 
         for _ in range(version + _ATTEMPTS):
             table = self._open_as_it_is()
@@ -385,9 +396,11 @@ class LakeTable:
             properties = CommitProperties(custom_metadata={"lost": "true"}, max_commit_retries=0)
             try:
                 table.create_write_transaction([], "append", table.schema(), [PARTITION], commit_properties=properties)
-            except CommitFailedError as error:
-                if fault := store_fault(error, self.uri):
+            except (DeltaError, OSError) as error:  # or it is there by now, of this writer or of another one
+                if fault := store_fault(error, self.uri) or away(error, self.uri):
                     raise fault from error
+                if not isinstance(error, CommitFailedError):
+                    raise
 
     def _store(
         self, partition: str | None, folder: str, rows: pa.Table

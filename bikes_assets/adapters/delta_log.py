@@ -15,6 +15,7 @@ from uuid import uuid4
 
 from bikes_assets.adapters import disk
 from bikes_assets.adapters.files import delta_options, is_remote
+from bikes_assets.lineage.faults import at_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -43,7 +44,8 @@ def is_table(uri: str) -> bool:
             return False
         with os.scandir(folder) as entries:
             return any(_is_commit(entry.name) for entry in entries)
-    return DeltaTable.is_deltatable(uri, delta_options(uri))
+    with at_store(uri):
+        return DeltaTable.is_deltatable(uri, delta_options(uri))
 
 
 def open_table(uri: str, version: int | None = None) -> DeltaTable:
@@ -51,11 +53,13 @@ def open_table(uri: str, version: int | None = None) -> DeltaTable:
 
     Raises:
         TableNotFoundError: there is none.
+        StoreError: the store is away or busy.
     """
     from deltalake import DeltaTable
 
     _set_torn_aside(uri)
-    return DeltaTable(uri, version, delta_options(uri))
+    with at_store(uri):
+        return DeltaTable(uri, version, delta_options(uri))
 
 
 def flush_commit(uri: str, version: int) -> None:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from bikes_assets.adapters import disk
-from bikes_assets.lineage.errors import DataError, SettingsError
+from bikes_assets.lineage.errors import DataError, SettingsError, StoreError
+from bikes_assets.lineage.faults import at_store
 from bikes_assets.lineage.secrets import shown
 
 if TYPE_CHECKING:
@@ -96,17 +97,30 @@ def read_files(locations: Sequence[str]) -> list[bytes]:
     if not locations:
         return []
     filesystem, _ = filesystem_of(locations[0])
-    return filesystem.cat_ranges(list(locations), None, None, on_error="raise")
+    with at_store(locations[0]):
+        return filesystem.cat_ranges(list(locations), None, None, on_error="raise")
+
+
+def read_file(location: str) -> bytes | None:
+    """Return the content of a file as it is now, None where there is none."""
+    filesystem, path = filesystem_of(location)
+    filesystem.invalidate_cache()  # another process may have written there since
+    try:
+        with at_store(location):
+            return filesystem.cat_file(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def read_folder(location: str) -> dict[str, bytes]:
     """Return the contents of a folder's files that end in .json, by name, as they are now; nothing where there is no folder."""
     filesystem, folder = filesystem_of(location)
     filesystem.invalidate_cache()  # another process may have written there since
-    if not filesystem.exists(folder):
-        return {}
-    paths = sorted(path for path in filesystem.ls(folder, detail=False) if path.endswith(".json"))
-    return {path.rpartition("/")[2]: content for path, content in filesystem.cat(paths).items()} if paths else {}
+    with at_store(location):
+        if not filesystem.exists(folder):
+            return {}
+        paths = sorted(path for path in filesystem.ls(folder, detail=False) if path.endswith(".json"))
+        return {path.rpartition("/")[2]: content for path, content in filesystem.cat(paths).items()} if paths else {}
 
 
 def small_file(path: Path) -> bytes:
@@ -133,7 +147,8 @@ def remove_files(locations: Sequence[str]) -> None:
     filesystem, _ = filesystem_of(locations[0])
     paths = [filesystem_of(location)[1] for location in locations]
     if is_remote(locations[0]):
-        filesystem.rm(paths)
+        with at_store(locations[0]):
+            filesystem.rm(paths)
         return
     for path in paths:
         Path(path).unlink(missing_ok=True)
@@ -148,7 +163,8 @@ def write_file(location: str, content: bytes) -> None:
     """Store a file whole or not at all, in the place of one that may be there; it outlives a loss of power."""
     filesystem, path = filesystem_of(location)
     if is_remote(location):
-        filesystem.pipe_file(path, content)
+        with at_store(location):
+            filesystem.pipe_file(path, content)
         return
     disk.put(Path(path), content)
 
@@ -158,7 +174,8 @@ def write_files(contents: Mapping[str, bytes]) -> None:
     if contents and is_remote(next(iter(contents))):
         places = {location: filesystem_of(location) for location in contents}
         filesystem = next(iter(places.values()))[0]
-        filesystem.pipe({path: contents[location] for location, (_, path) in places.items()})
+        with at_store(next(iter(contents))):
+            filesystem.pipe({path: contents[location] for location, (_, path) in places.items()})
         return
     for location, content in contents.items():
         write_file(location, content)
@@ -167,16 +184,24 @@ def write_files(contents: Mapping[str, bytes]) -> None:
 def create_file(url: str, content: bytes) -> bool:
     """Store a file at a URL if there is none, and return whether this was so: of many that try at once, one succeeds.
 
+    Args:
+        url: where it is to be.
+        content: what no other writer stores there: by it, a file is known as this writer's own after an answer that was lost.
+
     Raises:
         SettingsError: the store replaces a file that is there, so commits of two writers would be lost in it.
+        StoreError: the store is away or busy.
     """
     filesystem, path = filesystem_of(url)
     try:
-        filesystem.pipe_file(path, content, mode="create")
-    except OSError:  # stores word their refusal differently
-        if not filesystem.exists(path):
+        with at_store(url):
+            filesystem.pipe_file(path, content, mode="create")
+    except (OSError, StoreError):  # stores word their refusal differently
+        there = read_file(url)
+        if there is None:
             raise
-        return False
+        if there != content:
+            return False
     try:
         filesystem.pipe_file(path, content, mode="create")
     except OSError:

@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, TypeAlias
 from uuid import uuid4
 
 from bikes_assets.adapters import disk
-from bikes_assets.adapters.files import create_file, filesystem_of, is_remote, write_file
+from bikes_assets.adapters.files import create_file, filesystem_of, is_remote, read_file, write_file
 from bikes_assets.adapters.reported import read
 from bikes_assets.adapters.run_log import asking, remembered
 from bikes_assets.lineage.errors import SettingsError, StoreError
+from bikes_assets.lineage.faults import at_store, passes
 from bikes_assets.lineage.secrets import shown
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ def part_of_lake(lake: str) -> Part | None:
     Raises:
         StoreError: its file is damaged.
     """
-    content = _content(f"{lake}/{FILE}")
+    content = read_file(f"{lake}/{FILE}")
     try:
         return None if content is None else _part(content)
     except (ValueError, TypeError, LookupError) as error:
@@ -272,7 +273,9 @@ def _has_part(place: str, store: str, read: Callable[[str], Part | None]) -> boo
         return False  # a database, whose password is written nowhere
     try:
         found = read(place)
-    except (PermissionError, sqlite3.Error, StoreError):
+    except StoreError as error:
+        return not passes(error)
+    except (PermissionError, sqlite3.Error):
         return True
     except Exception:  # noqa: BLE001 - another object store or its keys are gone
         return False
@@ -313,7 +316,7 @@ def _newest(storage: str, assets: Collection[str]) -> Record | None:
 def _has_commit(lake: str, record: Record) -> bool:
     """Return whether a lake has the commit of a record: the very same, for two stores may hold the same content."""
     output = record.output
-    content = _content(f"{lake}/{output.asset}/_delta_log/{int(output.version):020}.json") or b""
+    content = read_file(f"{lake}/{output.asset}/_delta_log/{int(output.version):020}.json") or b""
     for line in content.splitlines():
         known = json.loads(json.loads(line).get("commitInfo", {}).get("record", "{}"))
         if known:
@@ -327,7 +330,8 @@ def _has_versions(lake: str) -> bool:
     first = f"*/_delta_log/{1:020}.json"
     if is_remote(lake):
         filesystem, folder = filesystem_of(lake)
-        return bool(filesystem.glob(f"{folder}/{first}"))
+        with at_store(lake):
+            return bool(filesystem.glob(f"{folder}/{first}"))
     return any(Path(lake.removeprefix("file://")).glob(first))
 
 
@@ -342,14 +346,3 @@ def _create(location: str, content: bytes) -> bool:
     if is_remote(location):
         return create_file(location, content)
     return disk.create(Path(location.removeprefix("file://")), content)
-
-
-def _content(location: str) -> bytes | None:
-    if is_remote(location):
-        filesystem, path = filesystem_of(location)
-        filesystem.invalidate_cache()
-        return filesystem.cat_file(path) if filesystem.exists(path) else None
-    try:
-        return Path(location.removeprefix("file://")).read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        return None

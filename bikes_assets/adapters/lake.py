@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from bikes_assets.adapters.delta import Files, LakeTable, stored_schema
-from bikes_assets.adapters.files import filesystem_of, is_remote, write_file, write_files
+from bikes_assets.adapters.files import filesystem_of, is_remote, read_file, write_file, write_files
 from bikes_assets.adapters.readers import Raw, Reader
 from bikes_assets.adapters.removed import raise_if_model_removed
 from bikes_assets.adapters.working_tree import Difference, difference
@@ -19,6 +19,7 @@ from bikes_assets.lineage import model_file
 from bikes_assets.lineage.code import code_version_of, reached_code
 from bikes_assets.lineage.digest import combined_digest, file_digest, table_digest
 from bikes_assets.lineage.errors import DigestError, LineageError
+from bikes_assets.lineage.faults import at_store
 from bikes_assets.lineage.graph import Origin, Record, Version, partition_address
 from bikes_assets.lineage.schema import Column, Schema
 from bikes_assets.lineage.source import function_digests, source_text
@@ -170,11 +171,13 @@ class Lake:
             DigestError: the file is missing, too large, or not what it was when it was stored.
             RemovedError: it was removed by retention.
         """
-        filesystem, path = filesystem_of(self.model_location(sha256))
+        location = self.model_location(sha256)
+        filesystem, path = filesystem_of(location)
         try:
-            if (size := filesystem.size(path)) > model_file.MAX_BYTES:
-                raise DigestError(f"{path}: found {size:,} bytes, expected at most {model_file.MAX_BYTES:,}")
-            content: bytes = filesystem.cat_file(path)
+            with at_store(location):
+                if (size := filesystem.size(path)) > model_file.MAX_BYTES:
+                    raise DigestError(f"{path}: found {size:,} bytes, expected at most {model_file.MAX_BYTES:,}")
+                content: bytes = filesystem.cat_file(path)
         except FileNotFoundError:
             raise_if_model_removed(self.location, sha256)
             raise DigestError(f"{path}: found no file there; restore it, or materialize the model again") from None
@@ -196,7 +199,8 @@ class Lake:
         """Return the model files that are there, as they are now: SHA-256 to bytes, and when it was written, Unix seconds."""
         filesystem, folder = filesystem_of(f"{self.location}/model_files")
         filesystem.invalidate_cache()
-        found: dict[str, Any] = filesystem.find(folder, detail=True) if filesystem.exists(folder) else {}
+        with at_store(self.location):
+            found: dict[str, Any] = filesystem.find(folder, detail=True) if filesystem.exists(folder) else {}
         return {
             Path(path).stem: (int(about["size"]), _written(about))
             for path, about in found.items()
@@ -227,7 +231,7 @@ class Lake:
         changed = difference(self.root)
         if changed.digest and not changed.dropped and changed.digest not in self._kept:
             place = self.difference_file(changed.digest)
-            if self._content(place) is None:
+            if read_file(place) is None:
                 write_file(place, changed.packed())
             self._kept.add(changed.digest)
 
@@ -239,7 +243,7 @@ class Lake:
         """
         if not digest:
             return Difference()
-        content = self._content(self.difference_file(digest))
+        content = read_file(self.difference_file(digest))
         if content is None:
             return None
         found = Difference.unpacked(content)
@@ -253,12 +257,12 @@ class Lake:
 
     def code(self, code_version: str) -> dict[str, str] | None:
         """Return the digest of each function that a code version stands for, None where it was not kept."""
-        content = self._content(f"{self.location}/code/{code_version}.json")
+        content = read_file(f"{self.location}/code/{code_version}.json")
         return None if content is None else json.loads(content)
 
     def text(self, digest: str) -> str | None:
         """Return a function's source as it was first kept under its digest, with comments; None where it was not."""
-        content = self._content(self._text_file(digest))
+        content = read_file(self._text_file(digest))
         return None if content is None else content.decode()
 
     def record(self, asset: str, partition: str | None, version: int | None = None) -> Record:
@@ -302,14 +306,11 @@ class Lake:
     def _keep_texts(self, places: Sequence[str], digests: Mapping[str, str]) -> None:
         """Keep the source text of functions whose digest has none yet."""
         filesystem, folder = filesystem_of(f"{self.location}/code/functions")
-        known = {Path(name).stem for name in filesystem.ls(folder, detail=False)} if filesystem.exists(folder) else ()
+        with at_store(self.location):
+            there = filesystem.ls(folder, detail=False) if filesystem.exists(folder) else ()
+        known = {Path(name).stem for name in there}
         wanted = {digests[place]: place for place in places if digests[place] not in known}
         write_files({self._text_file(digest): source_text(place).encode() for digest, place in wanted.items()})
-
-    @staticmethod
-    def _content(location: str) -> bytes | None:
-        filesystem, path = filesystem_of(location)
-        return filesystem.cat_file(path) if filesystem.exists(path) else None
 
 
 def _written(about: Mapping[str, Any]) -> float:

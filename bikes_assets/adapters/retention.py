@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from bikes_assets.adapters.files import filesystem_of, remove_files
 from bikes_assets.adapters.removed import Removal, removed_in_mlflow, removed_versions, withdraw, write_removal
 from bikes_assets.lineage.errors import LineageError
+from bikes_assets.lineage.faults import at_store
 from bikes_assets.lineage.graph import Record
 from bikes_assets.lineage.retention import DAY, Published, Stays, live, staying
 
@@ -238,7 +239,8 @@ def _sizes(folder: str) -> dict[str, int]:
     """Return the files under a folder or URL: path in it, and bytes."""
     filesystem, root = filesystem_of(folder)
     filesystem.invalidate_cache()
-    found = filesystem.find(root, detail=True)
+    with at_store(folder):
+        found = filesystem.find(root, detail=True)
     return {path.removeprefix(root).lstrip("/"): int(about["size"]) for path, about in found.items()}
 
 

@@ -11,6 +11,7 @@ from bikes_assets.adapters.mlflow_names import model_name
 from bikes_assets.lineage.address import parse_address
 from bikes_assets.lineage.digest import file_digest
 from bikes_assets.lineage.errors import LineageError, RecordError
+from bikes_assets.lineage.faults import passes
 from bikes_assets.lineage.graph import Record, partition_address, record_digest
 
 if TYPE_CHECKING:
@@ -65,6 +66,8 @@ def _present(table: LakeTable, commit: Commit, name: str) -> Finding:
     try:
         table.read([commit.partition])
     except LineageError as error:
+        if passes(error):
+            raise  # a store that is away is no damage
         return Finding(name, str(error))
     return Finding(name, unsealed=commit.seals is None)
 
@@ -127,6 +130,8 @@ def of_model_files(lake: Lake, needed: Iterable[str]) -> Iterator[Finding]:
         try:
             lake.load_file(sha256)
         except LineageError as error:
+            if passes(error):
+                raise
             yield Finding(f"model_files/{sha256}.skops", str(error))
         else:
             yield Finding(f"model_files/{sha256}.skops")

@@ -11,9 +11,11 @@ import os
 import re
 import socket
 import ssl
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from bikes_assets.lineage.errors import ConflictError, DataError, LineageError, StoreError
+from bikes_assets.lineage.secrets import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,7 +48,7 @@ _PASSING_NUMBERS = {
 }  # fmt: skip
 _PASSING_WORDS = re.compile(
     r"database is locked|timed? ?out|connection (was )?(reset|refused|closed|aborted)|could not connect|slow ?down"
-    r"|server disconnected|payload is not completed"
+    r"|server disconnected|payload is not completed|response body|reading a body|incomplete ?read|total bytes expected"
     r"|(status|code|error|returned)\D{0,40}\b(429|50[0234])\b|\b(429|50[0234])\b (too many|internal|bad|service|gateway)",
     re.IGNORECASE,
 )
@@ -56,8 +58,8 @@ _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _RUST_NUMBER = re.compile(r"os error (\d+)|Os \{ code: (\d+)")
 _PLACE = re.compile(r"(?:directory: |file |to |from |: '|-> ')(/[^\s#':]+)")
 _STORES = {
-    "_internal", "deltalake", "pyarrow", "fsspec", "s3fs", "gcsfs", "adlfs", "aiohttp", "botocore", "requests", "urllib",
-    "urllib3", "http", "ssl", "socket", "sqlalchemy", "sqlite3", "psycopg2", "mlflow", "filelock",
+    "_internal", "deltalake", "pyarrow", "fsspec", "s3fs", "gcsfs", "adlfs", "aiohttp", "botocore", "aiobotocore", "requests",
+    "urllib", "urllib3", "http", "ssl", "socket", "sqlalchemy", "sqlite3", "psycopg2", "mlflow", "filelock",
 }  # fmt: skip
 """Packages whose exceptions tell of a store or of the way to it, and whose words are therefore looked at."""
 
@@ -90,15 +92,38 @@ def store_fault(error: BaseException, place: str) -> StoreError | None:
     return None
 
 
-def away(error: BaseException) -> StoreError | None:
-    """Return what people are told of a store or server that cannot be reached or is busy, None where the error is another one."""
+def away(error: BaseException, place: str = "") -> StoreError | None:
+    """Return what people are told of a store or server that cannot be reached or is busy, None where the error is another one.
+
+    Args:
+        error: what was raised.
+        place: folder or URL that was worked on, "" where that is not known.
+    """
     for item in chain(error):
         if not isinstance(item, LineageError) and _is_passing(item):
             lines = [_COLOUR.sub("", line).strip(" \t↳|") for line in str(item).splitlines()]
             telling = (line for form in (_RUST_NUMBER, _PASSING_WORDS) for line in lines if form.search(line))
             line = next(telling, lines[0] if lines else type(item).__name__)
-            return StoreError(f"a store or server is away or busy: {line}; look whether it runs, then try again")
+            where = f"{shown(place)}: " if place else ""
+            return StoreError(f"{where}a store or server is away or busy: {line}; look whether it runs, then try again")
     return None
+
+
+@contextmanager
+def at_store(place: str) -> Iterator[None]:
+    """Have an error of a store that is away or busy name the place that was worked on: the clients' words often do not.
+
+    Raises:
+        StoreError: the store cannot be reached or is busy; `passes` knows it by its cause.
+    """
+    try:
+        yield
+    except LineageError:
+        raise
+    except Exception as error:
+        if told := away(error, place):
+            raise told from error
+        raise
 
 
 def _is_passing(error: BaseException) -> bool:

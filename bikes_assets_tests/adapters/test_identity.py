@@ -16,6 +16,7 @@ import pytest
 import bikes_assets
 from bikes_assets.adapters import identity, metadata
 from bikes_assets.adapters.dagster_home import create_databases
+from bikes_assets.adapters.files import read_file
 from bikes_assets.adapters.identity import FILE, KEY, Identity, check, claim
 from bikes_assets.adapters.lake import Lake
 from bikes_assets.adapters.run_log import remembered
@@ -340,7 +341,7 @@ def test_a_lake_at_a_url_is_tied_to_its_event_log(s3: str, tmp_path: Path) -> No
     store, second = Store(tmp_path / "a"), Store(tmp_path / "b")
     store.lake = second.lake = s3
     claimed = store.claim()
-    assert json.loads(identity._content(f"{s3}/{FILE}") or b"") == {"store": claimed.store, "place": s3, "other": ""}
+    assert json.loads(read_file(f"{s3}/{FILE}") or b"") == {"store": claimed.store, "place": s3, "other": ""}
     assert store.check().store == claimed.store
     # another machine's home, which records nothing yet, is of the same store
     assert second.claim().store == claimed.store

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -11,16 +12,43 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import quote
+from urllib.request import Request, urlopen
 
 from bikes_assets_tests.fire.servers import free_port
 
 CARELESS = "careless"
 """A bucket that takes no notice of If-None-Match, as some stores do."""
+FAULTS = "/faults"
+"""Path at which the store is told what goes wrong in it next."""
 PASSWORD = "p@ss/w:rd%1 #?"
 """A password of characters that a URL has to quote."""
 _ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What goes wrong in the store.
+
+    Attributes:
+        kind: `503 before` and `503 after` the request is carried out, `no answer` after it, an answer that is `cut short` or
+            `slow`.
+        first: number of the first request that meets it, from 0.
+        times: how many requests in a row do.
+    """
+
+    kind: str = ""
+    first: int = 0
+    times: int = 0
+
+
+def fail_next(endpoint: str, fault: Fault) -> list[str]:
+    """Have a store meet a fault from now on, and return the requests since the last one."""
+    request = Request(f"{endpoint}{FAULTS}", json.dumps(asdict(fault)).encode(), method="PUT")
+    with urlopen(request, timeout=60) as answer:
+        return json.loads(answer.read())
 
 
 @contextmanager

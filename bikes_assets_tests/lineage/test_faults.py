@@ -7,14 +7,16 @@ import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from http.client import IncompleteRead
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from botocore.exceptions import IncompleteReadError
 
 from bikes_assets.lineage.errors import CheckFailed, ConflictError, DataError, FencedError, SchemaError, StoreError
-from bikes_assets.lineage.faults import away, passes, store_fault
+from bikes_assets.lineage.faults import at_store, away, passes, store_fault
 from bikes_assets_tests.fire.servers import failing, free_port
 
 ROWS = pa.table({"partition": ["a"] * 50_000, "x": list(range(50_000))})
@@ -41,6 +43,9 @@ def wrapped(error: Exception, cause: Exception) -> Exception:
         (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), True),
         (OSError(errno.EAGAIN, "Resource temporarily unavailable"), True),
         (OSError("Generic S3 error: Server returned non-2xx status code: 503 Service Unavailable: SlowDown"), True),
+        (OSError("Generic S3 error: HTTP error: error reading a body from connection: end of file"), True),
+        (IncompleteRead(b"half", 4), True),
+        (IncompleteReadError(actual_bytes=4, expected_bytes=8), True),
         (wrapped(DataError("https://x/y.csv", found="nothing", expected="rows"), TimeoutError("timed out")), True),
         (DataError("y.csv", found="text", expected="a number"), False),
         (SchemaError("503 is of another type: timed out"), False),
@@ -174,6 +179,15 @@ def test_what_sqlite_does_not_say_is_looked_up(small: Path) -> None:
     assert str(store_fault(failed, uri)).endswith(": no space is left there; free some, then run again")
     subprocess.run(["mount", "-o", "remount,ro", small], check=True)
     assert str(store_fault(unopened, uri)).endswith(": it is read-only; make it writable, then run again")
+
+
+def test_a_store_that_is_away_is_told_with_the_place_and_stays_a_fault_that_passes() -> None:
+    with pytest.raises(StoreError) as met, at_store("s3://me:secret@bucket/table"):
+        raise TimeoutError("timed out")
+    assert str(met.value).startswith("s3://***@bucket/table: a store or server is away or busy: timed out; ")
+    assert passes(met.value)
+    with pytest.raises(ValueError, match=r"^no number$"), at_store("s3://bucket/table"):
+        raise ValueError("no number")
 
 
 def test_a_server_that_is_away_is_told_in_one_line() -> None:
