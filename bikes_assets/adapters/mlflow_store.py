@@ -59,7 +59,32 @@ def client_of(uri: str) -> MlflowClient:
     if file := file_of(uri):
         with one_by_one(uri):
             mlflow_file.ready(file)
+    elif not uri.startswith("http"):
+        _bound(uri)
     return MlflowClient(uri)
+
+
+@cache
+def _bound(uri: str) -> None:
+    """Have MLflow try once to connect to its database server, for two seconds at most; its ten tries would take minutes."""
+    from mlflow.store.db import utils
+    from sqlalchemy import event, make_url
+    from sqlalchemy.engine import Engine
+
+    utils.MAX_RETRY_COUNT = 1
+    url = make_url(uri)
+    own = url.get_dialect()().create_connect_args(url)[1]
+    limits = {
+        "postgresql": {"connect_timeout": 2, "tcp_user_timeout": 2000},
+        "mysql": {"connect_timeout": 2},
+        "mssql": {"timeout": 2},
+    }[url.get_backend_name()]
+
+    def connecting(dialect: Any, _record: Any, _arguments: Any, options: dict[str, Any]) -> None:
+        if dialect.name == url.get_backend_name() and own.items() <= options.items():  # it is to this database
+            options.update({name: limit for name, limit in limits.items() if name not in options})
+
+    event.listen(Engine, "do_connect", connecting)
 
 
 def client_of_store(uri: str, store: str | None) -> MlflowClient:

@@ -19,7 +19,7 @@ import dagster as dg
 from bikes_assets.adapters.attempts import attempts_of, ended
 from bikes_assets.adapters.mlflow_names import is_refusal
 from bikes_assets.adapters.mlflow_runs import PARENT, MlflowRuns, by_attempt, end_failed, parent_name
-from bikes_assets.adapters.mlflow_store import PATIENCE, client_of, experiment_of, fluent, one_by_one
+from bikes_assets.adapters.mlflow_store import PATIENCE, client_of, experiment_of, file_of, fluent, one_by_one
 from bikes_assets.adapters.registered import Numbers
 from bikes_assets.adapters.run_log import BACKLOG
 from bikes_assets.adapters.workers import mark
@@ -153,7 +153,7 @@ class Tracking:
             self._leave("it was interrupted")
             raise
         waited = time.monotonic() - wall - (time.thread_time() - busy)
-        if self._uri.startswith("http"):  # a SQLite file is this process's own work
+        if not file_of(self._uri):  # a SQLite file is this process's own work
             self._patience -= waited
         if self._patience < 0:
             self._leave("it is slow to answer")

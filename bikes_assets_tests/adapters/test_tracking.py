@@ -2,12 +2,14 @@
 
 import multiprocessing
 import signal
+import time
 from concurrent.futures import ProcessPoolExecutor
 
 import dagster as dg
 import pytest
 
 from bikes_assets.settings import settings
+from bikes_assets_tests.fire.servers import black_hole, free_port
 
 
 @pytest.fixture(scope="module")
@@ -211,6 +213,31 @@ def test_without_mlflow_the_data_goes_its_way(tmp_path, uri):
 
         assert result.success
         assert result.output_for_node("thing") == ""
+        assert backlog(instance)
+
+
+@pytest.mark.parametrize("kind", ["closed", "silent"])
+def test_a_database_server_that_is_away_is_asked_once_and_not_for_long(kind):
+    from bikes_assets.adapters.mlflow_store import PATIENCE
+    from bikes_assets.adapters.tracking import Tracking, backlog, connect
+
+    with black_hole() as silent, dg.DagsterInstance.ephemeral() as instance:
+        # Given
+        port = silent.port if kind == "silent" else free_port()
+        uri, told = f"postgresql+psycopg2://me:secret@127.0.0.1:{port}/mlflow", []
+        run = instance.add_run(dg.DagsterRun(job_name="job"))
+        tracking = Tracking(instance, run, told.append)
+        import mlflow.store.tracking.sqlalchemy_store  # noqa: F401 - its import takes seconds
+
+        # When
+        start = time.monotonic()
+        tracking.connect(uri, "one", lambda: connect(uri, "one", "http://m", "http://d", {}), None)
+        assert tracking.start("thing", 1, "thing") == ""
+        # Then
+        assert time.monotonic() - start < PATIENCE + 2
+        assert len(silent.requests) == (kind == "silent")
+        assert len(told) == 1
+        assert "secret" not in told[0]
         assert backlog(instance)
 
 
