@@ -144,7 +144,14 @@ TOGETHER = (
     "test_whole_store.py",
 )
 """Files whose tests share something that takes long to make."""
-HISTORY = ("test_disk.py", "test_interrupt.py", "test_kill.py", "test_zombie.py")
+HISTORY = (
+    "test_clock.py",
+    "test_damaged_databases.py",
+    "test_disk.py",
+    "test_interrupt.py",
+    "test_kill.py",
+    "test_zombie.py",
+)
 """Files whose tests work on one history of four months."""
 
 

@@ -100,8 +100,10 @@ def check(lake: str, storage: str, assets: Assets) -> Identity:
 
 def lost_log(found: Identity) -> StoreError:
     """Return the error of asking an event log that records nothing of what its lake holds."""
+    files = (Path(found.log.place) / name for name in ("event_log.db", "history/runs.db"))
+    place = next((file for file in files if file.exists() and not file.stat().st_size), found.log.place)
     return StoreError(
-        f"{found.log.place}: found no record of what lies in the lake {found.lake.place}, expected its event log; name that by "
+        f"{place}: found no record of what lies in the lake {found.lake.place}, expected its event log; name that by "
         "DAGSTER_HOME (or BIKES_DAGSTER_STORAGE), or where it is lost, run bikes sync, which writes it again from the lake"
     )
 

@@ -423,7 +423,10 @@ def _make(order: dict[str, Any]) -> dict[str, Any]:
 
 
 def _command(order: dict[str, Any]) -> dict[str, Any]:
+    from bikes_assets.adapters import identity
     from bikes_assets.cli import main
+
+    identity._checked.clear()  # the command is a process of its own, which looks itself
 
     try:
         main(order["arguments"])
