@@ -2,7 +2,10 @@
 
 import pytest
 
+from bikes_assets.adapters.files import write_file
 from bikes_assets.adapters.lake import Lake
+from bikes_assets.adapters.working_tree import Difference
+from bikes_assets.lineage import model_file
 from bikes_assets.lineage.errors import DigestError
 
 
@@ -34,6 +37,30 @@ def test_storing_a_model_file_twice_leaves_one_file_and_no_rest(lake):
 def test_a_missing_model_file_is_named(lake):
     with pytest.raises(DigestError, match="found no file there; restore it, or materialize the model again"):
         lake.load_file("0" * 64)
+
+
+@pytest.mark.parametrize("name", ["0" * 64 + "/../../../etc/passwd", "0" * 65, "0" * 63, "A" * 64, ""])
+def test_what_is_no_sha256_names_no_model_file(lake, name):
+    with pytest.raises(DigestError, match="expected a SHA-256 of 64 hexadecimal digits"):
+        lake.model_location(name)
+
+
+def test_a_model_file_beyond_the_limit_is_not_read(lake, monkeypatch):
+    sha256 = lake.save_file(b"a model")
+    monkeypatch.setattr(model_file, "MAX_BYTES", 6)
+    with pytest.raises(DigestError, match="found 7 bytes, expected at most 6"):
+        lake.load_file(sha256)
+
+
+def test_a_difference_that_is_not_what_was_kept_is_refused(lake):
+    kept, other = (Difference(files={"notes.txt": (0o644, content)}) for content in (b"kept", b"other"))
+    write_file(lake.difference_file(kept.digest), kept.packed())
+    assert lake.difference(kept.digest) == kept
+
+    write_file(lake.difference_file(kept.digest), other.packed())
+
+    with pytest.raises(DigestError, match=rf"found digest {other.digest}; restore the file"):
+        lake.difference(kept.digest)
 
 
 def test_half_a_file_in_its_place_is_replaced(lake):

@@ -1,15 +1,25 @@
 """Agreement of the lake, Dagster's event log and MLflow: what is mended, and that mending twice does nothing."""
 
 import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
 
 import dagster as dg
+import pyarrow as pa
 import pytest
+from filelock import FileLock
 
 from bikes_assets.adapters.agreed import Agreement
-from bikes_assets.adapters.sync import sync
-from bikes_assets.adapters.tracking import backlog, mark_backlog
+from bikes_assets.adapters.lake import Lake, ModelFormat
+from bikes_assets.adapters.sync import Pipeline, sync
+from bikes_assets.adapters.tracking import BACKLOG, backlog, connect, mark_backlog
 from bikes_assets.adapters.workers import WORKER, Process
 from bikes_assets.defs.resources import pipeline
+from bikes_assets.lineage.errors import TrackingError
+from bikes_assets.lineage.graph import Record, Version
+from bikes_assets.lineage.schema import Column, Schema
 
 NOTHING = Agreement([], [])
 
@@ -152,3 +162,69 @@ def test_a_run_whose_process_is_gone_has_failed(agreed):
 def run_of(process):
     """Return a run that a process of this machine executes."""
     return dg.DagsterRun(job_name="job", status=dg.DagsterRunStatus.STARTED, tags={WORKER: str(process)})
+
+
+# --- a small store
+
+
+NUMBERS = Schema("numbers", key=("x",), columns=(Column("x", "int64", "A number."),))
+
+
+def no_mlflow(_):
+    raise TrackingError("it is away")
+
+
+@pytest.fixture
+def small(tmp_path):
+    """Yield an empty lake and an event log that are to agree; MLflow is away."""
+    lake = Lake(str(tmp_path / "lake"), {"numbers": NUMBERS}, tmp_path)
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        yield Pipeline(instance, lake, ModelFormat.of_estimators(), ["numbers"], no_mlflow, "http://127.0.0.1:9")
+
+
+def unreported(small, status, worker):
+    """Commit a version of which no event tells, as a run of some state does."""
+    run = small.instance.add_run(dg.DagsterRun(job_name="job", status=status, tags={WORKER: worker}))
+    table = small.lake.table("numbers")
+    record = Record(Version("numbers", None, -1, "0" * 32), {}, (), "", {}, {}, {"dagster_run_id": run.run_id})
+    table.write(None, pa.table({"x": pa.array([1], pa.int64())}), record.to_dict(), since=table.version())
+
+
+TOLD = ["numbers@1: was committed, and is now in the event log"]
+
+
+def test_what_a_run_at_work_has_committed_is_reported_by_that_run(small):
+    unreported(small, dg.DagsterRunStatus.STARTED, str(Process.this()))
+    assert sync(small).done == []
+
+
+def test_what_a_run_has_committed_is_reported_by_its_process_as_long_as_that_is_there(small):
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        worker = replace(Process.this(), pid=process.pid, birth="")
+        unreported(small, dg.DagsterRunStatus.SUCCESS, str(worker))
+        assert sync(small).done == []
+        process.kill()
+    assert sync(small).done == TOLD
+    assert sync(small).done == []
+
+
+def test_nobody_else_reconciles_meanwhile(small):
+    def look(_):
+        with FileLock(Path(small.instance.root_directory) / ".bikes_sync.lock", timeout=0):
+            raise AssertionError("somebody else could")
+
+    assert sync(replace(small, connect=look)).left == [
+        f"MLflow: The file lock '{small.instance.root_directory}/.bikes_sync.lock' could not be acquired."
+    ]
+
+
+def test_what_came_to_be_unlogged_meanwhile_keeps_its_mark(small, tmp_path):
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+
+    def connected(_):
+        small.instance.daemon_cursor_storage.set_cursor_values({BACKLOG: "later"})
+        return connect(uri, "one", "http://m", "http://d", {})
+
+    mark_backlog(small.instance)
+    assert sync(replace(small, connect=connected, tracking_uri=uri)) == NOTHING
+    assert backlog(small.instance) == "later"

@@ -144,6 +144,16 @@ def test_a_process_is_gone_only_where_that_can_be_known():
     assert Process.parse("x@y") is None
 
 
+def test_a_process_that_has_ended_is_gone_also_while_nobody_has_waited_for_it():
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        known = Process.parse(f"{process.pid}@@{HERE}")
+        assert not known.is_gone()
+        process.kill()
+        while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.01)
+        assert known.is_gone()
+
+
 def test_dagsters_own_monitoring_cannot_ask_the_default_launcher(alone):
     """Why we look for the process ourselves."""
     assert type(alone.run_launcher).__name__ == "DefaultRunLauncher"
