@@ -1,0 +1,1 @@
+"""Guards of the code, and whether a test notices when one is taken out."""
