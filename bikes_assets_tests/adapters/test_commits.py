@@ -112,6 +112,26 @@ def test_a_log_that_was_cut_off_is_another_one(table: LakeTable) -> None:
     assert known.published(19) == {MONTHS[0]: 19}
 
 
+def test_a_log_that_was_restored_and_went_on_otherwise_is_another_one(table: LakeTable) -> None:
+    # Given a process that knows four versions, of which a backup holds two
+    backup = Path(table.uri).with_name("backup")
+    for number in range(4):
+        write(table, MONTHS[0], str(number), length=1)
+        if number == 1:
+            shutil.copytree(table.uri, backup)
+    known = Commits(table.uri, str(DeltaTable(table.uri).metadata().id))
+    known.extend(4)
+    # When it is restored, and another process publishes two others
+    shutil.rmtree(table.uri)
+    shutil.copytree(backup, table.uri)
+    commits.forget()
+    for number in range(2):
+        write(table, MONTHS[1], f"other {number}", length=1)
+    known.extend(4)
+    # Then
+    assert known.published(4) == {MONTHS[0]: 2, MONTHS[1]: 4}
+
+
 @pytest.mark.parametrize("values", [{"a": 1}, ["ä", None, 1.5, True], {"deep": {"er": [[], {}]}}])
 def test_a_memory_of_which_any_bit_was_flipped_is_none(tmp_path: Path, values: Any) -> None:
     file = tmp_path / "memory.json"

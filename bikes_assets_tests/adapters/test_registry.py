@@ -13,6 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import mlflow
 import numpy as np
 import pandas as pd
@@ -28,6 +29,7 @@ from sklearn.linear_model import LinearRegression
 
 from bikes_assets.adapters import registry
 from bikes_assets.adapters.mlflow_store import client_of, experiment_of
+from bikes_assets.adapters.registered import Numbers
 from bikes_assets.adapters.registry import checked, fitting, load_copy, log_copy, register, set_aliases, version_of
 from bikes_assets.demand.model import ESTIMATORS, TRUSTED_TYPES, Recipe, build
 from bikes_assets.lineage.digest import object_digest
@@ -544,3 +546,11 @@ def test_what_is_not_trusted_is_not_loaded(own: Store) -> None:
         "line@1, model.skops: found sklearn.linear_model._base.LinearRegression as ObjectNode, which is not among the types "
         "that are trusted"
     )
+
+
+def test_the_highest_number_that_was_given_is_kept() -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        numbers = Numbers(instance)
+        for number in (1, 3, 2):
+            numbers.note("demand_model", number)
+        assert (numbers.get("demand_model"), numbers.get("another")) == (3, 0)

@@ -74,6 +74,7 @@ def test_a_torn_hint_is_set_aside(table: LakeTable, left: bytes) -> None:
     (log(table) / "_last_checkpoint").write_bytes(left)
 
     assert (table.version(), len(months(table)), len(table.read(["2012-01"]))) == (11, 11, 1)
+    assert not (log(table) / "_last_checkpoint").exists()  # other programs may obey it
 
 
 def test_what_is_whole_stays_where_it_is_also_what_other_programs_wrote(table: LakeTable) -> None:
