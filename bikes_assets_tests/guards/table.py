@@ -554,11 +554,11 @@ GUARDS = (
         "adapters/test_foreign_git.py::test_a_name_is_no_pattern",
     ),
     Guard(
-        "pipes in a repository",
+        "what is no file in a repository",
         "adapters/foreign_git.py",
         "    if not file.is_file():",
         "    if not file.exists():",
-        "adapters/test_foreign_git.py::test_a_damaged_repository_says_nothing_and_holds_nobody_up",
+        "adapters/test_foreign_git.py::test_a_damaged_repository_says_nothing_and_holds_nobody_up[a folder]",
     ),
     # retention
     Guard(
