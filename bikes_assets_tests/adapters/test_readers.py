@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -201,6 +202,12 @@ def test_parquet_beyond_the_limits_is_refused_before_it_is_decoded(tmp_path: Pat
     # Given 800,000 equal numbers in a few kB
     path = parquet(tmp_path, typed_table([7] * 800_000))
     assert "found 800000 rows, expected at most 1000 rows" in str(refusal(path, limits=Limits(max_rows=1000)))
+    # And packed ones, of whose size the footer tells
+    pq.write_table(typed_table([7] * 800_000), path, compression="gzip", use_dictionary=False)
+    message = str(refusal(path, limits=Limits(max_bytes=5_000_000)))
+    assert re.fullmatch(r"rentals\.parquet: found \d+ bytes when unpacked, expected at most 5000000 .*", message), (
+        message
+    )
     # And long texts that are stored once
     long = pa.table({"day": ["2011-01-01" * 10_000] * 200, "hour": [0] * 200, "rentals": [0] * 200})
     path = parquet(tmp_path, long)

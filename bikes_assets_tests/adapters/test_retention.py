@@ -249,9 +249,11 @@ def test_a_model_file_that_was_written_lately_stays_for_a_run_that_is_about_to_n
 
 
 def test_what_is_missing_and_was_not_removed_is_to_be_restored(small: Small) -> None:
+    # Given that retention has removed another version
+    small.raw("2012-01", 2)
     old = small.raw("2012-01", 1)
     small.raw("2012-02", 1)
-    small.apply()
+    assert [item.address for item in small.apply().going] == ["raw[2012-01]@1"]
     for file in Path(small.lake.uri("raw")).glob("partition=2012-01/*.parquet"):
         file.unlink()
 
