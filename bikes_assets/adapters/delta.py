@@ -315,7 +315,7 @@ class LakeTable:
             StoreError: the log of the table cannot be written, or its store is away or busy.
             LineageError: the partition key is empty, which Delta would store as null, or no text that UTF-8 can hold.
         """
-        from deltalake import CommitProperties, Transaction
+        from deltalake import CommitProperties
         from deltalake.exceptions import CommitFailedError, DeltaError
 
         address = partition_address(self.name, partition)
@@ -353,9 +353,9 @@ class LakeTable:
                     [(PARTITION, "=", partition or "")],  # to Delta, an empty key is null
                     commit_properties=CommitProperties(
                         custom_metadata=metadata,
-                        max_commit_retries=0,  # so that the version is the next one, or there is no commit
-                        # without it, a commit of no rows is no conflict for one that comes at the same time
-                        app_transactions=[Transaction(partition or "", table.version() + 1)],
+                        # so that the version is the next one, or there is no commit; where it tried again, a commit of no
+                        # rows would be no conflict for one that comes at the same time
+                        max_commit_retries=0,
                     ),
                 )
             except (DeltaError, OSError) as error:

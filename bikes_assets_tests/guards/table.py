@@ -356,9 +356,10 @@ GUARDS = (
     Guard(
         "commits of two writers in one version",
         "adapters/delta.py",
-        "                        max_commit_retries=0,  #",
-        "                        #",
+        "                        max_commit_retries=0,\n",
+        "",
         "adapters/test_delta.py::test_who_is_overtaken_in_another_partition_goes_on",
+        "adapters/test_delta.py::test_who_is_overtaken_at_the_last_moment_gives_way",
     ),
     Guard(
         "an empty partition key",
