@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 
 from filelock import FileLock
@@ -25,14 +26,15 @@ def test_of_two_runs_at_once_the_later_one_finds_done_what_the_first_one_did(tmp
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("BIKES_", "DAGSTER_"))}
     environment |= {"BIKES_DATA": str(tmp_path / "data"), "BIKES_FIRST_MONTH": "2011-01", "BIKES_LAST_MONTH": "2011-01"}
     subprocess.run([sys.executable, "-c", "from bikes_assets import runs; runs.setup()"], env=environment, check=True)
-    with FileLock(home / ".bikes_run.lock"):
-        runs = [
-            subprocess.Popen([sys.executable, "-c", RUN], env=environment, stdout=subprocess.PIPE, text=True)
-            for _ in range(2)
-        ]
-        assert [run.stdout.readline() for run in runs] == ["waiting for another bikes run\n"] * 2
-    # When they may work
-    told = [run.communicate(timeout=300)[0].splitlines() for run in runs]
+    with ExitStack() as stack:
+        with FileLock(home / ".bikes_run.lock"):
+            command = [sys.executable, "-c", RUN]
+            runs = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+            for run in runs:
+                stack.callback(run.kill)
+            assert [run.stdout.readline() for run in runs] == ["waiting for another bikes run\n"] * 2
+        # When they may work
+        told = [run.communicate(timeout=600)[0].splitlines() for run in runs]
     # Then everything is made once
     assert [run.returncode for run in runs] == [0, 0]
     made = sum((Counter(json.loads(lines[-1])) for lines in told), Counter())

@@ -25,7 +25,7 @@ import pytest
 from bikes_assets_tests.guards.table import GUARDS, ROOT, Guard
 
 IMPORTED = ("dagster", "deltalake", "hypothesis", "mlflow", "pandas", "pyarrow.parquet", "sklearn", "skops.io")
-SECONDS = 300
+SECONDS = 900
 """How long the tests of a guard may take: what hangs without it is noticed."""
 FORK = multiprocessing.get_context("fork")
 
