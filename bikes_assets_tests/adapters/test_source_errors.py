@@ -213,4 +213,7 @@ def test_any_other_error_is_one_line_without_secrets(raised: Exception, found: s
     with pytest.raises(DataError) as caught, reporting("odd://me:s3cret@host/x", "x", "a file"):
         raise raised
     assert (caught.value.file, caught.value.found, caught.value.expected) == ("x", found, "a file")
-    assert (caught.value.__cause__, caught.value.__suppress_context__) == (None, True)  # a traceback shows no secret either
+    assert (caught.value.__cause__, caught.value.__suppress_context__) == (
+        None,
+        True,
+    )  # a traceback shows no secret either
