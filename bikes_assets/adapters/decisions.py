@@ -90,13 +90,15 @@ def _publish(
     record = Record(made, {}, inputs, "", {**decision}, environment(lake.root), made_by, time=time.time())
     table.begin_beyond(latest_version(instance, asset))
     made = replace(made, version=table.write(partition, rows, record.to_dict(), since=table.version()))
+    values = record.at(int(made.version)).to_dict()
     metadata.report(
         instance,
         dg.AssetMaterialization(
             asset,
             partition=partition,
             metadata={
-                metadata.RECORD: dg.MetadataValue.json(record.at(int(made.version)).to_dict()),
+                metadata.RECORD: dg.MetadataValue.json(values),
+                metadata.CHECKSUM: metadata.checksum(values, 0, {}),
                 "address": made.address,
                 **decision,
                 **author,

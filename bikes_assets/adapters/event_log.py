@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING
 
 from bikes_assets.adapters.reported import FIRST_MARK, MARKED, read
 from bikes_assets.adapters.run_log import asking
-from bikes_assets.lineage.graph import Origin, Version
+from bikes_assets.lineage.errors import StoreError
+from bikes_assets.lineage.graph import Origin, Version, partition_address
 from bikes_assets.lineage.projection import Materialized, Observed, Registered
+from bikes_assets.lineage.secrets import shown
+from bikes_assets.lineage.texts import shortened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -40,8 +43,18 @@ def events_since(storage: str, since: int, until: int = 2**62) -> Iterator[Mater
         storage: DAGSTER_HOME of an instance on SQLite, or a database URL.
         since: number of the last event that is known.
         until: number of the last event that is wanted.
+
+    Raises:
+        StoreError: an event is damaged: what is made of the others would lack something, and not say so.
     """
     for found in reported_since(storage, since, until):
+        if found.damage:
+            name = partition_address(shortened(found.asset), found.partition and shortened(found.partition))
+            raise StoreError(
+                f"{shown(storage)}: found event {found.number} of {name} damaged ({found.damage}), expected it as it was "
+                "written; restore Dagster's event log from a backup, or move its folder away and run bikes sync, which writes it "
+                "again from the lake"
+            )
         if event := _event(found):
             yield event
 

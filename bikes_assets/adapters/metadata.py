@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import dagster as dg
 
-from bikes_assets.adapters.reported import MARK, RECORD, of_instance
+from bikes_assets.adapters.reported import CHECKSUM, MARK, RECORD, checksum, of_instance, reading_checksum
 from bikes_assets.lineage.graph import Origin, Record, Version, partition_address
 from bikes_assets.lineage.texts import markdown, markdown_table, shortened
 
@@ -92,8 +92,16 @@ def of_materialization(rows: pa.Table, record: dict[str, Any], definition: Mappi
         "address": Version(**record["output"]).address,
         "preview": dg.MetadataValue.md("\n".join(markdown_table(shown.column_names, _preview(shown)))),
     }
+    columns: dict[str, list[tuple[str, str]]] = {}
     if COLUMN_LINEAGE in definition:
         values[COLUMN_LINEAGE] = definition[COLUMN_LINEAGE]
+        told = definition[COLUMN_LINEAGE]
+        told = told.value if isinstance(told, dg.TableColumnLineageMetadataValue) else told
+        columns = {
+            column: [(item.asset_key.to_user_string(), item.column_name) for item in parts]
+            for column, parts in told.deps_by_column.items()
+        }
+    values[CHECKSUM] = checksum(record, len(rows), columns)
     return values
 
 
@@ -105,7 +113,15 @@ def of_outcome(metrics: Mapping[str, float], figures: Mapping[str, Drawing]) -> 
 
 def observe(instance: dg.DagsterInstance, found: Version, origin: Origin, rows: int) -> None:
     """Report a partition of an external source to Dagster, unless its latest report says the same."""
-    tracked = {"tracked": dg.MetadataValue.json(dict(origin.tracked))} if origin.tracked else {}
+    values: dict[str, Any] = {
+        "uri": origin.uri,
+        "kind": origin.kind,
+        "version": str(found.version),
+        "bytes": origin.size,
+        "files": [list(file) for file in origin.files],
+        "dagster/row_count": rows,
+        **({"tracked": dict(origin.tracked)} if origin.tracked else {}),
+    }
     for known in of_instance(instance, found.asset, found.partition, newest_first=True):
         if known.is_reading:
             said = (known.digest, known.values["version"], known.values.get("tracked"))
@@ -117,15 +133,7 @@ def observe(instance: dg.DagsterInstance, found: Version, origin: Origin, rows: 
         dg.AssetObservation(
             dg.AssetKey.from_user_string(found.asset),
             partition=found.partition,
-            metadata={
-                "uri": origin.uri,
-                "kind": origin.kind,
-                "version": str(found.version),
-                "bytes": origin.size,
-                "files": dg.MetadataValue.json([list(file) for file in origin.files]),
-                "dagster/row_count": rows,
-                **tracked,
-            },
+            metadata=values | {CHECKSUM: reading_checksum(values, found.digest)},
             tags={"dagster/data_version": found.digest},
         ),
     )

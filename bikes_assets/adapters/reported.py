@@ -6,6 +6,9 @@ written before the first one with it is of before there was a mark, and ours too
 is of the right form, and of its own asset, partition and run. Any other that claims to be a record, a registered number or the
 reading of a source is set aside.
 
+An event of ours bears the checksum of what it says, by which one that was damaged afterwards is known, and none of its text is
+JSON any more where a flipped bit has broken it: Dagster writes nothing else. It is still compared with the lake's commit.
+
 Events are read as Dagster stores them, without building its objects: what some of them hold cannot be built.
 """
 
@@ -13,16 +16,16 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from bikes_assets.lineage.address import parse_address
 from bikes_assets.lineage.errors import LineageError, RecordError
-from bikes_assets.lineage.graph import Record, partition_address
+from bikes_assets.lineage.graph import Record, partition_address, record_digest
 from bikes_assets.lineage.texts import shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import dagster as dg
 
@@ -33,6 +36,8 @@ RECORD = "lineage"
 """Metadata key of a materialization's record (see `lineage.graph.Record`)."""
 REGISTERED = "mlflow_model_version"
 """Metadata key of the number of the registered model version that a version is."""
+CHECKSUM = "lineage/checksum"
+"""Metadata key of the checksum of what an event of ours says."""
 MARK = "bikes_assets/reported"
 """Tag of the events that this project reports outside of a run's steps."""
 KINDS = ("ASSET_MATERIALIZATION", "ASSET_OBSERVATION")
@@ -65,6 +70,7 @@ class Reported:
         digest: the data version in its tags, "" where there is none.
         record: the record that it bears.
         set_aside: why it is not believed, "" where it is.
+        damage: how it is known that it is not what was written, "" where it may be.
     """
 
     number: int
@@ -76,6 +82,7 @@ class Reported:
     digest: str = ""
     record: Record | None = None
     set_aside: str = ""
+    damage: str = ""
 
     @property
     def is_reading(self) -> bool:
@@ -117,7 +124,25 @@ def read(rows: Iterable[Row], first_mark: int | None) -> Iterator[Reported]:
             why = str(error) if isinstance(error, LineageError) else "found what cannot be read"
             name = partition_address(shortened(asset), partition and shortened(partition))
             told = f"event {number} of {name}: {why}; it is set aside, and nothing is taken from it"
-            yield Reported(number, asset, partition, set_aside=told)
+            # nobody but this project writes an event of its own, and it wrote no such thing
+            is_damaged = isinstance(error, json.JSONDecodeError) or (CHECKSUM in text and (run_id or _is_marked(text)))
+            yield Reported(number, asset, partition, set_aside=told, damage=why if is_damaged else "")
+
+
+def checksum(record: Mapping[str, Any], rows: int, lineage: Mapping[str, Sequence[tuple[str, str]]]) -> str:
+    """Return the checksum of what a materialization says.
+
+    Args:
+        record: the record, as JSON-ready values.
+        rows: number of rows.
+        lineage: output column to the assets and columns that it is made from.
+    """
+    return record_digest({"record": record, "rows": rows, "columns": lineage})
+
+
+def reading_checksum(values: Mapping[str, Any], digest: str) -> str:
+    """Return the checksum of what the report of a source says: of its metadata as JSON-ready values, and of its data version."""
+    return record_digest({name: values[name] for name in (*_READING, "tracked") if name in values} | {"digest": digest})
 
 
 def of_instance(
@@ -230,8 +255,23 @@ def _read(number: int, run_id: str, asset: str, partition: str | None, text: str
         if (about, key) != (asset, partition) or not str(version).isdecimal():
             raise RecordError(f"found {values['address']!r}, expected a version of the event's own asset and partition")
     found = Reported(number, asset, partition, entry["timestamp"], bool(made), values, digest, record)
-    assert found.column_lineage is not None  # noqa: S101 - it can be read, or this raises
+    lineage = found.column_lineage  # it can be read, or this raises
+    if record:
+        expected = checksum(values[RECORD], values.get(_ROWS, 0), lineage)
+    else:
+        expected = reading_checksum(values, digest) if found.is_reading else ""
+    if expected and values.get(CHECKSUM, expected) != expected:
+        return replace(found, damage="found another checksum than that of what it says")
     return found
+
+
+def _is_marked(text: str) -> bool:
+    """Return whether an event bears the mark, as far as it can be read."""
+    try:
+        data = json.loads(text)["dagster_event"]["event_specific_data"]
+        return MARK in (data.get("materialization") or data["asset_observation"])["tags"]
+    except (LookupError, TypeError, AttributeError, ValueError, RecursionError):
+        return False
 
 
 def _check_reading(found: Reported) -> None:

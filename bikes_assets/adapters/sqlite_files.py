@@ -38,9 +38,11 @@ def named_errors(file: Path, expected: str) -> Iterator[None]:
     """
     try:
         yield
-    except sqlite3.OperationalError:
-        raise  # it is locked, or this user may not open it
     except sqlite3.DatabaseError as error:
+        # a text that is not UTF-8 has no code; what is missing in a whole database, the schema does not name any more
+        code = getattr(error, "sqlite_errorcode", None)
+        if isinstance(error, sqlite3.OperationalError) and code not in (None, sqlite3.SQLITE_ERROR):
+            raise  # it is locked, or this user may not open it
         raise StoreError(f"{file}: found no SQLite database, or a damaged one ({error}), expected {expected}") from None
 
 
