@@ -95,7 +95,7 @@ def test_git_itself_obeys_it(tmp_path: Path, how: str) -> None:
 def test_what_the_environment_says_of_git_is_of_another_repository(tmp_path: Path, monkeypatch) -> None:
     # Given variables as a hook of another repository has them
     commit, _ = repository(tmp_path / "source"), repository(tmp_path / "other", kind="sha1")
-    there = {"GIT_DIR": "other/.git", "GIT_WORK_TREE": "other", "GIT_OBJECT_DIRECTORY": "other/.git/objects"}
+    there = {"GIT_DIR": "other/.git", "GIT_WORK_TREE": "other", "GIT_OBJECT_DIRECTORY": "nowhere"}
     for name, value in (there | {"GIT_EXTERNAL_DIFF": "touch"}).items():
         monkeypatch.setenv(name, str(tmp_path / value))
     assert commit_that_wrote(tmp_path / "source" / "hour.csv.dvc", MD5) == commit
