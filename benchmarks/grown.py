@@ -207,6 +207,8 @@ class Grower:
         (entries,) = (
             values["dagster_event"]["event_specific_data"]["materialization"][key] for key in ("metadata_entries",)
         )
+        # the checksum is of what the real one says: without one, an event is as those from before there were any
+        entries[:] = [entry for entry in entries if entry["label"] != "lineage/checksum"]
         record = next(entry["entry_data"]["data"] for entry in entries if entry["label"] == "lineage")
         for item in record["inputs"]:
             item["version"] = self.versions.get((item["asset"], item["partition"]), item["version"])
