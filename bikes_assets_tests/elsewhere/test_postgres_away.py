@@ -1,0 +1,91 @@
+"""PostgreSQL, which holds Dagster's records, goes away while a run is at work: nothing is lost, and nothing is there twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import threading
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import make_url
+
+from bikes_assets_tests.elsewhere.relay import relay
+from bikes_assets_tests.elsewhere.servers import create_database
+from bikes_assets_tests.fire.processes import turns
+
+COMMAND = "from bikes_assets.cli import main; main()"
+WHOLE = 420_000
+"""Bytes that a run of three months sends to the database, about."""
+CHECK = """
+import json
+from collections import Counter
+from bikes_assets import present, runs
+from bikes_assets.adapters.event_log import reported_since
+from bikes_assets.settings import settings
+from bikes_assets.store import ASSETS, table
+
+events = [found.record.output.address for found in reported_since(settings().event_storage, 0) if found.record]
+commits = [
+    (asset, commit.partition, commit.version, commit.record["made_by"].get("dagster_run_id"))
+    for asset in ASSETS if table(asset).exists() for commit in table(asset).commits()
+]
+print(json.dumps([events, commits, present.agreement() is not None]))
+"""
+
+
+def bikes(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", COMMAND, *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("turn", turns(20))
+def test_a_database_that_goes_away_in_mid_run(postgres_server: str, tmp_path: Path, turn: int) -> None:
+    rng = random.Random(turn)
+    url = make_url(create_database(postgres_server, f"away_{turn}"))
+    assert url.port
+    with relay(url.port) as between:
+        # Given
+        environment = os.environ | {
+            "BIKES_DATA": str(tmp_path),
+            "BIKES_DAGSTER_STORAGE": url.set(port=between.port).render_as_string(hide_password=False),
+            "DAGSTER_HOME": str(tmp_path / "dagster"),
+            "BIKES_MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow/mlflow.db",
+            "BIKES_FIRST_MONTH": "2011-01",
+            "BIKES_LAST_MONTH": "2011-03",
+        }
+        assert bikes(environment, "setup").returncode == 0
+        at = between.sent + rng.randrange(WHOLE)
+        seconds = rng.choice([1, 5, 20, 60] if os.environ.get("BIKES_SOAK") == "1" else [1, 3])
+
+        def passed(sent: int) -> None:
+            if sent >= at:
+                between.passed = lambda _: None
+                between.cut()
+                threading.Timer(seconds, between.mend).start()
+
+        between.passed = passed
+        # When
+        broken = bikes(environment, "run")
+        # Then
+        assert "Traceback" not in broken.stdout + broken.stderr, broken.stderr
+        between.passed = lambda _: None
+        between.mend()
+        made = [bikes(environment, *command) for command in (("run",), ("sync",), ("sync",), ("status",))]
+        assert [done.returncode for done in made] == [0, 0, 0, 0], [done.stdout + done.stderr for done in made]
+        assert made[2].stdout == "Everything agrees.\n"
+        assert made[3].stdout.endswith("Everything is fresh.\n")
+        told = subprocess.run(
+            [sys.executable, "-c", CHECK], env=environment, capture_output=True, text=True, check=True
+        )
+        events, commits, agrees = json.loads(told.stdout)
+        assert agrees
+        assert sorted(events) == sorted(f"{asset}[{month}]@{version}" for asset, month, version, _ in commits)
+        twice: Counter[Any] = Counter((asset, month, run) for asset, month, _, run in commits)
+        assert max(twice.values()) == 1
