@@ -47,7 +47,8 @@ _PASSING_NUMBERS = {
     errno.ECONNABORTED, errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTUNREACH,
 }  # fmt: skip
 _PASSING_WORDS = re.compile(
-    r"database is locked|timed? ?out|connection (was )?(reset|refused|closed|aborted)|could not connect|slow ?down"
+    r"database is locked|timed? ?out|connection (was |has been |already )?(reset|refused|closed|aborted)|slow ?down"
+    r"|could not (connect|receive|send)|(closed the|terminating) connection|database system is (starting|shutting|in recovery)"
     r"|server disconnected|payload is not completed|response body|reading a body|incomplete ?read|total bytes expected"
     r"|(status|code|error|returned)\D{0,40}\b(429|50[0234])\b|\b(429|50[0234])\b (too many|internal|bad|service|gateway)",
     re.IGNORECASE,

@@ -45,7 +45,7 @@ def bikes(environment: dict[str, str], *arguments: str) -> subprocess.CompletedP
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("turn", turns(20))
+@pytest.mark.parametrize("turn", turns(10))
 def test_a_database_that_goes_away_in_mid_run(postgres_server: str, tmp_path: Path, turn: int) -> None:
     rng = random.Random(turn)
     url = make_url(create_database(postgres_server, f"away_{turn}"))

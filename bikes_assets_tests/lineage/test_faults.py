@@ -11,8 +11,10 @@ from http.client import IncompleteRead
 from pathlib import Path
 from typing import Any
 
+import psycopg2
 import pyarrow as pa
 import pytest
+import sqlalchemy as sa
 from botocore.exceptions import IncompleteReadError
 
 from bikes_assets.lineage.errors import CheckFailed, ConflictError, DataError, FencedError, SchemaError, StoreError
@@ -78,6 +80,27 @@ def test_a_database_that_another_process_holds_passes(tmp_path: Path) -> None:
     assert str(error) == "database is locked"
     assert passes(error)
     assert store_fault(error, "/x") is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "server closed the connection unexpectedly\n\tThis probably means the server terminated abnormally",
+        'connection to server at "127.0.0.1", port 5432 failed: Connection refused',
+        "SSL connection has been closed unexpectedly",
+        "connection already closed",
+        "terminating connection due to administrator command",
+        "FATAL:  the database system is starting up",
+        "FATAL:  the database system is shutting down",
+        "could not receive data from server: Software caused connection abort",
+    ],
+)
+def test_a_database_server_that_goes_away_passes(text: str) -> None:
+    error = sa.exc.OperationalError("insert into event_logs", {}, psycopg2.OperationalError(text))
+    assert passes(error)
+    assert str(away(error)).startswith("a store or server is away or busy: ")
+    wrong = sa.exc.OperationalError("select x", {}, psycopg2.OperationalError('FATAL:  role "x" does not exist'))
+    assert not passes(wrong)
 
 
 def test_a_remote_store_that_answers_503_passes_and_one_that_answers_404_does_not() -> None:
