@@ -60,7 +60,7 @@ def main() -> None:
         ],
     )
     print(
-        f"\nMedians of {ROUNDS}. A process that is told what it has kept, as every one but the first after an upgrade."
+        f"\nMedians of {ROUNDS}. Each command had been there before: what is kept of history is made once."
     )
 
 
