@@ -204,9 +204,7 @@ class Grower:
     ) -> str:
         """Return the event of a version that is made once more, and commit it to the lake."""
         values = json.loads(moved(event))
-        (entries,) = (
-            values["dagster_event"]["event_specific_data"]["materialization"][key] for key in ("metadata_entries",)
-        )
+        entries = values["dagster_event"]["event_specific_data"]["materialization"]["metadata_entries"]
         # the checksum is of what the real one says: without one, an event is as those from before there were any
         entries[:] = [entry for entry in entries if entry["label"] != "lineage/checksum"]
         record = next(entry["entry_data"]["data"] for entry in entries if entry["label"] == "lineage")
@@ -227,8 +225,6 @@ class Grower:
         """Make the runs and the model of a run of Dagster once more."""
         for name in ("runs", *_BY_RUN, "logged_models", *_BY_MODEL):
             self.mlflow.insert(name, [_texts(row, moved) for row in template[name]])
-        tables = [row for row in self.mlflow.rows("tags", "run_uuid", "") if row]
-        assert not tables
         for row in template["runs"]:
             uuid = ids[row["run_uuid"]]
             found = self.mlflow.connection.execute(
@@ -266,7 +262,7 @@ class Grower:
                 os.link(file, place)
 
     def close(self) -> None:
-        """Write everything, with a checkpoint of each table as Delta would have made one, and the latest aliases."""
+        """Write everything, with a checkpoint of each table as Delta would have made one."""
         for databases in (self.dagster, self.mlflow):
             databases.connection.commit()
             databases.connection.close()
