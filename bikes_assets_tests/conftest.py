@@ -6,7 +6,7 @@ import atexit
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,21 +84,26 @@ def history() -> Any:
 
 
 @pytest.fixture
-def copied(history: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def copies(history: History, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], None]]:
+    """Return what makes a copy of the history as it was made in a folder, which is this process's store from then on."""
+
+    def copy(folder: Path) -> None:
+        assert history.summary
+        shutil.copytree(AS_MADE, folder)
+        monkeypatch.setenv("BIKES_DATA", str(folder))
+        monkeypatch.setenv("DAGSTER_HOME", str(folder / "dagster"))
+        monkeypatch.setenv("BIKES_MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow/mlflow.db")
+        _forget()
+
+    yield copy
+    _forget()
+
+
+@pytest.fixture
+def copied(copies: Callable[[Path], None], tmp_path: Path) -> Path:
     """Return the folder of a copy of the history as it was made, which is this process's store meanwhile."""
-    assert history.summary
-    use_copy(tmp_path / "data", monkeypatch)
-    yield tmp_path / "data"
-    _forget()
-
-
-def use_copy(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have a copy of the history, which was made, be this process's store."""
-    shutil.copytree(AS_MADE, folder)
-    monkeypatch.setenv("BIKES_DATA", str(folder))
-    monkeypatch.setenv("DAGSTER_HOME", str(folder / "dagster"))
-    monkeypatch.setenv("BIKES_MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow/mlflow.db")
-    _forget()
+    copies(tmp_path / "data")
+    return tmp_path / "data"
 
 
 def _forget() -> None:

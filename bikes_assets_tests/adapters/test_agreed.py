@@ -24,7 +24,6 @@ from bikes_assets.adapters.agreed import Agreement, differing, evident, kept, lo
 from bikes_assets.adapters.workers import WORKER, Process
 from bikes_assets.defs.resources import pipeline
 from bikes_assets.store import mlflow_client, table
-from bikes_assets_tests.conftest import History, use_copy
 
 Act = Callable[[Path], Any]
 MONTH = "2011-05"
@@ -152,13 +151,12 @@ def told(found: Agreement) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("name", ACTS)
 def test_whatever_is_done_is_noticed_and_mended_as_if_all_were_looked_at(
-    history: History, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+    copies: Callable[[Path], None], tmp_path: Path, name: str
 ) -> None:
-    assert history.summary
     found: dict[str, Any] = {}
     for how in ("what is new", "everything"):
         # Given a store in which everything agrees
-        use_copy(tmp_path / how, monkeypatch)
+        copies(tmp_path / how)
         assert runs.agree() == Agreement()
         assert present.agreement() == Agreement()
         # When
