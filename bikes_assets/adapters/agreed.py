@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Any
 from bikes_assets.adapters.event_log import identity, newest_event
 from bikes_assets.adapters.files import filesystem_of, is_remote
 from bikes_assets.adapters.memory import read_memory, write_memory
-from bikes_assets.adapters.run_log import asking, remembered
+from bikes_assets.adapters.mlflow_store import file_of
+from bikes_assets.adapters.run_log import OVER, asking, remembered
 from bikes_assets.lineage.faults import at_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-_OVER = ("SUCCESS", "FAILURE", "CANCELED")
 _MODEL = re.compile("m-[0-9a-f]{32}")
 _STATES = "select id, status, update_timestamp from runs"
 _IDS = "select id, run_id from runs"
@@ -177,7 +177,9 @@ def look(stores: Stores, known: Marks | None = None) -> Marks:
     """
     event = newest_event(stores.events)
     runs, at_work = _dagster_runs(stores.events)
-    file = _sqlite_file(stores.tracking_uri)
+    file = file_of(stores.tracking_uri)
+    if file and not file.exists():
+        file = None
     database = _state(file) if file else ""
     if known and database and database == known.database:
         mlflow, registry = known.mlflow, known.registry
@@ -235,7 +237,7 @@ def evident(stores: Stores, experiment: str) -> set[str]:
         stores: where it lies.
         experiment: id of MLflow's experiment.
     """
-    file = _sqlite_file(stores.tracking_uri)
+    file = file_of(stores.tracking_uri)
     if not file:
         return set()
     with asking(stores.events) as ask:
@@ -299,7 +301,7 @@ def _dagster_runs(storage: str) -> tuple[dict[str, str], list[str]]:
     with asking(storage) as ask:
         ids = dict(ask(_IDS))
         states = [(ids[number], status, changed) for number, status, changed in ask(_STATES) if number in ids]
-    over = {run: f"{status} {changed}" for run, status, changed in states if status in _OVER}
+    over = {run: f"{status} {changed}" for run, status, changed in states if status in OVER}
     return over, sorted(run for run, _, _ in states if run not in over)
 
 
@@ -324,11 +326,6 @@ def _files(folder: str) -> list[tuple[str, ...]]:
     with os.scandir(place) as entries:
         states = [(entry.name, entry.stat()) for entry in entries if entry.is_file()]
     return sorted((name, str(stat.st_size), str(stat.st_mtime_ns), str(stat.st_ino)) for name, stat in states)
-
-
-def _sqlite_file(uri: str) -> Path | None:
-    file = Path(uri.removeprefix("sqlite:///"))
-    return file if uri.startswith("sqlite:///") and file.exists() else None
 
 
 def _state(file: Path) -> str:

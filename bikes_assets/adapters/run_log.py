@@ -64,7 +64,8 @@ _IS_MADE = (
     "select exists(select 1 from main.sqlite_master where name = 'event_logs') "
     "and exists(select 1 from history.sqlite_master where name = 'kvs')"
 )
-_OVER: dict[str, Literal["failed", "skipped"]] = {"SUCCESS": "skipped", "FAILURE": "failed", "CANCELED": "failed"}
+OVER: dict[str, Literal["failed", "skipped"]] = {"SUCCESS": "skipped", "FAILURE": "failed", "CANCELED": "failed"}
+"""Dagster's statuses of runs that are over, and what an attempt was that published nothing."""
 
 
 def runs_of(storage: str) -> tuple[dict[Key, Ended], set[Key]]:
@@ -118,8 +119,8 @@ def _ended(ask: Ask, asset: str, partition: str | None, event: int | None) -> En
     """
     while event is not None:
         for run, step, status, end, planned, made in ask(_PLAN, event=event):
-            if status in _OVER:
-                found = Ended(_OVER[status], end or _seconds(planned), "", run)
+            if status in OVER:
+                found = Ended(OVER[status], end or _seconds(planned), "", run)
                 return None if made else _explained(ask, step, found)
         ((event,),) = ask(_EARLIER, asset=asset, partition=partition or "", before=event)
     return None
