@@ -121,6 +121,15 @@ class LakeTable:
         """Return the commit that published each partition, as of a table version (default: the present)."""
         return self._published(self._open(version))
 
+    def latest(self, partition: str | None) -> Commit | None:
+        """Return the commit that published a partition last, whatever columns it had; None where none did, or without a table."""
+        if not self.exists():
+            return None
+        table = self._open_as_it_is()
+        known = self._commits(table)
+        number = known.published(table.version()).get(partition)
+        return None if number is None else known.of([number])[number]
+
     def commits(self, wanted: Callable[[int], bool] = lambda _: True) -> list[Commit]:
         """Return the commits that published a partition, oldest first; nothing where there is no table.
 

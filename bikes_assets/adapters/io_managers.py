@@ -159,13 +159,60 @@ class LakeIOManager(dg.IOManager):
             self._publish(context, obj if isinstance(obj, Outcome) else Outcome(obj))
 
     def _publish(self, context: dg.OutputContext, obj: Outcome) -> None:
-        asset, partition = context.asset_key.to_user_string(), _partition(context)
+        asset = context.asset_key.to_user_string()
         step = _steps.pop(_step_key(context), None) or _Step(present_version(self.lake.uri(asset)))
-        known = latest_version(context.step_context.instance, asset)
         tracking: Tracking | None = context.resources.mlflow
+        rows, record = self._committed_earlier(context, step, obj) or self._commit(context, step, obj, tracking)
+        context.step_context.set_data_version(context.asset_key, dg.DataVersion(record.output.digest))
+        values = {
+            **metadata.of_materialization(rows, record.to_dict(), context.definition_metadata),
+            **metadata.of_outcome(record.metrics, obj.figures),
+        }
+        if asset == self.lake.serving:
+            values |= record.params
+        run_id = record.made_by["mlflow_run_id"]
+        if tracking and tracking.is_connected and run_id:
+            registered = tracking.finish(run_id, record)
+            if asset == self.lake.serving:
+                tracking.ask(partial(set_aliases, lake=self.lake))
+            values["mlflow_run"] = dg.MetadataValue.url(tracking.url(run_id))
+            if registered:
+                values[REGISTERED] = registered
+        # sync may have reported the commit of a run that has ended: it must not be reported twice
+        _still_at_work(context)
+        context.add_output_metadata(values)
+
+    def _committed_earlier(
+        self, context: dg.OutputContext, step: _Step, outcome: Outcome
+    ) -> tuple[pa.Table, Record] | None:
+        """Return rows and record of what an earlier attempt at this step committed, None where it committed nothing.
+
+        Its commit is in the log, but it failed before it reported it: the store's answer was lost, and the store could not be
+        reached afterwards. An outcome of other inputs, code or config than the commit's is published as a version of its own.
+        """
+        partition = _partition(context)
+        if _attempt(context) == 1:
+            return None
+        prepared = self.prepare(context, outcome, step, None, "")
+        commit = prepared.table.latest(partition)
+        made_by = {"dagster_run_id": context.run_id, "step_key": context.step_key}
+        if commit is None or not made_by.items() <= commit.record.get("made_by", {}).items():
+            return None
+        earlier = Record.from_dict(commit.record)
+        if _of_same(earlier) != _of_same(self._record(context, prepared, step, outcome, "")):
+            return None
+        ((_, rows),) = prepared.table.read([partition], commit.version).values()
+        return rows, earlier.at(commit.version)
+
+    def _commit(
+        self, context: dg.OutputContext, step: _Step, outcome: Outcome, tracking: Tracking | None
+    ) -> tuple[pa.Table, Record]:
+        """Commit an outcome to the lake, and return its rows and its record."""
+        asset, partition = context.asset_key.to_user_string(), _partition(context)
+        known = latest_version(context.step_context.instance, asset)
         run_id = tracking.start(context.step_key, _attempt(context), asset) if tracking else ""
-        prepared = self.prepare(context, obj, step, tracking if run_id else None, run_id)
-        record = self._record(context, prepared, step, obj, run_id)
+        prepared = self.prepare(context, outcome, step, tracking if run_id else None, run_id)
+        record = self._record(context, prepared, step, outcome, run_id)
         self.lake.keep_code(context.definition_metadata.get(metadata.FUNCTION, ""), record.code_version)
         self.lake.keep_difference()
         fence = partial(_still_at_work, context)
@@ -181,23 +228,7 @@ class LakeIOManager(dg.IOManager):
             if began_later(context.step_context.instance, error.run_id, context.run_id):
                 raise FencedError(str(error)) from error
             raise
-        record = record.at(version)
-        context.step_context.set_data_version(context.asset_key, dg.DataVersion(prepared.digest))
-        values = {
-            **metadata.of_materialization(prepared.rows, record.to_dict(), context.definition_metadata),
-            **metadata.of_outcome(obj.metrics, obj.figures),
-        }
-        if asset == self.lake.serving:
-            values |= record.params
-        if tracking and run_id:
-            registered = tracking.finish(run_id, record)
-            if asset == self.lake.serving:
-                tracking.ask(partial(set_aliases, lake=self.lake))
-            values["mlflow_run"] = dg.MetadataValue.url(tracking.url(run_id))
-            if registered:
-                values[REGISTERED] = registered
-        fence()  # sync may have reported the commit of a run that has ended: it must not be reported twice
-        context.add_output_metadata(values)
+        return prepared.rows, record.at(version)
 
     def _record(
         self, context: dg.OutputContext, prepared: _Prepared, step: _Step, outcome: Outcome, run_id: str
@@ -551,6 +582,11 @@ def _still_at_work(context: dg.OutputContext) -> None:
 def _step_key(context: dg.InputContext | dg.OutputContext) -> tuple[str, str, int]:
     step = context.step_context
     return step.run_id, step.step.key, step.previous_attempt_count
+
+
+def _of_same(record: Record) -> tuple[object, ...]:
+    """Return what the records of two attempts have in common if they have the same inputs, code, config and outcome."""
+    return record.output.digest, record.columns, record.inputs, record.code_version, record.config
 
 
 def _used_digests(used: Mapping[str, Sequence[str]], reads: Mapping[str, _Read]) -> dict[str, str]:

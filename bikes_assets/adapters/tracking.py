@@ -88,6 +88,11 @@ class Tracking:
         with fluent(self._uri, self._required().experiment_id, self._active):
             yield
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether MLflow was reached, be it away by now."""
+        return self._runs is not None
+
     def start(self, step_key: str, number: int, asset: str) -> str:
         """Create the nested run of an attempt to materialize an asset, and return its id; "" while MLflow is away."""
         return self._try(lambda: self._required().create(self._parent, self._run, step_key, number, asset)) or ""

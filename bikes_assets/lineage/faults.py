@@ -47,7 +47,7 @@ _PASSING_NUMBERS = {
     errno.ECONNABORTED, errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTUNREACH,
 }  # fmt: skip
 _PASSING_WORDS = re.compile(
-    r"database is locked|timed? ?out|connection (was |has been |already )?(reset|refused|closed|aborted)|slow ?down"
+    r"database is locked|(?<!_)timed? ?out|connection (was |has been |already )?(reset|refused|closed|aborted)|slow ?down"
     r"|could not (connect|receive|send)|(closed the|terminating) connection|database system is (starting|shutting|in recovery)"
     r"|server disconnected|payload is not completed|response body|reading a body|incomplete ?read|total bytes expected"
     r"|(status|code|error|returned)\D{0,40}\b(429|50[0234])\b|\b(429|50[0234])\b (too many|internal|bad|service|gateway)",
@@ -119,7 +119,7 @@ def at_store(place: str) -> Iterator[None]:
     """
     try:
         yield
-    except LineageError:
+    except (LineageError, FileNotFoundError):  # the latter is an answer, whatever error is being handled meanwhile
         raise
     except Exception as error:
         if told := away(error, place):

@@ -16,6 +16,7 @@ from bikes_assets.adapters.files import (
     filesystem_of,
     is_of_this_user,
     is_remote,
+    read_file,
     read_files,
     write_file,
     write_files,
@@ -48,6 +49,13 @@ def test_the_region_of_the_environment_is_used(s3: str) -> None:
     filesystem, _ = filesystem_of(s3)
     filesystem.connect()
     assert filesystem.s3.meta.region_name == "eu-central-1"
+
+
+def test_a_file_that_is_not_there_is_none_also_while_another_error_is_handled(s3: str) -> None:
+    try:
+        raise TimeoutError("timed out")
+    except TimeoutError:
+        assert read_file(f"{s3}/file") is None
 
 
 def test_files_are_read_together_in_order(s3: str, tmp_path: Path) -> None:

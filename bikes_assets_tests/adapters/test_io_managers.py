@@ -6,7 +6,7 @@ import dagster as dg
 import pytest
 from sklearn.linear_model import Ridge
 
-from bikes_assets.adapters import io_managers
+from bikes_assets.adapters import delta, io_managers, retries
 from bikes_assets.adapters.attempts import innermost
 from bikes_assets.adapters.delta import LakeTable
 from bikes_assets.adapters.io_managers import ModelIOManager, Outcome, TableIOManager
@@ -107,6 +107,32 @@ def test_what_is_published_while_a_step_is_at_work_is_not_what_it_read(lake):
     (read,) = record_of(result)["inputs"]
     assert read["version"] == before
     assert lake.table("seeds").published()["2012-01"].version > before
+
+
+@pytest.mark.parametrize("input_changes", [False, True])
+def test_a_retry_takes_over_its_earlier_commit_unless_an_input_has_changed(lake, monkeypatch, input_changes):
+    monkeypatch.setattr(retries, "RETRIES", dg.RetryPolicy(max_retries=2))
+    flush, lost = delta.flush_commit, []
+
+    def flush_after_commit(uri, version):
+        flush(uri, version)
+        if uri.endswith("/doubles") and version and not lost:  # the table is created at 0
+            lost.append(version)
+            if input_changes:
+                run(lake, "seeds", "2012-01", instance)
+            raise TimeoutError("timed out")
+
+    monkeypatch.setattr(delta, "flush_commit", flush_after_commit)
+    with dg.DagsterInstance.ephemeral() as instance:
+        run(lake, "seeds", "2012-01", instance)
+        result = run(lake, "doubles", "2012-01", instance)
+
+    record, newest = record_of(result), lake.table("seeds").published()["2012-01"].version
+    assert lost == [1]
+    assert [commit.version for commit in lake.table("doubles").commits()] == ([1, 2] if input_changes else [1])
+    assert record["output"]["version"] == (2 if input_changes else 1)
+    assert record["made_by"]["attempt"] == ("2" if input_changes else "1")
+    assert [item["version"] for item in record["inputs"]] == [newest]
 
 
 def competing(lake, partition="2012-01"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import socket
 import sys
 import time
@@ -17,12 +18,18 @@ from bikes_assets_tests.elsewhere.servers import CARELESS, FAULTS, Fault
 
 
 class Store:
-    """moto's application, careless about one bucket, and faulty where it is told to be."""
+    """moto's application, careless about one bucket, and faulty where it is told to be.
+
+    Attributes:
+        refuses_for: seconds for which connections are to be refused from now on.
+    """
 
     def __init__(self) -> None:
         self.moto = DomainDispatcherApplication(create_backend_app)
-        self.fault = Fault()
+        self.faults: list[Fault] = []
         self.requests: list[str] = []
+        self.refuses_for = 0.0
+        self._began: dict[Fault, tuple[int, float]] = {}
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
@@ -30,41 +37,54 @@ class Store:
             return self._be_told(environ, start_response)
         if path.startswith(f"/{CARELESS}/"):
             environ.pop("HTTP_IF_NONE_MATCH", None)
-        number = len(self.requests)
         self.requests.append(f"{environ['REQUEST_METHOD']} {path}")
-        if not self.fault.first <= number < self.fault.first + self.fault.times:
-            return self.moto(environ, start_response)
-        return self._fail(self.fault.kind, environ, start_response)
+        fault = next((fault for fault in self.faults if self._meets(fault)), None)
+        return self._fail(fault, environ, start_response) if fault else self.moto(environ, start_response)
+
+    def _meets(self, fault: Fault) -> bool:
+        """Return whether the latest request meets a fault."""
+        number, now = len(self.requests) - 1, time.monotonic()
+        if fault not in self._began:
+            counted = sum(bool(re.search(fault.like, request)) for request in self.requests)
+            if counted <= fault.first or not (fault.times or fault.seconds):
+                return False
+            self._began[fault] = number, now
+        first, began = self._began[fault]
+        return number < first + fault.times or now < began + fault.seconds
 
     def _be_told(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        """Take the next fault, and tell of the requests since the last one."""
+        """Take the next faults, and tell of the requests since the last ones."""
         told = json.dumps(self.requests).encode()
-        self.fault = Fault(**json.loads(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"]))))
-        self.requests = []
+        self.faults = [Fault(**item) for item in json.loads(environ["wsgi.input"].read(int(environ["CONTENT_LENGTH"])))]
+        self.requests, self._began = [], {}
         start_response("200 OK", [("Content-Length", str(len(told)))])
         return [told]
 
-    def _fail(self, kind: str, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    def _fail(self, fault: Fault, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        kind = fault.kind
         if kind == "503 before":
             environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
-            return _busy(start_response)
+            return _busy(environ, start_response)
         if kind == "slow":
             time.sleep(1)
             return self.moto(environ, start_response)
         if kind == "cut short":
             return _half(self.moto(environ, start_response))
-        list(self.moto(environ, lambda *_: None))
+        if kind == "refused":
+            self.refuses_for = fault.seconds
+        else:
+            list(self.moto(environ, lambda *_: None))
         if kind == "503 after":
-            return _busy(start_response)
+            return _busy(environ, start_response)
         environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)  # no answer
         start_response("200 OK", [])
         return []
 
 
-def _busy(start_response: Any) -> Iterable[bytes]:
+def _busy(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
     content = b"<Error><Code>ServiceUnavailable</Code><Message>later</Message></Error>"
     start_response("503 Service Unavailable", [("Content-Length", str(len(content)))])
-    return [content]
+    return [] if environ["REQUEST_METHOD"] == "HEAD" else [content]
 
 
 def _half(answer: Iterable[bytes]) -> Iterator[bytes]:
@@ -74,5 +94,12 @@ def _half(answer: Iterable[bytes]) -> Iterator[bytes]:
 
 if __name__ == "__main__":
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    # one request at a time: moto looks whether an object is there and stores it in two steps
-    make_server("127.0.0.1", int(sys.argv[1]), Store(), threaded=False).serve_forever()
+    store = Store()
+    while True:
+        # one request at a time: moto looks whether an object is there and stores it in two steps
+        server = make_server("127.0.0.1", int(sys.argv[1]), store, threaded=False)
+        while not store.refuses_for:
+            server.handle_request()
+        server.server_close()
+        time.sleep(store.refuses_for)
+        store.refuses_for = 0.0

@@ -34,19 +34,23 @@ class Fault:
 
     Attributes:
         kind: `503 before` and `503 after` the request is carried out, `no answer` after it, an answer that is `cut short` or
-            `slow`.
+            `slow`; or connections are `refused`, the one of the first request among them.
         first: number of the first request that meets it, from 0.
         times: how many requests in a row do.
+        seconds: how long every request does, from the first one on.
+        like: regular expression of the requests, such as `PUT /bucket/key`, that `first` counts; "" counts all.
     """
 
     kind: str = ""
     first: int = 0
     times: int = 0
+    seconds: float = 0
+    like: str = ""
 
 
-def fail_next(endpoint: str, fault: Fault) -> list[str]:
-    """Have a store meet a fault from now on, and return the requests since the last one."""
-    request = Request(f"{endpoint}{FAULTS}", json.dumps(asdict(fault)).encode(), method="PUT")
+def fail_next(endpoint: str, *faults: Fault) -> list[str]:
+    """Have a store meet faults from now on, and return the requests since the last ones."""
+    request = Request(f"{endpoint}{FAULTS}", json.dumps([asdict(fault) for fault in faults]).encode(), method="PUT")
     with urlopen(request, timeout=60) as answer:
         return json.loads(answer.read())
 

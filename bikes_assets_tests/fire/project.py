@@ -138,8 +138,8 @@ def ridge(context, joined) -> Outcome:
 
 
 @cache
-def _job(folder: str, uri: str, executor: str) -> dg.JobDefinition:
-    lake = Lake(f"{folder}/lake", SCHEMAS, root=Path(folder))
+def _job(folder: str, uri: str, executor: str, location: str) -> dg.JobDefinition:
+    lake = Lake(location, SCHEMAS, root=Path(folder))
 
     def manager(made: Any) -> dg.IOManagerDefinition:
         return dg.IOManagerDefinition(lambda _: made, required_resource_keys={"mlflow"})
@@ -163,9 +163,9 @@ def _job(folder: str, uri: str, executor: str) -> dg.JobDefinition:
     return defs.resolve_job_def("fire")
 
 
-def job_of(folder: str, uri: str, executor: str) -> dg.JobDefinition:
-    """Return the job over a folder and an MLflow store; the processes of steps make it again by this name."""
-    return _job(folder, uri, executor)
+def job_of(folder: str, uri: str, executor: str, location: str) -> dg.JobDefinition:
+    """Return the job over a folder, an MLflow store and a lake; the processes of steps make it again by this name."""
+    return _job(folder, uri, executor, location)
 
 
 def warm_module() -> str:
@@ -179,18 +179,24 @@ class Place:
     Attributes:
         folder: the folder; it is made.
         uri: MLflow's tracking URI.
+        url: URL of the lake where it is not in the folder.
     """
 
     folder: Path
     uri: str
+    url: str = ""
+
+    @property
+    def location(self) -> str:
+        return self.url or f"{self.folder}/lake"
 
     @property
     def lake(self) -> Lake:
-        return Lake(f"{self.folder}/lake", SCHEMAS, root=self.folder)
+        return Lake(self.location, SCHEMAS, root=self.folder)
 
     def at(self, uri: str) -> Place:
         """Return the same place with MLflow reached otherwise."""
-        return Place(self.folder, uri)
+        return replace(self, uri=uri)
 
     @contextmanager
     def instance(self) -> Iterator[dg.DagsterInstance]:
@@ -202,7 +208,7 @@ class Place:
             yield instance
 
     def job(self, executor: str = "in_process") -> dg.JobDefinition:
-        return job_of(str(self.folder), self.uri, executor)
+        return job_of(str(self.folder), self.uri, executor, self.location)
 
     def tags(self, partition: str, orders: Mapping[str, str]) -> dict[str, str]:
         told = {f"fire/{asset}": order for asset, order in orders.items()}
@@ -286,4 +292,6 @@ class Place:
 
     def _reconstructable(self, executor: str) -> Any:
         root = str(Path(__file__).parents[2])
-        return dg.build_reconstructable_job(__name__, "job_of", (str(self.folder), self.uri, executor), {}, root)
+        return dg.build_reconstructable_job(
+            __name__, "job_of", (str(self.folder), self.uri, executor, self.location), {}, root
+        )

@@ -815,4 +815,33 @@ GUARDS = (
         "    if False and instance.get_runs_count(",
         "adapters/test_io_managers.py::test_a_step_whose_run_was_ended_meanwhile_publishes_nothing",
     ),
+    # a retry and the commit of its earlier attempt
+    Guard(
+        "a second version of what an earlier attempt has committed",
+        "adapters/io_managers.py",
+        "self._committed_earlier(context, step, obj) or self._commit(",
+        "self._commit(",
+        "adapters/test_io_managers.py::test_a_retry_takes_over_its_earlier_commit_unless_an_input_has_changed",
+    ),
+    Guard(
+        "an earlier commit from inputs that have changed since",
+        "adapters/io_managers.py",
+        "record.output.digest, record.columns, record.inputs, record.code_version",
+        "record.output.digest, record.columns, record.code_version",
+        "adapters/test_io_managers.py::test_a_retry_takes_over_its_earlier_commit_unless_an_input_has_changed",
+    ),
+    Guard(
+        "a missing file that counts as a store that is away",
+        "lineage/faults.py",
+        "except (LineageError, FileNotFoundError):",
+        "except LineageError:",
+        "adapters/test_files.py::test_a_file_that_is_not_there_is_none_also_while_another_error_is_handled",
+    ),
+    Guard(
+        "a client's settings in place of the status of a busy store",
+        "lineage/faults.py",
+        "(?<!_)timed? ?out",
+        "timed? ?out",
+        "lineage/test_faults.py::test_a_busy_store_is_told_with_its_status",
+    ),
 )

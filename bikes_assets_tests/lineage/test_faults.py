@@ -238,3 +238,16 @@ def test_a_server_that_is_away_is_told_in_one_line() -> None:
 def test_another_error_is_of_no_store() -> None:
     assert store_fault(ValueError("no such column"), "/x") is None
     assert store_fault(FileNotFoundError(errno.ENOENT, "No such file or directory"), "/x") is None
+
+
+def test_a_busy_store_is_told_with_its_status() -> None:
+    arrow = "\x1b[31m↳\x1b[0m"
+    busy = OSError(  # as Delta Lake words it
+        f"Generic S3 error\n  {arrow} Error performing PUT http://s3/bucket/key in 2.6s, after 10 retries, max_retries\n"
+        f"   {arrow} 10, retry_timeout\n    {arrow} 180s  - Server returned non-2xx status code\n"
+        f"     {arrow} 503 Service Unavailable\n      {arrow} <Error><Code>ServiceUnavailable</Code></Error>\n"
+    )
+    assert passes(busy)
+    assert str(away(busy, "s3://bucket")) == (
+        "s3://bucket: a store or server is away or busy: 503 Service Unavailable; look whether it runs, then try again"
+    )
