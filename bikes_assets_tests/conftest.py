@@ -124,6 +124,7 @@ SLOWEST = (
     "test_reproduce.py",
     "test_outage.py",
     "test_elsewhere.py",
+    "test_s3_away.py",
     "test_changes.py",
     "test_diff.py",
     "test_proofs.py",

@@ -2,46 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
-import subprocess
-import sys
 import threading
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import make_url
 
 from bikes_assets_tests.elsewhere.relay import relay
 from bikes_assets_tests.elsewhere.servers import create_database
+from bikes_assets_tests.elsewhere.told import bikes, told
 from bikes_assets_tests.fire.processes import turns
 
-COMMAND = "from bikes_assets.cli import main; main()"
 WHOLE = 420_000
 """Bytes that a run of three months sends to the database, about."""
-CHECK = """
-import json
-from collections import Counter
-from bikes_assets import present, runs
-from bikes_assets.adapters.event_log import reported_since
-from bikes_assets.settings import settings
-from bikes_assets.store import ASSETS, table
-
-events = [found.record.output.address for found in reported_since(settings().event_storage, 0) if found.record]
-commits = [
-    (asset, commit.partition, commit.version, commit.record["made_by"].get("dagster_run_id"))
-    for asset in ASSETS if table(asset).exists() for commit in table(asset).commits()
-]
-print(json.dumps([events, commits, present.agreement() is not None]))
-"""
-
-
-def bikes(environment: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", COMMAND, *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400)
 
 
 @pytest.mark.soak
@@ -81,11 +57,7 @@ def test_a_database_that_goes_away_in_mid_run(postgres_server: str, tmp_path: Pa
         assert [done.returncode for done in made] == [0, 0, 0, 0], [done.stdout + done.stderr for done in made]
         assert made[2].stdout == "Everything agrees.\n"
         assert made[3].stdout.endswith("Everything is fresh.\n")
-        told = subprocess.run(
-            [sys.executable, "-c", CHECK], env=environment, capture_output=True, text=True, check=True
-        )
-        events, commits, agrees = json.loads(told.stdout)
-        assert agrees
-        assert sorted(events) == sorted(f"{asset}[{month}]@{version}" for asset, month, version, _ in commits)
-        twice: Counter[Any] = Counter((asset, month, run) for asset, month, _, run in commits)
-        assert max(twice.values()) == 1
+        found = told(environment)
+        assert found["agrees"]
+        assert sorted(found["events"]) == sorted(found["commits"])
+        assert max(Counter(map(tuple, found["by run"])).values()) == 1
