@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from contextlib import AbstractContextManager, nullcontext
@@ -20,6 +21,7 @@ from bikes_assets import present
 from bikes_assets.adapters.files import is_of_this_user
 from bikes_assets.adapters.foreign_git import has_commit
 from bikes_assets.adapters.lake import MODEL_ROWS, Lake
+from bikes_assets.adapters.processes import ending_with_this
 from bikes_assets.adapters.recorded_files import Places, recorded_files
 from bikes_assets.adapters.removed import removed_versions
 from bikes_assets.adapters.working_tree import checked_out, commit_of, difference
@@ -335,6 +337,7 @@ class Bench:
             "BIKES_MLFLOW_TRACKING_URI": f"sqlite:///{self._folder}/mlflow.db",
             "DAGSTER_HOME": str(self._folder / "dagster"),
             "DAGSTER_DISABLE_TELEMETRY": "yes",
+            "TMPDIR": str(self._folder),  # what it leaves goes with the bench
         }
         return kept | {name: value for name, value in own.items() if value}
 
@@ -380,7 +383,14 @@ def _rebuilt(
         wanted.open() as given,
         log.open("w") as other,
         subprocess.Popen(
-            command, cwd=tree, env=env, stdin=given, stdout=subprocess.PIPE, stderr=other, text=True
+            command,
+            cwd=tree,
+            env=env,
+            stdin=given,
+            stdout=subprocess.PIPE,
+            stderr=other,
+            text=True,
+            preexec_fn=ending_with_this(signal.SIGKILL),
         ) as it,
     ):
         try:

@@ -7,17 +7,17 @@ is thrown away; tables are written and read there by that code's own pipeline. T
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections import Counter
 from functools import cache
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as version_of
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bikes_assets import answers, versions
 from bikes_assets.adapters.lake import to_pandas
 from bikes_assets.adapters.removed import removed_versions
+from bikes_assets.adapters.scratch import scratch_folder
+from bikes_assets.adapters.working_tree import remove_abandoned
 from bikes_assets.bench import Bench, is_again
 from bikes_assets.lineage.diff import Change, Known, changes, compare_rows, explain
 from bikes_assets.lineage.digest import file_digest
@@ -31,6 +31,7 @@ from bikes_assets.lineage.reproduction import (
     steps,
     verdict,
 )
+from bikes_assets.settings import ROOT
 from bikes_assets.store import ASSETS, MODELS, PINS, SCHEMAS, lake, table
 
 if TYPE_CHECKING:
@@ -83,8 +84,9 @@ def reproduce(
     index = answers.refreshed()
     targets = [versions.record_of(index, address) for address in addresses]
     known = versions.Stored(index)
-    with tempfile.TemporaryDirectory(prefix="bikes-reproduce-", ignore_cleanup_errors=True) as folder:
-        bench = Bench(Path(folder), known.record, here, stored=stored, trusted=trusted)
+    remove_abandoned(ROOT)
+    with scratch_folder() as folder:
+        bench = Bench(folder, known.record, here, stored=stored, trusted=trusted)
         bench.make(steps(targets, known.record, bench.place_of), progress)
         both = _Both(known, bench)
         return [both.outcome(record) for record in targets]

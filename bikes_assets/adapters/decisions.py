@@ -12,8 +12,8 @@ import dagster as dg
 from bikes_assets.adapters import metadata
 from bikes_assets.adapters.environment import environment, user
 from bikes_assets.adapters.lake import MODEL_ROWS
+from bikes_assets.adapters.processes import Process
 from bikes_assets.adapters.reported import latest_version
-from bikes_assets.adapters.workers import Process
 from bikes_assets.lineage.digest import table_digest
 from bikes_assets.lineage.errors import LineageError
 from bikes_assets.lineage.graph import Record, Version, partition_address

@@ -14,7 +14,6 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 from uuid import uuid4
@@ -23,6 +22,7 @@ from bikes_assets.adapters.commits import OF_NONE, PARTITION, Commit, Commits, c
 from bikes_assets.adapters.delta_log import flush_commit, is_table, log_file, open_table
 from bikes_assets.adapters.files import create_file, filesystem_of, is_remote, read_file, read_files, write_file
 from bikes_assets.adapters.removed import raise_if_removed
+from bikes_assets.adapters.scratch import scratch_folder
 from bikes_assets.lineage.digest import file_digest, table_digest
 from bikes_assets.lineage.errors import ConflictError, DigestError, LineageError, SchemaError
 from bikes_assets.lineage.faults import away, store_fault
@@ -491,10 +491,10 @@ class LakeTable:
                 self._create_at(self.uri)
                 flush_commit(self.uri, 0)
             return
-        with TemporaryDirectory() as folder:
-            self._create_at(folder)
-            first = Path(log_file(folder, 0)).read_text()
-        create_file(log_file(self.uri, 0), first.replace(Path(folder).as_uri(), self.uri).encode())
+        with scratch_folder() as folder:
+            self._create_at(str(folder))
+            first = Path(log_file(str(folder), 0)).read_text()
+        create_file(log_file(self.uri, 0), first.replace(folder.as_uri(), self.uri).encode())
 
     def _create_at(self, location: str) -> None:
         import pyarrow as pa

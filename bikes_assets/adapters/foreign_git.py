@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from bikes_assets.adapters.scratch import scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,8 +59,7 @@ def has_commit(root: Path, commit: str) -> bool:
 @contextmanager
 def _seen(folder: Path) -> Iterator[tuple[Path | None, Path]]:
     """Give the root of the working tree that a folder is in, and a repository of ours that sees its history; None outside git."""
-    with tempfile.TemporaryDirectory(prefix="bikes-git-") as place:
-        ours = Path(place)
+    with scratch_folder() as ours:
         root, theirs = _found(folder.absolute())
         if root is None:
             yield None, ours

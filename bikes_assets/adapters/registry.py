@@ -11,11 +11,11 @@ import json
 from functools import cache
 from itertools import accumulate
 from pathlib import Path, PurePosixPath
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
 
 from bikes_assets.adapters import disk
+from bikes_assets.adapters.scratch import scratch_folder
 from bikes_assets.adapters.version_source import is_as_tagged, is_gone
 from bikes_assets.lineage import model_file
 from bikes_assets.lineage.digest import combined_digest, file_digest
@@ -72,12 +72,12 @@ def log_copy(
     model = client.create_logged_model(experiment_id, name, run_id, tags=fitting(tags))
     try:
         client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
-        with TemporaryDirectory() as folder:
-            _write_copy(Path(folder), model, content, estimator, example, trusted)
-            files = {path.name: file_digest(path.read_bytes()) for path in Path(folder).iterdir()}
+        with scratch_folder() as folder:
+            _write_copy(folder, model, content, estimator, example, trusted)
+            files = {path.name: file_digest(path.read_bytes()) for path in folder.iterdir()}
             known = {"manifest": _manifest(files), "files": json.dumps(files, sort_keys=True)}
             client.set_logged_model_tags(model.model_id, known | {"copy_sha256": files[MODEL_FILE]})
-            client.log_model_artifacts(model.model_id, folder)
+            client.log_model_artifacts(model.model_id, str(folder))
         if place := _folder(model):
             disk.flush_all(place)  # MLflow does not
     except BaseException:
@@ -417,9 +417,11 @@ def _stored(client: MlflowClient, model: LoggedModel) -> dict[str, bytes]:
         if outside:
             raise ModelError(f"found path {outside[0]!r}, which leaves the model's folder")
         _check_size(sum(listed.values()))
-        with TemporaryDirectory() as folder:
+        with scratch_folder() as folder:
             return _files(
-                Path(download_artifacts(model.artifact_location, dst_path=folder, tracking_uri=client.tracking_uri))
+                Path(
+                    download_artifacts(model.artifact_location, dst_path=str(folder), tracking_uri=client.tracking_uri)
+                )
             )
     except MlflowException as error:
         raise ModelError(f"its files cannot be fetched: {error.message}") from error

@@ -22,13 +22,14 @@ from bikes_assets.adapters.mlflow_models import copy_from_lake, set_aliases
 from bikes_assets.adapters.mlflow_names import is_refusal, model_name
 from bikes_assets.adapters.mlflow_runs import KEY, PARENT, batched, by_attempt, end_failed
 from bikes_assets.adapters.mlflow_store import one_by_one
+from bikes_assets.adapters.processes import Process
 from bikes_assets.adapters.registered import Numbers, Registry, is_whole, models_in
 from bikes_assets.adapters.removed import removed_versions
 from bikes_assets.adapters.reported import REGISTERED, of_instance
 from bikes_assets.adapters.run_log import BACKLOG
 from bikes_assets.adapters.soundness import differing as differing_record
 from bikes_assets.adapters.tracking import backlog, clear_backlog
-from bikes_assets.adapters.workers import Process, end_abandoned, may_report
+from bikes_assets.adapters.workers import end_abandoned, may_report
 from bikes_assets.lineage.address import parse_address
 from bikes_assets.lineage.errors import LineageError, RecordError
 from bikes_assets.lineage.graph import Record, partition_address

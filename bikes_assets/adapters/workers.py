@@ -1,14 +1,14 @@
-"""Who executes a Dagster run, and the end of runs that nobody executes any more. A process is known whatever the clock says."""
+"""Who executes a Dagster run, and the end of runs that nobody executes any more."""
 
 from __future__ import annotations
 
 import os
 import socket
 import time
-from dataclasses import dataclass
-from pathlib import Path
 
 import dagster as dg
+
+from bikes_assets.adapters.processes import Process
 
 AT_WORK = (dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
 """Statuses of a run that is being executed, or believed to be."""
@@ -19,48 +19,11 @@ SILENCE = {"start": 600, "elsewhere": 6 * 3600}
 """Seconds without an event after which a run is given up: one of which no step has begun, and one of another machine."""
 
 
-@dataclass(frozen=True)
-class Process:
-    """A process of a machine.
-
-    Attributes:
-        pid: its id, which another process may get later.
-        birth: what tells it from those, and does not move with the clock; "" where it is not known.
-        host: its machine.
-    """
-
-    pid: int
-    birth: str
-    host: str
-
-    @classmethod
-    def this(cls) -> Process:
-        """Return the process that asks."""
-        return cls(os.getpid(), _birth(os.getpid()), socket.gethostname())
-
-    @classmethod
-    def parse(cls, text: str) -> Process | None:
-        """Return the process of a text that `str` made; None for another text."""
-        pid, _, rest = text.partition("@")
-        birth, _, host = rest.partition("@")
-        return cls(int(pid), birth, host) if pid.isdecimal() else None
-
-    def is_gone(self) -> bool:
-        """Return whether it is no more; False where that cannot be known."""
-        if self.host != socket.gethostname():
-            return False
-        birth = _birth(self.pid)
-        return not birth or self.birth not in ("", birth)
-
-    def __str__(self) -> str:
-        return f"{self.pid}@{self.birth}@{self.host}"
-
-
 def mark(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
     """Note in a run's tags which process of this machine executes it; Dagster's own events tell no more than its id."""
     worker = _worker(instance, run)
     if worker is None or not worker.birth:
-        found = Process(worker.pid, _birth(worker.pid), socket.gethostname()) if worker else Process.this()
+        found = Process.of(worker.pid) if worker else Process.this()
         instance.add_run_tags(run.run_id, {WORKER: f"{found}@{run.run_id[:8]}"})
 
 
@@ -142,23 +105,6 @@ def _last_event(instance: dg.DagsterInstance, run: dg.DagsterRun) -> float:
         return records[0].event_log_entry.timestamp
     known = instance.get_run_record_by_id(run.run_id)
     return known.create_timestamp.timestamp() if known else 0.0
-
-
-def _birth(pid: int) -> str:
-    """Return what tells a process of this machine from others that had or get its id, "" where there is none of this id."""
-    import psutil
-
-    try:
-        process = psutil.Process(pid)
-        if process.status() == psutil.STATUS_ZOMBIE:
-            return ""
-        if not psutil.LINUX:
-            return f"{process.create_time():.2f}"
-        # psutil's time is that of the clock; the kernel counts from its start
-        ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-        return f"{Path('/proc/sys/kernel/random/boot_id').read_text()[:8]}.{ticks}"
-    except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
-        return ""
 
 
 def is_of_one_machine(instance: dg.DagsterInstance) -> bool:

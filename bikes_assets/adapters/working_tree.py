@@ -14,6 +14,7 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bikes_assets.adapters.scratch import abandoned, remove
 from bikes_assets.lineage.errors import LineageError
 
 if TYPE_CHECKING:
@@ -142,7 +143,6 @@ def checked_out(root: Path, commit: str, changed: Difference, folder: Path) -> I
     """
     # no hook of the repository's is run
     quiet = ("-c", f"core.hooksPath={os.devnull}", "-c", "advice.detachedHead=false")
-    _told(root, "worktree", "prune")
     _must(root, f"commit {commit} cannot be had", *quiet, "worktree", "add", "--quiet", "--detach", str(folder), commit)
     try:
         place = folder / _told(root, "rev-parse", "--show-prefix").decode().strip()
@@ -153,6 +153,20 @@ def checked_out(root: Path, commit: str, changed: Difference, folder: Path) -> I
     finally:
         _told(root, "worktree", "remove", "--force", str(folder))
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_abandoned(root: Path) -> None:
+    """Remove the worktrees that processes which are gone left in a repository, and the temporary folders that they lie in.
+
+    No other is touched: what `git worktree prune` takes for gone may lie on a disk that is not mounted now.
+    """
+    for line in _told(root, "worktree", "list", "--porcelain").splitlines():
+        place = Path(os.fsdecode(line.removeprefix(b"worktree ")))
+        folder = abandoned(place) if line.startswith(b"worktree ") else None
+        if folder:
+            # twice: git locks a worktree while it makes one, and whoever is killed then leaves the lock
+            _told(root, "worktree", "remove", "--force", "--force", str(place))
+            remove(folder)
 
 
 def _apply(folder: Path, place: Path, commit: str, wanted: Difference) -> None:

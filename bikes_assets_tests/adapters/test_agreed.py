@@ -21,7 +21,8 @@ from mlflow import MlflowClient
 
 from bikes_assets import present, runs
 from bikes_assets.adapters.agreed import Agreement, differing, evident, kept, look
-from bikes_assets.adapters.workers import WORKER, Process
+from bikes_assets.adapters.processes import Process
+from bikes_assets.adapters.workers import WORKER
 from bikes_assets.defs.resources import pipeline
 from bikes_assets.store import mlflow_client, table
 

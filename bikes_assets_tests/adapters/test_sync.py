@@ -13,9 +13,10 @@ from filelock import FileLock
 
 from bikes_assets.adapters.agreed import Agreement
 from bikes_assets.adapters.lake import Lake, ModelFormat
+from bikes_assets.adapters.processes import Process
 from bikes_assets.adapters.sync import Pipeline, sync
 from bikes_assets.adapters.tracking import BACKLOG, backlog, connect, mark_backlog
-from bikes_assets.adapters.workers import WORKER, Process
+from bikes_assets.adapters.workers import WORKER
 from bikes_assets.defs.resources import pipeline
 from bikes_assets.lineage.errors import TrackingError
 from bikes_assets.lineage.graph import Record, Version

@@ -15,7 +15,8 @@ from dagster import DagsterRunStatus as Status
 from dagster._core.events import EngineEventData
 
 from bikes_assets.adapters import workers
-from bikes_assets.adapters.workers import WORKER, Process, end_abandoned, mark, may_report
+from bikes_assets.adapters.processes import Process
+from bikes_assets.adapters.workers import WORKER, end_abandoned, mark, may_report
 from bikes_assets.defs.failures import FAILURE, failures
 
 HERE = socket.gethostname()

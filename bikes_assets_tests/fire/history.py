@@ -400,7 +400,8 @@ def _make(order: dict[str, Any]) -> dict[str, Any]:
     import dagster as dg
 
     from bikes_assets.adapters.attempts import what_failed
-    from bikes_assets.adapters.workers import WORKER, Process
+    from bikes_assets.adapters.processes import Process
+    from bikes_assets.adapters.workers import WORKER
 
     with _instance() as instance:
         result = order["job"].execute_in_process(

@@ -23,9 +23,10 @@ from bikes_assets.adapters.asset import lineage_asset
 from bikes_assets.adapters.event_log import refresh
 from bikes_assets.adapters.io_managers import ModelIOManager, Outcome, TableIOManager
 from bikes_assets.adapters.lake import Lake
+from bikes_assets.adapters.processes import Process
 from bikes_assets.adapters.sync import Pipeline, sync
 from bikes_assets.adapters.tracking import connect, tracking_resource
-from bikes_assets.adapters.workers import WORKER, Process
+from bikes_assets.adapters.workers import WORKER
 from bikes_assets.lineage.index import Index
 from bikes_assets.lineage.projection import Projection
 from bikes_assets.lineage.schema import Column, Schema

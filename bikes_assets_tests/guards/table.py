@@ -34,21 +34,21 @@ GUARDS = (
     # processes and runs
     Guard(
         "a process that got the id of another",
-        "adapters/workers.py",
+        "adapters/processes.py",
         'not birth or self.birth not in ("", birth)',
         "not birth",
         "adapters/test_workers.py::test_another_process_that_got_the_id_is_not_the_one_that_executed_a_run",
     ),
     Guard(
         "process ids of another machine",
-        "adapters/workers.py",
+        "adapters/processes.py",
         "        if self.host != socket.gethostname():\n            return False",
         "",
         "adapters/test_workers.py::test_a_process_is_gone_only_where_that_can_be_known",
     ),
     Guard(
         "a process that has ended and that nobody waited for",
-        "adapters/workers.py",
+        "adapters/processes.py",
         '        if process.status() == psutil.STATUS_ZOMBIE:\n            return ""\n',
         "",
         "adapters/test_workers.py::test_a_process_that_has_ended_is_gone_also_while_nobody_has_waited_for_it",
