@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bikes_assets.adapters.processes import end_as_interrupted
 from bikes_assets.lineage import secrets
 from bikes_assets.lineage.errors import LineageError, StoreError
 from bikes_assets.lineage.faults import away, store_fault
@@ -42,16 +43,19 @@ LEVELS = {
 }
 """What a walk may list, as it is written on the command line."""
 
+_COUNT, _SEED, _PORT = click.IntRange(1, 10_000), click.IntRange(0, 2**32 - 1), click.IntRange(1, 65_535)
+
 
 class _Group(click.Group):
     """Shows the project's own errors, and a store that cannot be used, as one line, for it says what to do."""
 
     def main(self, *arguments: Any, **options: Any) -> Any:
-        """Run a command; what it prints is scrubbed, and who has read enough of it may close the pipe."""
+        """Run a command; what it prints is scrubbed, its pipe may be closed, and signals end it as Ctrl-C does."""
         _open_streams()
         secrets.guard()
         unwritten = _output_errors()
         _check_environment()
+        end_as_interrupted()
         try:
             return super().main(*arguments, **options)
         except (SystemExit, OSError):  # in the end a command always exits
@@ -88,7 +92,7 @@ class _Group(click.Group):
             complain(f"error: {told}")
             sys.exit(2 if ctx.invoked_subcommand in ("diff", "reproduce", "verify") else 1)  # to these, 1 is an answer
         except BaseException as error:
-            # Dagster makes an interruption of its own of Ctrl-C
+            # Dagster makes an interruption of its own of Ctrl-C, which SIGTERM and SIGHUP are made to be
             if type(error).__name__ not in ("KeyboardInterrupt", "DagsterExecutionInterruptedError"):
                 raise
             click.echo("Interrupted: what was published stands, the rest is as it was; run again to go on.", err=True)
@@ -291,7 +295,7 @@ def downstream(
 @click.argument("start", shell_complete=_begun)
 @click.argument("end", shell_complete=_begun)
 @click.option("--as-of", metavar="TIME", help="As it was then, such as 2012-08-14T17:00.")
-@click.option("--most", default=20, show_default=True, help="How many ways are shown; all are counted.")
+@click.option("--most", default=20, show_default=True, type=_COUNT, help="How many ways are shown; all are counted.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON list of addresses a line.")
 def path(start: str, end: str, as_of: str | None, most: int, as_json: bool) -> None:
     """List the ways that lead from START downstream to END; exit code 1 when there is none."""
@@ -405,7 +409,7 @@ def waste(as_json: bool) -> None:
 
 
 @main.command("check-lineage")
-@click.option("--seed", default=0, show_default=True, help="Seed of the perturbations.")
+@click.option("--seed", default=0, show_default=True, type=_SEED, help="Seed of the perturbations.")
 @click.option("--json", "as_json", is_flag=True, help="All of it as one JSON object.")
 def check_lineage(seed: int, as_json: bool) -> None:
     """Perturb whatever the features' code reads, and see whether what moves is what is declared; exit code 1 when it is not.
@@ -520,8 +524,10 @@ def evaluate(since: str, by: str | None) -> None:
 
 
 @main.command()
-@click.option("--trials", default=20, show_default=True, help="Number of recipes; the first is the present default.")
-@click.option("--seed", default=0, show_default=True, help="Seed of the draws.")
+@click.option(
+    "--trials", default=20, show_default=True, type=_COUNT, help="Number of recipes; the first is the present default."
+)
+@click.option("--seed", default=0, show_default=True, type=_SEED, help="Seed of the draws.")
 @click.option(
     "--before", help="First month that is not looked at; by default, and at the latest, the hold-out's first."
 )
@@ -551,8 +557,8 @@ def tune(trials: int, seed: int, before: str | None, groups: bool) -> None:
 
 
 @main.command()
-@click.option("--dagster-port", default=3000, show_default=True)
-@click.option("--mlflow-port", default=5000, show_default=True)
+@click.option("--dagster-port", default=3000, show_default=True, type=_PORT)
+@click.option("--mlflow-port", default=5000, show_default=True, type=_PORT)
 @click.option("--read-only", is_flag=True, help="Dagster to look at: it changes nothing, and no daemon runs.")
 def ui(dagster_port: int, mlflow_port: int, *, read_only: bool) -> None:
     """Open Dagster's webserver and daemon, and MLflow, on 127.0.0.1; Ctrl-C stops all.
@@ -563,6 +569,8 @@ def ui(dagster_port: int, mlflow_port: int, *, read_only: bool) -> None:
 
     mlflow = settings().tracking_uri
     is_served = mlflow.startswith("http")
+    if dagster_port == mlflow_port and not is_served:
+        raise click.UsageError(f"found port {dagster_port} twice, expected one for Dagster and another for MLflow")
     dagster_url = f"http://127.0.0.1:{dagster_port}"
     mlflow_url = secrets.shown(mlflow).replace("***@", "") if is_served else f"http://127.0.0.1:{mlflow_port}"
     for name, url in (("BIKES_DAGSTER_URL", dagster_url), ("BIKES_MLFLOW_URL", mlflow_url)):

@@ -91,7 +91,11 @@ def _instance_file() -> Path:
     """
     known = settings()
     instance, postgres = known.dagster_home / "dagster.yaml", _postgres(known.dagster_storage.get_secret_value())
-    if instance.exists() and postgres != (_STORAGE in re.sub("#.*", "", instance.read_text(encoding="utf-8"))):
+    try:
+        text = instance.read_text(encoding="utf-8") if instance.exists() else None
+    except UnicodeDecodeError as error:
+        raise _no_configuration(instance, error) from error
+    if text is not None and postgres != (_STORAGE in re.sub("#.*", "", text)):
         found = (
             f"kept elsewhere than in the database of {_STORAGE}; unset it"
             if postgres
@@ -129,13 +133,28 @@ def opened() -> Iterator[dg.DagsterInstance]:
     Raises:
         SettingsError: the event log is of another store than the lake, or MLflow is.
     """
-    import dagster as dg
-
     from bikes_assets.store import claim
 
-    with dg.DagsterInstance.from_config(str(ready())) as instance:
+    with _configured(ready()) as instance:
         claim(instance)
         yield instance
+
+
+def _configured(home: Path) -> dg.DagsterInstance:
+    import dagster as dg
+    import yaml
+    from dagster_shared.check import CheckError
+
+    try:
+        return dg.DagsterInstance.from_config(str(home))
+    except (dg.DagsterInvalidConfigError, CheckError, yaml.YAMLError, RecursionError) as error:
+        raise _no_configuration(home / "dagster.yaml", error) from error
+
+
+def _no_configuration(file: Path, error: Exception) -> SettingsError:
+    return SettingsError(
+        f"{file}: found no configuration of Dagster ({str(error).strip()}); correct it, or move it away: a new one is made"
+    )
 
 
 def agree() -> Agreement:
@@ -335,7 +354,8 @@ def _execute(job: dg.JobDefinition, instance: dg.DagsterInstance, run: NextRun, 
 
     from bikes_assets.adapters.attempts import innermost
     from bikes_assets.adapters.metadata import RECORD
-    from bikes_assets.adapters.workers import WORKER, Process, was_interrupted
+    from bikes_assets.adapters.processes import Process
+    from bikes_assets.adapters.workers import WORKER, was_interrupted
     from bikes_assets.defs.planned import WHY
 
     result = job.execute_in_process(

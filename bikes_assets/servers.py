@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import socket
@@ -10,16 +9,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from functools import partial
 
 import click
 
-from bikes_assets.lineage.errors import SettingsError
+from bikes_assets.adapters.processes import end_as_interrupted, ending_with_this
+from bikes_assets.lineage.errors import SettingsError, StoreError
 from bikes_assets.settings import ROOT, settings
 from bikes_assets.store import mlflow_client
 
 _STOP_SECONDS = 15
-_PR_SET_PDEATHSIG = 1
 _DEFAULTS = {
     "DAGSTER_GRPC_TIMEOUT_SECONDS": "300",  # a busy machine may take more than Dagster's minute to start a run
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -57,6 +55,7 @@ def serve_until_interrupted(commands: Mapping[str, Sequence[str]], ports: Sequen
 
     Raises:
         SettingsError: a port is taken.
+        StoreError: a server has ended by itself.
     """
     for port in ports:
         with socket.socket() as probe:
@@ -64,15 +63,13 @@ def serve_until_interrupted(commands: Mapping[str, Sequence[str]], ports: Sequen
                 raise SettingsError(f"port {port} of 127.0.0.1 is taken; choose another (see bikes ui --help)")
     # a background shell hands down ignored signals, which the servers would inherit
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # by nohup: they are to outlive the terminal
-        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGINT))
+    end_as_interrupted()
     environment = _DEFAULTS | os.environ | {"MLFLOW_BACKEND_STORE_URI": settings().tracking_uri}
     # not in the project's root: Dagster would take DAGSTER_HOME from .env there, over the environment's
     folder = settings().dagster_home
-    end_with_this = partial(_end_with, os.getpid())
+    ending = ending_with_this(signal.SIGINT)
     servers = [
-        subprocess.Popen(command, cwd=folder, env=environment, start_new_session=True, preexec_fn=end_with_this)
+        subprocess.Popen(command, cwd=folder, env=environment, start_new_session=True, preexec_fn=ending)
         for command in commands.values()
     ]
     for line in commands:
@@ -81,19 +78,11 @@ def serve_until_interrupted(commands: Mapping[str, Sequence[str]], ports: Sequen
     try:
         while all(server.poll() is None for server in servers):
             time.sleep(0.5)
-        click.echo("A server has ended; stopping the others.", err=True)
+        raise StoreError("a server has ended by itself, so all were stopped; what it printed says why")
     except KeyboardInterrupt:
         click.echo("Stopping.")
     finally:
         _stop(servers)
-
-
-def _end_with(parent: int) -> None:
-    """Have Linux interrupt this process when the one that started it is gone, however that ended."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
-        if os.getppid() != parent:  # it was gone before that
-            os._exit(1)
 
 
 def _stop(servers: Sequence[subprocess.Popen[bytes]]) -> None:

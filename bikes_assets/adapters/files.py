@@ -10,17 +10,19 @@ import os
 import stat
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
 from bikes_assets.adapters import disk
 from bikes_assets.lineage.errors import DataError, SettingsError, StoreError
 from bikes_assets.lineage.faults import at_store
+from bikes_assets.lineage.parsed import parsed
 from bikes_assets.lineage.secrets import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+T = TypeVar("T")
 
 _SILENT_SECONDS = 60
 _MOST_OF_SMALL = 1 << 16
@@ -121,6 +123,24 @@ def read_folder(location: str) -> dict[str, bytes]:
             return {}
         paths = sorted(path for path in filesystem.ls(folder, detail=False) if path.endswith(".json"))
         return {path.rpartition("/")[2]: content for path, content in filesystem.cat(paths).items()} if paths else {}
+
+
+def read_json(content: bytes, place: str, of: Callable[[Any], T], expected: str) -> T:
+    """Return what `of` makes of the JSON values of a file of a store.
+
+    Args:
+        content: the file's.
+        place: where the file lies, for the error.
+        of: takes the values, and raises whatever it likes where they are others.
+        expected: what the file should hold, and what to do where it does not.
+
+    Raises:
+        StoreError: it holds something else.
+    """
+    try:
+        return parsed(content, of)
+    except ValueError as error:
+        raise StoreError(f"{place}: found what cannot be read ({error}), expected {expected}") from None
 
 
 def small_file(path: Path) -> bytes:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
-from bikes_assets.adapters.files import new_name, read_folder, write_file
+from bikes_assets.adapters.files import new_name, read_folder, read_json, write_file
 from bikes_assets.lineage.errors import LineageError
+from bikes_assets.lineage.parsed import fields
 
 _RELEASED = ".released.json"
+_TYPES = {"address": str, "version": str, "reason": str, "user": str, "time": (int, float)}
+_EXPECTED = "a hold; restore the file, or where the version that it held may go, remove it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,8 @@ def holds(lake: str) -> list[Hold]:
     files = read_folder(_folder(lake))
     standing = (name for name in files if not name.endswith(_RELEASED) and f"{_id(name)}{_RELEASED}" not in files)
     return sorted(
-        (Hold(_id(name), **json.loads(files[name])) for name in standing), key=lambda hold: (hold.time, hold.id)
+        (read_json(files[name], f"{_folder(lake)}/{name}", partial(_hold, _id(name)), _EXPECTED) for name in standing),
+        key=lambda hold: (hold.time, hold.id),
     )
 
 
@@ -67,6 +72,10 @@ def release(lake: str, address: str, *, reason: str, user: str) -> list[Hold]:
         values = {"address": address, "reason": reason, "user": user, "time": time.time()}
         write_file(f"{_folder(lake)}/{item.id}{_RELEASED}", json.dumps(values).encode())
     return lifted
+
+
+def _hold(name: str, values: Any) -> Hold:
+    return Hold(name, **fields(values, _TYPES))
 
 
 def _folder(lake: str) -> str:

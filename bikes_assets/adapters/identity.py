@@ -15,15 +15,16 @@ import os
 import sqlite3
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 from uuid import uuid4
 
 from bikes_assets.adapters import disk
-from bikes_assets.adapters.files import create_file, filesystem_of, is_remote, read_file, write_file
+from bikes_assets.adapters.files import create_file, filesystem_of, is_remote, read_file, read_json, write_file
 from bikes_assets.adapters.reported import read
 from bikes_assets.adapters.run_log import asking, remembered
 from bikes_assets.lineage.errors import SettingsError, StoreError
 from bikes_assets.lineage.faults import at_store, passes
+from bikes_assets.lineage.parsed import texts
 from bikes_assets.lineage.secrets import shown
 
 if TYPE_CHECKING:
@@ -155,13 +156,11 @@ def part_of_lake(lake: str) -> Part | None:
         StoreError: its file is damaged.
     """
     content = read_file(f"{lake}/{FILE}")
-    try:
-        return None if content is None else _part(content)
-    except (ValueError, TypeError, LookupError) as error:
-        raise StoreError(
-            f"{lake}/{FILE}: found what cannot be read ({error}), expected which store the lake is of; restore the file, or "
-            "remove it and run bikes sync, which writes it again where the event log fits"
-        ) from None
+    expected = (
+        "which store the lake is of; restore the file, or remove it and run bikes sync, which writes it again where the event "
+        "log fits"
+    )
+    return None if content is None else read_json(content, f"{lake}/{FILE}", _part, expected)
 
 
 def place_of(location: str) -> str:
@@ -252,12 +251,12 @@ def _with_id(found: Identity, store: str) -> Identity:
 def _part_of_log(storage: str) -> Part | None:
     """Return what an event log says of itself, None where it says nothing; a database is asked by its URL with the password."""
     text = remembered(storage, KEY)
-    return _part(text) if text else None
+    return _part(json.loads(text)) if text else None
 
 
-def _part(text: str | bytes) -> Part:
-    values = json.loads(text)
-    return Part(str(values["store"]), str(values["place"]), str(values["other"]))
+def _part(values: Any) -> Part:
+    known = texts(values)
+    return Part(known["store"], known["place"], known["other"])
 
 
 def _text(part: Part) -> bytes:

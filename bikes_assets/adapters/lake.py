@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from bikes_assets.adapters.delta import Files, LakeTable, stored_schema
-from bikes_assets.adapters.files import filesystem_of, is_remote, read_file, write_file, write_files
+from bikes_assets.adapters.files import filesystem_of, is_remote, read_file, read_json, write_file, write_files
 from bikes_assets.adapters.readers import Raw, Reader
 from bikes_assets.adapters.removed import raise_if_model_removed
 from bikes_assets.adapters.working_tree import Difference, difference
@@ -21,6 +21,7 @@ from bikes_assets.lineage.digest import combined_digest, file_digest, table_dige
 from bikes_assets.lineage.errors import DigestError, LineageError
 from bikes_assets.lineage.faults import at_store
 from bikes_assets.lineage.graph import Origin, Record, Version, partition_address
+from bikes_assets.lineage.parsed import texts
 from bikes_assets.lineage.schema import Column, Schema
 from bikes_assets.lineage.source import function_digests, source_text
 
@@ -257,13 +258,17 @@ class Lake:
 
     def code(self, code_version: str) -> dict[str, str] | None:
         """Return the digest of each function that a code version stands for, None where it was not kept."""
-        content = read_file(f"{self.location}/code/{code_version}.json")
-        return None if content is None else json.loads(content)
+        place = f"{self.location}/code/{code_version}.json"
+        content = read_file(place)
+        expected = (
+            "functions and their digests; restore the file, or remove it: the next run of this code writes it again"
+        )
+        return None if content is None else read_json(content, place, texts, expected)
 
     def text(self, digest: str) -> str | None:
         """Return a function's source as it was first kept under its digest, with comments; None where it was not."""
         content = read_file(self._text_file(digest))
-        return None if content is None else content.decode()
+        return None if content is None else content.decode(errors="replace")  # it is shown, and never run
 
     def record(self, asset: str, partition: str | None, version: int | None = None) -> Record:
         """Return how a partition was made that was there as of a table version, by default the present one.

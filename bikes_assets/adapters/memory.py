@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bikes_assets.adapters.disk import put
+from bikes_assets.lineage.parsed import parsed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,9 +23,11 @@ def read_memory(memory: Path, of: Callable[[Any], T]) -> T | None:
     A memory spares work and holds nothing else: one that was damaged, or written by another version, is written anew.
     """
     try:
-        kept = json.loads(memory.read_bytes())
-        return of(kept["values"]) if kept["crc32"] == _sum(kept["values"]) else None
-    except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return parsed(
+            memory.read_bytes(),
+            lambda kept: of(kept["values"]) if kept["crc32"] == _sum(kept["values"]) else None,
+        )
+    except (FileNotFoundError, ValueError):
         return None
 
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from bikes_assets.adapters.files import new_name, read_folder, remove_files, write_file
+from bikes_assets.adapters.files import new_name, read_folder, read_json, remove_files, write_file
 from bikes_assets.lineage.errors import RemovedError
+from bikes_assets.lineage.parsed import fields, texts
 
 _IN_MLFLOW = ".mlflow.json"
+_NUMBER = (int, float)
+_TYPES = {"id": str, "time": _NUMBER, "user": str, "days": _NUMBER, "versions": list, "models": dict}
+_EXPECTED = "a record of what retention removed; restore the file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,11 @@ def moment(seconds: float) -> str:
 def removals(lake: str) -> list[Removal]:
     """Return every removal, oldest first."""
     files = read_folder(_folder(lake))
-    found = (Removal(**json.loads(text)) for name, text in files.items() if not name.endswith(_IN_MLFLOW))
+    found = (
+        read_json(text, f"{_folder(lake)}/{name}", _removal, _EXPECTED)
+        for name, text in files.items()
+        if not name.endswith(_IN_MLFLOW)
+    )
     return sorted(found, key=lambda item: (item.time, item.id))
 
 
@@ -102,7 +110,10 @@ def removed_in_mlflow(lake: str) -> set[str]:
     """Return the versions whose runs and copies are deleted in MLflow, by address."""
     files = read_folder(_folder(lake))
     return {
-        address for name, text in files.items() if name.endswith(_IN_MLFLOW) for address in json.loads(text)["versions"]
+        address
+        for name, text in files.items()
+        if name.endswith(_IN_MLFLOW)
+        for address in read_json(text, f"{_folder(lake)}/{name}", _versions, _EXPECTED)
     }
 
 
@@ -110,6 +121,18 @@ def write_removed_in_mlflow(lake: str, *, time: float, versions: Sequence[str]) 
     """Write down the versions whose runs and copies are deleted in MLflow."""
     values: dict[str, Any] = {"time": time, "versions": list(versions)}
     write_file(f"{_folder(lake)}/{new_name()}{_IN_MLFLOW}", json.dumps(values).encode())
+
+
+def _removal(values: Any) -> Removal:
+    found = Removal(**fields(values, _TYPES))
+    return replace(found, versions=_versions(values), models=texts(found.models))
+
+
+def _versions(values: Any) -> list[str]:
+    found = values["versions"]
+    if not isinstance(found, list) or not all(isinstance(address, str) for address in found):
+        raise ValueError("expected a list of versions")
+    return found
 
 
 def _folder(lake: str) -> str:

@@ -6,6 +6,8 @@ protection against somebody who changes the file on purpose.
 
 from __future__ import annotations
 
+import errno
+import os
 import zlib
 from contextlib import contextmanager
 from pathlib import Path
@@ -55,7 +57,10 @@ class SealedFile:
 
         Raises:
             DamagedError: they differ.
+        IsADirectoryError: a folder stands there.
         """
+        if self.path.is_dir():  # of which SQLite says no more than that it cannot be opened
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(self.path))
         if self._checked == self._state() or self._holds():
             return
         from filelock import FileLock

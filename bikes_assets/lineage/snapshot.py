@@ -28,6 +28,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from bikes_assets.lineage.errors import LineageError
+from bikes_assets.lineage.parsed import parsed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -92,7 +93,7 @@ def loads(text: str, file: str) -> Snapshot:
         return LineageError(f"{file}: found {found}, expected {expected}; write it with bikes snapshot")
 
     try:
-        values: Any = json.loads(text)
+        values: Any = parsed(text, lambda values: values)
     except ValueError as error:
         raise refused(f"no JSON ({error})", "a snapshot") from None
     if not isinstance(values, dict) or values.get("format") != FORMAT:

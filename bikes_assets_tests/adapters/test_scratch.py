@@ -1,4 +1,4 @@
-"""What a process leaves that is killed, and what its children do: the next one removes it, and touches nothing of a living one."""
+"""What a killed process leaves is removed by the next one, which touches nothing of a living one; and children end with it."""
 
 from __future__ import annotations
 
