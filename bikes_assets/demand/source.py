@@ -182,9 +182,12 @@ def _typed(frame: pd.DataFrame, locate: Callable[[int], tuple[str, int]]) -> pd.
             position = _first(wrong)
             found = "nothing" if blank.iloc[position] else repr(raw.iloc[position])[:_MOST_SHOWN]
             faults.append(_Fault(position, column.name, found, _expected(column)))
-        columns[column.name] = typed
+        else:
+            # one by one: all columns in both types at once would be the peak of memory
+            dtype: Any = _dtype(column)
+            columns[column.name] = typed.astype(dtype)
     _refuse(faults, locate)
-    return pd.DataFrame(columns).astype({column.name: _dtype(column) for column in RENTAL_RECORDS.columns})
+    return pd.DataFrame(columns, copy=False)
 
 
 def _as_text(values: pd.Series[Any]) -> pd.Series[str]:
@@ -224,7 +227,7 @@ def _out_of_range(records: pd.DataFrame) -> list[_Fault]:
     from pandera.errors import SchemaErrors
 
     try:
-        pandera_schema(RENTAL_RECORDS).validate(records, lazy=True)
+        pandera_schema(RENTAL_RECORDS).validate(records, lazy=True, inplace=True)
     except SchemaErrors as error:
         failures: Any = error
         case = failures.failure_cases.sort_values("index", kind="stable").iloc[0]

@@ -7,6 +7,8 @@ import gzip
 import io
 import lzma
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -273,3 +275,44 @@ def test_of_many_bad_rows_each_rule_tells_one(tmp_path: Path) -> None:
     failures: Any = caught.value
     cases = failures.failure_cases[["column", "index"]].to_numpy().tolist()
     assert sorted(map(tuple, cases)) == [("hr", 5), ("hum", 3), ("temp", 3), ("windspeed", 3)]
+
+
+MILLION = """
+import resource, sys
+from bikes_assets import present
+from bikes_assets.lineage.errors import DataError
+
+try:
+    present.digests_of(sys.argv[1], None)
+except DataError as error:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024, len(str(error)), error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "told"),
+    [
+        ("temp", "99.5", "million.csv, row 2, column temp: found 99.5, expected a number, 0..1"),
+        (
+            "dteday",
+            "2011-13-45",
+            "million.csv, row 2, column dteday: found '2011-13-45', expected a date as YYYY-MM-DD",
+        ),
+        ("hr", "3", "million.csv, row 3, column hr: found 2011-01-01 3 a second time, expected one row an hour"),
+    ],
+)
+def test_a_million_bad_rows_are_refused_in_little_memory(tmp_path: Path, column: str, value: str, told: str) -> None:
+    # Given
+    source = tmp_path / "million.csv"
+    header, row = Path(__file__).parents[2].joinpath("data/raw/hour.csv").read_text().splitlines()[:2]
+    fields = row.split(",")
+    fields[header.split(",").index(column)] = value
+    rest = ",".join(fields[1:])
+    source.write_text("\n".join([header, *(f"{number},{rest}" for number in range(1, 1_000_001))]))
+    # When
+    done = subprocess.run([sys.executable, "-c", MILLION, str(source)], capture_output=True, text=True, check=True)
+    # Then
+    megabytes, length, message = done.stdout.strip().split(" ", 2)
+    assert message == told
+    assert int(length) == len(told)
+    assert int(megabytes) < 800
