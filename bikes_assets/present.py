@@ -68,7 +68,7 @@ def source_months() -> tuple[str, str]:
 
     Raises:
         DataError: the source cannot be read, and its months are not remembered.
-        SettingsError: the first month to work on is later than the source's last, or the last earlier than its first.
+        SettingsError: the first month to work on is none of the source's, or the last is earlier than its first.
     """
     known, memory = settings(), settings().data_folder / "months.json"
     if known.first_month and known.last_month:
@@ -83,12 +83,20 @@ def source_months() -> tuple[str, str]:
         if kept.get("source") != _source():
             raise
     first, last = kept["span"]
-    if (known.first_month or first) > (known.last_month or last):
-        name, month = ("FIRST", known.first_month) if known.first_month else ("LAST", known.last_month)
-        raise SettingsError(
-            f"BIKES_{name}_MONTH: found {month}, expected one that the source may have: {first} to {last}"
-        )
+    _check_months(first, last)
     return str(known.first_month or first), str(known.last_month or last)
+
+
+def _check_months(first: str, last: str) -> None:
+    """Refuse to begin before the source does, or after it ends, and to end before it begins; what is to come may be named."""
+    known = settings()
+    if known.first_month and not first <= known.first_month <= last:
+        name, month = "BIKES_FIRST_MONTH", known.first_month
+    elif known.last_month and known.last_month < first:
+        name, month = "BIKES_LAST_MONTH", known.last_month
+    else:
+        return
+    raise SettingsError(f"{name}: found {month}, expected one that the source may have: {first} to {last}")
 
 
 def observed() -> Observed:
@@ -96,8 +104,12 @@ def observed() -> Observed:
 
     Raises:
         DataError: the source is missing, damaged, or not of its layout.
+        SettingsError: the months to work on are none of its months.
     """
-    return observe(source_reader(), SOURCE, _source_memory(), file_digest((_source() + code_stamp()).encode()))
+    found = observe(source_reader(), SOURCE, _source_memory(), file_digest((_source() + code_stamp()).encode()))
+    months = [month for month, rows in found.rows.items() if rows]
+    _check_months(min(months), max(months))  # where both are set, definitions are loaded without the source
+    return found
 
 
 def now(source: Observed | None = None) -> Present:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -15,13 +16,16 @@ from click.testing import CliRunner
 from dagster._utils.schedules import is_valid_cron_schedule, schedule_execution_time_iterator
 
 from bikes_assets import cron, present, runs
-from bikes_assets.adapters import decisions, run_log
+from bikes_assets.adapters import decisions, holds, identity, removed, run_log
 from bikes_assets.adapters.asset import _config_class
+from bikes_assets.adapters.lake import Lake
 from bikes_assets.adapters.memory import read_memory
 from bikes_assets.adapters.observed import remembered
 from bikes_assets.cli import main
 from bikes_assets.lineage.errors import LineageError, SettingsError, StoreError
 from bikes_assets.lineage.faults import store_fault
+from bikes_assets.lineage.sealed import SealedFile
+from bikes_assets.lineage.snapshot import loads
 from bikes_assets.reports import accuracy
 from bikes_assets.settings import settings
 from bikes_assets.store import SERVING
@@ -110,6 +114,7 @@ def test_settings_of_an_asset_that_make_no_sense_are_named(given: dict[str, Any]
     ("name", "month", "told"),
     [
         ("BIKES_FIRST_MONTH", "2013-01", "found 2013-01, expected one that the source may have: 2011-01 to 2012-12"),
+        ("BIKES_FIRST_MONTH", "2010-12", "found 2010-12, expected one that the source may have: 2011-01 to 2012-12"),
         ("BIKES_LAST_MONTH", "2010-12", "found 2010-12, expected one that the source may have: 2011-01 to 2012-12"),
     ],
 )
@@ -118,6 +123,30 @@ def test_months_beside_the_sources_are_an_error(set_to: Any, tmp_path: Any, name
     set_to(**{**empty, name: month, "BIKES_DATA": str(tmp_path)})
     with pytest.raises(SettingsError, match=f"^{name}: {told}$"):
         present.source_months()
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "name"),
+    [
+        ("2013-01", "2013-03", "BIKES_FIRST_MONTH"),
+        ("2010-11", "2011-01", "BIKES_FIRST_MONTH"),
+        ("2010-01", "2010-12", "BIKES_FIRST_MONTH"),
+    ],
+)
+def test_months_without_rows_are_an_error_where_both_ends_are_set(
+    set_to: Any, tmp_path: Path, first: str, last: str, name: str
+) -> None:
+    set_to(BIKES_DATA=str(tmp_path), DAGSTER_HOME="", BIKES_FIRST_MONTH=first, BIKES_LAST_MONTH=last)
+    assert present.source_months() == (first, last)  # definitions load without the source
+    with pytest.raises(
+        SettingsError, match=rf"^{name}: found {first}, expected one that the source may have: 2011-01 to"
+    ):
+        present.observed()
+
+
+def test_months_to_come_may_be_named(set_to: Any, tmp_path: Path) -> None:
+    set_to(BIKES_DATA=str(tmp_path), DAGSTER_HOME="", BIKES_FIRST_MONTH="2012-12", BIKES_LAST_MONTH="2013-02")
+    assert max(present.observed().rows) == "2012-12"
 
 
 @pytest.mark.parametrize("since", ["nonsense", "", "2012-13", "9" * 30, "2012-08-07T12:00+00:00"])
@@ -194,6 +223,96 @@ def test_of_dagsters_databases_the_one_that_was_cut_off_is_named(tmp_path: Path,
     os.truncate(tmp_path / name, size)
     with pytest.raises(StoreError, match=rf"^{tmp_path}/{name}: found no SQLite database, or a damaged one "):
         run_log.runs_of(str(tmp_path))
+
+
+OURS: dict[str, Any] = {
+    "store.json": lambda lake: identity.part_of_lake(lake),
+    "holds/1.json": holds.holds,
+    "removed/1.json": removed.removals,
+    "removed/1.mlflow.json": removed.removed_in_mlflow,
+    "code/1.json": lambda lake: Lake(lake, {}, Path(lake)).code("1"),
+}
+"""Small files of a lake, and what reads them."""
+
+
+@pytest.mark.parametrize("how", GARBAGE)
+@pytest.mark.parametrize("name", OURS)
+def test_a_small_file_of_the_lake_that_holds_something_else_is_named(tmp_path: Path, name: str, how: str) -> None:
+    file = tmp_path / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(GARBAGE[how])
+    with pytest.raises(StoreError) as caught:
+        OURS[name](str(tmp_path))
+    told = str(caught.value)
+    assert told.startswith(f"{file}: found what cannot be read (")
+    assert "restore the file" in told
+    assert (told.isprintable(), len(told) < 1000) == (True, True)
+
+
+@pytest.mark.parametrize("how", ["nothing", "deep", "null", "a number"])
+def test_a_snapshot_that_holds_something_else_is_named(how: str) -> None:
+    with pytest.raises(LineageError, match=r"^snapshot\.json: found .*; write it with bikes snapshot$"):
+        loads(GARBAGE[how].decode(), "snapshot.json")
+
+
+def test_the_text_of_a_function_is_shown_whatever_stands_there(tmp_path: Path) -> None:
+    (tmp_path / "code" / "functions").mkdir(parents=True)
+    (tmp_path / "code" / "functions" / "1.py").write_bytes(b"\xff = 1")
+    assert Lake(str(tmp_path), {}, tmp_path).text("1") == "\ufffd = 1"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"\xff", b"[" * 100_000, b"[1]", b'"x"', b"a: [", b"unknown: 1", b"run_storage: 3"],
+    ids=["bytes", "deep", "list", "text", "cut off", "unknown", "type"],
+)
+def test_a_configuration_of_dagster_that_is_none_is_named(set_to: Any, tmp_path: Path, content: bytes) -> None:
+    set_to(BIKES_DATA=str(tmp_path), DAGSTER_HOME="", BIKES_MLFLOW_TRACKING_URI="")
+    file = tmp_path / "dagster" / "dagster.yaml"
+    file.parent.mkdir()
+    file.write_bytes(content)
+    with pytest.raises(SettingsError) as caught, runs.opened():
+        pass
+    told = str(caught.value)
+    assert told.startswith(f"{file}: found no configuration of Dagster (")
+    assert told.endswith("); correct it, or move it away: a new one is made")
+    assert told.isprintable()
+
+
+def test_a_folder_in_the_place_of_the_index_is_named(tmp_path: Path) -> None:
+    (tmp_path / "lineage.db").mkdir()
+    with pytest.raises(IsADirectoryError) as caught:
+        SealedFile(tmp_path / "lineage.db").check()
+    assert str(store_fault(caught.value, "elsewhere")).startswith(
+        f"{tmp_path}/lineage.db: a folder stands where a file "
+    )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["ui", "--dagster-port", "99999"],
+        ["ui", "--mlflow-port", "-1"],
+        ["ui", "--dagster-port", "0"],
+        ["ui", "--dagster-port", "5055", "--mlflow-port", "5055"],
+        ["check-lineage", "--seed", "-1"],
+        ["check-lineage", "--seed", "9" * 40],
+        ["tune", "--trials", "0"],
+        ["tune", "--trials", "1000000000000"],
+        ["tune", "--seed", "-1"],
+        ["path", "demand_features", "prediction_quality", "--most", "-5"],
+        ["retain", "--days", "-1"],
+        ["upstream", "demand_features", "--depth", "0"],
+    ],
+)
+def test_a_number_out_of_range_is_refused_before_anything_is_done(
+    set_to: Any, tmp_path: Path, words: list[str]
+) -> None:
+    set_to(BIKES_DATA=str(tmp_path / "data"), DAGSTER_HOME="", BIKES_MLFLOW_TRACKING_URI="")
+    done = CliRunner().invoke(main, words)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert re.search(r"^Error: (Invalid value for .* is not in the range|found port 5055 twice)", done.stderr, re.M)
+    assert not (tmp_path / "data").exists()
 
 
 def test_a_folder_in_the_place_of_a_file_is_named(tmp_path: Any) -> None:
