@@ -94,7 +94,11 @@ def take(plan: Plan) -> Snapshot:
 def write(plan: Plan, file: Path = FILE) -> Snapshot:
     """Write the snapshot of what is there to a file, and return it."""
     snapshot = take(plan)
-    write_file(str(file), snapshot.dumps().encode())
+    content = snapshot.dumps().encode()
+    if file.exists() and not file.is_file():
+        file.write_bytes(content)  # a pipe or device, such as /dev/stdout, is written to and never replaced by a file
+    else:
+        write_file(str(file.resolve()), content)  # what a link leads to
     return snapshot
 
 

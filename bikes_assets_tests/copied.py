@@ -71,6 +71,13 @@ class Store:
 
     def python(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a program with this store's code and settings."""
+        command = [sys.executable, "-c", program, *arguments]
+        return subprocess.run(
+            command, capture_output=True, text=True, env=self.environment(), cwd=self.folder, timeout=600
+        )
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment of this store's programs."""
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(("BIKES_", "MLFLOW_"))}
         own = {
             "PYTHONPATH": str(self.folder / "code"),
@@ -80,14 +87,7 @@ class Store:
             "OMP_NUM_THREADS": "1",
             "GIT_PYTHON_REFRESH": "quiet",
         }
-        return subprocess.run(
-            [sys.executable, "-c", program, *arguments],
-            capture_output=True,
-            text=True,
-            env=inherited | own | self.settings,
-            cwd=self.folder,
-            timeout=600,
-        )
+        return inherited | own | self.settings
 
     def status(self, code: int) -> dict[str, str]:
         """Return the state of each partition, by address."""

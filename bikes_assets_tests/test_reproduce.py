@@ -7,14 +7,18 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import narwhals
+import psutil
 import pytest
 
 from bikes_assets.demand.model import Recipe
@@ -28,6 +32,8 @@ SOAK = os.environ.get("BIKES_SOAK") == "1"
 MODEL, RENTALS = "demand_model[2011-03]", "hourly_rentals[2011-02]"
 DVC = find_spec("dvc") is not None
 COMMAND = "from bikes_assets.cli import main; main()"
+HEARING = f"import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL); {COMMAND}"
+"""Heard also where these tests run under nohup."""
 FUNCTION = "bikes_assets.demand.features.wet_hours_3h"
 
 
@@ -196,6 +202,56 @@ def test_a_change_is_named_at_its_place_and_nothing_else_is_blamed(
     assert {item["address"].partition("@")[0]: set(item["columns"]) for item in found["parts"]} == parts
     libraries = {item["name"] for item in found["environment"] if item["name"].startswith(("libraries", "locked"))}
     assert libraries == ({"libraries.narwhals"} if change is library else set())
+
+
+def makers_of(command: psutil.Process) -> list[psutil.Process]:
+    """Return the processes in which a command makes versions again."""
+    found: list[psutil.Process] = []
+    for item in command.children():
+        with suppress(psutil.Error):  # git's end at once
+            if "rebuild.py" in " ".join(item.cmdline()):
+                found.append(item)
+    return found
+
+
+@pytest.mark.soak
+def test_a_command_that_is_killed_leaves_nothing_that_the_next_one_does_not_remove(
+    store: Repository, tmp_path_factory: Any
+) -> None:
+    temporary = tmp_path_factory.mktemp("temporary")
+    store.settings["TMPDIR"] = str(temporary)
+    endings = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+    for ending in endings if SOAK else endings[:2]:
+        # Given a command whose process makes versions again in a worktree
+        with subprocess.Popen(
+            [sys.executable, "-c", HEARING, "reproduce", RENTALS],
+            env=store.environment(),
+            cwd=store.folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        ) as command:
+            known = psutil.Process(command.pid)
+            while not (makers := makers_of(known)):
+                assert command.poll() is None
+                time.sleep(0.02)
+            assert store.git("worktree", "list").count("\n") == 1
+            # When
+            command.send_signal(ending)
+            printed, _ = command.communicate(timeout=60)
+        # Then its process has ended, and where it was told to end, it has cleared up
+        psutil.wait_procs(makers, timeout=30)
+        assert not [item for item in makers if item.is_running() and item.status() != psutil.STATUS_ZOMBIE]
+        if ending == signal.SIGKILL:
+            assert [*temporary.glob("bikes-*")]
+            continue
+        assert (command.returncode, "Traceback" in printed) == (130, False), printed
+        assert [*temporary.glob("bikes-*")] == []
+        assert store.git("worktree", "list").count("\n") == 0
+    # And the next command, of another version, works and leaves nothing of any
+    assert store.reproduce("hourly_rentals[2011-01]")[0]["verdict"] == "identical"
+    assert store.git("worktree", "list").count("\n") == 0
+    assert [*temporary.glob("bikes-*")] == []
 
 
 FORGE = """

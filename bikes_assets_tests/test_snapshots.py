@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -50,6 +51,23 @@ def make_again(partition: str, digest: str = "") -> int:
     made_by = record["made_by"] | {"dagster_run_id": str(uuid4()), "mlflow_run_id": ""}
     record = record | {"made_by": made_by, "output": record["output"] | ({"digest": digest} if digest else {})}
     return quality.write(partition, rows, record, since=quality.version())
+
+
+def test_a_pipe_is_written_to_and_what_a_link_leads_to_is_replaced(store: Path) -> None:
+    # Given
+    pipe, link, target = (store.with_name(name) for name in ("pipe", "link", "target"))
+    os.mkfifo(pipe)
+    target.write_text("old")
+    link.symlink_to(target)
+    reader = subprocess.Popen(["cat", str(pipe)], stdout=subprocess.PIPE, text=True)
+    # When
+    known = taken(pipe)
+    taken(link)
+    # Then
+    told, _ = reader.communicate(timeout=60)
+    assert pipe.is_fifo()
+    assert link.is_symlink()
+    assert loads(told, "told") == loads(target.read_text(), "target") == known
 
 
 def flip(file: Path, rng: random.Random) -> bytes:

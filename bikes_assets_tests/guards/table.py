@@ -81,6 +81,49 @@ GUARDS = (
         "            _work_off",
         "test_runs.py::test_of_two_runs_at_once_the_later_one_finds_done_what_the_first_one_did",
     ),
+    # what processes leave
+    Guard(
+        "worktrees that git has locked",
+        "adapters/working_tree.py",
+        '"remove", "--force", "--force", str(place)',
+        '"remove", "--force", str(place)',
+        "adapters/test_scratch.py::test_a_worktree_that_was_being_made_is_removed_though_git_has_locked_it",
+    ),
+    Guard(
+        "temporary folders of processes that are gone",
+        "adapters/scratch.py",
+        "        if abandoned(folder):\n            remove(folder)\n",
+        "        pass\n",
+        "adapters/test_scratch.py::test_a_temporary_folder_of_a_process_that_is_gone_is_removed_by_the_next",
+    ),
+    Guard(
+        "temporary folders of living processes",
+        "adapters/scratch.py",
+        "return folder if process.is_gone() else None",
+        "return folder",
+        "adapters/test_scratch.py::test_a_temporary_folder_of_a_process_that_is_gone_is_removed_by_the_next",
+    ),
+    Guard(
+        "children that outlive their parent",
+        "adapters/processes.py",
+        "            prctl(_PR_SET_PDEATHSIG, number)\n",
+        "            pass\n",
+        "adapters/test_scratch.py::test_a_child_ends_with_its_parent_however_that_ended",
+    ),
+    Guard(
+        "months beside those of the source",
+        "present.py",
+        "    _check_months(min(months), max(months))",
+        "    _ = months",
+        "test_hostile_settings.py::test_months_without_rows_are_an_error_where_both_ends_are_set",
+    ),
+    Guard(
+        "a device that a file takes the place of",
+        "snapshots.py",
+        "if file.exists() and not file.is_file():",
+        "if False:",
+        "test_snapshots.py::test_a_pipe_is_written_to_and_what_a_link_leads_to_is_replaced",
+    ),
     # files
     Guard(
         "half a file",
