@@ -9,14 +9,18 @@ from bikes_assets.lineage.errors import NothingToDo
 from bikes_assets.store import table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from bikes_assets.lineage.evidence import Evidence
     from bikes_assets.lineage.reach import Reach
 
 
-def of_features(seed: int = 0) -> Evidence:
+def of_features(seed: int = 0, progress: Callable[[str, int], None] | None = None) -> Evidence:
     """Return what is found when the features are held against their declaration, on every month of the lake.
+
+    Args:
+        seed: where the perturbations come from.
+        progress: called with the experiment and the number of perturbed tables so far, after each.
 
     Raises:
         LineageError: there are no rentals.
@@ -24,7 +28,7 @@ def of_features(seed: int = 0) -> Evidence:
     from bikes_assets import load
     from bikes_assets.demand.proof import features_evidence
 
-    return features_evidence(load("hourly_rentals"), seed)
+    return features_evidence(load("hourly_rentals"), seed, progress=progress)
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,10 @@ WINDOWS = {
 
 
 def features_evidence(
-    rentals: pd.DataFrame, seed: int = 0, function: Callable[[pd.DataFrame], Any] | None = None
+    rentals: pd.DataFrame,
+    seed: int = 0,
+    function: Callable[[pd.DataFrame], Any] | None = None,
+    progress: Callable[[str, int], None] | None = None,
 ) -> Evidence:
     """Return what is found when the features are compared with their declaration.
 
@@ -55,6 +58,7 @@ def features_evidence(
         rentals: HOURLY_RENTALS of some months; more than HISTORY_HOURS, so that there is something to see.
         seed: where the perturbations come from.
         function: makes the features of rentals; default is the shipped one.
+        progress: called with the experiment and the number of perturbed tables so far, after each.
     """
     may_be_missing = [
         column if column == TIMESTAMP else replace(column, nullable=True) for column in HOURLY_RENTALS.columns
@@ -76,6 +80,7 @@ def features_evidence(
             copy=_COPY,
             invariants=invariants,
             seed=seed,
+            progress=progress,
         )
 
     freely = found(())

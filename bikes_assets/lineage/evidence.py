@@ -137,6 +137,7 @@ def check(
     history: int | None = None,
     copy: str = "",
     seed: int = 0,
+    progress: Callable[[str, int], None] | None = None,
 ) -> Evidence:
     """Compare what a function from table to table does with the column lineage that is declared of it.
 
@@ -164,6 +165,7 @@ def check(
         copy: name of a column by which the function keeps apart what has a history of its own, as `by` of `columns.compute`
             does: when the frame has it, many perturbed tables are computed in one call.
         seed: where the perturbations come from: the same seed, the same evidence.
+        progress: called with the experiment and the number of perturbed tables so far, after each.
 
     Raises:
         LineageError: the key is not one, a name that is declared is no column of the table, the function returns something else
@@ -205,7 +207,7 @@ def check(
             texts=texts,
         )
 
-    draw, found = np.random.default_rng(seed), Found()
+    draw, found = np.random.default_rng(seed), Found(progress=progress)
     parts, frozen, restricted = list(_parts(table, key, draw)), dict[str, None](), set[str]()
     everything = Examination(bench(table), declaration, draw, found) if len(parts) > 1 else None
     for positions in parts:

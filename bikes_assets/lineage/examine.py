@@ -82,6 +82,7 @@ class Found:
         blocked: why the function failed on perturbed tables.
         unchecked: what could not be checked, and why.
         undeclared: columns that are made, and of which nothing is declared.
+        progress: called with the experiment and the number of tables so far, after each; None where nobody waits.
     """
 
     counts: dict[str, Count] = field(default_factory=dict)
@@ -91,6 +92,7 @@ class Found:
     blocked: dict[str, None] = field(default_factory=dict)
     unchecked: dict[str, None] = field(default_factory=dict)
     undeclared: dict[str, None] = field(default_factory=dict)
+    progress: Callable[[str, int], None] | None = None
 
     def find(self, check: str, output: str, column: str, message: str) -> None:
         """Add a finding, unless there is one of the same."""
@@ -123,6 +125,8 @@ class Found:
                 each.blocked += 1
         if blocked is not None and len(self.blocked) < _MOST_BLOCKED:
             self.blocked[f"{check}{', ' if ground else ''}{ground}: {blocked}"] = None
+        if self.progress:
+            self.progress(check, sum(count.ran + count.blocked for count in self.counts.values()))
 
     def leave(self, what: str, why: str) -> None:
         """Note that something could not be checked."""

@@ -33,6 +33,19 @@ def checked(makers: dict[str, Any], declared: dict[str, Any], seed: int = 0, **m
     )
 
 
+def test_whoever_waits_is_told_of_each_perturbed_table() -> None:
+    told: list[tuple[str, int]] = []
+    found = check(
+        lambda raw: raw.assign(wet=raw["weathersit"] > 2)[["ts", "wet"]],
+        HOURS,
+        {"wet": ["weathersit"]},
+        key="ts",
+        progress=lambda check, tables: told.append((check, tables)),
+    )
+    assert [tables for _, tables in told] == [*range(1, found.trials + found.blocked_trials + 1)]
+    assert {check for check, _ in told} == {*found.checks}
+
+
 def said_of(found: Evidence, fault: Fault) -> set[tuple[str, str]]:
     """Return what is said of a fault: check and column."""
     unseen = {("never seen", column) for output, column in found.never_seen if output == fault.name}
