@@ -37,8 +37,10 @@ if TYPE_CHECKING:
     from bikes_assets.adapters.trace import Tracer
     from bikes_assets.lineage.diff import Difference
     from bikes_assets.lineage.index import Answer, Found
+    from bikes_assets.lineage.packed import Direction
     from bikes_assets.lineage.staleness import Plan
     from bikes_assets.lineage.traced import Trace
+    from bikes_assets.lineage.tree import Branch
     from bikes_assets.lineage.waste import Waste
     from bikes_assets.versions import Making
 
@@ -71,6 +73,28 @@ def downstream(
     """Return all that what an address names contributed to, nearest first: its impact. See `upstream`."""
     index = refreshed()
     return queries.walk(index, address, "downstream", level=level, depth=depth, as_of=_event(index, as_of))
+
+
+def tree(answer: Answer, direction: Direction, *, as_of: str | datetime | None = None) -> list[Branch]:
+    """Return an answer of `upstream` or `downstream` as a tree, with ranges of partitions and versions.
+
+    Args:
+        answer: the answer, or a part of it.
+        direction: which question it answers.
+        as_of: the time that was asked about.
+    """
+    from bikes_assets.lineage import tree as module
+
+    index = refreshed()
+    return module.tree(index, answer.things, direction, as_of=_event(index, as_of))
+
+
+def functions() -> Mapping[str, str]:
+    """Return the dotted name of the function that materializes each asset, as far as it is remembered."""
+    from bikes_assets import present
+
+    plan = present.last_plan()
+    return {asset: node.function for asset, node in plan.nodes.items()} if plan else {}
 
 
 def named(address: str, *, as_of: str | datetime | None = None) -> str:

@@ -195,7 +195,7 @@ def setup() -> None:
 @click.option("--month", "months", multiple=True, help="Only this month, such as 2012-08; may be repeated.")
 @click.option("--force", is_flag=True, help="Make it again even where nothing has changed.")
 def run(months: tuple[str, ...], force: bool) -> None:
-    """Materialize what is stale, missing or failed, months in order, and say what was made; see bikes status."""
+    """Materialize what is stale, missing or failed. Months are materialized in order; bikes status says why each is."""
     from bikes_assets import runs
     from bikes_assets.reports.runs import print_summary, progress_bar
 
@@ -212,7 +212,7 @@ def run(months: tuple[str, ...], force: bool) -> None:
 @click.argument("addresses", nargs=-1, shell_complete=_begun, metavar="[ADDRESS]...")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for each partition.")
 def status(addresses: tuple[str, ...], as_json: bool) -> None:
-    """List what is fresh, pending, stale, missing, failed or skipped, and why; exit code 1 when not everything is fresh.
+    """List what is fresh, stale, missing or failed, and why. Exit code 1 when not everything is fresh.
 
     ADDRESS, such as demand_features or demand_features[2012-08], restricts it to an asset or a partition. Of a partition it says
     too when each of its versions was made, why, and what of it was new.
@@ -239,6 +239,7 @@ def _walked(direction: Direction) -> Callable[[Callable[..., None]], click.Comma
     def decorate(function: Callable[..., None]) -> click.Command:
         for option in (
             click.option("--json", "as_json", is_flag=True, help="One JSON object a line."),
+            click.option("--runs", is_flag=True, help="List the runs, too."),
             click.option("--as-of", metavar="TIME", help="As it was then, such as 2012-08-14T17:00."),
             click.option("--depth", type=click.IntRange(1), help="How far to go; by default to the end."),
             click.option("--level", type=click.Choice([*LEVELS]), help="What to list; by default what ADDRESS names."),
@@ -251,8 +252,12 @@ def _walked(direction: Direction) -> Callable[[Callable[..., None]], click.Comma
 
 
 @_walked("upstream")
-def upstream(address: str, level: str | None, depth: int | None, as_of: str | None, as_json: bool) -> None:
-    """List what ADDRESS was made from: tables, columns, partitions or versions, as the address or --level says.
+def upstream(
+    address: str, level: str | None, depth: int | None, as_of: str | None, *, runs: bool, as_json: bool
+) -> None:
+    """List what ADDRESS was made from, as a tree. It has tables, columns, partitions or versions, as ADDRESS or --level says.
+
+    Each is listed once, at the nearest of what was made from it; [2011-01..2011-05]@1..5 are five partitions and their versions.
 
     ADDRESS is demand_features, demand_features.temperature, demand_features[2012-08], demand_features[2012-08]@17,
     demand_features.temperature[2012-08], demand_model@3, demand_model@champion, or a tag, file, code version or run.
@@ -261,15 +266,23 @@ def upstream(address: str, level: str | None, depth: int | None, as_of: str | No
     from bikes_assets.reports.answers import print_answer
 
     found = answers.upstream(address, level=LEVELS.get(level or ""), depth=depth, as_of=as_of)
-    print_answer(found, f"upstream of {answers.named(address, as_of=as_of)}", as_json=as_json)
+    what = f"upstream of {answers.named(address, as_of=as_of)}"
+    print_answer(found, what, "upstream", as_of=as_of, runs=runs, as_json=as_json)
 
 
 @_walked("downstream")
 @click.option("--change", is_flag=True, help="Of the working tree's code, where it differs from what was made last.")
 def downstream(
-    address: str | None, level: str | None, depth: int | None, as_of: str | None, *, as_json: bool, change: bool
+    address: str | None,
+    level: str | None,
+    depth: int | None,
+    as_of: str | None,
+    *,
+    runs: bool,
+    as_json: bool,
+    change: bool,
 ) -> None:
-    """List what was made from ADDRESS, which is what a change of it reaches; for addresses, see bikes upstream.
+    """List what was made from ADDRESS, as a tree. That is what a change of it reaches; for addresses, see bikes upstream.
 
     With --change and no ADDRESS, list what the functions reach that were edited since everything was made; exit code 1 when
     there is one.
@@ -281,11 +294,12 @@ def downstream(
         raise click.UsageError("expected an ADDRESS, or --change without one")
     if address:
         found = answers.downstream(address, level=LEVELS.get(level or ""), depth=depth, as_of=as_of)
-        print_answer(found, f"downstream of {answers.named(address, as_of=as_of)}", as_json=as_json)
+        what = f"downstream of {answers.named(address, as_of=as_of)}"
+        print_answer(found, what, "downstream", as_of=as_of, runs=runs, as_json=as_json)
         return
-    from bikes_assets import runs
+    from bikes_assets.runs import plan
 
-    changes, found = answers.changed(runs.plan())
+    changes, found = answers.changed(plan())
     print_changes(changes, found, as_json=as_json)
     if changes:
         sys.exit(1)
@@ -298,12 +312,15 @@ def downstream(
 @click.option("--most", default=20, show_default=True, type=_COUNT, help="How many ways are shown; all are counted.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON list of addresses a line.")
 def path(start: str, end: str, as_of: str | None, most: int, as_json: bool) -> None:
-    """List the ways that lead from START downstream to END; exit code 1 when there is none."""
+    """List the ways from START downstream to END. Exit code 1 when there is none.
+
+    A table, partition or version as an end means any of its columns where the other end is a column.
+    """
     from bikes_assets import answers
     from bikes_assets.reports.answers import print_paths
 
     count, ways = answers.paths(start, end, as_of=as_of)
-    print_paths(count, ways, most, as_json=as_json)
+    print_paths(start, end, count, ways, most, as_of=as_of, as_json=as_json)
     if not count:
         sys.exit(1)
 
@@ -313,10 +330,10 @@ def path(start: str, end: str, as_of: str | None, most: int, as_json: bool) -> N
 @click.argument("b", shell_complete=_begun)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def diff(a: str, b: str, as_json: bool) -> None:
-    """Say why two versions of one asset differ: rows, code and settings at the roots, then what lies between.
+    """Say why two versions of one asset differ. First come rows, code and settings at the roots, then what lies between.
 
     A and B are addresses of versions, such as demand_model@3, demand_model@champion, demand_features[2012-08]@17, or
-    demand_features[2012-08] for the present one. What differs and cannot have had a part is no cause, and is said to be none.
+    demand_features[2012-08] for the current one. What differs and cannot have contributed is listed apart.
 
     Exit code 0 when their content is equal, 1 when it differs, 2 when they cannot be compared.
     """
@@ -333,7 +350,7 @@ def diff(a: str, b: str, as_json: bool) -> None:
 @click.argument("address", shell_complete=_begun)
 @click.option("--json", "as_json", is_flag=True, help="All of it as one JSON object.")
 def trace(address: str, as_json: bool) -> None:
-    """Show where one row's values came from: model, features, raw rows and file, each as recorded, with its digest checked.
+    """Show where one row's values came from. Model, features, raw rows and file are as recorded, their digests verified.
 
     ADDRESS is demand_predictions[2012-08]#2012-08-14T17:00, demand_predictions.prediction[2012-08]#2012-08-14T17:00 for one
     column, or demand_predictions[2012-08]@17#2012-08-14T17:00 as of a table version.
@@ -362,7 +379,7 @@ def trace(address: str, as_json: bool) -> None:
 def reproduce(
     addresses: tuple[str, ...], *, everything: bool, here: bool, stored: bool, trusted: bool, as_json: bool
 ) -> None:
-    """Make versions again from their records, apart from the store, and say whether what comes out is what was recorded.
+    """Rebuild versions from their records and compare them. The store is not changed.
 
     ADDRESS is demand_model@3, demand_model@champion, demand_features[2012-08]@17, or demand_features[2012-08]. All that is
     upstream of it is made again as well, from the source on, by the code of the recorded commit.
@@ -388,7 +405,7 @@ def reproduce(
 @click.argument("words", nargs=-1, required=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def search(words: tuple[str, ...], as_json: bool) -> None:
-    """Find tables, columns, models and tags by their names, meanings and units; exit code 1 when there is none."""
+    """Find tables, columns, models and tags. Names, meanings and units are searched; exit code 1 when there is none."""
     from bikes_assets import answers
     from bikes_assets.reports.answers import print_found
 
@@ -401,7 +418,7 @@ def search(words: tuple[str, ...], as_json: bool) -> None:
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="All of it as one JSON object.")
 def waste(as_json: bool) -> None:
-    """Show what is made and nobody reads, what was made again and came out as it was, and where the time goes."""
+    """Show what nobody reads and where the time goes. That is also what was rematerialized and came out unchanged."""
     from bikes_assets import answers
     from bikes_assets.reports.answers import print_waste
 
@@ -412,16 +429,22 @@ def waste(as_json: bool) -> None:
 @click.option("--seed", default=0, show_default=True, type=_SEED, help="Seed of the perturbations.")
 @click.option("--json", "as_json", is_flag=True, help="All of it as one JSON object.")
 def check_lineage(seed: int, as_json: bool) -> None:
-    """Perturb whatever the features' code reads, and see whether what moves is what is declared; exit code 1 when it is not.
+    """Verify the features' column lineage by perturbation. Exit code 1 when the code does not read what is declared.
 
-    The same is checked in every run before features are published, on the month at hand; here on every month. Then it shows
-    which inputs reach the newest model's prediction.
+    Every run verifies it on its months before features are published; this command does on all months. Then it shows which
+    inputs move the newest model's prediction.
     """
     from bikes_assets import proofs
     from bikes_assets.reports.proofs import print_proofs
+    from bikes_assets.reports.runs import progress_bar
 
-    evidence = proofs.of_features(seed)
-    print_proofs(evidence, proofs.of_model(seed), as_json=as_json)
+    with progress_bar() as show:
+        evidence = proofs.of_features(seed, lambda check, tables: show(f"{check}, perturbed tables", tables, None))
+        tables = evidence.trials + evidence.blocked_trials
+        show("inputs of the newest model", tables, None)
+        model = proofs.of_model(seed)
+        show("done", tables, tables)
+    print_proofs(evidence, model, as_json=as_json)
     if not evidence.holds:
         sys.exit(1)
 
@@ -429,7 +452,7 @@ def check_lineage(seed: int, as_json: bool) -> None:
 @main.command()
 @click.option("--rebuild", is_flag=True, help="Make it anew from nothing.")
 def index(rebuild: bool) -> None:
-    """Bring the lineage index up to date with Dagster's event log; every question does so by itself."""
+    """Bring the lineage index up to date. It follows Dagster's event log; every question does so by itself."""
     from bikes_assets import answers
 
     found = answers.rebuild() if rebuild else answers.refreshed()
@@ -437,11 +460,15 @@ def index(rebuild: bool) -> None:
 
 
 @main.command()
-def columns() -> None:
-    """Print every table's columns: type, unit, lawful values, what they are made from and what they mean."""
-    from bikes_assets.reports.columns import columns_page
+@click.option("--markdown", is_flag=True, help="As a page of Markdown: docs/columns.md.")
+def columns(markdown: bool) -> None:
+    """Print every table's columns. Each with type, unit, allowed values, what it is computed from and what it means."""
+    from bikes_assets.reports.columns import columns_page, print_columns
 
-    click.echo(columns_page(), nl=False)
+    if markdown:
+        click.echo(columns_page(), nl=False)
+    else:
+        print_columns()
 
 
 @main.command()
@@ -449,7 +476,7 @@ def columns() -> None:
 @click.option("--month", required=True, help="Month that the model is to serve.")
 @click.option("--reason", required=True, help="Why; it is recorded.")
 def pin(model: str, month: str, reason: str) -> None:
-    """Put MODEL, such as demand_model[2012-06], in charge of a month; materialize champion_model for it to take effect."""
+    """Promote MODEL for a month. MODEL is like demand_model[2012-06]; materialize champion_model for it to take effect."""
     from bikes_assets import runs
     from bikes_assets.adapters import decisions
     from bikes_assets.store import PINS, SERVING, lake
@@ -470,7 +497,7 @@ def pin(model: str, month: str, reason: str) -> None:
 @click.option("--month", required=True, help="Month whose pin is lifted.")
 @click.option("--reason", required=True, help="Why; it is recorded.")
 def unpin(month: str, reason: str) -> None:
-    """Lift a month's pin, so that the best model serves it again."""
+    """Lift a month's pin. The best model serves it again once champion_model is materialized."""
     from bikes_assets import runs
     from bikes_assets.adapters import decisions
     from bikes_assets.store import PINS, lake
@@ -484,7 +511,7 @@ def unpin(month: str, reason: str) -> None:
 @click.option("--month", help="Only this month, such as 2012-08.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, with everything that is known of each.")
 def deployments(month: str | None, as_json: bool) -> None:
-    """List which model was put in charge of which month: when, why, by which figures on which rows, by whom, from what code."""
+    """List which model was promoted for which month, and why. With --json also when, by whom and from which code."""
     from bikes_assets.adapters import deployments as history
     from bikes_assets.reports.runs import print_deployments
     from bikes_assets.store import PINS, lake
@@ -499,7 +526,7 @@ def deployments(month: str | None, as_json: bool) -> None:
 
 @main.command()
 def sync() -> None:
-    """Bring run states, events and MLflow into agreement, and say what was done; exit code 1 when something is left."""
+    """Reconcile run states, events and MLflow. It says what was done; exit code 1 when something is left."""
     from bikes_assets import answers, runs
     from bikes_assets.reports.runs import print_agreement
 
@@ -514,7 +541,7 @@ def sync() -> None:
 @click.option("--since", required=True, help="First hour that is judged, such as 2012-08-07T12:00.")
 @click.option("--by", type=click.Choice(["month", "hour", "weather"]), help="Errors by group, beside the baseline's.")
 def evaluate(since: str, by: str | None) -> None:
-    """Print the accuracy on the rows from an hour on: of the published predictions, and of one fit on the rows before it."""
+    """Print the accuracy on the rows from an hour on. Of the published predictions, and of one fit on the rows before it."""
     from bikes_assets.reports.accuracy import print_evaluation, print_quality
 
     if by:
@@ -533,7 +560,7 @@ def evaluate(since: str, by: str | None) -> None:
 )
 @click.option("--groups", is_flag=True, help="Judge what each group of features adds instead.")
 def tune(trials: int, seed: int, before: str | None, groups: bool) -> None:
-    """Search for a better recipe on the months before the hold-out; each trial is a run in MLflow. Ctrl-C keeps what is done."""
+    """Search for a better recipe. It sees the months before the hold-out; each trial is a run in MLflow, Ctrl-C keeps those."""
     from bikes_assets import tune as searches
     from bikes_assets.demand import tuning
     from bikes_assets.reports.runs import progress_bar
@@ -561,7 +588,7 @@ def tune(trials: int, seed: int, before: str | None, groups: bool) -> None:
 @click.option("--mlflow-port", default=5000, show_default=True, type=_PORT)
 @click.option("--read-only", is_flag=True, help="Dagster to look at: it changes nothing, and no daemon runs.")
 def ui(dagster_port: int, mlflow_port: int, *, read_only: bool) -> None:
-    """Open Dagster's webserver and daemon, and MLflow, on 127.0.0.1; Ctrl-C stops all.
+    """Open Dagster and MLflow on 127.0.0.1. Dagster's daemon runs, too; Ctrl-C stops all.
 
     Where MLflow is a server already, it is left to that.
     """
@@ -588,7 +615,7 @@ def ui(dagster_port: int, mlflow_port: int, *, read_only: bool) -> None:
 @main.command()
 @click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
 def snapshot(file: Path | None) -> None:
-    """Write what the store holds to FILE, by default lineage.lock.json, a small text for version control; see bikes verify."""
+    """Write what the store holds to FILE. By default lineage.lock.json, a small text for version control; see bikes verify."""
     from bikes_assets import runs, snapshots
     from bikes_assets.reports.snapshot import print_snapshot
 
@@ -601,10 +628,10 @@ def snapshot(file: Path | None) -> None:
 @click.option("--deep", is_flag=True, help="Read and check all that is stored, too: files, rows, models, their copies.")
 @click.option("--json", "as_json", is_flag=True, help="All of it as one JSON object.")
 def verify(file: Path | None, *, deep: bool, as_json: bool) -> None:
-    """Say whether the store is what the snapshot in FILE says, by default lineage.lock.json, and what is not.
+    """Compare the store with the snapshot in FILE. By default that is lineage.lock.json.
 
-    Exit code 0 when it has the same content, 1 when it differs or is damaged, 2 when it cannot be told. What was made again and
-    has the digest that it had is the same.
+    Exit code 0 when it has the same content, 1 when it differs or is damaged, 2 when it cannot be told. What was rematerialized
+    with an unchanged digest is the same.
     """
     from bikes_assets import runs, snapshots
     from bikes_assets.reports.snapshot import print_verification, progress
@@ -623,7 +650,7 @@ def verify(file: Path | None, *, deep: bool, as_json: bool) -> None:
 @click.option("--apply", "applied", is_flag=True, help="Remove what may go; without it nothing is changed.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for each version, model file and hold.")
 def retain(days: int, applied: bool, as_json: bool) -> None:
-    """Show which versions' rows and model files nothing live needs, and why the others stay.
+    """Show which versions nothing live needs. And why the others stay; with --apply, their rows and model files are removed.
 
     Live are the present version of each partition, what is held, what an alias leads to, and what is young; and all that these
     were made from stays with them. Records, events and the index are never removed. Exit code 1 when MLflow was away.
@@ -642,7 +669,7 @@ def retain(days: int, applied: bool, as_json: bool) -> None:
 @click.argument("address", shell_complete=_begun)
 @click.option("--reason", required=True, help="Why; it is recorded.")
 def hold(address: str, reason: str) -> None:
-    """Keep the version that ADDRESS names now, and all that it was made from, until it is released.
+    """Keep a version and all that it was made from. The version that ADDRESS names now is kept until it is released.
 
     ADDRESS is demand_features[2012-08]@17, demand_features[2012-08], demand_model@3 or demand_model@champion.
     """
@@ -656,7 +683,7 @@ def hold(address: str, reason: str) -> None:
 @click.argument("address", shell_complete=_begun)
 @click.option("--reason", required=True, help="Why; it is recorded.")
 def release(address: str, reason: str) -> None:
-    """Lift the holds that were put under ADDRESS, or on the version of that address."""
+    """Lift holds. Those that were put under ADDRESS are lifted, or on the version of that address."""
     from bikes_assets import retain as retention
     from bikes_assets.reports.retention import print_holds
 

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -25,6 +26,7 @@ from bikes_assets.lineage.errors import LineageError
 from bikes_assets.lineage.graph import Record
 from bikes_assets.lineage.index import Index
 from bikes_assets.lineage.projection import Materialized, Projection
+from bikes_assets.lineage.tree import Branch
 from bikes_assets.settings import settings
 from bikes_assets.store import COLUMNS, SERVING
 from bikes_assets_tests.conftest import MADE
@@ -316,6 +318,61 @@ def test_commands_count_first_and_cut_nothing(log) -> None:
     done = bikes("upstream", "demand_featurs")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("error: found nothing called 'demand_featurs'; expected one like demand_features")
+
+
+def listed(branches: Sequence[Branch], on: Branch | None = None) -> Iterator[tuple[Branch, Branch | None]]:
+    """Yield each branch of a tree with the one that it lies on."""
+    for branch in branches:
+        yield branch, on
+        yield from listed(branch.branches, branch)
+
+
+@pytest.mark.parametrize("direction", ["upstream", "downstream"])
+@pytest.mark.parametrize("level", [None, *queries.KINDS])
+def test_a_tree_holds_what_was_found_once_and_each_where_an_edge_leads(log, direction, level) -> None:
+    index = answers.refreshed()
+    for start in ("demand_features.temperature", "demand_model[2011-06]", "demand_model@champion", "hourly_rentals"):
+        answer = getattr(answers, direction)(start, level=level)
+        branches = [*listed(answers.tree(answer, direction))]
+        things = sorted((item.kind, item.name) for branch, _ in branches for item in branch.things)
+        assert things == sorted((item.kind, item.name) for item in answer.things)
+        there = {(item.kind, item.name): item.depth for item in answer.things}
+        for branch, on in branches:
+            first = branch.things[0]
+            back = "downstream" if direction == "upstream" else "upstream"
+            edges = index.neighbours(first.kind, first.name, back)
+            ends_of = {edge.target if direction == "upstream" else edge.source for edge in edges}
+            nearer = {end for end in ends_of if there.get(end, first.depth) < first.depth}
+            ends = {(item.kind, item.name) for item in on.things} if on else set()
+            assert nearer & ends or (not nearer and (on is None or first.kind in ("alias", "model version")))
+
+
+def test_a_tree_has_ranges_and_functions_and_runs_where_they_are_asked_for(log) -> None:
+    lines = bikes("upstream", "demand_model[2011-07]@5").stdout.splitlines()
+    assert lines[0] == (
+        "29 upstream of demand_model[2011-07]@5: 3 code, 7 runs, 18 versions, 1 file (--runs lists the runs)"
+    )
+    assert [re.sub(r" [0-9a-f]{8}$", "", line) for line in lines[1:]] == [
+        "├─ code defs.model.demand_model",
+        "└─ demand_features[2011-01..2011-06]@1..6, 6 versions",
+        "   ├─ code defs.features.demand_features",
+        "   └─ hourly_rentals[2011-01..2011-06]@1..6, 6 versions",
+        "      ├─ code defs.raw.hourly_rentals",
+        "      └─ rental_records[2011-01..2011-06], 6 versions",
+        "         └─ file hour.csv@35f54957b7ccea2a",
+    ]
+    runs = [
+        line for line in bikes("upstream", "demand_model[2011-07]@5", "--runs").stdout.splitlines() if "─ run " in line
+    ]
+    assert len(runs) == 7
+    assert len(bikes("upstream", "demand_model[2011-07]@5", "--level", "run").stdout.splitlines()) == 8
+
+
+def test_a_path_that_leads_the_other_way_is_told(log) -> None:
+    done = bikes("path", "prediction_quality.error", "hourly_rentals")
+    count = answers.paths("hourly_rentals", "prediction_quality.error")[0]
+    told = f"0 ways; {count} in the other direction: bikes path hourly_rentals prediction_quality.error\n"
+    assert (done.returncode, done.stdout) == (1, told)
 
 
 def test_a_search_finds_all_that_has_the_words(log) -> None:

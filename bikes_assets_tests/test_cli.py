@@ -11,8 +11,10 @@ from pathlib import Path
 import pytest
 
 from bikes_assets import answers
+from bikes_assets.cli import main
 from bikes_assets.lineage.errors import LineageError
 from bikes_assets.lineage.index import Index
+from bikes_assets.reports import accuracy
 
 ROOT = Path(__file__).parents[1]
 BIKES = str(Path(sys.executable).with_name("bikes"))
@@ -94,6 +96,21 @@ def test_a_wrong_argument_says_what_is_expected(tmp_path, arguments):
     assert done.stderr.strip() == "error: found model 'demand_model', expected one like demand_model[2012-06]"
 
 
+def test_help_says_what_each_command_does_in_a_whole_sentence(tmp_path):
+    done = bikes("--help", folder=tmp_path, COLUMNS="80")
+    commands = done.stdout.partition("Commands:\n")[2].splitlines()
+    assert len(commands) == len(main.commands)
+    assert [line for line in commands if not line.endswith(".") or line.endswith("...")] == []
+
+
+@pytest.mark.parametrize(
+    "time", ["yesterday", "now", "today", "", "2012-13-01", "2012-08-07T12:00Z", "12:00", "9" * 40]
+)
+def test_what_is_no_hour_is_not_evaluated(time):
+    with pytest.raises(LineageError, match=f"^found time {re.escape(repr(time))}, expected one like 2012-08-07T12:00$"):
+        accuracy._hour(time)
+
+
 def test_help_imports_nothing_heavy():
     program = "import sys, bikes_assets.cli; print([m for m in ('dagster', 'mlflow', 'sklearn', 'pandas') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
@@ -130,7 +147,7 @@ def test_a_run_that_is_killed_leaves_whole_partitions_and_the_next_run_ends_well
 
 
 def test_the_page_of_columns_is_what_the_command_prints(tmp_path):
-    assert bikes("columns", folder=tmp_path).stdout == (ROOT / "docs" / "columns.md").read_text()
+    assert bikes("columns", "--markdown", folder=tmp_path).stdout == (ROOT / "docs" / "columns.md").read_text()
 
 
 def test_a_month_that_the_source_does_not_have_is_named(tmp_path):
@@ -141,7 +158,7 @@ def test_a_month_that_the_source_does_not_have_is_named(tmp_path):
 
 
 ANSWERS = {
-    "text": ("columns", 0),
+    "text": ("columns --markdown", 0),
     "table": ("status", 1),
     "help": ("--help", 0),
 }
@@ -159,7 +176,7 @@ def asked(tmp_path_factory):
 def test_whoever_has_read_enough_ends_a_command_without_complaint(asked, answer):
     # Given a pipe that nobody reads
     process = subprocess.Popen(
-        [BIKES, ANSWERS[answer][0]],
+        [BIKES, *ANSWERS[answer][0].split()],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=environment(asked),
@@ -176,12 +193,15 @@ def test_whoever_has_read_enough_ends_a_command_without_complaint(asked, answer)
 def test_a_closed_output_changes_no_answer_and_a_full_one_is_named(asked, answer):
     command, code = ANSWERS[answer]
     closed = subprocess.run(
-        ["sh", "-c", 'exec "$0" "$1" <&- >&- 2>&-', BIKES, command], env=environment(asked), cwd=ROOT, timeout=120
+        ["sh", "-c", 'exec "$0" "$@" <&- >&- 2>&-', BIKES, *command.split()],
+        env=environment(asked),
+        cwd=ROOT,
+        timeout=120,
     )
     assert closed.returncode == code
     with open("/dev/full", "w") as full:
         done = subprocess.run(
-            [BIKES, command], stdout=full, stderr=subprocess.PIPE, env=environment(asked), cwd=ROOT, text=True
+            [BIKES, *command.split()], stdout=full, stderr=subprocess.PIPE, env=environment(asked), cwd=ROOT, text=True
         )
     assert done.returncode == 1
     assert done.stderr == "error: what is printed cannot be written: No space left on device\n"
@@ -200,7 +220,7 @@ def test_a_closed_output_changes_no_answer_and_a_full_one_is_named(asked, answer
 def test_characters_that_cannot_be_shown_are_replaced(asked, answer, settings):
     command, code = ANSWERS[answer]
     done = subprocess.run(
-        [BIKES, command], capture_output=True, env=environment(asked, **settings), cwd=ROOT, timeout=120
+        [BIKES, *command.split()], capture_output=True, env=environment(asked, **settings), cwd=ROOT, timeout=120
     )
     assert (done.returncode, done.stderr) == (code, b"")
     assert b"demand_features" in done.stdout

@@ -137,7 +137,7 @@ def test_commands_show_it_as_it_is_written(text: str, shown: str, capsys: Any, m
     monkeypatch.setenv("COLUMNS", "900")
     made = Deployment(datetime(2012, 8, 1, tzinfo=UTC), text, "pin", text, "", text, text, "", {text: 1.0}, who=text)
     runs.print_deployments([made])
-    assert capsys.readouterr().out.count(shown.strip()) == 6
+    assert capsys.readouterr().out.count(shown.strip()) == 3
     runs.print_status([Status("table", text, "failed", (Reason("failed", text),))])
     lines = capsys.readouterr().out.splitlines()
     assert f"failed: {shown}".rstrip() in lines[-1]

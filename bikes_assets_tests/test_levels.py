@@ -14,10 +14,11 @@ import pytest
 
 from bikes_assets import answers
 from bikes_assets.adapters.event_log import events_since
-from bikes_assets.lineage.projection import Materialized, Observed, Registered
+from bikes_assets.lineage.projection import COLUMN, Materialized, Observed, Registered
 from bikes_assets.lineage.queries import KINDS
 from bikes_assets.settings import settings
 from bikes_assets.store import COLUMNS, SERVING
+from bikes_assets_tests.conftest import MADE
 from bikes_assets_tests.fire.processes import SOAK
 
 PAIRS = 2_000 if SOAK else 200
@@ -249,6 +250,11 @@ def test_a_column_and_a_table_meet_on_columns(records: Records) -> None:
         ["hourly_rentals.temp", "demand_features.temperature_above_27d"],
     ]
     assert answers.paths("demand_features", "hourly_rentals.temp")[0] == 0
+    for table in MADE:  # a table is any of its columns
+        names = [str(item) for item in answers.refreshed().within(COLUMN, table)]
+        for column in ("rental_records.cnt", "hourly_rentals.temp", "demand_features.temperature"):
+            assert answers.paths(column, table)[0] == sum(answers.paths(column, name)[0] for name in names)
+            assert answers.paths(table, column)[0] == sum(answers.paths(name, column)[0] for name in names)
     # a model does not use this column
     assert answers.paths("demand_features.demand_lag_24h", "demand_model@champion")[0] == 0
     assert answers.paths("demand_features.temperature", "demand_model@champion")[0] > 0

@@ -45,7 +45,7 @@ def test_the_index_and_questions_say_what_is_proven(store: Store) -> None:
     lag = next(item for item in told if item["address"] == "demand_features.demand_lag_24h")["proof"]
     assert lag["code_version"] == features_of(store)[-1]["evidence"]["code_version"]
     assert lag["inputs"]["cnt"]["observed"] == {"first": 24, "last": 24}
-    assert "demand_features.demand_lag_24h  proven" in store.bikes("downstream", "hourly_rentals.cnt", "--depth", "1")
+    assert "demand_features.demand_lag_24h  observed" in store.bikes("downstream", "hourly_rentals.cnt", "--depth", "1")
 
 
 def test_a_leak_is_named_before_it_is_published_and_stops_what_comes_after_it(store: Store) -> None:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import random
+from datetime import UTC, datetime
 from typing import Any
 
+import pytest
+from rich.table import Table
+
 from bikes_assets.adapters.agreed import Agreement
+from bikes_assets.adapters.deployments import Deployment
 from bikes_assets.lineage.staleness import Reason, Status
-from bikes_assets.reports.runs import print_agreement, print_status, print_summary
+from bikes_assets.reports.runs import print_agreement, print_deployments, print_status, print_summary
+from bikes_assets.reports.terminal import terminal
 from bikes_assets.runs import Summary
 
 MONTHS = [f"2011-{month:02}" for month in range(1, 13)]
@@ -68,3 +75,39 @@ def test_what_others_registered_is_said_where_all_else_agrees(capsys: Any) -> No
     assert capsys.readouterr().out == "MLflow: ridge version 4 is left alone\n"
     print_agreement(Agreement())
     assert capsys.readouterr().out == "Everything agrees.\n"
+
+
+def test_a_deployment_is_one_line_at_80_columns(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    on, models = "demand_features[2012-11]", [f"demand_model[2012-{month}]@{month}" for month in (10, 11, 12)]
+    rmse = {models[0]: 101.514, models[1]: 101.126, models[2]: 99.96, f"{models[2]} baseline": 100.06}
+    best = Deployment(
+        datetime(2012, 12, 1, tzinfo=UTC), "2012-12", "promoted", models[2], "champion_model[2012-12]@12",
+        "lowest error of 4 on 2012-11", judged_on=on, figures=rmse,
+    )  # fmt: skip
+    pin = Deployment(best.time, "2012-12", "pin", models[0], "champion_pins[2012-12]@0", "the newest one is odd")
+    lift = Deployment(best.time, "2012-12", "lift", "", "champion_pins[2012-12]@1", "no more")
+    print_deployments([best, pin, lift])
+    printed = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert [line for line in printed if line.strip(" ─")] == [
+        " month    action    demand_model   RMSE  next best       why",
+        " 2012-12  promoted  [2012-12]@12  100.0  100.1 baseline  lowest error of 4",
+        " 2012-12  pin       [2012-10]@10                         the newest one is odd",
+        " 2012-12  lift                                           no more",
+    ]
+
+
+def test_a_table_is_as_wide_as_the_terminal_at_most_and_folds_no_name_that_fits(capsys: Any) -> None:
+    draw = random.Random(0)
+    for _ in range(200):
+        width, count = draw.randrange(60, 140), draw.randrange(1, 7)
+        names = ["x" * draw.randrange(1, 30) for _ in range(count)]
+        texts = [" ".join("y" * draw.randrange(1, 9) for _ in range(draw.randrange(2, 20))) for _ in range(2)]
+        table = Table(*("n" for _ in names), *("t" for _ in texts))
+        table.add_row(*names, *texts)
+        terminal(width=width).print(table)
+        lines = capsys.readouterr().out.splitlines()
+        assert {len(line) for line in lines} == {len(lines[0])}
+        assert len(lines[0]) <= width
+        if 1 + sum(len(name) + 3 for name in names) + 2 * (8 + 3) <= width:
+            assert [cell.strip() for cell in lines[3].split("│")[1 : count + 1]] == names

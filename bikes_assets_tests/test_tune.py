@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from click.testing import CliRunner
 
@@ -114,10 +116,20 @@ def test_the_command_shows_the_best_and_the_default(history, monkeypatch):
     assert done.exit_code == 0, done.output
     assert "3 of 3 recipes, judged on months before 2012-08" in done.output
     assert "present default" in done.output
-    assert "trial 2" in done.output
+    assert re.search(r"^trial 2: Ridge, alpha=10*\.0\b", done.output, re.MULTILINE)
     parent, nested = runs_of(history, "tune, 3 trials, seed 1")
     assert set(nested) == {"default", "trial 1", "trial 2"}
     assert parent.data.params["seed"] == "1"
+
+
+@pytest.mark.parametrize("trials", ["0", "-1", "x"])
+def test_a_search_of_nothing_is_refused_and_leaves_no_run(history, trials):
+    known = history.client.get_experiment_by_name("bike-demand-notebook")
+    before = len(history.client.search_runs([known.experiment_id])) if known else 0
+    done = CliRunner().invoke(main, ["tune", "--trials", trials])
+    assert (done.exit_code, "Invalid value for '--trials'" in done.output) == (2, True)
+    after = history.client.get_experiment_by_name("bike-demand-notebook")
+    assert (len(history.client.search_runs([after.experiment_id])) if after else 0) == before
 
 
 def test_the_command_shows_what_each_group_adds(history, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from rich.table import Column, Table
@@ -19,16 +20,15 @@ def print_evaluation(since: str) -> None:
     from bikes_assets.demand import champion, features
     from bikes_assets.demand.model import Recipe
 
-    _hour(since)
-    fixed = champion.fixed_cut(load("demand_features"), since, features.FEATURE_NAMES, Recipe())
+    fixed = champion.fixed_cut(load("demand_features"), _hour(since).isoformat(), features.FEATURE_NAMES, Recipe())
     shown = Table(title=f"Accuracy on the rows from {since} on")
     for name in ("", "rows", "R2", "RMSE", "MAE", "bias"):
         shown.add_column(name, justify="left" if not name else "right")
     for name, scores in {
-        "walk-forward: each month by its champion": published_scores(since),
+        "walk-forward, each month's champion": published_scores(since),
         "one fit on the rows before": fixed,
     }.items():
-        cells = (f"{scores[key]:.{digits}f}" for key, digits in (("r2", 4), ("rmse", 2), ("mae", 2), ("bias", 2)))
+        cells = (f"{scores[key]:.{digits}f}" for key, digits in (("r2", 4), ("rmse", 1), ("mae", 1), ("bias", 1)))
         shown.add_row(name, f"{scores['rows']:,.0f}", *cells)
     terminal().print(shown)
 
@@ -74,9 +74,9 @@ def _hour(text: str) -> pd.Timestamp:
     import pandas as pd
 
     try:
-        hour = pd.Timestamp(text)
+        hour = datetime.fromisoformat(text)
     except ValueError:
         hour = None
-    if not isinstance(hour, pd.Timestamp) or hour.tzinfo:
+    if hour is None or hour.tzinfo:
         raise LineageError(f"found time {text!r}, expected one like 2012-08-07T12:00")
-    return hour
+    return pd.Timestamp(hour)

@@ -31,15 +31,15 @@ def print_difference(found: Difference, *, as_json: bool) -> None:
     roots = {cause.what for cause in causes}
     between = [item for item in found.inputs if item.part != "none" and item.address not in roots]
     _section("Inputs that differ by them", [_input_line(item) for item in between])
-    _section("Differ and had no part", [_idle_line(item) for item in found.idle])
+    _section("Differ and did not contribute", [_idle_line(item) for item in found.idle])
     code = {item.change.name: item.change for item in causes if isinstance(item.change, FunctionChange)}
     _section("Code", [line for function in code.values() for line in _text_of(function)], _COLOURS)
-    _section("Environment (it can have a part)", [_change_line(change) for change in found.surroundings])
+    _section("Environment (it may contribute)", [change_line(change) for change in found.surroundings])
     outcome = [f"digest: {found.a.digest} -> {found.b.digest}"] if not found.equal else []
     outcome += [f"rows: {_rows_text(found.rows)}"] if found.rows else []
     outcome += [f"model file: {found.file.a[:16]} -> {found.file.b[:16]}"] if found.file else []
-    outcome += [_change_line(change) for change in (*found.metrics, *found.checks, *found.params)]
-    _section("What came of it", outcome)
+    outcome += [change_line(change) for change in (*found.metrics, *found.checks, *found.params)]
+    _section("Result", outcome)
 
 
 def _section(title: str, lines: Sequence[str], colours: Mapping[str, str] = {}) -> None:
@@ -55,7 +55,7 @@ def cause_lines(cause: Cause) -> Iterator[str]:
     """Yield a cause in words, and the first values of rows that differ."""
     change, to = (
         cause.change,
-        f"to {', '.join(cause.of)}" + (", to its figures alone" if cause.part == "figures" else ""),
+        f"to {', '.join(cause.of)}" + (", to its metrics alone" if cause.part == "figures" else ""),
     )
     match change:
         case InputChange():
@@ -68,7 +68,7 @@ def cause_lines(cause: Cause) -> Iterator[str]:
             yield f"{'code':<9} {change.name.removeprefix('bikes_assets.')} {change.change}, {to}"
         case Change():
             kind = "setting" if cause.kind == "config" else cause.kind
-            yield f"{kind:<9} {_change_line(replace(change, name=cause.what))}, {to}"
+            yield f"{kind:<9} {change_line(replace(change, name=cause.what))}, {to}"
 
 
 def _input_line(item: InputChange) -> str:
@@ -92,11 +92,13 @@ def _rows_text(rows: RowChange) -> str:
     return told + (f" in {columns}" if columns else "")
 
 
-def _change_line(change: Change) -> str:
-    was, now = (
-        "none" if change.only == other else f"{value:.6g}" if isinstance(value, float) else str(value)
-        for value, other in ((change.a, "b"), (change.b, "a"))
-    )
+def change_line(change: Change) -> str:
+    """Return a change on a line, numbers with the digits that mean something."""
+    both = [change.a, change.b]
+    texts = [f"{value:.6g}" if isinstance(value, float) else str(value) for value in both]
+    if len({*texts}) == 1:
+        texts = [*map(str, both)]
+    was, now = ("none" if change.only == other else text for text, other in zip(texts, "ba", strict=True))
     return f"{change.name}: {was} -> {now}"
 
 

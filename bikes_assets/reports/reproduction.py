@@ -44,7 +44,7 @@ def _verdict(item: Reproduction) -> str:
 
 
 def _lines(item: Reproduction) -> Iterator[str]:
-    from bikes_assets.reports.diff import cause_lines
+    from bikes_assets.reports.diff import cause_lines, change_line
 
     made = ", ".join(f"{count} {asset}" for asset, count in item.made.items())
     yield f"made again: {made}"
@@ -64,6 +64,6 @@ def _lines(item: Reproduction) -> Iterator[str]:
         for line in cause_lines(cause):
             yield f"cause: {line}"
     for change in item.environment:
-        yield f"environment: {change.name}: {change.a} -> {change.b}"
+        yield f"environment: {change_line(change)}"
     for change in item.metrics:
-        yield f"metric {change.name}: {change.a} -> {change.b}"
+        yield f"metric {change_line(change)}"

@@ -105,7 +105,7 @@ def _print_assets(plan: Plan, went: str) -> None:
             text for items in of.values() for text in (f"{len(items):,}", _bytes(sum(item.size for item in items)))
         ]
         table.add_row(asset, *cells)
-    terminal(soft_wrap=True).print(table)
+    terminal().print(table)
 
 
 _STATES = ("stays", "goes")

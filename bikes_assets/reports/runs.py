@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from rich.box import SIMPLE
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
-from rich.text import Text
 
+from bikes_assets.lineage.address import Address
 from bikes_assets.lineage.graph import parse_address, partition_address
 from bikes_assets.lineage.projection import WHOLE
 from bikes_assets.lineage.staleness import Reason, State, Status
@@ -34,8 +34,8 @@ _MOST_REASONS = 3
 
 
 @contextmanager
-def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
-    """Show a progress bar; the function that it gives takes what is being made, how much is done, and of how much."""
+def progress_bar() -> Iterator[Callable[[str, int, int | None], None]]:
+    """Show a progress bar; the function that it gives takes what is being done, how much of it is, and of how much, if known."""
     columns = (TextColumn("{task.description:8}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=terminal(stderr=True)) as bar:
         task = bar.add_task("starting", total=None)
@@ -44,7 +44,7 @@ def progress_bar() -> Iterator[Callable[[str, int, int], None]]:
 
 def print_summary(summary: Summary) -> None:
     """Print what a run of the history made, how good it is, and where to look."""
-    console = terminal(soft_wrap=True)
+    console = terminal()
     table = Table("asset", Column("partitions", justify="right"), Column("rows", justify="right"))
     for asset, count in summary.partitions.items():
         table.add_row(asset, str(count), f"{summary.rows[asset]:,}")
@@ -89,7 +89,7 @@ def _accuracy() -> str:
 
 def print_status(found: Sequence[Status]) -> None:
     """Print how many partitions of each asset are in which state, and each that is not fresh with its reasons."""
-    console = terminal(soft_wrap=True)
+    console = terminal()
     states = [state for state in STATES if any(item.state == state for item in found)]
     table = Table("asset", *(Column(state, justify="right") for state in states))
     for asset in dict.fromkeys(item.asset for item in found):
@@ -111,7 +111,7 @@ def print_status(found: Sequence[Status]) -> None:
 
 def print_makings(found: Sequence[Making]) -> None:
     """Print every version of a partition: when it was made, why, and what of it was new."""
-    console = terminal(soft_wrap=True)
+    console = terminal()
     for item in found:
         is_first = item.reasons[0].kind == "missing"
         why = "; ".join(_text(reason) for reason in item.reasons) + f"; {_new(item.changed)}"
@@ -199,7 +199,7 @@ def _text(reason: Reason) -> str:
 
 def print_agreement(agreement: Agreement) -> None:
     """Print what was done to bring everything into agreement, and what is left."""
-    console = terminal(soft_wrap=True)
+    console = terminal()
     for line in agreement.done:
         console.print(line)
     for line in (*agreement.left, *agreement.refused):
@@ -211,25 +211,40 @@ def print_agreement(agreement: Agreement) -> None:
 
 
 def print_deployments(deployments: Sequence[Deployment]) -> None:
-    """Print which model was put in charge of which month, when, why, by whom and by which figures; 80 columns are enough."""
-    columns = ("when", "month", "model", "why", "RMSE on", "by")
+    """Print which model was promoted for which month, with its RMSE, the next best model and why: one line each at 80 columns."""
+    places = [Address.parse(item.model) for item in deployments if item.model]
+    assets = {place.asset if place and place.column is None and place.partition else "" for place in places}
+    asset = assets.pop() if len(assets) == 1 else ""
     shown = Table(
-        *(Column(name, overflow="fold", no_wrap=name in ("when", "month")) for name in columns),
+        "month",
+        "action",
+        asset or "model",
+        Column("RMSE", justify="right"),
+        "next best",
+        "why",
         box=SIMPLE,
-        padding=0,
-        pad_edge=False,
+        padding=(0, 1, 0, 0),
     )
     for item in deployments:
-        when = (f"{item.time:%Y-%m-%d}", f"{item.time:%H:%M:%S}")
-        figures = (f"{value:.2f} {name}" for name, value in item.figures.items())
-        place = f"{item.deployment} {item.git_commit[:8]}".strip()
+        rmse = item.figures.get(item.model)
+        judged_on = Address.parse(item.judged_on)
         cells = (
-            when,
-            (item.partition,),
-            (item.action, item.model),
-            (item.reason,),
-            (item.judged_on, *figures),
-            (item.who, place),
+            item.partition,
+            item.action,
+            item.model.removeprefix(asset),
+            "" if rmse is None else f"{rmse:.1f}",
+            _next_best(item, asset),
+            item.reason.removesuffix(f" on {judged_on.partition}" if judged_on else ""),
         )
-        shown.add_row(*(Text("\n".join(map(plain, lines)), overflow="fold") for lines in cells))
+        shown.add_row(*cells)
     terminal().print(shown)
+
+
+def _next_best(item: Deployment, asset: str) -> str:
+    """Return the lowest RMSE of the models that were not promoted, and which of them has it."""
+    others = {model: rmse for model, rmse in item.figures.items() if model != item.model}
+    best = min(others, key=lambda model: others[model], default=None)
+    if best is None:
+        return ""
+    name = "baseline" if best.endswith(" baseline") else best.removeprefix(asset)
+    return f"{others[best]:.1f} {name}"

@@ -10,6 +10,7 @@ from bikes_assets.lineage.texts import plain
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Column, Table
 
 
 def say(text: object = "", *, colour: str | None = None, bold: bool | None = None, ends: bool = True) -> None:
@@ -37,16 +38,45 @@ def complain(message: object) -> None:
 def terminal(**options: Any) -> Console:
     """Return rich's console, which takes every string, of a table too, for what it is: a line without marks.
 
+    A line is printed whole however long it is. A table is no wider than the terminal: texts are folded in their cells, and names
+    where there is no other way.
+
     Args:
-        options: of rich's console, such as `soft_wrap`.
+        options: of rich's console, such as `stderr`.
     """
     from rich.console import Console
+    from rich.table import Table
     from rich.text import Text
 
     class Terminal(Console):
+        def print(self, *objects: Any, **options: Any) -> None:
+            for item in objects:
+                if isinstance(item, Table):
+                    _fit(item, self.width)
+            if all(isinstance(item, str) for item in objects):
+                options.setdefault("soft_wrap", True)
+            super().print(*objects, **options)
+
         def render_str(
             self, text: str, *, style: Any = "", justify: Any = None, overflow: Any = None, **_: Any
         ) -> Text:
             return Text(plain(text), style=style, justify=justify, overflow=overflow)
 
     return Terminal(highlight=False, **options)
+
+
+def _fit(table: Table, width: int) -> None:
+    """Have a table fold texts rather than names, which have no spaces, where that is enough for it to be that wide."""
+    needed = 1
+    names: list[Column] = []
+    for column in table.columns:
+        column.overflow = "fold"
+        cells = [str(column.header), *map(str, column.cells)]
+        if any(" " in cell for cell in cells[1:]):
+            cells = [word for cell in cells for word in cell.split()]
+        else:
+            names.append(column)
+        needed += 3 + max(map(len, cells), default=0)
+    if needed <= width:
+        for column in names:
+            column.no_wrap = True

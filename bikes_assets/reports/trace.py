@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from bikes_assets.lineage.graph import parse_address, partition_address
+from bikes_assets.lineage.address import Address, parse_address, partition_address
+from bikes_assets.lineage.tree import span
 from bikes_assets.reports.terminal import say, say_json
 
 if TYPE_CHECKING:
@@ -33,44 +34,54 @@ def _lines_of(trace: Trace) -> Iterator[tuple[int, str, str]]:
     for value in trace.values:
         yield from _lines_of_value(value, 1, shown)
     for model in trace.models:
-        yield 1, f"model {model.address}: {model.name}, put in charge by {model.served_by}", ""
-        yield 2, f"file SHA-256 {model.sha256}, checked", ""
-        yield 2, f"fitted on {_span(model.training)}; judged on {_span(model.validation)}", ""
-    yield 1, "versions that were read, their digests checked", ""
+        yield 1, f"model {model.address}: {model.name}", ""
+        yield 2, f"promoted by {model.served_by}", ""
+        yield 2, f"fitted on {_span(model.training)}", ""
+        yield 2, f"validated on {_span(model.validation)}", ""
+        yield 2, "file verified", ""
+        yield 3, f"SHA-256 {model.sha256}", ""
+    yield 1, "versions that were read, digests verified", ""
     for version in trace.versions:
         yield 2, f"{version.address}  {version.digest}", ""
     for source in trace.sources:
         asset, partition, _ = parse_address(source.address)
-        yield 1, f"source {partition_address(asset, partition)}, digest of its rows {source.digest}", ""
+        yield 1, f"source {partition_address(asset, partition)}, digest {source.digest}", ""
         for file in source.files:
             colours = {"changed": "red", "gone": "red", "not checked": "yellow"}
             colour = "yellow" if file.at and file.state != "as recorded" else colours.get(file.state, "")
             now = f"now {file.state}" + (f": {file.found}" if file.state == "changed" else "")
             now += f"; the recorded file is at {file.at}" if file.at and file.state != "as recorded" else ""
-            yield 2, f"{file.uri}, {file.size:,} bytes, SHA-256 {file.sha256}, {now}", colour
+            yield 2, f"{file.uri}, {file.size:,} bytes, {now}", colour
+            yield 3, f"SHA-256 {file.sha256}", colour
 
 
 def _lines_of_value(value: Value, depth: int, shown: set[str]) -> Iterator[tuple[int, str, str]]:
     """Yield a value's line and those of what it was made from; what is shown already is not shown again."""
-    text = f"{value.address.partition('#')[0]} = {'missing' if value.value is None else value.value}"
-    text += f", said by {value.model}" if value.model else ""
+    text = f"{value.address.partition('#')[0]} = {_cell(value.value)}"
     if value.address in shown and (value.made_from or value.rows):
         yield depth, f"{text}, as above", ""
         return
     shown.add(value.address)
     changed = ", which the present code does not make of these rows" if value.repeats is False else ""
     yield depth, text + changed, "yellow" if changed else ""
+    if value.model:
+        yield depth + 1, f"predicted by {value.model}", ""
     for made_from in value.made_from:
         yield from _lines_of_value(made_from, depth + 1, shown)
     for rows in value.rows:
         yield depth + 1, _rows_text(rows), ""
 
 
+def _cell(value: object) -> str:
+    """Return a value for people; --json has every digit."""
+    return "missing" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
 def _rows_text(rows: RawRows) -> str:
     """Return raw rows on one line: hours as ranges, other keys as they are, and how many there are."""
     name = f"{rows.asset}.{rows.column}"
     if len(rows.keys) == 1:
-        text = f"{name} {rows.keys[0]} = {'missing' if rows.values[0] is None else rows.values[0]}"
+        text = f"{name} {rows.keys[0]} = {_cell(rows.values[0])}"
     else:
         text = f"{name} {_ranges(rows.keys)}, {len(rows.keys)} rows" if rows.keys else f"{name}: no row"
     return text + (f"; absent {_ranges(rows.absent)}, {len(rows.absent)} hours" if rows.absent else "")
@@ -93,7 +104,9 @@ def _ranges(keys: Sequence[str]) -> str:
 
 
 def _span(addresses: Sequence[str]) -> str:
-    """Return versions of one table's partitions on one line: the first and the last."""
-    if len(addresses) < 3:
+    """Return versions of one table's partitions on one line."""
+    places = [parts for address in addresses if (parts := Address.parse(address))]
+    if len(places) < max(1, len(addresses)):
         return ", ".join(addresses) or "nothing"
-    return f"{addresses[0]} .. {addresses[-1]}, {len(addresses)} versions"
+    count = f", {len(places)} versions" if len(places) > 1 else ""
+    return span(places, sorted({str(item.partition) for item in places})) + count

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rich.table import Column, Table
+from rich.table import Table
 from rich.text import Text
 
 from bikes_assets.reports.terminal import terminal
@@ -22,11 +22,8 @@ def print_trials(trials: Sequence[Trial], before: str, of: int) -> None:
     """
     from bikes_assets.demand import tuning
 
-    console = terminal(soft_wrap=True)
     usual = next((trial.judgement for trial in trials if trial.name == "default"), None)
-    shown = Table(
-        Column("recipe", no_wrap=True), title=f"{len(trials)} of {of} recipes, judged on months before {before}"
-    )
+    shown = Table("recipe", title=f"{len(trials)} of {of} recipes, judged on months before {before}")
     for name in ("R2", "gain", "better in", "by month", "RMSE"):
         shown.add_column(name, justify="right")
     judged = [(trial, trial.judgement) for trial in trials if trial.judgement]
@@ -43,10 +40,13 @@ def print_trials(trials: Sequence[Trial], before: str, of: int) -> None:
             f"{found.walk_forward['r2']:.4f}",
             f"{found.walk_forward['rmse']:.2f}",
         )
+    console = terminal()
     console.print(shown)
+    for trial, _ in judged:
+        if trial.name.startswith("trial"):  # other names say what the recipe is
+            console.print(f"{trial.name}: {tuning.described(trial.recipe)}")
     for trial in trials:
         if trial.error:
-            console.print(f"{trial.name} cannot be fitted: {trial.error}", style="yellow")
-    best = judged[0][0] if judged else None
-    if best and best.name.startswith("trial"):
-        console.print(f"The best, against the present default: {tuning.described(best.recipe)}")
+            console.print(
+                f"{trial.name} cannot be fitted: {trial.error} ({tuning.described(trial.recipe)})", style="yellow"
+            )

@@ -31,6 +31,21 @@ class Guard:
 
 
 GUARDS = (
+    # commands
+    Guard(
+        "a search of no recipe",
+        "cli.py",
+        '    type=click.IntRange(1),\n    help="Number of recipes;',
+        '    type=int,\n    help="Number of recipes;',
+        "test_tune.py::test_a_search_of_nothing_is_refused_and_leaves_no_run",
+    ),
+    Guard(
+        "a table that is wider than the terminal",
+        "reports/terminal.py",
+        "            if all(isinstance(item, str) for item in objects):",
+        "            if True:",
+        "test_reports.py::test_a_table_is_as_wide_as_the_terminal_at_most_and_folds_no_name_that_fits",
+    ),
     # processes and runs
     Guard(
         "a process that got the id of another",
