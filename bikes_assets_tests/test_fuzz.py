@@ -147,8 +147,6 @@ def faults(arguments: Sequence[str], done: Result, width: int) -> Iterator[str]:
     expected = (
         {2} if is_usage else {2 if command in CANNOT_TELL else 1} if errors else {0, *({1} & {command in ANSWERS_NO})}
     )
-    if command == "retain" and errors:
-        expected = {1}
     if done.exit_code not in expected:
         yield f"its exit code is {done.exit_code}, expected {expected}"
     if len(errors) > 1:
