@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from bikes_assets.adapters.delta import Files, LakeTable, stored_schema
+from bikes_assets.adapters.estimators import EstimatorTypes, Named
 from bikes_assets.adapters.files import filesystem_of, is_remote, read_file, read_json, write_file, write_files
 from bikes_assets.adapters.readers import Raw, Reader
 from bikes_assets.adapters.removed import raise_if_model_removed
@@ -18,7 +19,7 @@ from bikes_assets.adapters.working_tree import Difference, difference
 from bikes_assets.lineage import model_file
 from bikes_assets.lineage.code import code_version_of, reached_code
 from bikes_assets.lineage.digest import combined_digest, file_digest, table_digest
-from bikes_assets.lineage.errors import DigestError, LineageError
+from bikes_assets.lineage.errors import DigestError, LineageError, UntrustedError
 from bikes_assets.lineage.faults import at_store
 from bikes_assets.lineage.graph import Origin, Record, Version, partition_address
 from bikes_assets.lineage.parsed import texts
@@ -71,18 +72,31 @@ class ModelFormat:
     part: str = ""
 
     @classmethod
-    def of_estimators(cls, *trusted: str) -> ModelFormat:
-        """Return the format of models that are scikit-learn estimators and nothing else.
+    def of_estimators(cls, *others: Named) -> ModelFormat:
+        """Return the format of models that are estimators and nothing else: any of scikit-learn, pipelines included.
+
+        What a file may hold is worked out from the installed scikit-learn, never from a file: see `adapters.estimators`.
 
         Args:
-            trusted: the types that their files may hold beside plain values; an error names each that is missing.
+            others: estimators of other packages, and functions that estimators were given, each as itself or by its dotted name,
+                such as `lightgbm.LGBMRegressor`.
         """
+        trusted = EstimatorTypes(*others)
+
+        def dump(model: Any) -> bytes:
+            try:
+                return model_file.dumps(model, trusted)
+            except UntrustedError as error:
+                raise UntrustedError(
+                    f"{type(model).__name__}: {error}; name what is of a module of yours or of another package, as in "
+                    "ModelFormat.of_estimators('lightgbm.LGBMRegressor'), or store a part, such as a search's best estimator"
+                ) from error
 
         def itself(model: Any) -> Any:
             return model
 
         return cls(
-            dump=lambda model: model_file.dumps(model, trusted),
+            dump=dump,
             load=lambda content, _: model_file.loads(content, trusted),
             card=lambda model: {"name": type(model).__name__, "origin": ""},
             state=itself,

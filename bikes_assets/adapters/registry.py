@@ -354,7 +354,7 @@ def _write_copy(
         sklearn_version=sklearn.__version__,
         serialization_format="skops",
         code=None,
-        skops_trusted_types=list(trusted),
+        skops_trusted_types=model_file.held(content, trusted),
     )
     (folder / MODEL_FILE).write_bytes(content)
     (folder / "requirements.txt").write_text("\n".join(requirements()))

@@ -94,6 +94,10 @@ class ModelError(LineageError):
     """A model cannot be built, stored or trusted."""
 
 
+class UntrustedError(ModelError):
+    """A model's file holds a type or function that is not in the closed list."""
+
+
 class SettingsError(LineageError):
     """A setting is missing or makes no sense."""
 

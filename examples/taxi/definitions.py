@@ -19,7 +19,7 @@ from examples.taxi import assets
 
 DATA = Path(os.environ.get("TAXI_DATA", str(Path(__file__).parent / "data")))
 LAKE = Lake(str(DATA / "lake"), schemas={}, root=Path(__file__).parent)
-RIDGE = ModelFormat.of_estimators("sklearn.linear_model._ridge.Ridge", "numpy.dtype")
+MODELS = ModelFormat.of_estimators()
 FEATURES = {**{name: [name] for name in ["trip", *assets.PASSED]}, **column_lineage(assets.FEATURES)}
 LINEAGE = {
     "trip_features": {column: {"trips": names} for column, names in FEATURES.items()},
@@ -40,7 +40,7 @@ defs = dg.Definitions(
     assets=with_lineage(PLAIN, LINEAGE),
     resources={
         "io_manager": TableIOManager(LAKE).resource(),
-        "models": ModelIOManager(LAKE, RIDGE).resource(),
+        "models": ModelIOManager(LAKE, MODELS).resource(),
         "mlflow": tracking_resource(
             f"sqlite:///{DATA}/mlflow.db", "taxi", "http://127.0.0.1:5000", "http://127.0.0.1:3000", {}
         ),
