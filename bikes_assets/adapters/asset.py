@@ -18,7 +18,7 @@ from bikes_assets.adapters import metadata
 from bikes_assets.adapters.io_managers import Outcome, may_be_absent
 from bikes_assets.adapters.retries import judged
 from bikes_assets.lineage.checks import Check, Subject, Verdict, failure, judge, stops
-from bikes_assets.lineage.code import code_version
+from bikes_assets.lineage.code import code_version, module_of
 from bikes_assets.lineage.errors import NothingToDo, SettingsError
 from bikes_assets.lineage.schema import Schema
 
@@ -114,7 +114,7 @@ def lineage_asset(
             owners=owners,
             tags=tags,
             description=inspect.getdoc(function),
-            code_version=code_version(function.__module__, function.__name__),
+            code_version=code_version(module_of(function), function.__name__),
             metadata=described,
             output_required=False,
             check_specs=specs,
@@ -162,8 +162,10 @@ def with_lineage(
 
     def described(spec: dg.AssetSpec, function: Callable[..., Any]) -> dg.AssetSpec:
         name = spec.key.to_user_string()
-        found = _described(function, (schemas or {}).get(name), (lineage or {}).get(name))
-        version = spec.code_version or code_version(function.__module__, function.__name__)
+        found = _described(
+            function, (schemas or {}).get(name), (lineage or {}).get(name), by_hand=bool(spec.code_version)
+        )
+        version = spec.code_version or code_version(module_of(function), function.__name__)
         return spec.replace_attributes(code_version=version, metadata={**found, **spec.metadata})
 
     def function_of(asset: dg.AssetsDefinition) -> Callable[..., Any]:
@@ -174,13 +176,22 @@ def with_lineage(
 
 
 def _described(
-    function: Callable[..., Any], schema: Schema | None, lineage: Mapping[str, Mapping[str, Sequence[str]]] | None
+    function: Callable[..., Any],
+    schema: Schema | None,
+    lineage: Mapping[str, Mapping[str, Sequence[str]]] | None,
+    *,
+    by_hand: bool = False,
 ) -> dict[str, Any]:
-    """Return the metadata of a definition: where its function is, and which columns it makes of which."""
-    described: dict[str, Any] = {
-        "dagster/code_references": metadata.code_reference(function),
-        metadata.FUNCTION: f"{function.__module__}.{function.__name__}",
-    }
+    """Return the metadata of a definition: where its function is, and which columns it makes of which.
+
+    A function that is in no file is left out where the code version is given by hand.
+    """
+    described: dict[str, Any] = {"dagster/code_references": metadata.code_reference(function)}
+    try:
+        described[metadata.FUNCTION] = f"{module_of(function)}.{function.__name__}"
+    except SettingsError:
+        if not by_hand:
+            raise
     if optional := _optional(function):
         described[metadata.OPTIONAL] = optional
     if schema:

@@ -4,6 +4,9 @@ It is taken from the normalised syntax tree, so comments, docstrings, formatting
 it is found by reading source files only: nothing is imported, so asking for it costs no heavy imports. What a function
 calls on an object that it was handed (`reader.read()`) cannot be seen this way.
 
+The project's own code is that of the same top-level package; of a module in no package, also what lies in its folder. A file has one code
+version however it is run: as a script, by `python -m`, imported, or loaded by its path.
+
 A module that only describes what others make, such as by plots, says so with `NOT_IN_CODE_VERSION = True` at its top: what it
 defines is not followed, and an edit of it makes nothing stale.
 """
@@ -13,15 +16,23 @@ from __future__ import annotations
 import ast
 import hashlib
 import importlib.util
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
+
+from bikes_assets.lineage.errors import SettingsError
 
 _APART = "NOT_IN_CODE_VERSION"
+_MAIN = ("__main__", "__mp_main__")
+"""What the module is called that is run, and what a process that it starts calls it."""
 
 _Place: TypeAlias = tuple[str, str]
+
+_folders: dict[str, Path] = {}
+"""Top-level modules and packages of files that were run or loaded by their path, to the folder that they are in."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +42,46 @@ class _Module:
     package: str
     definitions: dict[str, list[ast.stmt]]
     imports: dict[str, list[str]]
+
+
+@dataclass(frozen=True)
+class _Project:
+    """What counts as the project's own code: a top-level package, and the folder of a module that is in none."""
+
+    package: str
+    folder: Path | None
+
+
+def module_of(function: Callable[..., Any]) -> str:
+    """Return the dotted name of the module that defines a function: that of its file, however that is run.
+
+    Raises:
+        SettingsError: it was typed into a session, such as a notebook, so no file has it.
+    """
+    name = function.__module__
+    module = sys.modules.get("__main__" if name in _MAIN else name)
+    file, spec = getattr(module, "__file__", None), getattr(module, "__spec__", None)
+    if name in _MAIN and file and spec:
+        return spec.name
+    if not file:
+        if name not in _MAIN:
+            return name
+        raise SettingsError(
+            f"{function.__name__}: found a function that was typed into a session, expected one of a file, which its code "
+            "version is read from; write it to a file and import that, or give the asset a code_version of your own"
+        )
+    path = Path(file).resolve()
+    root = path.parent
+    while (root / "__init__.py").is_file():
+        root = root.parent
+    if "." not in name:  # others may import it from further above
+        above = [folder for folder in map(Path, sys.path) if folder in root.parents]
+        root = max(above, key=lambda folder: len(folder.parts), default=root)
+    named = ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
+    if f".{name}".endswith(f".{named}"):
+        return name
+    _folders[named.partition(".")[0]] = root
+    return named
 
 
 @cache
@@ -49,13 +100,15 @@ def code_version(module: str, name: str) -> str:
 
 def code_version_of(reached: Mapping[str, str]) -> str:
     """Return the code version that stands for what `reached_code` returned."""
-    lines = sorted(f"{place} {tree}" for place, tree in reached.items())
+    lines = sorted(f"{_label(place)} {tree}" for place, tree in reached.items())
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
 
 
 def reached_code(module: str, name: str) -> dict[str, str]:
     """Return the normalised syntax tree of every definition that `name` in `module` reaches, by its dotted name."""
-    package = module.partition(".")[0]
+    file = _source(module)
+    is_loose = file and not (file.parent / "__init__.py").is_file()
+    project = _Project(module.partition(".")[0], file.parent if file and is_loose else None)
     if name not in _module(module).definitions:
         raise LookupError(f"{module} defines no {name}")
     waiting: list[_Place] = [(module, name)]
@@ -64,7 +117,7 @@ def reached_code(module: str, name: str) -> dict[str, str]:
         place = waiting.pop()
         if ".".join(place) in reached:
             continue
-        places, reached[".".join(place)] = _definition(*place, package, decorated=place != (module, name))
+        places, reached[".".join(place)] = _definition(*place, project, decorated=place != (module, name))
         waiting.extend(places)
     return reached
 
@@ -96,12 +149,12 @@ def definition(module: str, name: str) -> tuple[Path | None, list[ast.stmt]]:
 
 
 @cache
-def _definition(module: str, name: str, package: str, *, decorated: bool) -> tuple[list[_Place], str]:
+def _definition(module: str, name: str, project: _Project, *, decorated: bool) -> tuple[list[_Place], str]:
     """Return the definitions that one names, and its normalised syntax tree; most are reached from several assets."""
     found = _module(module).definitions[name]
     if not decorated:
         found = [_without_decorators(node) for node in found]
-    places, outside = _references(module, found, package)
+    places, outside = _references(module, found, project)
     return places, " ".join([_normal(found), *sorted(outside)])
 
 
@@ -109,11 +162,40 @@ def _definition(module: str, name: str, package: str, *, decorated: bool) -> tup
 def _source(module: str) -> Path | None:
     """Return the source file of a module, None when there is no such module; only its top-level package is looked up."""
     package, *rest = module.split(".")
-    spec = importlib.util.find_spec(package)
+    if package in _folders:
+        return _file_of(Path(_folders[package], package, *rest))
+    try:
+        spec = importlib.util.find_spec(package)
+    except ValueError:  # a module that was made by hand
+        return None
     if spec is None or not spec.submodule_search_locations:
-        return Path(spec.origin) if spec and spec.origin and not rest else None
-    place = Path(spec.submodule_search_locations[0], *rest)
+        file = Path(spec.origin) if spec and spec.origin and not rest else None
+        return file if file and file.suffix == ".py" else None
+    return _file_of(Path(spec.submodule_search_locations[0], *rest))
+
+
+def _file_of(place: Path) -> Path | None:
     return next((file for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file()), None)
+
+
+@cache
+def _is_own(package: str, project: _Project) -> bool:
+    """Return whether a top-level package or module is the project's own code."""
+    if package == project.package or project.folder is None:
+        return package == project.package
+    file = _source(package)
+    if file is None:
+        return False
+    folder = file.parent.parent if file.name == "__init__.py" else file.parent
+    return folder.resolve() == project.folder.resolve()
+
+
+@cache
+def _label(place: str) -> str:
+    """Return the name of a definition without the folders above its package: they are in it by some ways to run a file alone."""
+    *parts, name = place.split(".")
+    above = next((count for count in range(len(parts)) if _source(".".join(parts[: count + 1]))), 0)
+    return ".".join([*parts[above:], name])
 
 
 @cache
@@ -171,7 +253,7 @@ def _imports(nodes: Iterable[ast.AST], package: str) -> dict[str, list[str]]:
     return names
 
 
-def _references(module: str, definition: list[ast.stmt], package: str) -> tuple[list[_Place], set[str]]:
+def _references(module: str, definition: list[ast.stmt], project: _Project) -> tuple[list[_Place], set[str]]:
     """Return the project's definitions that `definition` names, and what its other imported names stand for."""
     known, nodes = _module(module), [node for statement in definition for node in _meant(statement)]
     imports = (known.imports, _imports(nodes, known.package))
@@ -182,14 +264,14 @@ def _references(module: str, definition: list[ast.stmt], package: str) -> tuple[
             if node.id in known.definitions:
                 found.append((module, node.id))
             for target in (target for names in imports for target in names.get(node.id, ())):
-                places = _place(target, package)
+                places = _place(target, project)
                 found += places
                 outside |= set() if places else {f"{node.id}={target}"}
         elif isinstance(node, ast.Attribute):
             head, _, rest = _dotted(node).partition(".")
             if rest:
                 for target in (target for names in imports for target in names.get(head, ())):
-                    found += _place(f"{target}.{rest}", package)
+                    found += _place(f"{target}.{rest}", project)
     return found, outside
 
 
@@ -217,9 +299,9 @@ def _below(value: object) -> Iterator[ast.AST]:
             waiting.extend([getattr(node, name, None) for name in node._fields])
 
 
-def _place(dotted: str, package: str) -> list[_Place]:
+def _place(dotted: str, project: _Project) -> list[_Place]:
     """Return the definition that a dotted name of the project stands for; [] for a module or another package."""
-    if dotted.partition(".")[0] != package:
+    if not _is_own(dotted.partition(".")[0], project):
         return []
     parts = dotted.split(".")
     for end in range(len(parts) - 1, 0, -1):
@@ -235,7 +317,7 @@ def _place(dotted: str, package: str) -> list[_Place]:
                 return [
                     place
                     for target in known.imports[parts[end]]
-                    for place in _place(".".join([target, *rest]), package)
+                    for place in _place(".".join([target, *rest]), project)
                 ]
             return []
     return []

@@ -564,7 +564,7 @@ GUARDS = (
     Guard(
         "a model file that is read many times over",
         "lineage/model_file.py",
-        "    _check_size(sum(sizes[node[\"file\"]] for node in read.values()), content)",
+        '    _check_size(sum(sizes[node["file"]] for node in read.values()), content)',
         "    pass",
         "lineage/test_model_file.py::test_a_file_that_reads_more_than_it_holds_is_refused",
     ),
