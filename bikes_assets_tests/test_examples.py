@@ -2,13 +2,17 @@
 
 import importlib
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
+from bikes_assets.adapters.lake import Lake, ModelFormat
 from bikes_assets.lineage import invariants
 from bikes_assets.lineage.errors import LineageError
 
@@ -52,7 +56,7 @@ def blocks(name, heading="", end="\x00"):
 
 @pytest.mark.parametrize(
     ("name", "heading", "end"),
-    [("parcels", "## Your own tables", "## Plain assets"), ("taxi", "## Plain assets", "\x00")],
+    [("parcels", "## Your own tables", "## Plain assets"), ("taxi", "### In modules", "\x00")],
 )
 def test_code_in_the_guide_is_that_of_an_example(name, heading, end):
     example = (ROOT / "examples" / name / "definitions.py").read_text()
@@ -88,6 +92,43 @@ def test_code_in_the_guide_is_a_whole_project(tmp_path, monkeypatch):
     ]
     with pytest.raises(LineageError, match="found no table 'parcel_model', expected one of parcels, parcel_features"):
         guide.tracer().trace("parcel_model[2024-02]#2024-02-03")
+
+
+BAKERY = ROOT / "examples" / "bakery" / "pipeline.py"
+
+
+def test_a_plain_file_is_a_project_as_a_script_and_as_a_module(tmp_path):
+    # Given a file of four assets under a key prefix
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
+    known = {"PYTHONPATH": str(ROOT), "DAGSTER_HOME": str(tmp_path / "home"), "BAKERY_LAKE": str(tmp_path / "lake")}
+    # When it is run as a script, then as a module
+    for form in ([str(BAKERY)], ["-m", "examples.bakery.pipeline"]):
+        command = [sys.executable, *form]
+        done = subprocess.run(command, cwd=tmp_path, env={**os.environ, **known}, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-2000:]
+    # Then each run has published each asset, by the same code and with the same content
+    lake = Lake(str(tmp_path / "lake"), {}, tmp_path)
+    names = [f"bakery/{name}" for name in ("sales", "sales_features", "sales_model", "sales_predictions")]
+    records = {name: [lake.record(name, None, version) for version in (1, 2)] for name in names}
+    for first, second in records.values():
+        assert (first.code_version, first.output.digest) == (second.code_version, second.output.digest)
+        assert first.code_version
+        assert lake.code(first.code_version)
+    assert [item.asset for item in records["bakery/sales_predictions"][1].inputs] == names[1:3]
+    with dg.DagsterInstance.local_temp(str(tmp_path / "home")) as instance:
+        assert {key.to_user_string() for key in instance.get_asset_keys()} == set(names)
+    # and the pipeline of scikit-learn comes back from the lake
+    ((_, rows),) = lake.table("bakery/sales_model").read([None]).values()
+    (row,) = rows.to_pylist()
+    model = lake.load_model(ModelFormat.of_estimators(), row["sha256"], row["card"], "")
+    assert [type(step).__name__ for _, step in model.steps] == ["ColumnTransformer", "Ridge"]
+
+
+def test_the_wiring_of_a_plain_file_takes_twelve_lines():
+    _, wiring = BAKERY.read_text().split("\n\n\nLAKE = ")
+    assert len(f"LAKE = {wiring}".strip().splitlines()) <= 12
+    assert f"LAKE = {wiring}".strip() in (ROOT / "docs" / "adapt.md").read_text()
 
 
 def test_code_in_the_guide_to_column_lineage_holds(monkeypatch):

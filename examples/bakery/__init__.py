@@ -1,0 +1,1 @@
+"""Plain assets of a bakery, in one file."""
