@@ -23,6 +23,7 @@ from bikes_assets.lineage.address import Address
 from bikes_assets.lineage.errors import DigestError, LineageError, TrackingError
 from bikes_assets.lineage.graph import Use, Version, parse_address, partition_address
 from bikes_assets.lineage.secrets import shown
+from bikes_assets.lineage.texts import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -50,7 +51,7 @@ class _OfColumn(Use):
         return str(replace(Address(self.asset, self.column), partition=self.span))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Rows:
     """Rows of a table as they were read, digests checked.
 
@@ -67,6 +68,10 @@ class Rows:
     parts: Mapping[str, tuple[Version, pa.Table]]
     schema: Schema
     column: str = ""
+
+    def __repr__(self) -> str:
+        rows = sum(len(part) for _, part in self.parts.values())
+        return f"<Rows {self.name}@{self.version}: {rows:,} rows of {len(self.parts)} partitions>"
 
     @property
     def name(self) -> str:
@@ -121,6 +126,9 @@ class Experiment:
     def __init__(self, run: ExperimentRun) -> None:
         self._run = run
         self._frames: list[Any] = []
+
+    def __repr__(self) -> str:
+        return f"<Experiment {plain(self._run.run.info.run_name)}: {self.url}>"
 
     @property
     def run_id(self) -> str:

@@ -52,7 +52,7 @@ def record_of(index: Index, address: str) -> Record:
     return record_of(index, named.facts["address"])
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Making:
     """One making of a partition, and why.
 
@@ -69,6 +69,9 @@ class Making:
     run: str
     reasons: tuple[Reason, ...]
     changed: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"<Making {self.address}: {', '.join(dict.fromkeys(reason.kind for reason in self.reasons))}>"
 
 
 def makings(asset: str, partition: str | None, function: str) -> list[Making]:

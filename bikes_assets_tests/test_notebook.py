@@ -309,3 +309,24 @@ def test_the_months_after_a_limit_are_not_read(history):
     from bikes_assets.notebook import read
 
     assert list(read("demand_features", before="2011-04").parts) == MONTHS[:3]
+
+
+def test_what_a_notebook_gets_has_a_short_text(history):
+    from bikes_assets import answers, notebook
+
+    version = history.record("demand_model", "2011-05").output
+    model = load("demand_model[2011-05]")
+    assert repr(model) == (
+        f"<Model {version.address}: {model.name} of {len(model.features)} features, "
+        f"fitted on {model.training_months[0]}..{model.training_months[-1]}>"
+    )
+    assert repr(version) == f"<Version {version.address}>"
+    rows = notebook.read("demand_features[2011-05..2011-06]")
+    assert repr(rows) == f"<Rows demand_features@{rows.version}: {len(rows.value()):,} rows of 2 partitions>"
+    with experiment("a\x1b short idea") as run:
+        assert repr(run) == f"<Experiment a\\x1b short idea: {run.url}>"
+    (making, *_) = answers.makings("demand_model[2011-05]")
+    assert repr(making) == f"<Making {making.address}: missing>"
+    found = answers.downstream("hourly_rentals.temp")
+    assert repr(found).startswith(f"{len(found)} things: ")
+    assert len(found.to_pandas()) == len(found) == len(list(found))

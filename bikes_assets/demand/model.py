@@ -144,7 +144,7 @@ class Recipe:
         return {**asdict(self), "parameters": dict(self.parameters), "without": list(self.without)}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Model:
     """A fitted model and how it was fitted.
 
@@ -171,6 +171,12 @@ class Model:
     baseline: Model | None = None
     origin: str = ""
     decision: str = ""
+
+    def __repr__(self) -> str:
+        months = f"{self.training_months[0]}..{self.training_months[-1]}" if self.training_months else "no month"
+        return (
+            f"<Model {self.origin or 'not stored'}: {self.name} of {len(self.features)} features, fitted on {months}>"
+        )
 
     @property
     def columns(self) -> tuple[str, ...]:

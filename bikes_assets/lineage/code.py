@@ -4,8 +4,8 @@ It is taken from the normalised syntax tree, so comments, docstrings, formatting
 it is found by reading source files only: nothing is imported, so asking for it costs no heavy imports. What a function
 calls on an object that it was handed (`reader.read()`) cannot be seen this way.
 
-The project's own code is that of the same top-level package; of a module in no package, also what lies in its folder. A file has one code
-version however it is run: as a script, by `python -m`, imported, or loaded by its path.
+The project's own code is that of the same top-level package; of a module in no package, also what lies in its folder. A file
+has one code version however it is run: as a script, by `python -m`, imported, or loaded by its path.
 
 A module that only describes what others make, such as by plots, says so with `NOT_IN_CODE_VERSION = True` at its top: what it
 defines is not followed, and an edit of it makes nothing stale.

@@ -21,7 +21,7 @@ _FORM: dict[str, Any] = {"strict": True, "extra": "forbid"}
 """How Pydantic reads what `to_dict` wrote: no value of another type, and nothing that is not declared."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Version:
     """One version of one partition of an asset: a table's rows, a fitted model, or a source file.
 
@@ -38,6 +38,9 @@ class Version:
     partition: str | None
     version: int | str
     digest: str
+
+    def __repr__(self) -> str:
+        return f"<Version {self.address}>"
 
     @property
     def address(self) -> str:

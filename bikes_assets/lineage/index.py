@@ -25,6 +25,7 @@ from bikes_assets.lineage.address import Address
 from bikes_assets.lineage.errors import LineageError
 from bikes_assets.lineage.packed import Direction, Neighbours, limit_of, packed
 from bikes_assets.lineage.sealed import SealedFile
+from bikes_assets.lineage.texts import markup, plain
 
 FORMAT = 3
 """Number of this layout; a file of another one is made anew."""
@@ -103,7 +104,7 @@ class Fact:
     settled: Collection[tuple[str, str]] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Found:
     """A thing in an answer.
 
@@ -119,16 +120,81 @@ class Found:
     depth: int = 0
     facts: Mapping[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return f"<{self.kind} {plain(self.name)}>"
 
-@dataclass(frozen=True, slots=True)
+
+_COLUMNS = ("depth", "kind", "address")
+_MOST_SHOWN = 20
+"""Things of an answer that a notebook shows."""
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Answer:
-    """All that lies upstream or downstream of something.
+    """All that lies upstream or downstream of something: it is iterated as its things are, and a notebook shows it as a table.
 
     Attributes:
         things: what was found, nearest first, then by kind and name.
     """
 
     things: Sequence[Found]
+
+    def __iter__(self) -> Iterator[Found]:
+        return iter(self.things)
+
+    def __len__(self) -> int:
+        return len(self.things)
+
+    def __repr__(self) -> str:
+        rows = [_COLUMNS, *self._shown()]
+        wide = max(len(kind) for _, kind, _ in rows)
+        lines = [f"{depth:>5}  {kind:<{wide}}  {plain(address)}" for depth, kind, address in rows]
+        return "\n".join([self.summary, *(lines if self.things else ()), *self._rest()])
+
+    def _repr_html_(self) -> str:
+        """Return the table that a notebook shows; what stands in it means nothing but itself."""
+        head = "".join(f"<th>{name}</th>" for name in _COLUMNS)
+        rows = "".join(f"<tr>{''.join(f'<td>{markup(cell)}</td>' for cell in row)}</tr>" for row in self._shown())
+        rest = "".join(f"<p>{line}</p>" for line in self._rest())
+        return f"<p>{markup(self.summary)}</p><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{rest}"
+
+    def to_pandas(self) -> Any:
+        """Return a pandas frame with a row for each thing: its depth, kind and address, and what is known of it."""
+        import narwhals as nw
+
+        from bikes_assets.lineage.queries import address_of
+
+        facts = dict.fromkeys(name for item in self.things for name in item.facts)
+        known = {
+            f"fact_{name}" if name in _COLUMNS else name: [item.facts.get(name) for item in self] for name in facts
+        }
+        own = {
+            "depth": [item.depth for item in self],
+            "kind": [item.kind for item in self],
+            "address": [address_of(item) for item in self],
+        }
+        return nw.from_dict({**own, **known}, backend="pandas").to_native()
+
+    @property
+    def counted(self) -> str:
+        """How many things of each kind there are, in words."""
+        return ", ".join(
+            f"{count:,} {kind}{'s' * (count > 1 and kind != 'code')}" for kind, count in self.counts.items()
+        )
+
+    @property
+    def summary(self) -> str:
+        """How many things there are, in all and of each kind, in words."""
+        return f"{len(self):,} thing{'s' * (len(self) != 1)}" + (f": {self.counted}" if self.things else "")
+
+    def _shown(self) -> list[tuple[str, str, str]]:
+        from bikes_assets.lineage.queries import address_of
+
+        return [(str(item.depth), item.kind, address_of(item)) for item in self.things[:_MOST_SHOWN]]
+
+    def _rest(self) -> list[str]:
+        more = len(self.things) - _MOST_SHOWN
+        return [f"and {more:,} more: iterate, or to_pandas()"] if more > 0 else []
 
     @property
     def counts(self) -> dict[str, int]:

@@ -611,6 +611,13 @@ GUARDS = (
         "    if False:",
         "adapters/test_estimators.py::test_a_class_of_the_script_itself_is_refused",
     ),
+    Guard(
+        "what stands in an answer, in a notebook's page",
+        "lineage/index.py",
+        "<td>{markup(cell)}</td>",
+        "<td>{cell}</td>",
+        "lineage/test_shown.py::test_an_answer_is_a_table_in_html_in_which_nothing_acts",
+    ),
     # pages of others
     Guard(
         "names that were made to point here",
