@@ -88,6 +88,9 @@ def _webserver() -> None:
     from dagster_webserver.webserver import DagsterWebserver
     from starlette.middleware import Middleware
 
+    from bikes_assets.adapters.partition_pages import end_with_the_partitions
+
+    end_with_the_partitions()
     ask = DagsterWebserver.build_middleware
     shown = urlsplit(os.environ.get("BIKES_DAGSTER_URL", "")).hostname
     names = (*LOCAL, shown) if shown else LOCAL

@@ -16,11 +16,15 @@ from dagster._core.storage.event_log.polling_event_watcher import SqlPollingEven
 from dagster._core.storage.runs import SqliteRunStorage
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 
+from bikes_assets.adapters.partition_pages import end_with_the_partitions
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     import sqlalchemy
     from dagster._serdes import ConfigurableClassData
+
+end_with_the_partitions()  # the webserver imports this module whatever starts it
 
 
 class _OneEngine:
