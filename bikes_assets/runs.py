@@ -310,6 +310,7 @@ class Work:
 
 def _work_off(work: Work, progress: Callable[[str, int, int], None]) -> None:
     """Make everything that is due, in this process; wait for what other runs are at."""
+    from bikes_assets.adapters.code_location import attribute_runs
     from bikes_assets.adapters.sync import sync
     from bikes_assets.adapters.tracking import backlog
     from bikes_assets.adapters.workers import end_abandoned
@@ -321,6 +322,7 @@ def _work_off(work: Work, progress: Callable[[str, int, int], None]) -> None:
     job = defs().resolve_implicit_global_asset_job_def()
     with opened() as instance:
         _check_mlflow(instance, work.summary)
+        attribute_runs(instance, job, ROOT / "workspace.yaml")
         if end_abandoned(instance) or backlog(instance):
             sync(pipeline(instance))
             work.present = present.now()
@@ -405,7 +407,8 @@ def _count(summary: Summary, made: Any) -> None:
 
     asset = made.asset_key.to_user_string()
     summary.partitions[asset] += 1
-    summary.rows[asset] += made.metadata["dagster/row_count"].value
+    if "dagster/row_count" in made.metadata:  # a model has none
+        summary.rows[asset] += made.metadata["dagster/row_count"].value
     if asset == SERVING:
         (model,) = made.metadata["lineage"].value["models"]
         summary.champion = model["origin"]

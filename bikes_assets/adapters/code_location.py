@@ -1,8 +1,14 @@
-"""Asks Dagster's webserver to load a code location anew, for its partitions are those of the moment when it was loaded."""
+"""The code location as Dagster's pages know it: reloading it, and runs of this process that belong to it."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import dagster as dg
 
 
 def reload(url: str, location: str) -> str:
@@ -24,3 +30,30 @@ def reload(url: str, location: str) -> str:
     if answer.status == ReloadRepositoryLocationStatus.SUCCESS:
         return f"{location} is loaded anew."
     return f"{location} could not be loaded anew: {answer.message}"
+
+
+def attribute_runs(instance: dg.DagsterInstance, job: dg.JobDefinition, workspace: Path) -> None:
+    """Have runs that this process executes belong to the code location, as those do that Dagster's pages launch.
+
+    `execute_in_process` creates a run of a copy of the job and of no code location: the run is on no timeline, and
+    "Re-execute" warns that it may be of another version.
+
+    Args:
+        instance: the instance in which this process creates runs.
+        job: the job that it executes, as the code location defines it.
+        workspace: the workspace file, which names one code location.
+    """
+    # no public function reads a workspace file; a browser test looks at the timeline
+    from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
+    from dagster._core.remote_origin import RemoteJobOrigin, RemoteRepositoryOrigin
+    from dagster._core.workspace.load import location_origins_from_yaml_paths
+
+    (location,) = location_origins_from_yaml_paths([str(workspace)])
+    origin = RemoteJobOrigin(RemoteRepositoryOrigin(location, SINGLETON_REPOSITORY_NAME), job.name)
+    create = instance.create_run_for_job
+
+    def created(job_def: dg.JobDefinition, **given: Any) -> dg.DagsterRun:
+        definition: Any = job if job_def.name == job.name else job_def
+        return create(definition, remote_job_origin=origin, **given)
+
+    instance.create_run_for_job = created  # type: ignore[method-assign]
