@@ -17,6 +17,7 @@ import sqlite3
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
+from threading import get_ident
 from typing import TYPE_CHECKING
 
 from bikes_assets.adapters import event_log, identity
@@ -277,8 +278,12 @@ def rebuild() -> Index:
     return refreshed()
 
 
-@cache
 def _index() -> Index:
+    return _index_of(get_ident())
+
+
+@cache
+def _index_of(thread: int) -> Index:  # noqa: ARG001 - a connection to SQLite is of one thread: Dagster's servers have several
     return Index(settings().data_folder / "lineage.db")
 
 

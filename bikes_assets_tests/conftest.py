@@ -111,7 +111,7 @@ def _forget() -> None:
     from bikes_assets.settings import settings
 
     settings.cache_clear()
-    answers._index.cache_clear()
+    answers._index_of.cache_clear()
 
 
 PRISTINE = ("test_answers.py", "test_levels.py", "test_trace.py", "test_questions.py", "test_retain.py")

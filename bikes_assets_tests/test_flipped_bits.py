@@ -79,7 +79,7 @@ def asked(copied: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Cal
 def as_a_new_process() -> None:
     identity._checked.clear()
     answers._index().close()
-    answers._index.cache_clear()
+    answers._index_of.cache_clear()
 
 
 def flipped(sound: bytes, rng: random.Random) -> bytes:
