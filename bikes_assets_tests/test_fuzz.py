@@ -50,8 +50,17 @@ TEXTS = (
     "%s",
     "*",
     "NULL",
-    "x" * 3000,
+    "x" * 20_000,
     "\udcff",
+    "\0",
+    "[[]]",
+    '"a"."b"["c"]',
+    "../../etc/passwd",
+    "'; drop table nodes; --",
+    "demand_model@" + "9" * 40,
+    "demand_features[2011-02]@-1",
+    "demand_features[]",
+    "run:",
 )
 
 
