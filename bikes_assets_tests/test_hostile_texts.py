@@ -19,6 +19,7 @@ from bikes_assets.adapters.deployments import Deployment
 from bikes_assets.demand.svg import Line, Plot
 from bikes_assets.lineage.diff import FunctionChange
 from bikes_assets.lineage.errors import DataError, LineageError
+from bikes_assets.lineage.graph import Record, Version
 from bikes_assets.lineage.staleness import Reason, Status
 from bikes_assets.lineage.texts import MOST_OF_MESSAGE, markdown, markdown_table, markup, plain, shortened
 from bikes_assets.reports import diff, runs, terminal
@@ -187,10 +188,15 @@ def test_pages_of_dagster_and_mlflow_show_it_as_it_is_written(text: str, shown: 
     assert page.text.count(shown.strip()) == 3
     import pyarrow as pa
 
-    rows = pa.table({"a": [text.encode(errors="replace").decode()], "b": [None]})
-    definition = {"output": {"asset": "a", "partition": None, "version": 1, "digest": ""}}
-    preview = metadata.of_materialization(rows, definition, {})["preview"].md_str
-    assert Seen(PARSER.render(preview)).tags == {"table", "thead", "tbody", "tr", "th", "td"}
+    stored = text.encode(errors="replace").decode()  # as a record can hold it
+    rows, source = pa.table({"a": [stored], "b": [None]}), Version(stored, stored, stored, "0" * 32)
+    about = {"environment": {"git_commit": stored}, "config": {stored: stored}, "metrics": {stored: 1.0}}
+    record = Record(Version("a", None, 1, ""), {}, (source,), "", made_by={}, **about)
+    values = metadata.of_materialization(rows, record, {metadata.CONFIG: {"seed": stored}}, before=record)
+    assert Seen(PARSER.render(values["preview"].md_str)).tags == {"table", "thead", "tbody", "tr", "th", "td"}
+    made_from = Seen(PARSER.render(values["Made from"].md_str))
+    assert made_from.tags <= {"ul", "li", "a", "code"}
+    assert plain(stored[:8]).strip() in made_from.text
 
 
 @each_text

@@ -28,7 +28,7 @@ from bikes_assets.adapters.reported import REGISTERED, latest_version
 from bikes_assets.adapters.retries import judged
 from bikes_assets.adapters.workers import AT_WORK, began_later
 from bikes_assets.lineage.digest import object_digest, table_digest
-from bikes_assets.lineage.errors import ConflictError, FencedError, LineageError, SchemaError
+from bikes_assets.lineage.errors import ConflictError, FencedError, LineageError, RecordError, SchemaError
 from bikes_assets.lineage.graph import Origin, Record, Use, Version, partition_address, used_digest
 from bikes_assets.lineage.projection import WHOLE
 from bikes_assets.lineage.schema import Schema, schema_from
@@ -62,6 +62,7 @@ class Outcome:
         evidence: what was shown by experiment of the function that made the value.
         figures: plots, by title.
         example: a handful of a model's input rows.
+        config: settings that the value was made with, where they are not those of the run.
     """
 
     value: Any
@@ -76,6 +77,7 @@ class Outcome:
     evidence: Mapping[str, Any] = field(default_factory=dict)
     figures: Mapping[str, metadata.Drawing] = field(default_factory=dict)
     example: Any = None
+    config: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,15 @@ class _Prepared:
     digest: str
     columns: dict[str, str]
     models: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class _Published:
+    """What a commit holds: rows and record; and the record of the partition's version before, where it is known."""
+
+    rows: pa.Table
+    record: Record
+    before: Record | None = None
 
 
 _steps: dict[tuple[str, str, int], _Step] = {}
@@ -162,30 +173,28 @@ class LakeIOManager(dg.IOManager):
         asset = context.asset_key.to_user_string()
         step = _steps.pop(_step_key(context), None) or _Step(present_version(self.lake.uri(asset)))
         tracking: Tracking | None = context.resources.mlflow
-        rows, record = self._committed_earlier(context, step, obj) or self._commit(context, step, obj, tracking)
+        made = self._committed_earlier(context, step, obj) or self._commit(context, step, obj, tracking)
+        record, links = made.record, dict[str, str]()
         context.step_context.set_data_version(context.asset_key, dg.DataVersion(record.output.digest))
-        values = {
-            **metadata.of_materialization(rows, record.to_dict(), context.definition_metadata),
-            **metadata.of_outcome(record.metrics, obj.figures),
-        }
-        if asset == self.lake.serving:
-            values |= record.params
-        run_id = record.made_by["mlflow_run_id"]
+        run_id, registered = record.made_by["mlflow_run_id"], 0
         if tracking and tracking.is_connected and run_id:
             registered = tracking.finish(run_id, record)
             if asset == self.lake.serving:
                 tracking.ask(partial(set_aliases, lake=self.lake))
-            values["mlflow_run"] = dg.MetadataValue.url(tracking.url(run_id))
-            if registered:
-                values[REGISTERED] = registered
+            links["mlflow_run"] = tracking.url(run_id)
+        texts = record.params if asset == self.lake.serving else {}
+        shown = metadata.Shown(record.metrics, obj.figures, texts, links)
+        values = metadata.of_materialization(
+            made.rows, record, context.definition_metadata, before=made.before, shown=shown
+        )
+        if registered:
+            values[REGISTERED] = registered
         # sync may have reported the commit of a run that has ended: it must not be reported twice
         _still_at_work(context)
         context.add_output_metadata(values)
 
-    def _committed_earlier(
-        self, context: dg.OutputContext, step: _Step, outcome: Outcome
-    ) -> tuple[pa.Table, Record] | None:
-        """Return rows and record of what an earlier attempt at this step committed, None where it committed nothing.
+    def _committed_earlier(self, context: dg.OutputContext, step: _Step, outcome: Outcome) -> _Published | None:
+        """Return what an earlier attempt at this step committed, None where it committed nothing.
 
         Its commit is in the log, but it failed before it reported it: the store's answer was lost, and the store could not be
         reached afterwards. An outcome of other inputs, code or config than the commit's is published as a version of its own.
@@ -202,12 +211,12 @@ class LakeIOManager(dg.IOManager):
         if _of_same(earlier) != _of_same(self._record(context, prepared, step, outcome, "")):
             return None
         ((_, rows),) = prepared.table.read([partition], commit.version).values()
-        return rows, earlier.at(commit.version)
+        return _Published(rows, earlier.at(commit.version))
 
     def _commit(
         self, context: dg.OutputContext, step: _Step, outcome: Outcome, tracking: Tracking | None
-    ) -> tuple[pa.Table, Record]:
-        """Commit an outcome to the lake, and return its rows and its record."""
+    ) -> _Published:
+        """Commit an outcome to the lake, and return what was committed."""
         asset, partition = context.asset_key.to_user_string(), _partition(context)
         known = latest_version(context.step_context.instance, asset)
         run_id = tracking.start(context.step_key, _attempt(context), asset) if tracking else ""
@@ -216,6 +225,7 @@ class LakeIOManager(dg.IOManager):
         self.lake.keep_code(context.definition_metadata.get(metadata.FUNCTION, ""), record.code_version)
         self.lake.keep_difference()
         fence = partial(_still_at_work, context)
+        before = _previous(prepared.table, partition) if step.since > 0 else None
         if known > step.since:  # another partition was published since, or the table has lost versions
             prepared.table.begin_beyond(known)
         try:
@@ -228,7 +238,7 @@ class LakeIOManager(dg.IOManager):
             if began_later(context.step_context.instance, error.run_id, context.run_id):
                 raise FencedError(str(error)) from error
             raise
-        return prepared.rows, record.at(version)
+        return _Published(prepared.rows, record.at(version), before)
 
     def _record(
         self, context: dg.OutputContext, prepared: _Prepared, step: _Step, outcome: Outcome, run_id: str
@@ -253,7 +263,7 @@ class LakeIOManager(dg.IOManager):
             inputs=tuple(version for read in step.reads.values() for version, _ in read.parts.values()),
             code_version=context.asset_spec.code_version or "",
             # in the order in which Dagster's event gives it back: MLflow takes its text, and takes no other later
-            config=json.loads(json.dumps(context.step_context.op_config or {}, sort_keys=True)),
+            config=json.loads(json.dumps(outcome.config or context.step_context.op_config or {}, sort_keys=True)),
             environment=environment(self.lake.root),
             made_by={
                 **self.lake.made_by,
@@ -562,6 +572,15 @@ def _shown(schema: Schema) -> str:
 
 def _attempt(context: dg.InputContext | dg.OutputContext) -> int:
     return context.step_context.previous_attempt_count + 1
+
+
+def _previous(table: LakeTable, partition: str | None) -> Record | None:
+    """Return the record of a partition's current version, None where there is none; it is shown, and nothing depends on it."""
+    commit = table.published().get(partition)
+    try:
+        return Record.from_dict(commit.record).at(commit.version) if commit else None
+    except RecordError:
+        return None
 
 
 def _still_at_work(context: dg.OutputContext) -> None:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import base64
+import json
 import warnings
+from dataclasses import dataclass, field
+from math import floor, isfinite, log10
 from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import quote
 
 import dagster as dg
 
+from bikes_assets.adapters.made_from import INLINE, made_from
 from bikes_assets.adapters.reported import CHECKSUM, MARK, RECORD, checksum, of_instance, reading_checksum
 from bikes_assets.lineage.graph import Origin, Record, Version, partition_address
-from bikes_assets.lineage.texts import markdown, markdown_table, shortened
+from bikes_assets.lineage.texts import markdown, markdown_table, plain, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,6 +33,10 @@ OPTIONAL = "lineage/optional"
 
 _PREVIEW_ROWS = 5
 _MOST_OF_CELL = 200
+_FEW = 4
+_FEWEST_ROWS = 3
+_FIRST = ("r2", "rmse", "skill", "baseline_rmse", "mae", "bias")
+"""Metrics in the order in which people look for them; any other comes after them."""
 
 
 class Drawing(Protocol):
@@ -38,12 +46,36 @@ class Drawing(Protocol):
         """Return it as SVG."""
         ...
 
+    def small(self, fits: Callable[[str], bool]) -> str:
+        """Return a drawing that is short as text, "" where none of them fits."""
+        ...
 
-def table_schema(schema: Schema) -> dg.TableSchema:
-    """Return a declared schema as Dagster shows it: each column's meaning, unit and range."""
+
+@dataclass(frozen=True)
+class Shown:
+    """What a page shows of an outcome beside its record.
+
+    Attributes:
+        metrics: numbers by name. Those whose names combine two or more prefixes with three or more names, such as
+            `psi_temperature` and `ks_temperature`, stand in one table.
+        plots: by title.
+        texts: by name.
+        links: addresses by name.
+    """
+
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    plots: Mapping[str, Drawing] = field(default_factory=dict)
+    texts: Mapping[str, str] = field(default_factory=dict)
+    links: Mapping[str, str] = field(default_factory=dict)
+
+
+def table_schema(schema: Schema, lineage: Mapping[str, Mapping[str, Sequence[str]]] | None = None) -> dg.TableSchema:
+    """Return a declared schema as Dagster shows it: each column's meaning, unit and range, and the columns it is made from."""
     columns = []
     for column in schema.columns:
         unit = f" Unit: {column.unit}." if column.unit else ""
+        sources = [f"{asset}.{name}" for asset, names in (lineage or {}).get(column.name, {}).items() for name in names]
+        unit += f" From {', '.join(sources)}." if sources else ""
         lawful = [column.constraint] if column.constraint else []
         constraints = dg.TableColumnConstraints(
             nullable=column.nullable, unique=schema.key == (column.name,), other=lawful
@@ -83,15 +115,42 @@ def code_reference(function: Callable[..., Any]) -> dg.CodeReferencesMetadataVal
         return dg.CodeReferencesMetadataValue(code_references=[place])
 
 
-def of_materialization(rows: pa.Table, record: dict[str, Any], definition: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a materialization's metadata: the record, row count, address, column lineage and a preview."""
-    shown = rows.drop_columns([name for name in ("card",) if name in rows.column_names])
-    values: dict[str, Any] = {
-        RECORD: dg.MetadataValue.json(record),
-        "dagster/row_count": len(rows),
-        "address": Version(**record["output"]).address,
-        "preview": dg.MetadataValue.md("\n".join(markdown_table(shown.column_names, _preview(shown)))),
-    }
+def of_materialization(
+    rows: pa.Table,
+    record: Record,
+    definition: Mapping[str, Any],
+    *,
+    before: Record | None = None,
+    shown: Shown | None = None,
+) -> dict[str, Any]:
+    """Return a materialization's metadata in the order in which pages show it: for people first, the record last.
+
+    Args:
+        rows: the table's rows, or the model's row.
+        record: its record.
+        definition: metadata of the asset's definition.
+        before: record of the partition's version before, None where there is none.
+        shown: what else its page shows.
+    """
+    shown, is_model = shown or Shown(), "card" in rows.column_names
+    told = made_from(record, before, definition.get(FUNCTION, ""), definition.get(CONFIG))
+    values: dict[str, Any] = {"Made from": dg.MetadataValue.md(told)}
+    values |= dict(shown.texts)
+    single, tables = _arranged(shown.metrics)
+    values |= {name: _number(value) for name, value in single.items() if (name, value) != ("rows", len(rows))}
+    values |= {title: dg.MetadataValue.md(_image(title, plot)) for title, plot in shown.plots.items()}
+    values |= {", ".join(columns): _table(columns, shown.metrics, names) for columns, names in tables.items()}
+    if is_model:
+        (row,) = rows.to_pylist()
+        card = markdown_table(("setting", "value"), _facts(json.loads(row["card"])))
+        values["model"] = dg.MetadataValue.md("\n".join(card))
+    else:
+        values["dagster/row_count"] = len(rows)
+        values["preview"] = dg.MetadataValue.md("\n".join(markdown_table(rows.column_names, _preview(rows))))
+    if record.evidence:
+        values["column evidence"] = _evidence_table(record.evidence)
+    values |= {name: dg.MetadataValue.url(url) for name, url in shown.links.items()}
+    values["address"] = record.output.address
     columns: dict[str, list[tuple[str, str]]] = {}
     if COLUMN_LINEAGE in definition:
         values[COLUMN_LINEAGE] = definition[COLUMN_LINEAGE]
@@ -101,14 +160,10 @@ def of_materialization(rows: pa.Table, record: dict[str, Any], definition: Mappi
             column: [(item.asset_key.to_user_string(), item.column_name) for item in parts]
             for column, parts in told.deps_by_column.items()
         }
-    values[CHECKSUM] = checksum(record, len(rows), columns)
+    known = record.to_dict()
+    values[CHECKSUM] = checksum(known, 0 if is_model else len(rows), columns)
+    values[RECORD] = dg.MetadataValue.json(known)
     return values
-
-
-def of_outcome(metrics: Mapping[str, float], figures: Mapping[str, Drawing]) -> dict[str, Any]:
-    """Return metrics as numbers and plots as images."""
-    numbers = {name: dg.MetadataValue.float(float(value)) for name, value in metrics.items()}
-    return numbers | {title: dg.MetadataValue.md(_image(title, figure)) for title, figure in figures.items()}
 
 
 def observe(instance: dg.DagsterInstance, found: Version, origin: Origin, rows: int) -> None:
@@ -180,5 +235,82 @@ def _preview(rows: pa.Table) -> Iterator[list[str]]:
         yield ["" if value is None else shortened(str(value), _MOST_OF_CELL) for value in row.values()]
 
 
-def _image(title: str, figure: Drawing) -> str:
-    return f"![{markdown(title)}](data:image/svg+xml;base64,{base64.b64encode(figure.svg().encode()).decode()})"
+def _image(title: str, plot: Drawing) -> str:
+    """Return an image that Dagster shows inline where the plot has a drawing that is short enough, else behind a click."""
+
+    def image(drawing: str) -> str:
+        for mark in "%#<>":
+            drawing = drawing.replace(mark, quote(mark))
+        return f"![{markdown(title)}](<data:image/svg+xml,{drawing}>)"
+
+    drawing = plot.small(lambda found: len(image(found)) < INLINE)
+    return image(drawing or plot.svg())
+
+
+def _arranged(metrics: Mapping[str, float]) -> tuple[dict[str, float], dict[tuple[str, ...], list[str]]]:
+    """Return the metrics that stand by themselves, those that people look for first; and the tables: prefixes to names."""
+    names: dict[str, list[str]] = {}
+    for metric in metrics:
+        prefix, _, name = metric.partition("_")
+        names.setdefault(prefix, []).append(name)
+    tables: dict[tuple[str, ...], list[str]] = {}
+    for found in names.values():
+        alike = tuple(other for other, theirs in names.items() if theirs == found)
+        if len(alike) > 1 and len(found) >= _FEWEST_ROWS:
+            tables[alike] = found
+    tabled = {f"{prefix}_{name}" for prefixes, found in tables.items() for prefix in prefixes for name in found}
+    ordered = sorted(metrics.keys() - tabled, key=[*_FIRST, *metrics].index)
+    return {name: metrics[name] for name in ordered}, tables
+
+
+def _number(value: float) -> dg.MetadataValue[Any]:
+    """Return a number to four significant digits; the record has them all."""
+    if not isfinite(value):
+        return dg.MetadataValue.text(str(value))
+    if float(value).is_integer():
+        return dg.MetadataValue.int(int(value))
+    return dg.MetadataValue.float(round(value, max(0, 3 - floor(log10(abs(value))))))
+
+
+def _table(columns: Sequence[str], metrics: Mapping[str, float], names: Sequence[str]) -> dg.TableMetadataValue:
+    records = [
+        dg.TableRecord(
+            {"name": plain(name), **{column: _number(metrics[f"{column}_{name}"]).value for column in columns}}
+        )
+        for name in names
+    ]
+    kinds = [dg.TableColumn("name"), *(dg.TableColumn(column, "float") for column in columns)]
+    return dg.MetadataValue.table(records, dg.TableSchema(kinds))
+
+
+def _evidence_table(evidence: Mapping[str, Any]) -> dg.TableMetadataValue:
+    """Return the evidence of column lineage, a row for each column: what it is made from, and what experiments have shown."""
+    found: dict[str, list[str]] = {}
+    for edge in evidence["edges"]:
+        seen = edge["observed"]
+        reach = f" ({seen['last']} to {seen['first']} h before)" if seen and seen["first"] else ""
+        found.setdefault(edge["output"], []).append(f"{edge['input']}: {edge['state']}{reach}")
+    records = [dg.TableRecord({"column": plain(name), "from": plain("; ".join(told))}) for name, told in found.items()]
+    return dg.MetadataValue.table(records, dg.TableSchema([dg.TableColumn("column"), dg.TableColumn("from")]))
+
+
+def _facts(card: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield what a model's card says in short: settings one by one, a model within it by its name, metrics not again."""
+    for name, value in card.items():
+        if name == "metrics" or value in (None, "", [], {}):
+            continue
+        if not isinstance(value, dict):
+            yield name, _short(value)
+        elif "name" in value:
+            yield name, _short(value["name"])
+        else:
+            yield from ((f"{name}.{key}", _short(item)) for key, item in value.items())
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list):
+        texts = [str(item) for item in value]
+        return f"{texts[0]} .. {texts[-1]} ({len(texts)})" if len(texts) > _FEW else ", ".join(texts)
+    if isinstance(value, dict):
+        return "(" + ", ".join(f"{key} {_short(item)}" for key, item in value.items()) + ")"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

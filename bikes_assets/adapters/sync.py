@@ -441,7 +441,7 @@ def _report(pipeline: Pipeline, record: Record, *, is_present: bool) -> None:
     """
     asset, partition = record.output.asset, record.output.partition
     ((_, rows),) = pipeline.lake.table(asset).read([partition], int(record.output.version)).values()
-    values = metadata.of_materialization(rows, record.to_dict(), {})
+    values = metadata.of_materialization(rows, record, {})
     tags = {"dagster/data_version": record.output.digest, "dagster/code_version": record.code_version}
     kind = dg.AssetMaterialization if is_present else dg.AssetObservation
     metadata.report(

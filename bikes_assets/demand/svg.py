@@ -10,11 +10,16 @@ from typing import TYPE_CHECKING
 from bikes_assets.lineage.texts import markup
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 WIDTH = 650
 _RIGHT, _TOP, _BOTTOM = 15, 22, 36
 _INK, _RULE = "#444", "#b8bec6"
+_SMALL = (400, 110)
+"""Width and height of a small drawing, in pixels."""
+_AXIS, _NAMED = 32, 160
+"""Pixels left of a small drawing's lines, and of the bars of a small ranking."""
+_LONGEST = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +102,17 @@ class Plot:
         ground = '<rect width="100%" height="100%" fill="#fff"/>'
         return f'{head} font-family="sans-serif" font-size="10">{ground}{"".join(parts)}</svg>'
 
+    def small(self, fits: Callable[[str], bool]) -> str:
+        """Return the most detailed of some drawings that are short as text, "" where none is short enough.
+
+        They show the same values, averaged over neighbours, and fewer names. Attributes stand in single quotes.
+
+        Args:
+            fits: whether a drawing is short enough.
+        """
+        details = ((93, 8), (62, 8), (62, 5), (45, 5), (31, 5), (31, 3), (20, 3))
+        return next(filter(fits, (_Small(self, points, names).svg() for points, names in details)), "")
+
     @cached_property
     def _values(self) -> tuple[float, float]:
         drawn = [value for item in (*self.lines, *self.bars) for value in item.values if isfinite(value)]
@@ -104,14 +120,15 @@ class Plot:
         return min(shown), max(shown) or 1.0
 
     @cached_property
-    def _positions(self) -> tuple[float, float]:
+    def positions(self) -> tuple[float, float]:
+        """The first and the last position of what is drawn."""
         at = [*(place for place, _ in self.ticks), *(place for line in self.lines for place in line.at)]
         at += [place + side * bars.thick for bars in self.bars for place in bars.at for side in (-0.5, 0.5)]
         return (min(at), max(at)) if at else (0.0, 1.0)
 
     def _place(self, at: float | None, value: float | None) -> tuple[float, float]:
         """Return the pixels of a position and a value."""
-        (first, last), (low, high) = self._positions, self._values
+        (first, last), (low, high) = self.positions, self._values
         along = 0.0 if at is None else (at - first) / ((last - first) or 1)
         up = 0.0 if value is None else (value - low) / ((high - low) or 1)
         x, y = (up, along) if self.flat else (along, up)
@@ -136,6 +153,116 @@ class Plot:
         ]
         dots = [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2" fill="{line.color}"/>' for x, y in filter(None, points)]
         return _path("".join(steps), line.color, line.width) + "".join(dots if line.dots else ())
+
+
+class _Small:
+    """A drawing of a plot that is short as text: one path for all bars of a color, whole pixels, relative steps.
+
+    Args:
+        plot: what is drawn.
+        points: most points of a line; more are averaged.
+        names: most names along an axis of positions, and most bars of a ranking: its highest.
+    """
+
+    def __init__(self, plot: Plot, points: int, names: int) -> None:
+        self.plot, self.names = plot, names
+        self.lines = [(line, list(_averaged(line, points))) for line in plot.lines]
+        drawn = [point[1] for _, points in self.lines for point in points if point]
+        drawn += [value for bars in plot.bars for value in bars.values if isfinite(value)]
+        self.low, self.high = min([0.0, *drawn]), max([0.0, *drawn]) or 1.0
+
+    def svg(self) -> str:
+        """Return the drawing."""
+        rows = self._ranked() if self.plot.flat else []
+        parts = (
+            self._ranking(rows) if self.plot.flat else [*self._axes(), *self._bars(), *self._lines(), *self._legend()]
+        )
+        width, height = _SMALL[0], 13 * len(rows) + 5 if self.plot.flat else _SMALL[1]
+        head = f"<svg xmlns='http://www.w3.org/2000/svg' width='{width}' height='{height}' font-size='10' fill='#555'>"
+        return f"{head}{''.join(parts)}</svg>"
+
+    def _ranked(self) -> list[tuple[str, float, str]]:
+        """Return name, value and color of the highest bars of a ranking, from top to bottom."""
+        (bars,), names = self.plot.bars, dict(self.plot.ticks)
+        rows = [(names[at], v, color) for at, v, color in zip(bars.at, bars.values, bars.colors, strict=True)][::-1]
+        least = sorted((value for _, value, _ in rows), reverse=True)[: self.names][-1:] or [0.0]
+        return [row for row in rows if row[1] >= least[0]][: self.names]
+
+    def _ranking(self, rows: Sequence[tuple[str, float, str]]) -> list[str]:
+        paths: dict[str, str] = {}
+        texts: list[str] = []
+        for row, (name, value, color) in enumerate(rows):
+            y, length = 9 + 13 * row, round(max(value, 0) / self.high * (_SMALL[0] - _NAMED - 40))
+            paths[color] = paths.get(color, "") + f"M{_NAMED} {y}h{length}"
+            texts.append(f"<text y='{y + 3}'>{markup(_ended(name))}</text>")
+            if not self.plot.scale:  # else the values are not those that the scale names
+                texts.append(f"<text x='{_NAMED + 4 + length}' y='{y + 3}'>{value:.3g}</text>")
+        return [f"<path d='{steps}' stroke='{color}' stroke-width='9'/>" for color, steps in paths.items()] + texts
+
+    def _axes(self) -> list[str]:
+        every = max(1, -(-len(self.plot.ticks) // self.names))
+        shown = [(self._x(at), name.partition("\n")[0]) for at, name in self.plot.ticks[::every]]
+        texts = [f"<text x='{x}' y='{_SMALL[1] - 2}'>{markup(name)}</text>" for x, name in shown]
+        top = [(value, name) for value, name in _round(self.low, self.high) if value][-1:]
+        rules = "".join(f"M{_AXIS} {self._y(value)}H{_SMALL[0]}" for value in (0, *(value for value, _ in top)))
+        marks = [f"<text y='{self._y(value) + 4}'>{name}</text>" for value, name in top]
+        return [f"<path d='{rules}' stroke='#ddd'/>", *marks, f"<g text-anchor='middle'>{''.join(texts)}</g>"]
+
+    def _legend(self) -> list[str]:
+        items = [*((line.label, line.color) for line in self.plot.lines)]
+        items += [(bars.label, bars.colors[0]) for bars in self.plot.bars if len(bars.colors)]
+        return [
+            f"<text x='{_AXIS + 4 + 70 * place}' y='9' fill='{color}'>{markup(label)}</text>"
+            for place, (label, color) in enumerate(item for item in items if item[0])
+        ]
+
+    def _bars(self) -> list[str]:
+        return [
+            f"<path d='{steps}' stroke='{bars.colors[0]}' stroke-width='{(self._x(bars.thick) - self._x(0)) * 0.9:.0f}'/>"
+            for bars in self.plot.bars
+            if (
+                steps := "".join(
+                    f"M{self._x(at)} {self._y(0)}V{self._y(value)}"
+                    for at, value in zip(bars.at, bars.values, strict=True)
+                    if isfinite(value)
+                )
+            )
+        ]
+
+    def _lines(self) -> list[str]:
+        found: list[str] = []
+        for line, points in self.lines:
+            steps, before = "", None
+            for point in points:
+                here = (self._x(point[0]), self._y(point[1])) if point else None
+                if here and before:
+                    x, y = here[0] - before[0], here[1] - before[1]
+                    steps += f"{'' if steps.endswith('l') else ' '}{x}{' ' if y >= 0 else ''}{y}"
+                elif here:
+                    steps = f"{steps.removesuffix('l')}M{here[0]} {here[1]}l"
+                before = here
+            found.append(f"<path d='{steps.removesuffix('l')}' fill='none' stroke='{line.color}'/>")
+        return found
+
+    def _x(self, at: float) -> int:
+        first, last = self.plot.positions
+        return round(_AXIS + (at - first) / ((last - first) or 1) * (_SMALL[0] - _AXIS - 12))
+
+    def _y(self, value: float) -> int:
+        return round(_SMALL[1] - 14 - (value - self.low) / ((self.high - self.low) or 1) * (_SMALL[1] - 28))
+
+
+def _averaged(line: Line, most: int) -> Iterator[tuple[float, float] | None]:
+    """Yield so many points of a line at most, each the mean of neighbours; None where there is a gap."""
+    size = max(1, -(-len(line.at) // most))
+    for first in range(0, len(line.at), size):
+        at, values = line.at[first : first + size], [v for v in line.values[first : first + size] if isfinite(v)]
+        yield (sum(at) / len(at), sum(values) / len(values)) if values else None
+
+
+def _ended(name: str) -> str:
+    """Return the end of a long name, by which it is known."""
+    return name if len(name) <= _LONGEST else f"..{name[-_LONGEST:]}"
 
 
 def _round(low: float, high: float) -> list[tuple[float, str]]:

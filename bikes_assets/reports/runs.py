@@ -47,7 +47,7 @@ def print_summary(summary: Summary) -> None:
     console = terminal()
     table = Table("asset", Column("partitions", justify="right"), Column("rows", justify="right"))
     for asset, count in summary.partitions.items():
-        table.add_row(asset, str(count), f"{summary.rows[asset]:,}")
+        table.add_row(asset, str(count), f"{summary.rows[asset]:,}" if asset in summary.rows else "")
     if summary.partitions:
         console.print(table)
     elif not summary.failed and not summary.skipped and not summary.waiting:

@@ -1,0 +1,95 @@
+"""What a page of Dagster says first of a materialization: what it was made from, by which code, and what changed."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from bikes_assets.lineage.graph import Record, Use, Version, partition_address
+from bikes_assets.lineage.staleness import KEEP, Made, config_changes, remade
+from bikes_assets.lineage.texts import markdown, shortened
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+INLINE = 1000
+"""Characters below which Dagster shows Markdown without a click; a browser test looks."""
+
+_DIGITS = 8
+_MOST_CHANGES = 3
+_MOST_TOLD = 120
+
+
+def page(asset: str, partition: str | None) -> str:
+    """Return the path of an asset's page in Dagster, at a partition where one is given."""
+    return f"/assets/{quote(asset)}" + (f"?view=partitions&partition={quote(partition)}" if partition else "")
+
+
+def made_from(
+    record: Record, before: Record | None, function: str = "", project: Mapping[str, Any] | None = None
+) -> str:
+    """Return what a version was made from, in Markdown that is short enough to be shown inline.
+
+    Inputs stand with their partitions, table versions and digests, as links to their pages; below them code and git commit, and
+    what changed since the partition's version before. Of many inputs the last are named by their number.
+
+    Args:
+        record: the version's record.
+        before: the record of the version before it, None where there is none.
+        function: dotted name of the function that made it.
+        project: the project's config of the asset, None where it has none.
+    """
+    inputs = [
+        _input(list(versions), record.datasets) for _, versions in groupby(record.inputs, lambda item: item.asset)
+    ]
+    commit = str(record.environment.get("git_commit") or "")[:_DIGITS]
+    about = [f"- code `{record.code_version[:_DIGITS]}`" + (f", git commit `{markdown(commit)}`" if commit else "")]
+    if project and (changes := config_changes(project, record.config)):
+        told = "; ".join(f"{name} {now or 'none'} instead of {was or 'none'}" for name, was, now in changes)
+        lasts = (
+            "is kept"
+            if record.config.get(KEEP) is True
+            else f"is replaced by the next run, unless launched with {KEEP}: true"
+        )
+        about.append(f"- config differs from the project's and {lasts}: {markdown(shortened(told, _MOST_TOLD))}")
+    about.append(f"- {_changed(record, before, function)}")
+    for left in range(len(inputs) + 1):
+        kept = inputs[: len(inputs) - left]
+        more = [f"- and {left} more inputs"] if left else []
+        told = "\n".join([*kept, *more, *about])
+        if len(told) < INLINE:
+            return told
+    return about[0]
+
+
+def _input(versions: Sequence[Version], datasets: Sequence[Use]) -> str:
+    """Return what was read of one asset, a line for each role where it had several."""
+    asset, keys = versions[0].asset, [item.partition for item in versions if item.partition is not None]
+    roles = [use for use in datasets if use.asset == asset]
+    if len(roles) > 1:
+        return "\n".join(
+            f"- {use.context} {_link(asset, use.partitions)} digest `{use.digest[:_DIGITS]}`" for use in roles
+        )
+    if len(versions) > 1:
+        return f"- {_link(asset, keys)} {len(versions)} partitions"
+    version, digest = str(versions[0].version), versions[0].digest
+    number = f"version {version}" if version.isdecimal() else f"SHA-256 `{version[:_DIGITS]}`"
+    return f"- {_link(asset, keys)} {number}, digest `{digest[:_DIGITS]}`"
+
+
+def _link(asset: str, partitions: Sequence[str]) -> str:
+    keys = sorted(partitions)
+    span = keys[0] if len(keys) == 1 else f"{keys[0]}..{keys[-1]}" if keys else None
+    return f"[{markdown(partition_address(asset, span))}]({page(asset, keys[-1] if keys else None)})"
+
+
+def _changed(record: Record, before: Record | None, function: str) -> str:
+    if before is None:
+        return "first version"
+    found = remade(Made.of(before), Made.of(record), function)
+    reasons = [shortened(str(reason), _MOST_TOLD) for reason in found if reason.kind != "asked"]
+    what = "; ".join(map(markdown, reasons[:_MOST_CHANGES])) or "nothing it depends on"
+    more = f"; and {len(reasons) - _MOST_CHANGES} more" if len(reasons) > _MOST_CHANGES else ""
+    result = "; content unchanged" if record.output.digest == before.output.digest else ""
+    return f"changed since version {before.output.version}: {what}{more}{result}"
