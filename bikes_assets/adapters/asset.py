@@ -16,11 +16,14 @@ import dagster as dg
 
 from bikes_assets.adapters import metadata
 from bikes_assets.adapters.io_managers import Outcome, may_be_absent
+from bikes_assets.adapters.reported import of_instance
 from bikes_assets.adapters.retries import judged
+from bikes_assets.adapters.up_to_date import CURRENT
 from bikes_assets.lineage.checks import Check, Subject, Verdict, failure, judge, stops
 from bikes_assets.lineage.code import code_version, module_of
 from bikes_assets.lineage.errors import NothingToDo, SettingsError
 from bikes_assets.lineage.schema import Schema
+from bikes_assets.lineage.staleness import KEEP, config_changes
 
 if TYPE_CHECKING:
     from bikes_assets.adapters.tracking import Tracking
@@ -42,6 +45,7 @@ def lineage_asset(
     tags: Mapping[str, str] | None = None,
     automation: dg.AutomationCondition[Any] | None = None,
     config: Mapping[str, Any] | None = None,
+    up_to_date: bool = False,
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
     """Return a decorator that makes an asset of a function that returns an `Outcome`, or a plain value.
 
@@ -62,14 +66,19 @@ def lineage_asset(
         tags: Dagster's tags.
         automation: when Dagster's daemon materializes it by itself, None for never.
         config: defaults of its config, where they differ from those in the code. They are no part of the code version.
+        up_to_date: whether it has the check `up_to_date`, which a materialization passes and a sensor of the project fails
+            when the partition becomes stale; see `adapters.up_to_date`.
     """
 
     def decorate(function: Callable[..., Any]) -> dg.AssetsDefinition:
-        specs = _check_specs(function.__name__, checks, partitions)
+        stated = [*checks, CURRENT] if up_to_date else checks
+        specs = _check_specs(function.__name__, stated, partitions)
 
         @functools.wraps(function)
         def run(context: dg.AssetExecutionContext, **inputs: Any) -> Iterator[_Yielded]:
             tracking: Tracking | None = context.resources.mlflow
+            effective = _effective(context, inputs["config"], described[metadata.CONFIG]) if "config" in inputs else {}
+            inputs |= {"config": settled(**effective)} if settled and effective else {}
             try:
                 with judged(context.retry_number + 1, gettempdir()), tracking.active() if tracking else nullcontext():
                     made = function(context, **inputs)
@@ -93,8 +102,10 @@ def lineage_asset(
                 yield from results
                 raise stopped
             passed = {check.name: bool(verdict.passed) for check, verdict in found}
-            yield dg.Output(replace(outcome, checks=passed, evidence=evidence))
+            yield dg.Output(replace(outcome, checks=passed, evidence=evidence, config=effective))
             yield from results  # after the output, so that Dagster shows them with the materialization that they are about
+            if up_to_date:
+                yield _result(context.asset_key, CURRENT, CURRENT.function(subject))
 
         signature = inspect.signature(function)
         run.__signature__ = signature.replace(return_annotation=inspect.Signature.empty)  # type: ignore[attr-defined]
@@ -122,6 +133,37 @@ def lineage_asset(
         )(run)
 
     return decorate
+
+
+def _effective(context: dg.AssetExecutionContext, config: dg.Config, project: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the config to materialize with: the run's, or the kept one where the run has the project's.
+
+    What differs from the project's config is said in the run's log, for it does not last unless it is kept.
+    """
+    given = json.loads(config.model_dump_json())
+    if KEEP not in given:
+        return given
+    changes = config_changes(project, given)
+    if not changes and given[KEEP] is None:
+        asset, partition = (
+            context.asset_key.to_user_string(),
+            context.partition_key if context.has_partition_key else None,
+        )
+        events = of_instance(context.instance, asset, partition, newest_first=True)
+        known = next((event.record.config for event in events if event.record), {})
+        if known.get(KEEP) is True:
+            context.log.info(f"This partition keeps its config: {_told(config_changes(project, known))}.")
+            return dict(known)
+    elif changes and given[KEEP] is None:
+        context.log.warning(
+            f"This config differs from the project's: {_told(changes)}. The next `bikes run` or automation tick materializes "
+            f"this partition again with the project's config. To keep this one, launch it with `{KEEP}: true`."
+        )
+    return given
+
+
+def _told(changes: Sequence[tuple[str, str, str]]) -> str:
+    return "; ".join(f"{name} {now or 'none'} instead of {was or 'none'}" for name, was, now in changes)
 
 
 class _Evidence:
@@ -195,7 +237,7 @@ def _described(
     if optional := _optional(function):
         described[metadata.OPTIONAL] = optional
     if schema:
-        described["dagster/column_schema"] = metadata.table_schema(schema)
+        described["dagster/column_schema"] = metadata.table_schema(schema, lineage)
     if lineage:
         described[metadata.COLUMN_LINEAGE] = metadata.column_lineage(lineage)
     return described

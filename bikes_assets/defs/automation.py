@@ -2,34 +2,71 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
 import dagster as dg
 
-from bikes_assets.defs.planned import due, outdated
-from bikes_assets.lineage.staleness import NextRun
+from bikes_assets.defs import planned
 from bikes_assets.settings import settings
 
 AUTOMATED = ("demand_features", "demand_model", "champion_model", "demand_predictions", "prediction_quality")
 """Assets that automation makes; `hourly_rentals` is made by the sensor `source_changes` or the schedule `finished_months`."""
 
+_MOST_OUTLOOKS = 12
+
+
+@dataclass(frozen=True)
+class Outlook(dg.AutomationCondition[dg.AssetKey]):
+    """A sentence on the page of an evaluation, beside the partitions that it is true of."""
+
+    sentence: str
+
+    @property
+    def name(self) -> str:
+        """Return the sentence, which Dagster shows."""
+        return self.sentence
+
+    def evaluate(self, context: dg.AutomationContext[dg.AssetKey]) -> dg.AutomationResult[dg.AssetKey]:
+        """Return the candidates: `Due` has chosen them."""
+        return dg.AutomationResult(context, context.candidate_subset)
+
 
 class Due(dg.AutomationCondition[dg.AssetKey]):
     """True for partitions that are stale or missing and wait for nothing; not for what failed and has not changed since."""
 
+    @property
+    def name(self) -> str:
+        """Return what Dagster shows of it."""
+        return "stale or missing, and waiting for nothing"
+
     def evaluate(self, context: dg.AutomationContext[dg.AssetKey]) -> dg.AutomationResult[dg.AssetKey]:
-        """Return the partitions of an asset that are to be made now."""
+        """Return the partitions of an asset that are to be made now, and of each that is not fresh what comes of it."""
         view: Any = context.asset_graph_view
-        runs = _due(view.effective_dt, view.asset_graph)
-        wanted = {str(run.partition) for run in runs if context.key.to_user_string() in run.assets}
-        return dg.AutomationResult(context, context.candidate_subset.compute_intersection_with_partition_keys(wanted))
+        found = _due(view.effective_dt, view.asset_graph)
+        asset, every = context.key.to_user_string(), context.candidate_subset
+        wanted = {str(run.partition) for run in found.runs if asset in run.assets}
+        of: dict[str, set[str]] = {}
+        for (other, partition), sentence in found.outlooks.items():
+            if other == asset:
+                of.setdefault(sentence, set()).add(str(partition))
+        children: list[dg.AutomationResult[dg.AssetKey]] = []
+        if found.outdated:
+            of = {found.outdated: {str(key) for key in every.expensively_compute_partition_keys()}}
+        for place, (sentence, keys) in enumerate(list(of.items())[:_MOST_OUTLOOKS]):
+            subset = every.compute_intersection_with_partition_keys(keys)
+            outlook = Outlook(sentence)
+            children.append(outlook.evaluate(context.for_child_condition(outlook, [place], subset)))
+        chosen = every.compute_intersection_with_partition_keys(wanted)
+        return dg.AutomationResult(context, chosen, child_results=children)
 
 
 @lru_cache(maxsize=1)
-def _due(tick: datetime, graph: Any) -> tuple[NextRun, ...]:
-    return () if outdated() else tuple(due(graph, makes=AUTOMATED))
+def _due(tick: datetime, graph: Any) -> planned.Due:
+    reason = planned.outdated()
+    return planned.Due(outdated=reason) if reason else planned.due(graph, makes=AUTOMATED)
 
 
 automation = dg.AutomationConditionSensorDefinition(

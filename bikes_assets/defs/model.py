@@ -10,7 +10,8 @@ from bikes_assets.defs.asset import OWNERS, Served, demand_asset
 from bikes_assets.defs.partitions import MODEL_MONTHS, all_earlier, earlier
 from bikes_assets.demand import checks
 from bikes_assets.demand.features import FEATURE_NAMES
-from bikes_assets.demand.model import Recipe
+from bikes_assets.demand.model import ESTIMATORS, Recipe
+from bikes_assets.lineage.staleness import KEEP
 from bikes_assets.settings import settings
 
 DEFAULT = Recipe()
@@ -23,18 +24,27 @@ class DemandModelConfig(dg.Config):
     by the columns that it reads.
     """
 
-    features: list[str] = []  # noqa: RUF012 - all there are: see the asset
-    estimator: str = DEFAULT.estimator
-    parameters: dict[str, Any] = dict(DEFAULT.parameters)  # noqa: RUF012 - Dagster shows it as the default
-    level: str = DEFAULT.level
-    without: list[str] = list(DEFAULT.without)  # noqa: RUF012
-    seed: int = Field(DEFAULT.seed, ge=0, le=2**32 - 1)  # what scikit-learn takes
-    threads: int = DEFAULT.threads
-    min_training_months: int = 3
+    features: list[str] = Field([], description="Columns of demand_features that the model is fitted on.")
+    estimator: str = Field(DEFAULT.estimator, description="Kind of estimator: " + ", ".join(ESTIMATORS) + ".")
+    parameters: dict[str, Any] = Field(
+        dict(DEFAULT.parameters), description="Hyperparameters, as scikit-learn's estimator takes them."
+    )
+    level: str = Field(DEFAULT.level, description="Column that demand is divided by before the fit; empty for none.")
+    without: list[str] = Field(list(DEFAULT.without), description="Features that are left out of the fit.")
+    seed: int = Field(DEFAULT.seed, ge=0, le=2**32 - 1, description="Random seed; with it a fit can be reproduced.")
+    threads: int = Field(DEFAULT.threads, description="Threads of the fit; with more than one, last digits may differ.")
+    min_training_months: int = Field(
+        3, description="With fewer months to fit on, the month gets the mean of each hour of the week instead."
+    )
+    keep: bool | None = Field(
+        None,
+        description="true: keep this config for this month, also when it is materialized again. false: keep it no more. Without "
+        "either, a config that differs from the project's is replaced by the next `bikes run` or automation tick.",
+    )
 
     def recipe(self) -> Recipe:
         """Return the recipe that these settings are."""
-        return Recipe(**self.model_dump(exclude={"features", "min_training_months"}))
+        return Recipe(**self.model_dump(exclude={"features", "min_training_months", KEEP}))
 
 
 @demand_asset(

@@ -1,7 +1,8 @@
 """The plan of what is loaded in this process, and what is due by it."""
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from bikes_assets import present
@@ -9,7 +10,7 @@ from bikes_assets.adapters.code_location import reload
 from bikes_assets.adapters.observed import Observed
 from bikes_assets.adapters.plan import plan_of, since_first_seen
 from bikes_assets.defs.partitions import LOADED, SPAN
-from bikes_assets.lineage.staleness import NextRun, Plan, judge, next_runs
+from bikes_assets.lineage.staleness import Key, NextRun, Plan, judge, next_runs, outlooks
 from bikes_assets.settings import settings
 
 WHY = "bikes_assets/why"
@@ -30,18 +31,39 @@ def remembered(graph: Any) -> Plan:
     return plan
 
 
-def due(graph: Any, *, makes: Collection[str], source: Observed | None = None) -> list[NextRun]:
-    """Return the runs that Dagster's daemon is to begin now; what failed is tried again a day later, or when something changes.
+@dataclass(frozen=True)
+class Due:
+    """What Dagster's daemon is to begin now, and what comes of every partition that is not fresh.
+
+    Attributes:
+        runs: the runs that are to begin.
+        outlooks: a sentence for each partition that is not fresh.
+        stale: of those that are materialized, and not from what is current, the run that materialized them.
+        outdated: why nothing is to begin at all, as what is loaded is not current; "" where it is.
+    """
+
+    runs: Sequence[NextRun] = ()
+    outlooks: Mapping[Key, str] = field(default_factory=dict[Key, str])
+    stale: Mapping[Key, str] = field(default_factory=dict[Key, str])
+    outdated: str = ""
+
+
+def due(graph: Any, *, makes: Collection[str], source: Observed | None = None) -> Due:
+    """Return what is to begin now; what failed is tried again a day later, or when something changes.
 
     Args:
         graph: the asset graph.
-        makes: assets that they may make.
+        makes: assets that the runs may make.
         source: what the source holds; by default what it held when it was last read.
     """
     plan, found = remembered(graph), present.now(source)
     statuses, yesterday = judge(plan, found), time.time() - _AGAIN_SECONDS
     retried = {key for key, ended in found.ended.items() if ended.time < yesterday}
-    return list(next_runs(plan, statuses, targets=set(statuses), present=found, retried=retried, makes=makes))
+    runs = list(next_runs(plan, statuses, targets=set(statuses), present=found, retried=retried, makes=makes))
+    begun = {(asset, run.partition) for run in runs for asset in run.assets}
+    made = {key: found.made[key].run for key in statuses if key in found.made}
+    stale = {key: run for key, run in made.items() if statuses[key].state in ("stale", "failed")}
+    return Due(runs, outlooks(plan, statuses, found, begun), stale)
 
 
 def outdated() -> str:

@@ -5,7 +5,7 @@ or changed, while it is on. The schedule `finished_months` makes them where it i
 database), once they are finished. `automation` makes what lies downstream.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -41,7 +41,7 @@ def source_changes(context: dg.SensorEvaluationContext) -> Iterator[dg.RunReques
     if reason:
         yield dg.SkipReason(reason)
         return
-    runs = due(_graph(context), makes=[RENTALS], source=source)
+    runs = due(_graph(context), makes=[RENTALS], source=source).runs
     _observe(context.instance, source, runs)
     yield from map(_request, runs)
 
@@ -66,7 +66,7 @@ def finished_months(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunReq
     if present.source_reader().fingerprint() and _is_on(context.instance, source_changes.name):
         yield dg.SkipReason(f"The sensor {source_changes.name} makes what is new or changed.")
         return
-    runs = due(_graph(context), makes=[RENTALS], source=source)
+    runs = due(_graph(context), makes=[RENTALS], source=source).runs
     runs = [run for run in runs if _is_finished(str(run.partition), source)]
     _observe(context.instance, source, runs)
     for run in runs:
@@ -83,7 +83,7 @@ def _request(run: NextRun, run_key: str | None = None) -> dg.RunRequest:
     return dg.RunRequest(run_key, partition_key=run.partition, asset_selection=keys, tags={WHY: run.why[:250]})
 
 
-def _observe(instance: dg.DagsterInstance, source: Observed, runs: list[NextRun]) -> None:
+def _observe(instance: dg.DagsterInstance, source: Observed, runs: Sequence[NextRun]) -> None:
     """Tell Dagster what the source holds of the months that are made from it."""
     for month in (str(run.partition) for run in runs):
         if month in source.digests:

@@ -24,6 +24,9 @@ State: TypeAlias = Literal["fresh", "pending", "stale", "missing", "failed", "sk
 """What a partition is: `pending` is fresh by what it read, but an input of it is to be made first; `skipped` had nothing to
 work on."""
 
+KEEP = "keep"
+"""Config field by which a partition keeps the config that it was materialized with, whatever the project's is."""
+
 DUE: frozenset[State] = frozenset(("stale", "missing", "failed"))
 
 
@@ -107,6 +110,7 @@ class Made:
         columns: digest of each of its columns.
         used: columns that were used of an input, by asset, where not all were.
         used_digests: digest of those columns of each partition that was read.
+        run: Dagster's run that made it.
     """
 
     digest: str
@@ -117,6 +121,7 @@ class Made:
     columns: Mapping[str, str] = field(default_factory=dict)
     used: Mapping[str, Collection[str]] = field(default_factory=dict)
     used_digests: Mapping[Key, str] = field(default_factory=dict)
+    run: str = ""
 
     @classmethod
     def of(cls, record: Record) -> Made:
@@ -132,6 +137,7 @@ class Made:
             record.columns,
             record.used,
             used,
+            record.made_by.get("dagster_run_id", ""),
         )
 
     def is_in_other_columns(self, item: Key, now: Made) -> bool:
@@ -187,8 +193,8 @@ class Reason:
 
     Attributes:
         kind: what differs: `missing`, `input`, `code`, `config`, `failed`, `skipped`, `upstream`, `asked` for what is to be
-            made again whatever it is, `altered` for what is not as it was published, or `unused`: an input that differs
-            only in columns that are not used.
+            made again whatever it is, `altered` for what is not as it was published, `unused` for an input that differs
+            only in columns that are not used, or `kept` for a setting that the partition keeps.
         what: address of the input, name of the function or of the setting.
         was: what it was when the partition was made; "" where it was not there.
         now: what it is now; "" where it is no more.
@@ -215,6 +221,8 @@ class Reason:
                 return f"code of {self.what}: {self.was[:8]} -> {self.now[:8]}"
             case "config":
                 return f"setting {self.what}: {self.was or 'none'} -> {self.now or 'none'}"
+            case "kept":
+                return f"setting {self.what} is kept: {self.was or 'none'}; the project's is {self.now or 'none'}"
             case "upstream":
                 return f"{self.what} is to be made first"
             case "asked":
@@ -249,6 +257,54 @@ class NextRun:
     why: str
 
 
+def outlooks(
+    plan: Plan, statuses: Mapping[Key, Status], present: Present, begun: Collection[Key] = ()
+) -> dict[Key, str]:
+    """Return in a sentence what comes next of each partition that is not fresh, and why.
+
+    Args:
+        plan: what would make everything now.
+        statuses: what `judge` found.
+        present: what is there.
+        begun: partitions of which a run is begun now.
+    """
+    return {
+        key: _outlook(key, plan, statuses, present, is_begun=key in begun)
+        for key, status in statuses.items()
+        if status.state != "fresh" or key in begun
+    }
+
+
+def _outlook(key: Key, plan: Plan, statuses: Mapping[Key, Status], present: Present, *, is_begun: bool) -> str:
+    status = statuses[key]
+    reasons = [str(reason) for reason in status.reasons]
+    told = "; ".join(reasons[:_MOST_REASONS])
+    told += f"; and {len(reasons) - _MOST_REASONS} more" if len(reasons) > _MOST_REASONS else ""
+    if is_begun:
+        return f"materialized now: {told}"
+    if key in present.at_work:
+        return "a run is at work on it"
+    if status.state == "skipped":
+        return f"skipped: {told}"
+    if status.state == "failed":
+        return f"failed, tried again a day later or when something changes: {told}"
+    awaited = [
+        partition_address(*item)
+        + (", which failed and is tried again a day later" if statuses[item].state == "failed" else "")
+        for item in plan.nodes[key[0]].inputs[key[1]]
+        if item in statuses and (statuses[item].state in _UNSETTLED or item in present.at_work)
+    ]
+    more = f" and {len(awaited) - 1} more" if len(awaited) > 1 else ""
+    waits = f"waits for {awaited[0]}{more}" if awaited else ""
+    if status.state == "pending":
+        return waits or f"waits: {told}"
+    what = f"{'not materialized yet' if status.state == 'missing' else 'stale'}: {told}"
+    return f"{waits}; {what}" if waits else what
+
+
+_MOST_REASONS = 3
+
+
 def judge(plan: Plan, present: Present, asked: Collection[Key] = ()) -> dict[Key, Status]:
     """Return the status of every partition of every asset of a plan, upstream assets first.
 
@@ -268,7 +324,7 @@ def judge(plan: Plan, present: Present, asked: Collection[Key] = ()) -> dict[Key
             if not reasons:
                 awaited = [item for item in node.inputs[partition] if item in found and found[item].state in _UNSETTLED]
                 reasons = [Reason("upstream", partition_address(*item)) for item in awaited]
-                reasons = reasons or _unused(key, node, present)
+                reasons = reasons or _unused(key, node, present) + _kept(present.made[key], node)
                 found[key] = Status(asset, partition, "pending" if awaited else "fresh", tuple(reasons))
                 continue
             ended = present.ended.get(key)
@@ -369,7 +425,7 @@ def _differences(key: Key, node: Node, present: Present) -> list[Reason]:
         {item: now.digest for item, now in there.items()},
         node.function,
         node.code_version,
-        node.config,
+        made.config if made.config.get(KEEP) is True else node.config,
         lambda item: made.is_in_other_columns(item, there[item]),
     )
 
@@ -402,12 +458,35 @@ def _causes(
     ]
     if made.code_version != code_version:
         reasons.append(Reason("code", function, made.code_version, code_version))
-    reasons += [
-        Reason("config", name, *(repr(side[name]) if name in side else "" for side in (made.config, config)))
-        for name in sorted({*made.config, *config})
-        if (name in made.config, made.config.get(name)) != (name in config, config.get(name))
+    return reasons + [Reason("config", *change) for change in config_changes(made.config, config)]
+
+
+def config_changes(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Return the settings in which two configs differ: name, value then and value now, "" where there is none.
+
+    Names of nested settings are joined by dots, such as `parameters.max_iter`.
+    """
+    one, other = dict(_flat(was)), dict(_flat(now))
+    return [
+        (name, repr(one[name]) if name in one else "", repr(other[name]) if name in other else "")
+        for name in sorted({*one, *other} - {KEEP})
+        if (name in one, one.get(name)) != (name in other, other.get(name))
     ]
-    return reasons
+
+
+def _flat(config: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in config.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{within}{name}.")
+        else:
+            yield f"{within}{name}", value
+
+
+def _kept(made: Made, node: Node) -> list[Reason]:
+    """Return the settings of the project's config that a partition does not follow, as it keeps its own."""
+    if made.config.get(KEEP) is not True:
+        return []
+    return [Reason("kept", *change) for change in config_changes(made.config, node.config)]
 
 
 def _unused(key: Key, node: Node, present: Present) -> list[Reason]:

@@ -347,7 +347,7 @@ def judged(instance: Any) -> dict[str, Any]:
     plan = runs.plan()
     found = present.now(source)
     statuses = judge(plan, found)
-    wanted = due(graph, makes=set(plan.nodes), source=source)
+    wanted = due(graph, makes=set(plan.nodes), source=source).runs
     grown = answers.refreshed()
     content = grown.content()
     registered = {

@@ -14,7 +14,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bikes_assets.lineage.graph import Record, Version, used_digest
-from bikes_assets.lineage.staleness import Ended, Key, Made, NextRun, Node, Plan, Present, Reason, judge, next_runs
+from bikes_assets.lineage.staleness import (
+    Ended,
+    Key,
+    Made,
+    NextRun,
+    Node,
+    Plan,
+    Present,
+    Reason,
+    judge,
+    next_runs,
+    outlooks,
+)
 
 MAY, JUNE = "2012-05", "2012-06"
 OLD, NEW = "0123456789abcdef" * 2, "fedcba9876543210" * 2
@@ -500,3 +512,52 @@ def test_what_reads_only_what_was_skipped_is_skipped_whatever_its_own_code():
     # what reads another partition of it as well has something to work on
     both = replace(edited.nodes["model"], inputs=dict.fromkeys((MAY, JUNE), (("features", MAY), ("features", JUNE))))
     assert states(Plan({**PLAN.nodes, "model": both}), present)["model"] == "missing"
+
+
+def told(present: Present, plan: Plan = PLAN, begun: Collection[Key] = ()) -> dict[str, str]:
+    """Return what is said of May, by asset."""
+    found = outlooks(plan, judge(plan, present), present, begun)
+    return {asset: sentence for (asset, month), sentence in found.items() if month == MAY}
+
+
+def test_of_each_partition_that_is_not_fresh_it_is_said_what_comes_next_and_why():
+    present = fresh()
+    assert told(present) == {}
+
+    put(present, ("source", MAY), "other")
+    why = f"input source[{MAY}]: source 2 -> other"
+    assert told(present) == {
+        "rentals": f"stale: {why}",
+        "features": f"waits for rentals[{MAY}]",
+        "model": f"waits for features[{MAY}]",
+    }
+    assert told(present, begun=[("rentals", MAY)])["rentals"] == f"materialized now: {why}"
+
+    present.at_work.add(("rentals", MAY))
+    assert told(present)["rentals"] == "a run is at work on it"
+
+
+def test_what_failed_is_said_to_be_tried_again_and_what_waits_for_it():
+    present = fresh()
+    put(present, ("source", MAY), "other")
+    present.ended["rentals", MAY] = Ended("failed", 300.0, "no rows", "run")
+    shown = told(present, with_node("features", code_version="new"))
+    assert shown["rentals"].startswith(
+        "failed, tried again a day later or when something changes: no rows; input source"
+    )
+    assert shown["features"] == (
+        f"waits for rentals[{MAY}], which failed and is tried again a day later; stale: code of demand.made: code -> new"
+    )
+
+
+def test_a_config_that_is_kept_is_fresh_and_says_so():
+    plan = with_node("model", config={"depth": 3, "keep": None})
+    present = fresh()
+    key = ("model", MAY)
+    present.made[key] = replace(present.made[key], config={"depth": 5, "keep": True})
+    assert states(plan, present)["model"] == "fresh"
+    assert reasons(plan, present, key) == ["setting depth is kept: 5; the project's is 3"]
+    present.made[key] = replace(present.made[key], config={"depth": 5, "keep": None})
+    assert reasons(plan, present, key) == ["setting depth: 5 -> 3"]
+    present.made[key] = replace(present.made[key], config={"depth": 3, "keep": False})
+    assert states(plan, present)["model"] == "fresh"

@@ -1,0 +1,47 @@
+"""The sensor that shows in Dagster's pages which partitions are stale, and why."""
+
+import json
+
+import dagster as dg
+
+from bikes_assets import present
+from bikes_assets.adapters.up_to_date import Stale, report
+from bikes_assets.defs.planned import due, outdated
+from bikes_assets.lineage.errors import DataError
+from bikes_assets.lineage.graph import partition_address
+from bikes_assets.settings import settings
+
+_MOST_AT_ONCE = 200
+
+
+@dg.sensor(
+    description="Reports each partition that became stale, and why: its check up_to_date fails until it is materialized again.",
+    minimum_interval_seconds=settings().tick_seconds,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def stale_partitions(context: dg.SensorEvaluationContext) -> dg.SensorResult:
+    """Report the partitions whose staleness has changed since the last tick; the cursor holds what is reported."""
+    assert context.repository_def  # noqa: S101 - Dagster gives it to what it evaluates
+    if reason := outdated():
+        return dg.SensorResult(skip_reason=reason)
+    try:
+        found = due(context.repository_def.asset_graph, makes=(), source=present.observed())
+    except DataError as error:
+        return dg.SensorResult(skip_reason=str(error))
+    stale = {partition_address(*key): Stale(run, found.outlooks[key]) for key, run in found.stale.items()}
+    known = report(context.instance, stale, _reported(context.cursor), _MOST_AT_ONCE)
+    told = (
+        f"{len(known)} partitions are stale: bikes status says which and why." if known else "Everything is up to date."
+    )
+    return dg.SensorResult(
+        skip_reason=told,
+        cursor=json.dumps({name: (item.run, item.why) for name, item in known.items()}, sort_keys=True),
+    )
+
+
+def _reported(cursor: str | None) -> dict[str, Stale]:
+    """Return what a cursor holds; what it does not is reported again."""
+    try:
+        return {address: Stale(str(run), str(why)) for address, (run, why) in json.loads(cursor or "{}").items()}
+    except (ValueError, TypeError, AttributeError):
+        return {}
