@@ -608,7 +608,7 @@ def ui(dagster_port: int, mlflow_port: int, *, read_only: bool) -> None:
         pass  # the servers find a store whose parts know each other
     commands = {f"Dagster  {dagster_url}": servers.dagster_command(dagster_port, read_only=read_only)}
     if not is_served:
-        commands[f"MLflow   {mlflow_url}"] = servers.mlflow_command(mlflow_port)
+        commands[f"MLflow   {servers.mlflow_page(mlflow_url)}"] = servers.mlflow_command(mlflow_port)
     servers.serve_until_interrupted(commands, ports=(dagster_port, *(() if is_served else (mlflow_port,))))
 
 

@@ -138,9 +138,10 @@ class Experiment:
     @property
     def url(self) -> str:
         """The address of the run's page in MLflow."""
+        from bikes_assets.adapters.pages import mlflow_run
         from bikes_assets.settings import settings
 
-        return f"{settings().mlflow_url}/#/experiments/{self._run.run.info.experiment_id}/runs/{self.run_id}"
+        return mlflow_run(settings().mlflow_url, self._run.run.info.experiment_id, self.run_id)
 
     def load(self, address: str, context: str = "training") -> Any:
         """Return what `load` returns, and log it as an input: rows as a dataset in a role, a model as a model.

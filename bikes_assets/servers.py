@@ -12,10 +12,11 @@ from collections.abc import Mapping, Sequence
 
 import click
 
+from bikes_assets.adapters.pages import mlflow_experiment
 from bikes_assets.adapters.processes import end_as_interrupted, ending_with_this
-from bikes_assets.lineage.errors import SettingsError, StoreError
+from bikes_assets.lineage.errors import SettingsError, StoreError, TrackingError
 from bikes_assets.settings import ROOT, settings
-from bikes_assets.store import mlflow_client
+from bikes_assets.store import current_identity, mlflow_client
 
 _STOP_SECONDS = 15
 _DEFAULTS = {
@@ -42,6 +43,27 @@ def mlflow_command(port: int) -> list[str]:
     """
     mlflow_client()  # creates the store's tables, before several workers would at once
     return [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+
+
+def mlflow_page(server: str) -> str:
+    """Return the address of the page of MLflow that people want to see: the experiment, which is created where there is none.
+
+    In the list of experiments, MLflow's own links lead to its pages for language models.
+
+    Args:
+        server: where MLflow is served.
+
+    Raises:
+        SettingsError: MLflow's store is in use by another store.
+        StoreError: it is damaged, or of another version of MLflow.
+    """
+    from bikes_assets.defs.resources import mlflow_runs
+
+    mlflow_client()
+    try:
+        return mlflow_experiment(server, mlflow_runs(current_identity().store).experiment_id)
+    except TrackingError:  # somebody has deleted or renamed the experiment: `bikes sync` restores it
+        return mlflow_experiment(server)
 
 
 def serve_until_interrupted(commands: Mapping[str, Sequence[str]], ports: Sequence[int]) -> None:

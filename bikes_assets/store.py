@@ -31,6 +31,9 @@ SERVING, PINS = "champion_model", "champion_pins"
 ASSETS = (*SCHEMAS, "demand_model", PINS, SERVING)
 """Assets of which the lake has a table."""
 
+COMPARED = ("demand_model", "prediction_quality")
+"""Assets whose runs people compare in MLflow's experiment; the runs of all others are in the experiment beside it."""
+
 MODELS = ModelFormat(
     model.dump, model.load, model.card, model.state, model.estimator, model.TRUSTED_TYPES, part="estimator"
 )

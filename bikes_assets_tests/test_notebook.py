@@ -105,7 +105,7 @@ def test_a_model_comes_from_the_lake_however_it_is_named(history):
     (version,) = [
         item
         for item in history.client.search_model_versions("name = 'demand_model'")
-        if item.tags["partition"] == "2011-06"
+        if item.tags["address"].startswith("demand_model[2011-06]")
     ]
     names = ["demand_model[2011-06]", record.output.address, f"demand_model@{version.version}"]
     rows = load("demand_features[2011-07]")
@@ -127,7 +127,7 @@ def test_the_registry_puts_no_other_model_in_the_place_of_a_version(history):
     (version,) = [
         item
         for item in history.client.search_model_versions("name = 'demand_model'")
-        if item.tags["partition"] == "2011-05"
+        if item.tags["address"].startswith("demand_model[2011-05]")
     ]
     for tag, value in (("sha256", "0" * 64), ("address", "demand_model[2011-03]@1"), ("digest", "0" * 32)):
         history.client.set_model_version_tag("demand_model", version.version, tag, value)
@@ -141,7 +141,7 @@ def test_an_alias_of_ones_own_must_name_what_the_lake_holds(history):
     (version,) = [
         item
         for item in history.client.search_model_versions("name = 'demand_model'")
-        if item.tags["partition"] == "2011-05"
+        if item.tags["address"].startswith("demand_model[2011-05]")
     ]
     history.client.set_registered_model_alias("demand_model", "mine", version.version)
     try:
@@ -301,7 +301,9 @@ def test_fluent_calls_go_to_the_run_and_nothing_stays_active(history):
     assert found[run.run_id].data.metrics == {"fluent": 1.5}
     assert found[trial.run_id].data.metrics == {"fluent": 2.5}
     assert found[trial.run_id].data.tags["mlflow.parentRunId"] == run.run_id
-    assert run.url.endswith(f"/experiments/{found[run.run_id].info.experiment_id}/runs/{run.run_id}")
+    assert run.url.endswith(
+        f"/experiments/{found[run.run_id].info.experiment_id}/runs/{run.run_id}?workflowType=machine_learning"
+    )
     assert found[run.run_id].data.tags["mlflow.source.name"] == "notebook"
 
 

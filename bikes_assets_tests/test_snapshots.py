@@ -16,6 +16,7 @@ from uuid import uuid4
 import pytest
 
 from bikes_assets import runs, snapshots
+from bikes_assets.adapters.version_source import model_id_in
 from bikes_assets.lineage.errors import LineageError
 from bikes_assets.lineage.graph import record_digest
 from bikes_assets.lineage.snapshot import Snapshot, loads
@@ -162,7 +163,7 @@ def test_deep_finds_a_flipped_bit_in_data_models_and_their_copies(history: Any, 
     features = next(lake.glob("demand_features/partition=2011-02/*.parquet"))
     earlier = min(lake.glob("prediction_quality/partition=2011-04/*.parquet"), key=lambda file: file.stat().st_mtime_ns)
     model = min(lake.glob("model_files/*"))
-    registered = history.client.get_model_version("demand_model", "1").tags["mlflow_model_id"]
+    registered = model_id_in(history.client.get_model_version("demand_model", "1"))
     (copy,) = (store.parent / "data" / "mlflow").rglob(f"{registered}/artifacts/model.skops")
     damaged = [features, earlier, model, copy]
     contents = [flip(file, rng) for file in damaged]

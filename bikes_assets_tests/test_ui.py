@@ -278,24 +278,64 @@ def show_plot(page: Page, servers: Servers, folder: Path, month: str) -> None:
 
 
 def close_assistant(page: Page, servers: Servers) -> None:
-    """Have MLflow show its pages for model training, without its chat beside them; they stay so in this browser."""
-    page.goto(f"{servers.mlflow}/#/experiments")
-    page.get_by_text("Model training", exact=True).first.click()
+    """Have MLflow show its pages without its chat beside them; they stay so in this browser."""
+    page.goto(printed_page(servers, "MLflow"))
     page.locator("[data-component-id='mlflow.assistant.chat_panel.close']").click()
 
 
-def show_mlflow_run(page: Page, servers: Servers, folder: Path, month: str) -> None:
-    """Follow the link from a model's materialization to its run in MLflow."""
-    page.goto(f"{servers.dagster}/assets/demand_model?view=partitions&partition={month}")
+def follow_to_mlflow(page: Page, servers: Servers, asset: str, month: str) -> None:
+    """Follow the link from a materialization to its run in MLflow."""
+    page.goto(f"{servers.dagster}/assets/{asset}?view=partitions&partition={month}")
+    expect(page.get_by_text(f"{asset}[{month}]@").first).to_be_visible()
     link = page.locator(f"a[href^='{servers.mlflow}']").first.get_attribute("href")
     page.goto(str(link))
-    expect(page.get_by_role("heading", name=f"demand_model[{month}]")).to_be_visible()
+
+
+def follow_to_dagster_and_back(page: Page, servers: Servers, asset: str, month: str) -> None:
+    """Follow the link from a materialization to its run in MLflow, and the link of that to the materialization."""
+    follow_to_mlflow(page, servers, asset, month)
+    expect(page.get_by_role("heading", name=f"{asset}[{month}]")).to_be_visible()
+    link = page.get_by_role("link", name="Open in Dagster").first.get_attribute("href")
+    page.goto("about:blank")
+    page.goto(str(link))
+    expect(page.get_by_text(f"{asset}[{month}]@").first).to_be_visible()
+    assert not page.get_by_text(re.compile(rf"^{asset}\[(?!{month})[\d-]+\]@\d+$")).count(), "another month's address"
+
+
+def show_experiment(page: Page, servers: Servers, folder: Path, month: str) -> None:
+    """Open the page that `bikes ui` prints, and see a fit, an evaluation and their metrics side by side."""
+    page.goto("about:blank")
+    page.goto(printed_page(servers, "MLflow"))
+    for name in (f"{month} demand_model", f"{month} prediction_quality"):
+        expect(page.get_by_role("link", name=name).first).to_be_visible()
+    assert not page.get_by_role("link", name=re.compile("^dagster ")).count()
+    for metric in ("baseline_rmse", "bias"):  # the first of them; the others are drawn when they come into view
+        expect(page.get_by_text(metric, exact=True).first).to_be_visible()
+    take(page, folder / "mlflow-experiment.png")
+
+
+def printed_page(servers: Servers, name: str) -> str:
+    """Return the address that `bikes ui` has printed of a server."""
+    (found,) = re.findall(rf"^{name} +(http\S+)", servers.log.read_text(), re.MULTILINE)
+    return found
+
+
+def show_mlflow_run(page: Page, servers: Servers, folder: Path, month: str) -> None:
+    """Follow the link from a model's materialization to its run in MLflow, and see a plot of it."""
+    follow_to_mlflow(page, servers, "demand_model", month)
+    expect(page.get_by_role("heading", name=f"{month} demand_model")).to_be_visible()
     expect(page.get_by_text("demand_features[2011-01").first).to_be_visible()  # a dataset that it was fitted on
+    expect(page.get_by_text("max_iter", exact=True)).to_be_visible()
     take(page, folder / "mlflow-run.png")
+    page.get_by_role("tab", name="Artifacts").click()
+    page.get_by_text("importance.svg").first.click()
+    plot = page.locator("img[src*='importance.svg'], img[src^='blob:']").first
+    wait_until(lambda: plot.evaluate("image => image.naturalWidth") > 100, "the plot is drawn", 30)
+    take(page, folder / "mlflow-plot.png")
 
 
 def show_registered_model(page: Page, servers: Servers, folder: Path, versions: int) -> None:
-    page.goto(f"{servers.mlflow}/#/models/demand_model")
+    page.goto(f"{servers.mlflow}/#/models/demand_model?workflowType=machine_learning")
     expect(page.get_by_role("link", name=f"Version {versions}", exact=True)).to_be_visible()
     take(page, folder / "mlflow-model.png")
 
@@ -329,6 +369,8 @@ def test_all_months_are_made_by_clicks_and_ctrl_c_leaves_nothing_behind(
             show_asset(page, servers, folder, last_month)
             show_plot(page, servers, folder, last_month)
             close_assistant(page, servers)
+            follow_to_dagster_and_back(page, servers, "demand_features", "2011-02")
+            show_experiment(page, servers, folder, last_month)
             show_mlflow_run(page, servers, folder, last_month)
             show_registered_model(page, servers, folder, months - 2)
         # When

@@ -14,14 +14,19 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from bikes_assets.adapters.version_source import model_id_in
 from bikes_assets.lineage.errors import DigestError
 from bikes_assets.lineage.graph import Record, parse_address
 
 ROOT = Path(__file__).parents[1]
 SOAK = os.environ.get("BIKES_SOAK") == "1"
 _RUN_PAGE = re.compile(r"http://127\.0\.0\.1:3000/runs/([0-9a-f-]{36})")
-_ASSET_PAGE = re.compile(r"http://127\.0\.0\.1:3000/assets/(\w+)\?partition=([\d-]+)")
-_MLFLOW_PAGE = re.compile(r"http://127\.0\.0\.1:5000/#/experiments/(\d+)/runs/([0-9a-f]{32})")
+_ASSET_PAGE = re.compile(r"http://127\.0\.0\.1:3000/assets/(\w+)\?view=partitions&partition=([\d-]+)")
+_MLFLOW_PAGE = re.compile(
+    r"http://127\.0\.0\.1:5000/#/experiments/(\d+)/runs/([0-9a-f]{32})\?workflowType=machine_learning"
+)
+
+_EXPERIMENTS = ("bike-demand", "bike-demand-lineage")
 
 
 class Walk:
@@ -30,8 +35,8 @@ class Walk:
     def __init__(self, instance: dg.DagsterInstance, client: Any, lake: Any) -> None:
         self.client, self.lake = client, lake
         self.dagster = {run.run_id: run for run in instance.get_runs()}
-        (experiment,) = [item for item in client.search_experiments() if item.name == "bike-demand"]
-        found = client.search_runs([experiment.experiment_id], max_results=50_000)
+        both = [item.experiment_id for item in client.search_experiments() if item.name in _EXPERIMENTS]
+        found = client.search_runs(both, max_results=50_000)
         self.mlflow = {run.info.run_id: client.get_run(run.info.run_id) for run in found}
         self.events: dict[str, tuple[Record, Any]] = {}
         for key in instance.get_asset_keys():
@@ -45,7 +50,7 @@ class Walk:
         return [*self.from_mlflow(), *self.from_dagster(), *self.from_registry()]
 
     def from_mlflow(self) -> Iterable[str]:
-        parents = {key for key, run in self.mlflow.items() if "mlflow.parentRunId" not in run.data.tags}
+        parents = {key for key, run in self.mlflow.items() if "materialization" not in run.data.tags}
         named = [self.mlflow[key].data.tags["dagster_run_id"] for key in parents]
         if sorted(named) != sorted(self.dagster):
             yield f"{len(named)} parents in MLflow stand for {len(self.dagster)} runs in Dagster"
@@ -64,7 +69,7 @@ class Walk:
                 yield f"MLflow run {key} leads to {tags['dagster.url']} and {tags['address']}, which are not there"
             elif (record.made_by["dagster_run_id"], record.output.digest) != (tags["dagster_run_id"], tags["digest"]):
                 yield f"MLflow run {key} is not of {tags['address']}"
-            elif tags["mlflow.parentRunId"] not in parents:
+            elif tags.get("mlflow.parentRunId", tags.get("parent_run_id")) not in parents:
                 yield f"MLflow run {key} has no parent"
             yield from self.from_inputs(run)
 
@@ -84,7 +89,7 @@ class Walk:
             elif ".." not in item.dataset.name and published[partition].digest != item.dataset.digest:
                 yield f"{item.dataset.name} has another digest in the lake"
         for item in run.inputs.model_inputs:
-            if not any(version.tags["mlflow_model_id"] == item.model_id for version in self.versions.values()):
+            if not any(model_id_in(version) == item.model_id for version in self.versions.values()):
                 yield f"model {item.model_id}, input of {run.info.run_id}, is no registered version"
 
     def from_dagster(self) -> Iterable[str]:
@@ -100,9 +105,9 @@ class Walk:
             reached.add(page[2])
             if record.made_by["mlflow_run_id"] != page[2]:
                 yield f"the record of {address} names another MLflow run than its link"
-        nested = {key for key, run in self.mlflow.items() if "mlflow.parentRunId" in run.data.tags}
-        if nested != reached:
-            yield f"{len(nested - reached)} runs in MLflow are reached from no materialization"
+        attempts = {key for key, run in self.mlflow.items() if "materialization" in run.data.tags}
+        if attempts != reached:
+            yield f"{len(attempts - reached)} runs in MLflow are reached from no materialization"
 
     def from_registry(self) -> Iterable[str]:
         fitted = {address for address in self.events if address.startswith("demand_model[")}
@@ -112,14 +117,14 @@ class Walk:
             yield f"{len(self.versions)} registered versions stand for {len(fitted)} models"
         for number, version in self.versions.items():
             record, event = self.events[version.tags["address"]]
-            model = self.client.get_logged_model(version.tags["mlflow_model_id"])
+            model = self.client.get_logged_model(model_id_in(version))
             if event.metadata["mlflow_model_version"].value != number:
                 yield f"{version.tags['address']} leads to another version than {number}"
             if (model.status.value, model.source_run_id) != ("READY", version.run_id):
                 yield f"version {number} is of a logged model that is {model.status.value}"
             if (record.made_by["mlflow_run_id"], record.models[0]["mlflow_model_id"]) != (
                 version.run_id,
-                version.tags["mlflow_model_id"],
+                model_id_in(version),
             ):
                 yield f"version {number} is not of the run and the logged model that the record names"
             try:

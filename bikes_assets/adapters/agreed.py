@@ -35,7 +35,7 @@ _RUNS = """
 select t.value, r.run_uuid, r.status, r.lifecycle_stage, r.experiment_id, k.value, p.value
 from tags t join runs r on r.run_uuid = t.run_uuid
 left join tags k on k.run_uuid = t.run_uuid and k.key = 'materialization'
-left join tags p on p.run_uuid = t.run_uuid and p.key = 'mlflow.parentRunId'
+left join tags p on p.run_uuid = t.run_uuid and p.key in ('mlflow.parentRunId', 'parent_run_id')
 where t.key = 'dagster_run_id'
 """
 _STEPS = """
@@ -227,15 +227,15 @@ def differing(stores: Stores, known: Marks | None, now: Marks, *, whole: bool = 
     return Scope(0 if 0 in tables.values() else known.event, runs, tables, registered)
 
 
-def evident(stores: Stores, experiment: str) -> set[str]:
+def evident(stores: Stores, experiments: Collection[str]) -> set[str]:
     """Return the Dagster runs of which events and MLflow's database evidently say the same, without reading a record.
 
-    Dagster succeeded, and began and ended each step once. MLflow has one parent that has ended so, and one nested run that has
-    ended so for each step that materialized something, of its first attempt, and no other.
+    Dagster succeeded, and began and ended each step once. MLflow has one parent that has ended so, and one run that names it and
+    has ended so for each step that materialized something, of its first attempt, and no other.
 
     Args:
         stores: where it lies.
-        experiment: id of MLflow's experiment.
+        experiments: ids of MLflow's experiments.
     """
     file = file_of(stores.tracking_uri)
     if not file:
@@ -252,7 +252,7 @@ def evident(stores: Stores, experiment: str) -> set[str]:
     in_mlflow: dict[str, set[tuple[Any, ...]]] = {}
     with _reading(file) as store:
         for run, uuid, status, stage, of, attempt, parent in store.execute(_RUNS):
-            if (stage, of) == ("active", int(experiment)):
+            if stage == "active" and str(of) in experiments:
                 in_mlflow.setdefault(run, set()).add((attempt, status, parent or uuid, uuid if not attempt else ""))
     return {
         run for run in succeeded - others if _is_evident(run, steps.get(run, {}), parents.get(run), in_mlflow.get(run))

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from dagster import DagsterEventType, DagsterRunStatus
 
+from bikes_assets.adapters.metadata import plots_of
 from bikes_assets.adapters.reported import RECORD, REGISTERED, record_of, registered_number
 from bikes_assets.lineage.errors import LineageError, RecordError
 from bikes_assets.lineage.graph import partition_address
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from dagster._core.events.log import EventLogEntry
 
@@ -55,6 +56,7 @@ class Attempt:
         record: what it published.
         published: when, Unix seconds.
         registered: number of the registered model version that its event names, 0 where it names none.
+        plots: the plots that its event holds, SVG by title.
     """
 
     run_id: str
@@ -68,6 +70,7 @@ class Attempt:
     record: Record | None = None
     published: float = 0.0
     registered: int = 0
+    plots: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def key(self) -> str:
@@ -171,10 +174,10 @@ def _attempts(run_id: str, entries: Iterable[EventLogEntry]) -> list[Attempt]:
         elif step not in latest:
             continue
         elif kind in (DagsterEventType.ASSET_MATERIALIZATION, DagsterEventType.ASSET_OBSERVATION):
-            record, registered = _published(event, run_id)
+            record, registered, plots = _published(event, run_id)
             made = found.get((step, int(record.made_by.get("attempt", 1)))) if record else None
             if made:
-                made.record, made.published, made.registered = record, entry.timestamp, registered
+                made.record, made.published, made.registered, made.plots = record, entry.timestamp, registered, plots
         else:
             attempt = latest[step]
             attempt.end, attempt.succeeded = entry.timestamp, kind == DagsterEventType.STEP_SUCCESS
@@ -182,8 +185,8 @@ def _attempts(run_id: str, entries: Iterable[EventLogEntry]) -> list[Attempt]:
     return list(found.values())
 
 
-def _published(event: Any, run_id: str) -> tuple[Record | None, int]:
-    """Return the record that an event of a run bears, and the number of the registered model version that it names, 0 for none.
+def _published(event: Any, run_id: str) -> tuple[Record | None, int, dict[str, str]]:
+    """Return the record that an event of a run bears, the number of the registered model version that it names, and its plots.
 
     What is not believed is nothing; `sync` names it.
     """
@@ -192,13 +195,14 @@ def _published(event: Any, run_id: str) -> tuple[Record | None, int]:
         data.materialization if event.event_type == DagsterEventType.ASSET_MATERIALIZATION else data.asset_observation
     )
     if RECORD not in made.metadata:
-        return None, 0
+        return None, 0, {}
     try:
         number = registered_number(made.metadata[REGISTERED].value) if REGISTERED in made.metadata else 0
         asset, value = made.asset_key.to_user_string(), made.metadata[RECORD].value
-        return record_of(value, asset=asset, partition=made.partition, run_id=run_id), number
+        record = record_of(value, asset=asset, partition=made.partition, run_id=run_id)
+        return record, number, plots_of(made.metadata)
     except RecordError:
-        return None, 0
+        return None, 0, {}
 
 
 def _error(event: Any) -> str:

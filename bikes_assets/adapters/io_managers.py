@@ -22,6 +22,8 @@ from bikes_assets.adapters.delta import PARTITION, LakeTable, Memory, present_ve
 from bikes_assets.adapters.environment import environment
 from bikes_assets.adapters.lake import MODEL_ROWS, DeltaReader, Lake, ModelFormat, digest_together, to_pandas
 from bikes_assets.adapters.mlflow_models import log_copy, set_aliases
+from bikes_assets.adapters.mlflow_names import logged_model_name
+from bikes_assets.adapters.mlflow_params import settings
 from bikes_assets.adapters.observed import SourceFormat
 from bikes_assets.adapters.readers import Reader
 from bikes_assets.adapters.reported import REGISTERED, latest_version
@@ -178,10 +180,10 @@ class LakeIOManager(dg.IOManager):
         context.step_context.set_data_version(context.asset_key, dg.DataVersion(record.output.digest))
         run_id, registered = record.made_by["mlflow_run_id"], 0
         if tracking and tracking.is_connected and run_id:
-            registered = tracking.finish(run_id, record)
+            registered = tracking.finish(run_id, record, {title: plot.svg() for title, plot in obj.figures.items()})
             if asset == self.lake.serving:
                 tracking.ask(partial(set_aliases, lake=self.lake))
-            links["mlflow_run"] = tracking.url(run_id)
+            links["mlflow_run"] = tracking.url(run_id, asset)
         texts = record.params if asset == self.lake.serving else {}
         shown = metadata.Shown(record.metrics, obj.figures, texts, links)
         values = metadata.of_materialization(
@@ -262,8 +264,7 @@ class LakeIOManager(dg.IOManager):
             columns=prepared.columns,
             inputs=tuple(version for read in step.reads.values() for version, _ in read.parts.values()),
             code_version=context.asset_spec.code_version or "",
-            # in the order in which Dagster's event gives it back: MLflow takes its text, and takes no other later
-            config=json.loads(json.dumps(outcome.config or context.step_context.op_config or {}, sort_keys=True)),
+            config=_config(context, outcome),
             environment=environment(self.lake.root),
             made_by={
                 **self.lake.made_by,
@@ -304,7 +305,7 @@ class LakeIOManager(dg.IOManager):
     def prepare(
         self, context: dg.OutputContext, outcome: Outcome, step: _Step, tracking: Tracking | None, run_id: str
     ) -> _Prepared:
-        """Return an outcome as it is to be published; a model's copy is logged to the nested run."""
+        """Return an outcome as it is to be published; a model's copy is logged to the attempt's run."""
 
 
 class TableIOManager(LakeIOManager):
@@ -440,9 +441,15 @@ class ModelIOManager(LakeIOManager):
             "mlflow_model_id": known["mlflow_model_id"] if known else "",
         }
         if tracking and not origin:
-            asset, model = context.asset_key.to_user_string(), outcome.value
             log = partial(
-                log_copy, run_id=run_id, asset=asset, models=self.format, model=model, content=content, row=row
+                log_copy,
+                run_id=run_id,
+                name=logged_model_name(context.asset_key.to_user_string(), _partition(context)),
+                models=self.format,
+                model=outcome.value,
+                content=content,
+                row=row,
+                params=settings(_config(context, outcome), outcome.params),
             )
             row["mlflow_model_id"] = tracking.ask(log) or ""
         import pyarrow as pa
@@ -498,6 +505,11 @@ def _running_step(context: dg.InputContext, lake: Lake) -> _Step:
         (output,) = (asset for asset in outputs if asset)  # a check's output is of no asset
         _steps[key] = _Step(present_version(lake.uri(output.to_user_string())))
     return _steps[key]
+
+
+def _config(context: dg.OutputContext, outcome: Outcome) -> dict[str, Any]:
+    """Return the config of an outcome, in the order in which Dagster gives it back: MLflow takes its text, and no other."""
+    return json.loads(json.dumps(outcome.config or context.step_context.op_config or {}, sort_keys=True))
 
 
 def _partition(context: dg.OutputContext) -> str | None:

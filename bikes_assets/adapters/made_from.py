@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
+from bikes_assets.adapters.pages import dagster_asset
 from bikes_assets.lineage.graph import Record, Use, Version, partition_address
 from bikes_assets.lineage.staleness import KEEP, Made, config_changes, remade
 from bikes_assets.lineage.texts import markdown, shortened
@@ -19,11 +19,6 @@ INLINE = 1000
 _DIGITS = 8
 _MOST_CHANGES = 3
 _MOST_TOLD = 120
-
-
-def page(asset: str, partition: str | None) -> str:
-    """Return the path of an asset's page in Dagster, at a partition where one is given."""
-    return f"/assets/{quote(asset)}" + (f"?view=partitions&partition={quote(partition)}" if partition else "")
 
 
 def made_from(
@@ -81,7 +76,7 @@ def _input(versions: Sequence[Version], datasets: Sequence[Use]) -> str:
 def _link(asset: str, partitions: Sequence[str]) -> str:
     keys = sorted(partitions)
     span = keys[0] if len(keys) == 1 else f"{keys[0]}..{keys[-1]}" if keys else None
-    return f"[{markdown(partition_address(asset, span))}]({page(asset, keys[-1] if keys else None)})"
+    return f"[{markdown(partition_address(asset, span))}]({dagster_asset('', asset, keys[-1] if keys else None)})"
 
 
 def _changed(record: Record, before: Record | None, function: str) -> str:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 import warnings
 from dataclasses import dataclass, field
 from math import floor, isfinite, log10
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import dagster as dg
 
 from bikes_assets.adapters.made_from import INLINE, made_from
 from bikes_assets.adapters.reported import CHECKSUM, MARK, RECORD, checksum, of_instance, reading_checksum
-from bikes_assets.lineage.graph import Origin, Record, Version, partition_address
+from bikes_assets.lineage.graph import Origin, Record, Version
 from bikes_assets.lineage.texts import markdown, markdown_table, plain, shortened
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ FUNCTION = "lineage/function"
 OPTIONAL = "lineage/optional"
 """Metadata key of the upstream assets of which nothing has to be there: parameters that are mappings, or may be None."""
 
+_IMAGE = re.compile(r"!\[.*\]\((?:<data:image/svg\+xml,([^<>]*)>|data:image/svg\+xml;base64,([A-Za-z0-9+/=]*))\)")
 _PREVIEW_ROWS = 5
 _MOST_OF_CELL = 200
 _FEW = 4
@@ -166,6 +169,20 @@ def of_materialization(
     return values
 
 
+def plots_of(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return the plots that an event's metadata shows, SVG by title: small drawings, whole ones in events of earlier releases."""
+    images = {
+        title: _IMAGE.fullmatch(value.md_str or "")
+        for title, value in values.items()
+        if isinstance(value, dg.MarkdownMetadataValue)
+    }
+    return {
+        title: unquote(image[1]) if image[1] else base64.b64decode(image[2]).decode()
+        for title, image in images.items()
+        if image
+    }
+
+
 def observe(instance: dg.DagsterInstance, found: Version, origin: Origin, rows: int) -> None:
     """Report a partition of an external source to Dagster, unless its latest report says the same."""
     values: dict[str, Any] = {
@@ -217,16 +234,6 @@ def report(
     instance.report_dagster_event(
         DagsterEvent(kind.value, job.job_name if job else "", step_key=step_key, event_specific_data=data), run_id
     )
-
-
-def note(record: Record) -> str:
-    """Return what MLflow shows on a run's page: what was made, and from what."""
-    output = record.output
-    inputs = "\n".join(f"- {markdown(item.address)}" for item in record.inputs[-30:])
-    older = len(record.inputs) - 30
-    more = f"\n- and {older} earlier" if older > 0 else ""
-    title = markdown(partition_address(output.asset, output.partition))
-    return f"**{title}** at table version {output.version}\n\nMade from:\n{inputs}{more}"
 
 
 def _preview(rows: pa.Table) -> Iterator[list[str]]:

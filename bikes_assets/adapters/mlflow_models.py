@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from bikes_assets.adapters import registry
 from bikes_assets.adapters.lake import MODEL_ROWS
-from bikes_assets.adapters.mlflow_names import model_name
+from bikes_assets.adapters.mlflow_names import logged_model_name, model_name
+from bikes_assets.adapters.mlflow_params import settings
 from bikes_assets.lineage.graph import parse_address
 
 if TYPE_CHECKING:
@@ -23,22 +24,24 @@ CHAMPION, CHALLENGER = "champion", "challenger"
 def log_copy(
     client: MlflowClient,
     run_id: str,
-    asset: str,
+    name: str,
     models: ModelFormat,
     model: Any,
     content: bytes,
     row: Mapping[str, str],
+    params: Mapping[str, str],
 ) -> str:
     """Log a copy of a model's estimator to the run that fitted it, and return the logged model's id.
 
     Args:
         client: client of the tracking store.
-        run_id: the nested run.
-        asset: asset that the model is of; the copy bears its name.
+        run_id: the run of the attempt that fitted it.
+        name: name of the copy; see `mlflow_names.logged_model_name`.
         models: how models are written.
         model: the model.
         content: its file.
         row: the model's row in its asset's table.
+        params: its hyperparameters.
     """
     import pandas as pd
 
@@ -48,11 +51,12 @@ def log_copy(
         client,
         run_id,
         models.estimator(model),
-        name=model_name(asset),
+        name=name,
         example=example,
         trusted=models.trusted,
         tags=tags,
         content=models.copy(content),
+        params=params,
     )
 
 
@@ -62,7 +66,9 @@ def copy_from_lake(client: MlflowClient, run_id: str, lake: Lake, models: ModelF
     ((_, rows),) = lake.table(asset, MODEL_ROWS).read([partition], int(str(version))).values()
     (row,) = rows.to_pylist()
     model = lake.load_model(models, row["sha256"], row["card"], address)
-    return log_copy(client, run_id, asset, models, model, lake.load_file(row["sha256"]), row)
+    record = lake.record(asset, partition, int(str(version)))
+    name, params = logged_model_name(asset, partition), settings(record.config, record.params)
+    return log_copy(client, run_id, name, models, model, lake.load_file(row["sha256"]), row, params)
 
 
 def set_aliases(client: MlflowClient, lake: Lake) -> list[str]:

@@ -13,14 +13,25 @@ MOST_DATASET_NAME = 500
 """Characters that MLflow takes of a dataset's name."""
 
 _MOST_KEY = 250
+_MOST_FILE = 100
 
 
 def model_name(asset: str) -> str:
-    """Return the name of the registered model, and of the logged models, of an asset: `taxi/fare_model` is `taxi~fare_model`.
+    """Return the name of the registered model of an asset: `taxi/fare_model` is `taxi~fare_model`.
 
     MLflow allows no `/` and `:` in a registered model's name, and no `.`, `%` and quotes in a logged model's.
     """
     return re.sub(r"[^\w/-]", _escaped("="), asset).replace("/", "~")
+
+
+def logged_model_name(asset: str, partition: str | None) -> str:
+    """Return the name of the logged model of a partition: of `taxi/fare_model` for 2012-08, `taxi~fare_model-2012-08`."""
+    return shortened(model_name(f"{asset}-{partition}" if partition else asset), _MOST_KEY)
+
+
+def file_name(title: str) -> str:
+    """Return the name, without its suffix, of a file for something of that title: `error by hour` is `error-by-hour`."""
+    return shortened(re.sub("[^A-Za-z0-9_-]", _escaped("="), title.replace(" ", "-")), _MOST_FILE)
 
 
 def key_name(name: str) -> str:

@@ -1,4 +1,7 @@
-"""MLflow's side of Dagster's runs: a parent run for each, a nested run for each attempt to materialize something.
+"""MLflow's side of Dagster's runs: a run for each, and a run for each attempt to materialize something.
+
+The attempts at the assets that people compare are in the experiment that the settings name, side by side. Everything else is in
+an experiment beside it: the run of each Dagster run, the parent, and nested in it the attempts at all other assets.
 
 All that is written is made of Dagster's events and their records, by explicit run ids, and writing it twice changes nothing:
 so the same functions serve a run at work and `adapters.sync`, which writes later what MLflow did not take then.
@@ -13,15 +16,17 @@ from functools import partial
 from itertools import islice, zip_longest
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
-from urllib.parse import quote
 
-from bikes_assets.adapters import metadata, registry
+from bikes_assets.adapters import mlflow_notes, mlflow_params, registry
 from bikes_assets.adapters.attempts import attempt_key
+from bikes_assets.adapters.mlflow_artifacts import log_plots
 from bikes_assets.adapters.mlflow_names import key_name, model_name
+from bikes_assets.adapters.pages import dagster_asset, dagster_run, mlflow_run
+from bikes_assets.adapters.version_source import model_id_in
 from bikes_assets.lineage.graph import Record, parse_address, partition_address
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
     import dagster as dg
     from mlflow import MlflowClient
@@ -44,15 +49,16 @@ class Registered(Protocol):
 
 
 PARENT = "mlflow.parentRunId"
+"""Tag of a nested run: its parent's id."""
+PARENT_OF_FLAT = "parent_run_id"
+"""Tag of a run that stands beside others: its parent's id, under a name by which MLflow nests nothing."""
 RUN = "dagster_run_id"
 KEY = "materialization"
-"""Tag of a nested run: the attempt that it stands for (see `attempts.attempt_key`)."""
+"""Tag of an attempt's run, which a parent has not: the attempt that it stands for (see `attempts.attempt_key`)."""
 
 _Item = TypeVar("_Item")
 _COMPARED = ("table_version", "address", "digest", "code_version", "git_commit")
 """Tags of a run that nobody has a reason to change."""
-_PARAM = 6_000
-"""Characters that MLflow takes of a parameter's value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,60 +67,75 @@ class MlflowRuns:
 
     Attributes:
         client: client of the tracking store.
-        experiment_id: experiment of all runs.
+        experiment_id: experiment of the runs that people compare.
+        lineage_id: experiment of all other runs. Before there were two, all runs were in the first one: they are found there.
         schemas: declared columns of each table, by asset.
         dagster_url: where people open Dagster.
         mlflow_url: where people open MLflow.
+        compared: assets whose runs people compare; None for all.
         registered: the highest number of each registered model that this store knows, None where nobody keeps it.
     """
 
     client: MlflowClient
     experiment_id: str
+    lineage_id: str
     schemas: Mapping[str, Schema]
     dagster_url: str
     mlflow_url: str
+    compared: Collection[str] | None = None
     registered: Registered | None = None
 
+    @property
+    def experiment_ids(self) -> list[str]:
+        """The experiments in which runs are."""
+        return [self.experiment_id, self.lineage_id]
+
+    def is_compared(self, asset: str) -> bool:
+        """Return whether an asset is one of those whose runs people compare."""
+        return self.compared is None or asset in self.compared
+
+    def experiment_of(self, asset: str) -> str:
+        """Return the experiment in which an asset's runs are created."""
+        return self.experiment_id if self.is_compared(asset) else self.lineage_id
+
     def of(self, run_id: str) -> list[Run]:
-        """Return the runs of a Dagster run, parent and nested ones, oldest first."""
-        found = self.client.search_runs([self.experiment_id], f"tags.{RUN} = '{run_id}'", max_results=1000)
+        """Return the runs of a Dagster run, the parent and those of attempts, oldest first."""
+        found = self.client.search_runs(self.experiment_ids, f"tags.{RUN} = '{run_id}'", max_results=1000)
         return sorted(found, key=lambda run: (run.info.start_time, run.info.run_id))
 
-    def create_parent(self, run: dg.DagsterRun, start: float | None = None) -> str:
+    def create_parent(self, run: dg.DagsterRun, start: float | None = None) -> RunInfo:
         """Create the run of a Dagster run; the caller has looked that there is none."""
-        tags = {
-            RUN: run.run_id,
-            "dagster.url": f"{self.dagster_url}/runs/{run.run_id}",
-            "mlflow.source.name": "bikes_assets",
-        }
-        return self.client.create_run(self.experiment_id, _milliseconds(start), tags, parent_name(run)).info.run_id
+        page = dagster_run(self.dagster_url, run.run_id)
+        tags = {RUN: run.run_id, **_tags_of_page(page)}
+        return self.client.create_run(self.lineage_id, _milliseconds(start), tags, parent_name(run)).info
 
     def create(
         self, parent: str, run: dg.DagsterRun, step_key: str, number: int, asset: str, start: float | None = None
-    ) -> str:
-        """Create the nested run of an attempt to materialize an asset; the caller has looked that there is none."""
-        partition = run.tags.get("dagster/partition")
-        page = f"{self.dagster_url}/assets/{quote(asset)}" + (f"?partition={quote(partition)}" if partition else "")
+    ) -> RunInfo:
+        """Create the run of an attempt to materialize an asset; the caller has looked that there is none."""
+        partition, is_compared = run.tags.get("dagster/partition"), self.is_compared(asset)
         tags = {
-            PARENT: parent,
+            PARENT_OF_FLAT if is_compared else PARENT: parent,
             RUN: run.run_id,
             KEY: attempt_key(run.run_id, step_key, number),
             "asset": asset,
             "partition": partition or "",
             "attempt": str(number),
-            "dagster.url": page,
-            "mlflow.source.name": "bikes_assets",
+            **_tags_of_page(dagster_asset(self.dagster_url, asset, partition)),
         }
-        name = partition_address(asset, partition) + (f" attempt {number}" if number > 1 else "")
-        return self.client.create_run(self.experiment_id, _milliseconds(start), tags, name).info.run_id
+        # beside others, runs are told apart by what differs
+        name = " ".join(filter(None, (partition, asset))) if is_compared else partition_address(asset, partition)
+        name += f" attempt {number}" if number > 1 else ""
+        return self.client.create_run(self.experiment_of(asset), _milliseconds(start), tags, name).info
 
-    def finish(self, run_id: str, record: Record, model_id: str = "") -> int:
-        """Write a record to its nested run, register the model that it fitted, and end the run.
+    def finish(self, run_id: str, record: Record, model_id: str = "", plots: Mapping[str, str] | None = None) -> int:
+        """Write a record to its attempt's run, register the model that it fitted, and end the run.
 
         Args:
-            run_id: the nested run.
+            run_id: the attempt's run.
             record: what was published.
             model_id: the logged model of what it fitted, where it was logged after the record was written.
+            plots: SVG of its plots, by title.
 
         Returns:
             The registered version of what it fitted, 0 where it fitted none.
@@ -132,12 +153,15 @@ class MlflowRuns:
         ]
         models = [LoggedModelInput(self._model_id(item)) for item in record.models if item["origin"]]
         _again(lambda: self.client.log_inputs(run_id, inputs, [item for item in models if item.model_id]))
-        written = [Param(key_name(name), value) for name, value in _params(record).items()]
-        tags = [RunTag(key_name(name), value) for name, value in registry.fitting(_tags(record)).items()]
+        written = [Param(key_name(name), value) for name, value in mlflow_params.of_record(record).items()]
+        page = dagster_asset(self.dagster_url, record.output.asset, record.output.partition)
+        note = {mlflow_notes.NOTE: mlflow_notes.of_materialization(record, page)}
+        tags = [RunTag(key_name(name), value) for name, value in registry.fitting(_tags(record) | note).items()]
         metrics = _figures(record, model_id)
         parts = zip_longest(batched(metrics, 1000), batched(written, 100), batched(tags, 100), fillvalue=())
         for some_metrics, some_params, some_tags in parts:  # in one call, where MLflow takes so many
             _again(partial(self.client.log_batch, run_id, some_metrics, some_params, some_tags))
+        log_plots(self.client, run_id, plots or {})
         version = self.register(record, model_id, run_id) if record.fitted and model_id else 0
         self.client.set_terminated(run_id, "FINISHED", _milliseconds(record.time))
         return version
@@ -148,7 +172,7 @@ class MlflowRuns:
         Args:
             record: what was published.
             model_id: the logged model.
-            run_id: the nested run.
+            run_id: the attempt's run.
 
         Raises:
             ModelError: the registered model is not the one that earlier versions were registered in; see `registry.register`.
@@ -158,7 +182,15 @@ class MlflowRuns:
         tags = version_tags(record, record.fitted)
         beyond = self.registered.get(asset) if self.registered else 0
         number = registry.register(
-            self.client, model_id, run_id, name=model_name(asset), tags=tags, beyond=beyond, of={"asset": asset}
+            self.client,
+            model_id,
+            run_id,
+            name=model_name(asset),
+            tags=tags,
+            description=self.note_of_version(record),
+            beyond=beyond,
+            of={"asset": asset},
+            about=self.note_of_model(asset),
         )
         if self.registered:
             self.registered.note(asset, number)
@@ -170,9 +202,17 @@ class MlflowRuns:
             self.client.set_tag(run_id, "error", error)
         self.client.set_terminated(run_id, status, _milliseconds(at))
 
-    def url(self, run_id: str) -> str:
+    def note_of_version(self, record: Record) -> str:
+        """Return the description of the registered version of what a record fitted."""
+        return mlflow_notes.of_version(record, self.dagster_url)
+
+    def note_of_model(self, asset: str) -> str:
+        """Return the description of the registered model of an asset."""
+        return mlflow_notes.of_registered_model(asset, self.dagster_url)
+
+    def url(self, run_id: str, experiment_id: str) -> str:
         """Return the address of a run's page."""
-        return f"{self.mlflow_url}/#/experiments/{self.experiment_id}/runs/{run_id}"
+        return mlflow_run(self.mlflow_url, experiment_id, run_id)
 
     def _model_id(self, model: Mapping[str, Any]) -> str:
         """Return the logged model of a record's model, which may have been logged after the record was written."""
@@ -180,11 +220,11 @@ class MlflowRuns:
             return model["mlflow_model_id"]
         name = model_name(parse_address(model["origin"].removesuffix(" baseline"))[0])
         version = registry.version_of(self.client, name, sha256=model["sha256"])
-        return self.client.get_model_version(name, str(version)).tags["mlflow_model_id"] if version else ""
+        return model_id_in(self.client.get_model_version(name, str(version))) if version else ""
 
 
 def finished_runs(client: MlflowClient) -> dict[str, Run]:
-    """Return the nested runs that have ended well, by the attempt that each stands for."""
+    """Return the runs of attempts that have ended well, by the attempt that each stands for."""
     experiments = [item.experiment_id for item in client.search_experiments()]
     found: dict[str, Run] = {}
     token: str | None = None
@@ -204,12 +244,24 @@ def contradictions(run: Run, record: Record) -> list[str]:
         **{f"metric {name}": repr(value) for name, value in run.data.metrics.items()},
     }
     tags = {name: value for name, value in _tags(record).items() if name in _COMPARED}
-    said = {
+    always = {
         **{f"tag {name}": value for name, value in tags.items()},
-        **{f"parameter {key_name(name)}": value for name, value in _params(record).items()},
         **{f"metric {key_name(name)}": repr(value) for name, value in record.metrics.items() if isfinite(value)},
     }
-    return [name for name, value in said.items() if held.get(name) != value]
+    # parameters never change in MLflow, so a run has those of when it was logged
+    forms = (mlflow_params.of_record(record), mlflow_params.as_one_value_each(record))
+    found = [
+        [
+            name
+            for name, value in {
+                **always,
+                **{f"parameter {key_name(name)}": text for name, text in form.items()},
+            }.items()
+            if held.get(name) != value
+        ]
+        for form in forms
+    ]
+    return min(found, key=len)
 
 
 def parent_name(run: dg.DagsterRun) -> str:
@@ -219,7 +271,7 @@ def parent_name(run: dg.DagsterRun) -> str:
 
 
 def by_attempt(runs: Iterable[Run]) -> dict[str, RunInfo]:
-    """Return the nested runs of a Dagster run by the attempt that each stands for."""
+    """Return the runs of a Dagster run's attempts by the attempt that each stands for."""
     return {run.data.tags[KEY]: run.info for run in runs if KEY in run.data.tags}
 
 
@@ -231,7 +283,7 @@ def end_failed(
     run_status: str,
     known: Mapping[str, RunInfo],
 ) -> list[Attempt]:
-    """Give each attempt that published nothing its nested run and its end.
+    """Give each attempt that published nothing its run and its end.
 
     Args:
         runs: MLflow's runs.
@@ -239,7 +291,7 @@ def end_failed(
         parent: its run in MLflow.
         attempts: attempts that are over and published nothing.
         run_status: MLflow's status of the Dagster run.
-        known: the nested runs that there are, by attempt.
+        known: the attempts' runs that there are, by attempt.
 
     Returns:
         The attempts whose run was not there or not ended so.
@@ -249,15 +301,14 @@ def end_failed(
         status, found = attempt.status(run_status), known.get(attempt.key)
         if status and (found is None or found.status != status):
             create = partial(runs.create, parent, run, attempt.step_key, attempt.number, attempt.asset, attempt.start)
-            run_id = found.run_id if found else create()
-            runs.end(run_id, status, attempt.end, attempt.error)
+            runs.end((found or create()).run_id, status, attempt.end, attempt.error)
             changed.append(attempt)
     return changed
 
 
-def _params(record: Record) -> dict[str, str]:
-    params = {**{f"config.{name}": value for name, value in record.config.items()}, **record.params}
-    return {name: str(value)[:_PARAM] for name, value in params.items()}
+def _tags_of_page(page: str) -> dict[str, str]:
+    """Return the tags of a run that lead to its page in Dagster: as text, and as a link in the description."""
+    return {"dagster.url": page, mlflow_notes.NOTE: mlflow_notes.of_page(page), "mlflow.source.name": "bikes_assets"}
 
 
 def _tags(record: Record) -> dict[str, str]:
@@ -268,7 +319,6 @@ def _tags(record: Record) -> dict[str, str]:
         "digest": output.digest,
         "code_version": record.code_version,
         "git_commit": record.environment["git_commit"],
-        "mlflow.note.content": metadata.note(record),
         **{f"check.{name}": "passed" if passed else "failed" for name, passed in record.checks.items()},
     }
 
@@ -289,19 +339,13 @@ def _figures(record: Record, model_id: str) -> list[Metric]:
     ]
 
 
-def version_tags(record: Record, model: Mapping[str, Any]) -> dict[str, str | list[str]]:
-    """Return what a registered version is tagged with: what it is, and what it was made of."""
-    return {
-        "address": record.output.address,
-        "asset": record.output.asset,
-        "partition": record.output.partition or "",
-        "digest": record.output.digest,
-        "sha256": model["sha256"],
-        RUN: record.made_by["dagster_run_id"],
-        "code_version": record.code_version,
-        "inputs": [f"{item.address} {item.digest}" for item in record.inputs],
-        **{use.context: f"{use.name} {use.digest}" for use in record.datasets},
-    }
+VERSION_TAGS = ("address", "digest", "sha256")
+"""Tags of a registered version that say what it is of."""
+
+
+def version_tags(record: Record, model: Mapping[str, Any]) -> dict[str, str]:
+    """Return the tags by which a registered version is found; what else is known of it, its description and its run say."""
+    return dict(zip(VERSION_TAGS, (record.output.address, record.output.digest, model["sha256"]), strict=True))
 
 
 def batched(items: Iterable[_Item], most: int) -> Iterator[list[_Item]]:

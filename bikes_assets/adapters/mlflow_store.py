@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from bikes_assets.adapters import mlflow_file
 from bikes_assets.adapters.files import is_of_this_user
 from bikes_assets.adapters.mlflow_file import STORE
+from bikes_assets.adapters.mlflow_notes import NOTE
 from bikes_assets.lineage.errors import SettingsError, StoreError, TrackingError
 from bikes_assets.lineage.secrets import shown
 
@@ -30,6 +31,7 @@ EXPERIMENT = "bikes_assets.experiment"
 """Tag of an experiment: the name that it was made under, by which it is found under another one."""
 
 _EXPERIMENT = "MLFLOW_EXPERIMENT_ID"
+_LINEAGE = "-lineage"
 
 _DEFAULTS = {
     # its own retries would hold a materialization for minutes when its server is gone, and could write twice
@@ -103,8 +105,18 @@ def client_of_store(uri: str, store: str | None) -> MlflowClient:
     return client
 
 
+def lineage_of(experiment: str) -> str:
+    """Return the name of the experiment beside one, which holds the runs that nobody compares."""
+    return experiment + _LINEAGE
+
+
 def experiment_of(
-    client: MlflowClient, uri: str, name: str, store: str | None = None, restored: list[str] | None = None
+    client: MlflowClient,
+    uri: str,
+    name: str,
+    store: str | None = None,
+    restored: list[str] | None = None,
+    about: str = "",
 ) -> str:
     """Return the id of the experiment of that name, created once; a SQLite store keeps artifacts beside itself.
 
@@ -114,22 +126,25 @@ def experiment_of(
         name: name of the experiment.
         store: id of the store whose materializations it shows, which its tag says; "" where that has none yet, None for any.
         restored: where given, an experiment of the store that was deleted or renamed is restored, and that is said here.
+        about: its description, where it has none: people may have written their own.
 
     Raises:
         SettingsError: MLflow is in use by another store.
         TrackingError: the experiment was deleted or renamed.
     """
     tags = {STORE: store, EXPERIMENT: name} if store else {}
+    described = {NOTE: about} if about else {}
     known = client.get_experiment_by_name(name)
-    if known and known.lifecycle_stage == "active" and store is not None and tags.items() <= known.tags.items():
+    is_active = known is not None and known.lifecycle_stage == "active"
+    if known and is_active and store is not None and (described | known.tags | tags) == known.tags:
         return known.experiment_id
     with one_by_one(uri):
         _check_owner(client, uri, store)
         known = _restored(client, name, store, restored) or client.get_experiment_by_name(name)
         if known is None:
             file = file_of(uri)
-            return client.create_experiment(name, mlflow_file.artifacts_of(file) if file else None, tags)
-        for tag, value in tags.items():
+            return client.create_experiment(name, mlflow_file.artifacts_of(file) if file else None, tags | described)
+        for tag, value in (tags | (described if NOTE not in known.tags else {})).items():
             client.set_experiment_tag(known.experiment_id, tag, value)
         return known.experiment_id
 

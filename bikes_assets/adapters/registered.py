@@ -16,7 +16,7 @@ from bikes_assets.adapters import registry
 from bikes_assets.adapters.attempts import attempt_of
 from bikes_assets.adapters.mlflow_models import copy_from_lake
 from bikes_assets.adapters.mlflow_names import model_name
-from bikes_assets.adapters.mlflow_runs import KEY, version_tags
+from bikes_assets.adapters.mlflow_runs import KEY, VERSION_TAGS, version_tags
 from bikes_assets.adapters.reported import of_instance
 from bikes_assets.adapters.version_source import is_copy, is_gone, model_id_in, model_of
 from bikes_assets.lineage.address import WHOLE, Address, parse_address
@@ -162,17 +162,20 @@ class Registry:
                 client.rename_registered_model(renamed[0], name)
                 found.done.append(f"MLflow: registered model {renamed[0]} was renamed, and is {name} again")
             elif create:
-                registry.create_registered_model(client, name, {ASSET: asset})
+                registry.create_registered_model(client, name, {ASSET: asset}, self.runs.note_of_model(asset))
                 found.done.append(f"MLflow: registered model {name} was deleted, and is there again")
-        elif model.tags.get(ASSET) != asset:
+            return
+        if model.tags.get(ASSET) != asset:
             client.set_registered_model_tag(name, ASSET, asset)
+        if not model.description:
+            client.update_registered_model(name, self.runs.note_of_model(asset))
 
     def _adopted(
         self, asset: str, number: int, version: ModelVersion, records: Mapping[str, Record], found: Reconciliation
     ) -> str | None:
         """Return the address of what a version is whose number the event log does not know; None where it is none of ours."""
         name, address, digest = model_name(asset), version.tags.get("address", ""), version.tags.get("digest", "")
-        if not address or version.tags.get(ASSET) != asset:
+        if not _is_of(asset, version):
             found.foreign.append(
                 f"MLflow: {name} version {number} is none of this store's: somebody else has registered it; it is left alone"
             )
@@ -219,7 +222,7 @@ class Registry:
             self._put_right(name, version, registry.stated(tags, model), found)
             return True
         if is_gone(client, version):
-            ours = {**registry.fitting(tags), "mlflow_model_id": model_id_in(version)}
+            ours = registry.fitting(tags)
             if address in self.removed or (not whole and ours.items() <= version.tags.items()):
                 return True
             if ours.items() <= version.tags.items():
@@ -237,7 +240,7 @@ class Registry:
         wrong = {tag: value for tag, value in tags.items() if version.tags.get(tag) != value}
         if "manifest" in wrong:  # of the two that differ, the version's may be the right one
             try:
-                registry.checked(self.runs.client, tags["mlflow_model_id"])
+                registry.checked(self.runs.client, model_id_in(version))
             except LineageError as error:
                 found.left.append(
                     f"MLflow: tag manifest of {name} version {version.version} cannot be put right: {error}"
@@ -263,6 +266,7 @@ class Registry:
                 run.info.run_id,
                 name=model_name(asset),
                 tags=tags,
+                description=self.runs.note_of_version(record),
                 number=number,
                 beyond=beyond,
             )
@@ -302,7 +306,7 @@ class Registry:
 
     def _run_of(self, record: Record) -> Run | None:
         wanted = f"tags.{KEY} = '{attempt_of(record)}'"
-        return next(iter(self.runs.client.search_runs([self.runs.experiment_id], wanted)), None)
+        return next(iter(self.runs.client.search_runs(self.runs.experiment_ids, wanted)), None)
 
     def _copy_of(self, run: Run, record: Record) -> str:
         """Return the id of the whole copy of what a record fitted; it is logged where there is none."""
@@ -336,6 +340,14 @@ def is_whole(runs: MlflowRuns, model_id: str) -> bool:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             return False
         raise
+
+
+def _is_of(asset: str, version: ModelVersion) -> bool:
+    """Return whether a version has all tags of one that this project registers, and they say that it is of an asset."""
+    if not all(version.tags.get(tag) for tag in VERSION_TAGS):
+        return False
+    named = Address.parse(version.tags["address"])
+    return bool(named and named.asset == asset)
 
 
 def _of(version: ModelVersion) -> str:

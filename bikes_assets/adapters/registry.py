@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlparse
 
 from bikes_assets.adapters import disk
 from bikes_assets.adapters.scratch import scratch_folder
-from bikes_assets.adapters.version_source import is_as_tagged, is_gone
+from bikes_assets.adapters.version_source import is_as_tagged, is_gone, model_id_in, model_of
 from bikes_assets.lineage import model_file
 from bikes_assets.lineage.digest import combined_digest, file_digest
 from bikes_assets.lineage.errors import DigestError, ModelError
@@ -46,6 +46,7 @@ def log_copy(
     trusted: Sequence[str],
     tags: Mapping[str, str | Sequence[str]],
     content: bytes = b"",
+    params: Mapping[str, str] | None = None,
 ) -> str:
     """Log a copy of a fitted estimator as an MLflow model of a run, and return its id.
 
@@ -61,6 +62,7 @@ def log_copy(
         trusted: the types that its file may hold.
         tags: what it was made from; see `fitting`.
         content: its file as `model_file.dumps` wrote it, where that is at hand: writing it takes a while.
+        params: its hyperparameters.
 
     Raises:
         ModelError: the estimator holds a type that is not trusted.
@@ -69,7 +71,7 @@ def log_copy(
 
     content = content or model_file.dumps(estimator, trusted)
     experiment_id = client.get_run(run_id).info.experiment_id
-    model = client.create_logged_model(experiment_id, name, run_id, tags=fitting(tags))
+    model = client.create_logged_model(experiment_id, name, run_id, tags=fitting(tags), params=dict(params or {}))
     try:
         client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
         with scratch_folder() as folder:
@@ -109,8 +111,10 @@ def register(
     *,
     name: str,
     tags: Mapping[str, str | Sequence[str]],
+    description: str = "",
     beyond: int = 0,
     of: Mapping[str, str] | None = None,
+    about: str = "",
 ) -> int:
     """Return the version of a registered model that stands for a logged model; it is created when there is none.
 
@@ -122,10 +126,12 @@ def register(
         model_id: the logged model; checked first.
         run_id: run that it is an output of.
         name: registered model.
-        tags: what it was made from; see `fitting`.
+        tags: what it is found by; see `fitting`.
+        description: what MLflow shows of the version, in Markdown.
         beyond: highest number that a version of this registered model has had: a new one must have a higher one, for a number
             means one version for ever. MLflow counts from 1 again where the registered model was deleted or renamed.
         of: tags of the registered model itself, where it is created.
+        about: description of the registered model itself, where it is created.
 
     Raises:
         ModelError, DigestError: the logged model is not what was uploaded (see `checked`), or the registered model is gone.
@@ -134,14 +140,14 @@ def register(
     _checked(client, model)
     written = fitting(tags)
     # a version of one logged model or address has one digest, which few versions share: one search finds either
-    wanted = {"digest": written["digest"]} if "digest" in written else {"mlflow_model_id": model_id}
+    wanted = {"digest": written["digest"]} if "digest" in written else {}
 
     def first() -> ModelVersion | None:
         same = [
             version
             for version in versions(client, name, wanted)
-            if version.tags.get("mlflow_model_id") == model_id
-            or ("mlflow_model_id" in version.tags and version.tags.get("address", "") == written.get("address"))
+            if "manifest" in version.tags
+            and (model_id_in(version) == model_id or version.tags.get("address", "") == written.get("address"))
         ]
         whole = (
             version for version in _in_order(same) if is_as_tagged(client, version) and not is_gone(client, version)
@@ -150,10 +156,10 @@ def register(
 
     standing = first()
     if standing is None:
-        if create_registered_model(client, name, of or {}) and beyond:
+        if create_registered_model(client, name, of or {}, about) and beyond:
             client.delete_registered_model(name)
             raise _gone(name, beyond)
-        made = _created(client, name, model, run_id, tags)
+        made = _created(client, name, model, run_id, tags, description)
         if made <= beyond:
             client.delete_model_version(name, str(made))
             raise _gone(name, beyond)
@@ -162,8 +168,8 @@ def register(
             _link(client, name, model, made)
             return made
         client.delete_model_version(name, str(made))
-    if standing.tags["mlflow_model_id"] != model_id:
-        checked(client, standing.tags["mlflow_model_id"], manifest=standing.tags["manifest"])
+    if (other := model_id_in(standing)) != model_id:
+        checked(client, other, manifest=standing.tags["manifest"])
     return int(standing.version)
 
 
@@ -174,6 +180,7 @@ def register_again(
     *,
     name: str,
     tags: Mapping[str, str | Sequence[str]],
+    description: str = "",
     number: int,
     beyond: int,
 ) -> int:
@@ -184,7 +191,8 @@ def register_again(
         model_id: the logged model; checked first.
         run_id: run that it is an output of.
         name: registered model, which is there.
-        tags: what it was made from; see `fitting`.
+        tags: what it is found by; see `fitting`.
+        description: what MLflow shows of the version, in Markdown.
         number: the number that it had.
         beyond: highest number that a version has had. Numbers up to there mean other versions, so none of them is taken.
 
@@ -197,7 +205,7 @@ def register_again(
     model = client.get_logged_model(model_id)
     _checked(client, model)
     for _ in range(beyond + 1):
-        made = _created(client, name, model, run_id, tags)
+        made = _created(client, name, model, run_id, tags, description)
         if made == number or made > beyond:
             _link(client, name, model, made)
             return made
@@ -257,10 +265,13 @@ def load_copy(
         DigestError: a file is missing, more or changed.
     """
     version = _version(client, name, version_or_alias)
-    expected, model_id = manifest or version.tags.get("manifest"), version.tags.get("mlflow_model_id")
-    if not expected or not model_id:
-        raise ModelError(f"{name}@{version.version} has no tags 'manifest' and 'mlflow_model_id'; register it again")
-    files = checked(client, model_id, manifest=expected)
+    expected, model = manifest or version.tags.get("manifest"), model_of(client, version)
+    if not expected or not model:
+        raise ModelError(
+            f"{name}@{version.version}: found no {'logged model' if expected else 'tag manifest'}, expected a version that was "
+            "registered here; register it again"
+        )
+    files = _checked(client, model, expected)
     if MODEL_FILE not in files:
         raise ModelError(f"{name}@{version.version}: found no {MODEL_FILE} among {', '.join(files)}; log it again")
     try:
@@ -281,11 +292,10 @@ def stated(tags: Mapping[str, str | Sequence[str]], model: LoggedModel) -> dict[
     """Return all that a version is tagged with that is registered here.
 
     Args:
-        tags: what it was made from; see `fitting`.
+        tags: what it is found by; see `fitting`.
         model: the logged model that it is of.
     """
-    of_copy = {key: model.tags[key] for key in ("manifest", "copy_sha256") if key in model.tags}
-    return {**fitting(tags), **of_copy, "mlflow_model_id": model.model_id}
+    return fitting(tags) | {key: model.tags[key] for key in ("manifest",) if key in model.tags}
 
 
 def _cut(text: str) -> str:
@@ -473,12 +483,23 @@ def _in_order(found: Iterable[ModelVersion]) -> list[ModelVersion]:
 
 
 def _created(
-    client: MlflowClient, name: str, model: LoggedModel, run_id: str, tags: Mapping[str, str | Sequence[str]]
+    client: MlflowClient,
+    name: str,
+    model: LoggedModel,
+    run_id: str,
+    tags: Mapping[str, str | Sequence[str]],
+    description: str,
 ) -> int:
     """Create a version of a registered model from a logged model, and return its number."""
     # a source of the form models:/ID would be looked up in whatever store MLflow's global state names
     made = client.create_model_version(
-        name, model.artifact_location, run_id, tags=stated(tags, model), await_creation_for=0, model_id=model.model_id
+        name,
+        model.artifact_location,
+        run_id,
+        tags=stated(tags, model),
+        description=description or None,
+        await_creation_for=0,
+        model_id=model.model_id,
     )
     return int(made.version)
 
@@ -490,12 +511,12 @@ def _link(client: MlflowClient, name: str, model: LoggedModel, number: int) -> N
     client.set_logged_model_tags(model.model_id, {"mlflow.modelVersions": json.dumps(links)})
 
 
-def create_registered_model(client: MlflowClient, name: str, tags: Mapping[str, str]) -> bool:
+def create_registered_model(client: MlflowClient, name: str, tags: Mapping[str, str], about: str = "") -> bool:
     """Create a registered model where there is none, and return whether that was so."""
     from mlflow.exceptions import MlflowException
 
     try:
-        client.create_registered_model(name, dict(tags))
+        client.create_registered_model(name, dict(tags), about or None)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise

@@ -173,7 +173,7 @@ def remove_in_mlflow(client: MlflowClient, experiment: str, records: Sequence[Re
 
     Args:
         client: client of the tracking store.
-        experiment: name of the experiment.
+        experiment: name of the experiment; runs are in the one beside it, too.
         records: how the versions were made.
         moment: when they went, in words.
 
@@ -183,9 +183,11 @@ def remove_in_mlflow(client: MlflowClient, experiment: str, records: Sequence[Re
     from bikes_assets.adapters.attempts import attempt_of
     from bikes_assets.adapters.mlflow_names import model_name
     from bikes_assets.adapters.mlflow_runs import KEY
+    from bikes_assets.adapters.mlflow_store import lineage_of
     from bikes_assets.adapters.registry import version_of
 
-    known = client.get_experiment_by_name(experiment)
+    named = (client.get_experiment_by_name(name) for name in (experiment, lineage_of(experiment)))
+    known = [item.experiment_id for item in named if item]
     aliased = _aliased(client, {model_name(record.output.asset) for record in records if record.fitted})
     done: list[str] = []
     for record in records:
@@ -194,7 +196,7 @@ def remove_in_mlflow(client: MlflowClient, experiment: str, records: Sequence[Re
         version = version_of(client, name, address=output.address) if record.fitted else None
         if version and (name, version) in aliased:
             continue
-        runs = client.search_runs([known.experiment_id], f"tags.{KEY} = '{attempt_of(record)}'") if known else []
+        runs = client.search_runs(known, f"tags.{KEY} = '{attempt_of(record)}'") if known else []
         for run in runs:
             for copy in run.outputs.model_outputs if run.outputs else ():
                 _delete_copy(client, copy.model_id)

@@ -20,7 +20,7 @@ from bikes_assets.adapters.attempts import Attempt, attempts_of, ended
 from bikes_assets.adapters.event_log import reported_since
 from bikes_assets.adapters.mlflow_models import copy_from_lake, set_aliases
 from bikes_assets.adapters.mlflow_names import is_refusal, model_name
-from bikes_assets.adapters.mlflow_runs import KEY, PARENT, batched, by_attempt, end_failed
+from bikes_assets.adapters.mlflow_runs import KEY, PARENT, PARENT_OF_FLAT, batched, by_attempt, end_failed
 from bikes_assets.adapters.mlflow_store import one_by_one
 from bikes_assets.adapters.processes import Process
 from bikes_assets.adapters.registered import Numbers, Registry, is_whole, models_in
@@ -39,7 +39,7 @@ from bikes_assets.lineage.secrets import scrubbed
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
-    from mlflow.entities import Run
+    from mlflow.entities import Run, RunInfo
 
     from bikes_assets.adapters.agreed import Scope, Stores
     from bikes_assets.adapters.lake import Lake, ModelFormat
@@ -121,7 +121,7 @@ def _bring_together(pipeline: Pipeline, agreement: Agreement, *, whole: bool) ->
         runs = replace(pipeline.connect(agreement.done), registered=Numbers(pipeline.instance))
         only = scope.runs
         if only is None and stores and now and not agreement.set_aside:
-            only = now.runs.keys() - evident(stores, runs.experiment_id)
+            only = now.runs.keys() - evident(stores, runs.experiment_ids)
         unlogged_attempts, unended = _settle_runs(pipeline, runs, only, agreement)
         # what is registered again needs its run; what is registered for the first time, numbers beyond those in use
         _reconcile_registered(pipeline, runs, agreement, scope.registered, whole=whole)
@@ -260,7 +260,7 @@ def _reconcile_registered(
 
 def _settle_runs(
     pipeline: Pipeline, runs: MlflowRuns, only: Collection[str] | None, agreement: Agreement
-) -> tuple[list[tuple[Attempt, str, dg.DagsterRun]], list[tuple[str, dg.DagsterRun]]]:
+) -> tuple[list[tuple[Attempt, RunInfo, dg.DagsterRun]], list[tuple[str, dg.DagsterRun]]]:
     """Give each Dagster run that is over and each of its attempts its run in MLflow.
 
     Args:
@@ -272,7 +272,7 @@ def _settle_runs(
     Returns:
         Each attempt whose record is not written yet, with its run in MLflow and Dagster's, and each parent that is to be ended.
     """
-    unlogged: list[tuple[Attempt, str, dg.DagsterRun]] = []
+    unlogged: list[tuple[Attempt, RunInfo, dg.DagsterRun]] = []
     unended: list[tuple[str, dg.DagsterRun]] = []
     removed = removed_versions(pipeline.lake.location)
     for run in _runs_over(pipeline.instance, only):
@@ -282,7 +282,7 @@ def _settle_runs(
             if not attempts and not known:  # it ended before its first step, or is of something else
                 continue
             parent, found = _settled(pipeline, runs, run, attempts, known, removed, agreement)
-        unlogged += [(attempt, run_id, run) for attempt, run_id in found]
+        unlogged += [(attempt, info, run) for attempt, info in found]
         if parent:
             unended.append((parent, run))
     return unlogged, unended
@@ -291,7 +291,7 @@ def _settle_runs(
 def _log_runs(
     pipeline: Pipeline,
     runs: MlflowRuns,
-    unlogged: Iterable[tuple[Attempt, str, dg.DagsterRun]],
+    unlogged: Iterable[tuple[Attempt, RunInfo, dg.DagsterRun]],
     unended: Iterable[tuple[str, dg.DagsterRun]],
     agreement: Agreement,
 ) -> set[str]:
@@ -301,9 +301,9 @@ def _log_runs(
         The Dagster runs of which MLflow refuses a record.
     """
     refused: set[str] = set()
-    for attempt, run_id, run in sorted(unlogged, key=lambda item: item[0].published):
+    for attempt, info, run in sorted(unlogged, key=lambda item: item[0].published):
         try:
-            _log(pipeline, runs, attempt, run_id)
+            _log(pipeline, runs, attempt, info)
         except LineageError as error:
             agreement.left.append(f"{_named(attempt, run)}: {error}")
         except Exception as error:
@@ -327,8 +327,8 @@ def _settled(
     present: Sequence[Run],
     removed: Collection[str],
     agreement: Agreement,
-) -> tuple[str, list[tuple[Attempt, str]]]:
-    """Give a Dagster run its parent and each of its attempts its nested run, and delete what stands for nothing.
+) -> tuple[str, list[tuple[Attempt, RunInfo]]]:
+    """Give a Dagster run its parent and each of its attempts its run, and delete what stands for nothing.
 
     What retention has removed gets none again.
 
@@ -337,40 +337,42 @@ def _settled(
     """
     status = str(ended(run))
     found = _without_doubles(runs, present, agreement)
-    nested = by_attempt(found)
-    known = next((item.info for item in found if PARENT not in item.data.tags), None)
-    parent = known.run_id if known else runs.create_parent(run, attempts[0].start if attempts else None)
+    present_attempts = by_attempt(found)
+    known = next((item.info for item in found if KEY not in item.data.tags), None)
+    parent = (known or runs.create_parent(run, attempts[0].start if attempts else None)).run_id
     if run.tags.get("mlflow_run_id") != parent:
         pipeline.instance.add_run_tags(run.run_id, {"mlflow_run_id": parent})
-    for attempt in end_failed(runs, run, parent, [item for item in attempts if not item.record], status, nested):
+    for attempt in end_failed(
+        runs, run, parent, [item for item in attempts if not item.record], status, present_attempts
+    ):
         agreement.done.append(f"MLflow: {_named(attempt, run)} has ended as {attempt.status(status)}")
-    for key in nested.keys() - {attempt.key for attempt in attempts if attempt.status(status)}:
-        runs.client.delete_run(nested[key].run_id)
-        agreement.done.append(f"MLflow: run {nested[key].run_id} stood for nothing and is deleted")
-    unlogged: list[tuple[Attempt, str]] = []
+    for key in present_attempts.keys() - {attempt.key for attempt in attempts if attempt.status(status)}:
+        runs.client.delete_run(present_attempts[key].run_id)
+        agreement.done.append(f"MLflow: run {present_attempts[key].run_id} stood for nothing and is deleted")
+    unlogged: list[tuple[Attempt, RunInfo]] = []
     for attempt in attempts:
-        info = nested.get(attempt.key)
+        info = present_attempts.get(attempt.key)
         if not attempt.record or (info is None and attempt.record.output.address in removed):
             continue
         if info is None or info.status != "FINISHED":
             create = partial(runs.create, parent, run, attempt.step_key, attempt.number, attempt.asset, attempt.start)
-            unlogged.append((attempt, info.run_id if info else create()))
+            unlogged.append((attempt, info or create()))
     return "" if known and known.status == status else parent, unlogged
 
 
-def _log(pipeline: Pipeline, runs: MlflowRuns, attempt: Attempt, run_id: str) -> None:
+def _log(pipeline: Pipeline, runs: MlflowRuns, attempt: Attempt, info: RunInfo) -> None:
     """Write an attempt's record to its run, and say in the event log where it is, unless the event itself does."""
-    record = attempt.record
+    record, run_id = attempt.record, info.run_id
     assert record  # noqa: S101 - only those with a record are logged
     model_id = ""
     if record.fitted and not is_whole(runs, record.fitted["mlflow_model_id"]):
         model_id = _copied(runs, run_id, record.fitted["sha256"]) or copy_from_lake(
             runs.client, run_id, pipeline.lake, pipeline.models, record.output.address
         )
-    version = runs.finish(run_id, record, model_id)
+    version = runs.finish(run_id, record, model_id, attempt.plots)
     if record.made_by.get("mlflow_run_id") == run_id and (attempt.registered or not version):
         return
-    values: dict[str, Any] = {"mlflow_run": dg.MetadataValue.url(runs.url(run_id))}
+    values: dict[str, Any] = {"mlflow_run": dg.MetadataValue.url(runs.url(run_id, info.experiment_id))}
     _tell_registered(pipeline, record.output.address, values | ({REGISTERED: version} if version else {}))
 
 
@@ -408,8 +410,9 @@ def _without_doubles(runs: MlflowRuns, found: Iterable[Run], agreement: Agreemen
     if "" in kept:
         parent = kept[""].info.run_id
         for run in kept.values():
-            if PARENT in run.data.tags and run.data.tags[PARENT] != parent:
-                runs.client.set_tag(run.info.run_id, PARENT, parent)
+            for tag in (PARENT, PARENT_OF_FLAT):
+                if run.data.tags.get(tag, parent) != parent:
+                    runs.client.set_tag(run.info.run_id, tag, parent)
     return list(kept.values())
 
 

@@ -1,4 +1,4 @@
-"""MLflow over dagster-mlflow, for a Dagster run at work: one parent run, one nested run for each attempt at a step.
+"""MLflow over dagster-mlflow, for a Dagster run at work: one parent run, and one run for each attempt at a step.
 
 dagster-mlflow attaches to the parent through its `mlflow_run_id`; left to itself it would create one by search and then
 create, which makes several under parallel steps, and would reuse another Dagster run's in the same process. MLflow is never
@@ -16,10 +16,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import dagster as dg
 
+from bikes_assets.adapters import mlflow_notes
 from bikes_assets.adapters.attempts import attempts_of, ended
 from bikes_assets.adapters.mlflow_names import is_refusal
-from bikes_assets.adapters.mlflow_runs import PARENT, MlflowRuns, by_attempt, end_failed, parent_name
-from bikes_assets.adapters.mlflow_store import PATIENCE, client_of, experiment_of, file_of, fluent, one_by_one
+from bikes_assets.adapters.mlflow_runs import KEY, MlflowRuns, by_attempt, end_failed, parent_name
+from bikes_assets.adapters.mlflow_store import (
+    PATIENCE,
+    client_of,
+    experiment_of,
+    file_of,
+    fluent,
+    lineage_of,
+    one_by_one,
+)
 from bikes_assets.adapters.registered import Numbers
 from bikes_assets.adapters.run_log import BACKLOG
 from bikes_assets.adapters.workers import mark
@@ -28,9 +37,10 @@ from bikes_assets.lineage.faults import store_fault
 from bikes_assets.lineage.secrets import scrubbed, shown, without_secrets
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
     from mlflow import MlflowClient
+    from mlflow.entities import RunInfo
 
     from bikes_assets.lineage.graph import Record
     from bikes_assets.lineage.schema import Schema
@@ -60,7 +70,8 @@ class Tracking:
     ) -> None:
         self._instance, self._run, self._warn, self._patience = instance, run, warn, patience
         self._runs: MlflowRuns | None = None
-        self._uri = self._parent = ""
+        self._uri = ""
+        self._found: RunInfo | None = None
         self._active: list[Any] = []
         self._away = False
 
@@ -75,9 +86,14 @@ class Tracking:
         if patience - self._patience > _SLOW and not self._away:
             self._leave("it is slow to answer")
         if self._runs and not self._away:
-            self._parent = self._try(lambda: parent_run(self._required(), uri, self._instance, self._run)) or ""
-        if self._parent:
+            self._found = self._try(lambda: parent_run(self._required(), uri, self._instance, self._run))
+        if self._found:
             self._active = self._try(lambda: _attached(context, self._required(), uri, experiment, self._parent)) or []
+
+    @property
+    def _parent(self) -> RunInfo:
+        assert self._found  # noqa: S101 - without it, MLflow is away
+        return self._found
 
     @contextmanager
     def active(self) -> Iterator[None]:
@@ -85,7 +101,7 @@ class Tracking:
         if self._away or not self._active:
             yield
             return
-        with fluent(self._uri, self._required().experiment_id, self._active):
+        with fluent(self._uri, self._parent.experiment_id, self._active):
             yield
 
     @property
@@ -94,27 +110,31 @@ class Tracking:
         return self._runs is not None
 
     def start(self, step_key: str, number: int, asset: str) -> str:
-        """Create the nested run of an attempt to materialize an asset, and return its id; "" while MLflow is away."""
-        return self._try(lambda: self._required().create(self._parent, self._run, step_key, number, asset)) or ""
+        """Create the run of an attempt to materialize an asset, and return its id; "" while MLflow is away."""
+
+        def created() -> str:
+            return self._required().create(self._parent.run_id, self._run, step_key, number, asset).run_id
+
+        return self._try(created) or ""
 
     def ask(self, call: Callable[[MlflowClient], _Answer]) -> _Answer | None:
         """Return what `call` makes of MLflow's client, None while MLflow is away."""
         return self._try(lambda: call(self._required().client))
 
-    def finish(self, run_id: str, record: Record) -> int:
-        """Write a record to its nested run and end it.
+    def finish(self, run_id: str, record: Record, plots: Mapping[str, str]) -> int:
+        """Write a record and its plots, SVG by title, to its attempt's run and end it.
 
         Returns:
             The registered version of what was fitted, 0 where nothing was, or while MLflow is away.
         """
-        return self._try(lambda: self._required().finish(run_id, record)) or 0
+        return self._try(lambda: self._required().finish(run_id, record, plots=plots)) or 0
 
-    def url(self, run_id: str) -> str:
-        """Return the address of a run's page."""
-        return self._required().url(run_id)
+    def url(self, run_id: str, asset: str) -> str:
+        """Return the address of the page of a run that `start` created for an asset."""
+        return self._required().url(run_id, self._required().experiment_of(asset))
 
     def close(self) -> None:
-        """End the parent as Dagster's run ends, and the nested runs of attempts that published nothing."""
+        """End the parent as Dagster's run ends, and the runs of attempts that published nothing."""
         self._try(self._close)
 
     def _close(self) -> None:
@@ -130,9 +150,9 @@ class Tracking:
         if lost:
             with one_by_one(self._uri):  # the processes of a run's other steps do the same
                 known = by_attempt(self._required().of(run.run_id))
-                end_failed(self._required(), run, self._parent, lost, status or "", known)
+                end_failed(self._required(), run, self._parent.run_id, lost, status or "", known)
         if status:
-            self._required().end(self._parent, status)
+            self._required().end(self._parent.run_id, status)
 
     def _required(self) -> MlflowRuns:
         assert self._runs  # noqa: S101 - `_try` calls nothing while MLflow is away
@@ -179,6 +199,7 @@ def tracking_resource(
     dagster_url: str,
     schemas: Mapping[str, Schema],
     claim: Callable[[dg.DagsterInstance], str | None] = lambda _: None,
+    compared: Collection[str] | None = None,
 ) -> dg.ResourceDefinition:
     """Return the `mlflow` resource: a `Tracking` for each Dagster run.
 
@@ -190,14 +211,16 @@ def tracking_resource(
         schemas: declared columns of each table, by asset.
         claim: returns the id of the store that an instance is of, before anything is written; it raises where the instance is
             of another store than the lake.
+        compared: assets whose runs stand in the experiment, side by side, such as those that fit or evaluate a model; None for
+            all. All other runs are in the experiment beside it, `NAME-lineage`.
     """
 
-    @dg.resource(description="MLflow: one run per Dagster run, one nested run per attempt to materialize something.")
+    @dg.resource(description="MLflow: one run per Dagster run, one run per attempt to materialize something.")
     def mlflow(context: Any) -> Iterator[Tracking]:
         store = claim(context.instance)
         mark(context.instance, context.run)
         tracking = Tracking(context.instance, context.run, context.log.warning)
-        connected = partial(connect, uri, experiment, mlflow_url, dagster_url, schemas, store)
+        connected = partial(connect, uri, experiment, mlflow_url, dagster_url, schemas, store, compared=compared)
         tracking.connect(uri, experiment, connected, context)
         try:
             yield tracking
@@ -215,18 +238,22 @@ def connect(
     schemas: Mapping[str, Schema],
     store: str | None = None,
     restored: list[str] | None = None,
+    compared: Collection[str] | None = None,
 ) -> MlflowRuns:
-    """Return the writer of MLflow's runs; where `restored` is given, with the experiment restored: see `experiment_of`.
+    """Return the writer of MLflow's runs; where `restored` is given, with its experiments restored: see `experiment_of`.
 
     Raises:
         SettingsError: MLflow is in use by another store.
         TrackingError: MLflow cannot be reached, or its store is damaged.
     """
     try:
-        client = client_of(uri)
-        return MlflowRuns(
-            client, experiment_of(client, uri, experiment, store, restored), schemas, dagster_url, mlflow_url
-        )
+        client, lineage = client_of(uri), lineage_of(experiment)
+        notes = {
+            experiment: mlflow_notes.of_experiment(lineage),
+            lineage: mlflow_notes.of_lineage_experiment(experiment),
+        }
+        first, second = (experiment_of(client, uri, name, store, restored, about) for name, about in notes.items())
+        return MlflowRuns(client, first, second, schemas, dagster_url, mlflow_url, compared)
     except (SettingsError, TrackingError):
         raise
     except StoreError as error:
@@ -235,13 +262,13 @@ def connect(
         raise TrackingError(scrubbed(f"{shown(uri)} cannot be reached: {error}", uri)) from without_secrets(error)
 
 
-def parent_run(runs: MlflowRuns, uri: str, instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
+def parent_run(runs: MlflowRuns, uri: str, instance: dg.DagsterInstance, run: dg.DagsterRun) -> RunInfo:
     """Return the one MLflow run of a Dagster run, created when there is none, and name it in the Dagster run's tags."""
     with one_by_one(uri):
-        parents = [item for item in runs.of(run.run_id) if PARENT not in item.data.tags]
-        parent = parents[0].info.run_id if parents else runs.create_parent(run)
-    if run.tags.get("mlflow_run_id") != parent:
-        instance.add_run_tags(run.run_id, {"mlflow_run_id": parent})
+        parents = [item.info for item in runs.of(run.run_id) if KEY not in item.data.tags]
+        parent = parents[0] if parents else runs.create_parent(run)
+    if run.tags.get("mlflow_run_id") != parent.run_id:
+        instance.add_run_tags(run.run_id, {"mlflow_run_id": parent.run_id})
     return parent
 
 
@@ -262,18 +289,20 @@ def clear_backlog(instance: dg.DagsterInstance) -> None:
         instance.daemon_cursor_storage.set_cursor_values({BACKLOG: ""})
 
 
-def _attached(context: Any, runs: MlflowRuns, uri: str, experiment: str, parent: str) -> list[Any]:
+def _attached(context: Any, runs: MlflowRuns, uri: str, experiment: str, parent: RunInfo) -> list[Any]:
     """Have dagster-mlflow attach to the parent run, and return what is active then in MLflow's eyes."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from dagster_mlflow import mlflow_tracking
 
-        config = {"experiment_name": experiment, "mlflow_tracking_uri": uri, "mlflow_run_id": parent, "env": {}}
+        # before there were two experiments, parents were in the first one
+        name = experiment if parent.experiment_id == runs.experiment_id else lineage_of(experiment)
+        config = {"experiment_name": name, "mlflow_tracking_uri": uri, "mlflow_run_id": parent.run_id, "env": {}}
         attach: Any = mlflow_tracking.resource_fn
         # without active runs: it would take another Dagster run's for its own
-        with fluent(uri, runs.experiment_id, []) as stack:
+        with fluent(uri, parent.experiment_id, []) as stack:
             next(attach(context.replace_config(config)))
-            runs.client.update_run(parent, name=parent_name(context.run))  # it calls each by the job's name
+            runs.client.update_run(parent.run_id, name=parent_name(context.run))  # it calls each by the job's name
             return list(stack.get())
 
 

@@ -50,14 +50,12 @@ def is_copy(model: LoggedModel, fitted: Mapping[str, Any]) -> bool:
 
 
 def is_as_tagged(client: MlflowClient, version: ModelVersion) -> bool:
-    """Return whether a version is of the logged model that its tags name, and that says of itself what they say.
+    """Return whether a version is of a logged model that says of itself what the version's tags say.
 
     Args:
         client: client of the tracking store.
         version: a version whose record is not at hand.
     """
-    if version.tags.get("mlflow_model_id") != model_id_in(version):
-        return False
     model = model_of(client, version)
     if model is None:
         return is_gone(client, version)

@@ -13,7 +13,7 @@ from bikes_assets.adapters.tracking import connect, tracking_resource
 from bikes_assets.demand.features import COLUMNS_READ
 from bikes_assets.present import SOURCE, source_reader, stores
 from bikes_assets.settings import settings
-from bikes_assets.store import ASSETS, COLUMNS, MODELS, claim, lake
+from bikes_assets.store import ASSETS, COLUMNS, COMPARED, MODELS, claim, lake
 
 
 def mlflow_runs(store: str, restored: list[str] | None = None) -> MlflowRuns:
@@ -28,7 +28,8 @@ def mlflow_runs(store: str, restored: list[str] | None = None) -> MlflowRuns:
         TrackingError: MLflow cannot be reached.
     """
     known = settings()
-    return connect(known.tracking_uri, known.experiment, known.mlflow_url, known.dagster_url, COLUMNS, store, restored)
+    pages = known.mlflow_url, known.dagster_url
+    return connect(known.tracking_uri, known.experiment, *pages, COLUMNS, store, restored, COMPARED)
 
 
 def pipeline(instance: dg.DagsterInstance) -> Pipeline:
@@ -62,7 +63,7 @@ def resources() -> dg.Definitions:
             "engine": _engine().resource(),
             "models": ModelIOManager(lake(), MODELS).resource(),
             "mlflow": tracking_resource(
-                known.tracking_uri, known.experiment, known.mlflow_url, known.dagster_url, COLUMNS, claim
+                known.tracking_uri, known.experiment, known.mlflow_url, known.dagster_url, COLUMNS, claim, COMPARED
             ),
         },
         executor=dg.in_process_executor,

@@ -22,6 +22,7 @@ from mlflow import MlflowClient
 from bikes_assets import present, runs
 from bikes_assets.adapters.agreed import Agreement, differing, evident, kept, look
 from bikes_assets.adapters.processes import Process
+from bikes_assets.adapters.version_source import model_id_in
 from bikes_assets.adapters.workers import WORKER
 from bikes_assets.defs.resources import pipeline
 from bikes_assets.store import mlflow_client, table
@@ -116,10 +117,20 @@ ACTS: dict[str, Act] = {
     "a registered model renamed": in_mlflow(lambda client: client.rename_registered_model("demand_model", "theirs")),
     "a registered model deleted": in_mlflow(lambda client: client.delete_registered_model("demand_model")),
     "a logged model deleted": in_mlflow(
-        lambda client: client.delete_logged_model(client.get_model_version("demand_model", "2").tags["mlflow_model_id"])
+        lambda client: client.delete_logged_model(model_id_in(client.get_model_version("demand_model", "2")))
     ),
-    "an experiment deleted": in_mlflow(lambda client: client.delete_experiment("1")),
-    "an experiment renamed": in_mlflow(lambda client: client.rename_experiment("1", "theirs")),
+    **{
+        f"an experiment {what}": in_mlflow(act)
+        for key in ("1", "2")
+        for what, act in (
+            (f"deleted, {key}", lambda client, key=key: client.delete_experiment(key)),
+            (f"renamed, {key}", lambda client, key=key: client.rename_experiment(key, "theirs")),
+        )
+    },
+    "a fit's run deleted": in_mlflow(lambda client: client.delete_run(run_of("demand_model"))),
+    "a fit's parent changed": in_mlflow(
+        lambda client: client.set_tag(run_of("demand_model"), "parent_run_id", "0" * 32)
+    ),
     "a forged commit": forge,
     "a commit without an event": commit_without_event,
     "a table wiped": wipe,
@@ -197,13 +208,13 @@ def test_what_is_evident_needs_nothing_and_what_was_changed_is_not_evident(copie
     with runs.opened() as instance:
         pipeline(instance).connect([])  # a copy's artifacts lie elsewhere
         known = {run.run_id for run in instance.get_runs()}
-    assert evident(stores, "1") == known
+    assert evident(stores, ["1", "2"]) == known
     mlflow = copied / "mlflow" / "mlflow.db"
     log = copied / "dagster" / "event_log.db"
     sound = {file: file.read_bytes() for file in (mlflow, log, copied / "dagster" / "history" / "runs.db")}
     for name in ("a run deleted", "a parent deleted", "a run that did not end", "a run's tag deleted", "a second run"):
         ACTS[name](copied)
-        assert evident(stores, "1") == known - {of}, name
+        assert evident(stores, ["1", "2"]) == known - {of}, name
         for file, content in sound.items():
             file.write_bytes(content)
     for statement in (
@@ -215,10 +226,10 @@ def test_what_is_evident_needs_nothing_and_what_was_changed_is_not_evident(copie
         f"update history.runs set status = 'FAILURE' where run_id = '{of}'",
     ):
         in_log(statement)(copied)
-        assert evident(stores, "1") == known - {of}, statement
+        assert evident(stores, ["1", "2"]) == known - {of}, statement
         for file, content in sound.items():
             file.write_bytes(content)
-    assert evident(stores, "2") == set()
+    assert evident(stores, ["2"]) == evident(stores, ["3"]) == set()
 
 
 def test_a_memory_of_it_that_is_damaged_or_gone_costs_time_alone(copied: Path) -> None:

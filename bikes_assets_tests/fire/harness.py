@@ -114,8 +114,10 @@ def state(instance: dg.DagsterInstance, client: Any, experiment: str, lake: Path
     runs = [_dagster_run(instance, record) for record in instance.get_run_records(ascending=True)]
     assets = sorted(folder.name for folder in lake.glob("*") if (folder / "_delta_log").exists())
     made = sorted((item for asset in assets for item in _made(instance, asset)), key=lambda item: item.storage_id)
-    found = client.get_experiment_by_name(experiment)
-    mlflow_runs = [_mlflow_run(client, run) for run in _all_runs(client, found.experiment_id)] if found else []
+    named = (client.get_experiment_by_name(name) for name in (experiment, f"{experiment}-lineage"))
+    mlflow_runs = [
+        _mlflow_run(client, run) for found in named if found for run in _all_runs(client, found.experiment_id)
+    ]
     return State(
         runs,
         made,
@@ -314,12 +316,22 @@ def _of_record(storage_id: int, record: dict[str, Any]) -> Made:
         ),
         any(not model["origin"] for model in record["models"]),
         record["metrics"],
-        record["params"],
+        record["params"] | (_rows_of(record["datasets"]) if _is_fitted(record) else {}),
     )
 
 
 def _name(asset: str, partitions: Sequence[str]) -> str:
     return f"{asset}[{min(partitions)}]" if len(partitions) == 1 else f"{asset}[{min(partitions)}..{max(partitions)}]"
+
+
+def _is_fitted(record: dict[str, Any]) -> bool:
+    return any(not model["origin"] for model in record["models"])
+
+
+def _rows_of(datasets: list[dict[str, Any]]) -> dict[str, str]:
+    """Return the parameters that say which rows something was fitted on; here each role is of one month's."""
+    months = {use["context"]: use["partitions"][0] for use in datasets}
+    return months | {f"{use['context']}_rows": str(use["rows"]) for use in datasets}
 
 
 def _commits(table: Path) -> Iterable[str]:
@@ -350,7 +362,7 @@ def _mlflow_run(client: Any, run: Any) -> MlflowRun:
         run.data.metrics,
         sum(len(client.get_metric_history(run.info.run_id, name)) for name in run.data.metrics),
         run.data.params,
-        run.data.tags.get("mlflow.parentRunId", ""),
+        run.data.tags.get("mlflow.parentRunId", run.data.tags.get("parent_run_id", "")),
     )
 
 
@@ -360,7 +372,7 @@ def _versions(client: Any, model: str) -> list[ModelVersion]:
     while token is not None:
         page = client.search_model_versions(f"name = '{model}'", max_results=1000, page_token=token or None)
         for version in page:
-            model_id = version.model_id or version.tags.get("mlflow_model_id")
+            model_id = version.model_id
             logged = client.get_logged_model(model_id) if model_id else None
             found.append(
                 ModelVersion(

@@ -15,6 +15,7 @@ import pytest
 from mlflow import MlflowClient
 
 from bikes_assets.adapters.delta import LakeTable
+from bikes_assets.adapters.version_source import model_id_in
 from bikes_assets_tests.fire.conftest import Ground
 from bikes_assets_tests.fire.harness import disagreements, intact
 from bikes_assets_tests.fire.processes import Worker, turns
@@ -74,7 +75,7 @@ def test_a_model_that_mlflow_did_not_hold_when_it_was_copied_is_logged_anew(loca
     assert [success for success, _ in Worker.of_command(local.place, PARTITIONS[:1]).outcome()] == [True]
     client = MlflowClient(local.place.uri)
     (version,) = client.search_model_versions("name = 'ridge'")
-    logged = client.get_logged_model(version.tags["mlflow_model_id"])
+    logged = client.get_logged_model(model_id_in(version))
     client.delete_model_version("ridge", version.version)
     client.update_run(logged.source_run_id, "RUNNING")
     if fault == "it was not there yet":
@@ -89,9 +90,9 @@ def test_a_model_that_mlflow_did_not_hold_when_it_was_copied_is_logged_anew(loca
         line.startswith(f"MLflow: ridge[{PARTITIONS[0]}]") and line.endswith("is logged") for line in result.done
     )
     (again,) = client.search_model_versions("name = 'ridge'")
-    assert again.tags["mlflow_model_id"] != logged.model_id
+    assert model_id_in(again) != logged.model_id
     assert again.tags["digest"] == version.tags["digest"]
-    assert client.get_logged_model(again.tags["mlflow_model_id"]).status == "READY"
+    assert client.get_logged_model(model_id_in(again)).status == "READY"
     assert (local.place.sync(local.instance).done, disagreements(local.state())) == ([], [])
 
 

@@ -284,7 +284,7 @@ def test_a_run_and_its_registered_model_that_are_deleted_together_come_back(thre
 
 def test_a_version_whose_copy_was_deleted_gets_another(three: Ground) -> None:
     version = client(three).get_model_version(NAME, "3")
-    client(three).delete_logged_model(version.tags["mlflow_model_id"])
+    client(three).delete_logged_model(model_id_in(version))
 
     assert settled(three) == [
         "MLflow: ridge@3, ridge[2016-03]@3, was deleted, and is registered again as ridge@4: MLflow does not give a number "
@@ -300,7 +300,7 @@ def test_what_others_register_under_a_number_of_ours_is_told_and_left_alone(
 ) -> None:
     other = client(three)
     source = other.get_model_version(NAME, "3")
-    what, tags = f"logged model {source.tags['mlflow_model_id']}", {"owner": "alice"}
+    what, tags = f"logged model {model_id_in(source)}", {"owner": "alice"}
     other.delete_registered_model(NAME)
     other.create_registered_model(NAME)
     if theirs == "nothing":
@@ -308,9 +308,7 @@ def test_what_others_register_under_a_number_of_ours_is_told_and_left_alone(
         other.create_model_version(NAME, what, None, tags=tags)
     else:
         tags |= source.tags if theirs == "another model with its tags" else {}
-        other.create_model_version(
-            NAME, source.source, source.run_id, tags=tags, model_id=source.tags["mlflow_model_id"]
-        )
+        other.create_model_version(NAME, source.source, source.run_id, tags=tags, model_id=model_id_in(source))
     whole = by != "the sensor"
 
     found = three.place.sync(three.instance, whole=whole)
@@ -348,7 +346,7 @@ def test_versions_that_others_register_beyond_our_numbers_are_told_and_left_alon
         "MLflow: ridge version 4 is none of this store's: somebody else has registered it; it is left alone",
         "MLflow: ridge version 5 is none of this store's: somebody else has registered it; it is left alone",
         "MLflow: ridge version 6 is none of this store's: its tags say ridge[2016-03]@3, and it is of logged model "
-        f"{second.tags['mlflow_model_id']}; it is left alone",
+        f"{model_id_in(second)}; it is left alone",
     ]
     assert tagged(three) == before
     assert sorted(meanings(three)) == ["ridge@1", "ridge@2", "ridge@3"]

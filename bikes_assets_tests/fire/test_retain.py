@@ -17,8 +17,10 @@ from mlflow import MlflowClient
 from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 
+from bikes_assets.adapters.mlflow_store import lineage_of
 from bikes_assets.adapters.removed import removals, write_removed_in_mlflow
 from bikes_assets.adapters.retention import Plan, apply, plan, remove_in_mlflow
+from bikes_assets.adapters.version_source import model_id_in
 from bikes_assets.lineage.errors import RemovedError
 from bikes_assets.lineage.graph import parse_address
 from bikes_assets.lineage.retention import DAY
@@ -93,15 +95,17 @@ def test_what_went_is_deleted_in_mlflow_and_no_sync_logs_it_again(made: Made, tm
     place = made.copy(tmp_path)
     client = MlflowClient(place.uri)
     versions = {item.tags["address"]: item for item in client.search_model_versions("name = 'ridge'")}
-    (experiment,) = [item.experiment_id for item in client.search_experiments() if item.name == EXPERIMENT]
+    both = [
+        item.experiment_id for item in client.search_experiments() if item.name in (EXPERIMENT, lineage_of(EXPERIMENT))
+    ]
     # When
     retain(place)
     # Then the runs that are left are those of what stays, and their parents
     assert sorted(made.going) == sorted(f"{asset}[{MONTH}]@1" for asset in ASSETS)
-    runs = client.search_runs([experiment], max_results=1000)
+    runs = client.search_runs(both, max_results=1000)
     assert {run.data.tags["address"] for run in runs if "address" in run.data.tags} == set(made.live)
     assert sum("address" not in run.data.tags for run in runs) == 2
-    deleted = client.search_runs([experiment], run_view_type=ViewType.DELETED_ONLY)
+    deleted = client.search_runs(both, run_view_type=ViewType.DELETED_ONLY)
     assert sorted(run.data.tags["address"] for run in deleted) == sorted(made.going)
     # And so are the copies of models; a registered version stays where it is, and says so
     for address, version in versions.items():
@@ -109,9 +113,9 @@ def test_what_went_is_deleted_in_mlflow_and_no_sync_logs_it_again(made: Made, tm
         assert now.tags.get("removed") == ("then" if address in made.going else None)
         if address in made.going:
             with pytest.raises(MlflowException, match="not found"):
-                client.get_logged_model(now.tags["mlflow_model_id"])
+                client.get_logged_model(model_id_in(now))
         else:
-            assert client.get_logged_model(now.tags["mlflow_model_id"]).status == "READY"
+            assert client.get_logged_model(model_id_in(now)).status == "READY"
     # And nothing is left to do for anyone
     with place.instance() as instance:
         again = place.sync(instance)
@@ -119,7 +123,7 @@ def test_what_went_is_deleted_in_mlflow_and_no_sync_logs_it_again(made: Made, tm
     assert {item.version for item in client.search_model_versions("name = 'ridge'")} == {
         item.version for item in versions.values()
     }
-    assert len(client.search_runs([experiment], max_results=1000)) == len(runs)
+    assert len(client.search_runs(both, max_results=1000)) == len(runs)
     assert retain(place).going == []
 
 
@@ -132,7 +136,7 @@ def test_what_an_alias_names_keeps_its_run_and_its_copy(made: Made, tmp_path: Pa
     retain(place)
 
     assert client.get_run(version.run_id).info.lifecycle_stage == "active"
-    assert client.get_logged_model(version.tags["mlflow_model_id"]).status == "READY"
+    assert client.get_logged_model(model_id_in(version)).status == "READY"
     # And once it names it no more, they go
     client.delete_registered_model_alias("ridge", "kept")
     retain(place)

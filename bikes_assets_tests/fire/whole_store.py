@@ -392,11 +392,12 @@ def wiped(instance: Any, seed: float) -> dict[str, Any]:
 
 
 def changed_in_mlflow(instance: Any, seed: float) -> dict[str, Any]:
-    from bikes_assets.adapters.mlflow_store import client_of
+    from bikes_assets.adapters.mlflow_store import client_of, lineage_of
+    from bikes_assets.adapters.version_source import model_id_in
     from bikes_assets.settings import settings
 
     rng, client = random.Random(seed), client_of(settings().tracking_uri)
-    name = settings().experiment
+    name = rng.choice([settings().experiment, lineage_of(settings().experiment)])
     models = [item.name for item in client.search_registered_models()]
     versions = list(client.search_model_versions(f"name = '{MODEL}'"))
     experiment = client.get_experiment_by_name(name)
@@ -426,7 +427,7 @@ def changed_in_mlflow(instance: Any, seed: float) -> dict[str, Any]:
     elif kind == "run" and runs:
         client.delete_run(rng.choice(runs).info.run_id)
     elif kind == "logged" and versions:
-        if model_id := rng.choice(versions).tags.get("mlflow_model_id"):
+        if model_id := model_id_in(rng.choice(versions)):
             client.delete_logged_model(model_id)
     else:
         kind = f"no {kind} to change"

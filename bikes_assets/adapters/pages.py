@@ -1,0 +1,32 @@
+"""Addresses of the pages of Dagster and MLflow that links lead to, without a slash at the end of a server's own address."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+_MODEL_TRAINING = "?workflowType=machine_learning"
+"""MLflow opens its pages for language models otherwise, which show no runs."""
+_CHARTS = "&compareRunsMode=CHART"
+"""Beside the list of runs, a chart of each metric: the columns of the plain list hold none until people choose some."""
+
+
+def dagster_run(server: str, run_id: str) -> str:
+    """Return the address of a Dagster run's page."""
+    return f"{server}/runs/{run_id}"
+
+
+def dagster_asset(server: str, asset: str, partition: str | None) -> str:
+    """Return the address of an asset's page, opened at a partition where it has one."""
+    opened = f"?view=partitions&partition={quote(partition, safe='')}" if partition else ""
+    return f"{server}/assets/{quote(asset)}{opened}"
+
+
+def mlflow_run(server: str, experiment_id: str, run_id: str) -> str:
+    """Return the address of a run's page."""
+    return f"{server}/#/experiments/{experiment_id}/runs/{run_id}{_MODEL_TRAINING}"
+
+
+def mlflow_experiment(server: str, experiment_id: str = "") -> str:
+    """Return the address of an experiment's runs and their metrics, or of the list of all experiments where none is named."""
+    opened = f"/{experiment_id}/runs{_MODEL_TRAINING}{_CHARTS}" if experiment_id else _MODEL_TRAINING
+    return f"{server}/#/experiments{opened}"
