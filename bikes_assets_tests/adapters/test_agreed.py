@@ -21,14 +21,21 @@ from mlflow import MlflowClient
 
 from bikes_assets import present, runs
 from bikes_assets.adapters.agreed import Agreement, differing, evident, kept, look
+from bikes_assets.adapters.attempts import attempt_of
+from bikes_assets.adapters.mlflow_names import key_name
+from bikes_assets.adapters.mlflow_params import as_one_value_each
 from bikes_assets.adapters.processes import Process
+from bikes_assets.adapters.soundness import of_runs
+from bikes_assets.adapters.sync import sync
 from bikes_assets.adapters.version_source import model_id_in
 from bikes_assets.adapters.workers import WORKER
 from bikes_assets.defs.resources import pipeline
-from bikes_assets.store import mlflow_client, table
+from bikes_assets.lineage.graph import Record
+from bikes_assets.store import ASSETS, PINS, mlflow_client, table
 
 Act = Callable[[Path], Any]
 MONTH = "2011-05"
+MADE = [name for name in ASSETS if name != PINS]
 
 
 def run_of(asset: str, month: str = MONTH) -> str:
@@ -230,6 +237,56 @@ def test_what_is_evident_needs_nothing_and_what_was_changed_is_not_evident(copie
         for file, content in sound.items():
             file.write_bytes(content)
     assert evident(stores, ["2"]) == evident(stores, ["3"]) == set()
+
+
+def test_what_was_logged_before_there_were_two_experiments_stays_as_it_is(copied: Path) -> None:
+    """Then all runs were in the first one, nested, and each value of a config was one parameter."""
+    # Given
+    runs.agree()
+    database = copied / "mlflow" / "mlflow.db"
+    with closing(sqlite3.connect(database)) as store, store:
+        store.execute("update runs set experiment_id = 1")
+        store.execute("update tags set key = 'mlflow.parentRunId' where key = 'parent_run_id'")
+        store.execute("delete from params where run_uuid in (select run_uuid from tags where key = 'materialization')")
+        for record in (Record.from_dict(commit.record) for name in MADE for commit in table(name).commits()):
+            (uuid,) = store.execute("select run_uuid from tags where value = ?", (attempt_of(record),)).fetchone()
+            store.executemany(
+                "insert into params (run_uuid, key, value) values (?, ?, ?)",
+                [(uuid, key_name(name), text) for name, text in as_one_value_each(record).items()],
+            )
+        store.execute("delete from experiment_tags where experiment_id = 2")
+        store.execute("delete from experiments where experiment_id = 2")
+        before = rows_of_runs(store)
+    present.stores().memory.unlink()
+    # When
+    with runs.opened() as instance:
+        known = pipeline(instance)
+        assert known.stores
+        connected = known.connect([])
+        # Then all is evident, and nothing is logged again
+        assert evident(known.stores, connected.experiment_ids) == {run.run_id for run in instance.get_runs()}
+        assert sync(known) == Agreement()
+        records = [
+            Record.from_dict(commit.record).at(commit.version) for name in MADE for commit in table(name).commits()
+        ]
+        assert list(of_runs(connected.client, records)) == []
+        with closing(sqlite3.connect(database)) as store:
+            assert rows_of_runs(store) == before
+    # And a run that goes is logged again where its like are now, under the parent that there is
+    lost = run_of("demand_model")
+    parent = mlflow_client().get_run(lost).data.tags["mlflow.parentRunId"]
+    mlflow_client().delete_run(lost)
+    assert len(runs.agree().done) == 1
+    (again,) = mlflow_client().search_runs(["1"], f"attributes.run_name = '{MONTH} demand_model'")
+    assert again.data.tags["parent_run_id"] == parent
+    assert runs.agree() == Agreement()
+
+
+def rows_of_runs(store: sqlite3.Connection) -> list[Any]:
+    return [
+        sorted(store.execute(f"select * from {name}").fetchall(), key=repr)
+        for name in ("runs", "tags", "params", "metrics")
+    ]
 
 
 def test_a_memory_of_it_that_is_damaged_or_gone_costs_time_alone(copied: Path) -> None:

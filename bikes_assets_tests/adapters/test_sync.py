@@ -106,6 +106,32 @@ def test_a_second_run_of_one_materialization_is_deleted(agreed):
     assert agreed.client.get_run(made["mlflow_run_id"]).info.lifecycle_stage == "active"
 
 
+@pytest.mark.parametrize(
+    ("asset", "tag"), [("demand_model", "parent_run_id"), ("demand_features", "mlflow.parentRunId")]
+)
+def test_a_run_names_its_parent_again_whatever_somebody_made_of_the_tag(agreed, asset, tag):
+    run_id = agreed.record(asset, "2011-05").made_by["mlflow_run_id"]
+    parent = agreed.client.get_run(run_id).data.tags[tag]
+    agreed.client.set_tag(run_id, tag, "0" * 32)
+
+    sync(pipeline(agreed.instance))
+
+    assert agreed.client.get_run(run_id).data.tags[tag] == parent
+
+
+@pytest.mark.parametrize(("asset", "plots"), [("demand_model", 1), ("prediction_quality", 4)])
+def test_a_run_that_is_written_again_has_its_plots_and_name(agreed, asset, plots):
+    before = agreed.client.get_run(agreed.record(asset, "2011-06").made_by["mlflow_run_id"])
+    agreed.client.delete_run(before.info.run_id)
+
+    sync(pipeline(agreed.instance))
+
+    experiments = [before.info.experiment_id]
+    (again,) = agreed.client.search_runs(experiments, f"tags.materialization = '{before.data.tags['materialization']}'")
+    assert (again.info.run_name, again.data.params) == (f"2011-06 {asset}", before.data.params)
+    assert len(agreed.client.list_artifacts(again.info.run_id)) == plots
+
+
 def test_a_run_that_was_deleted_in_mlflow_is_written_again_and_found_from_dagster(agreed):
     record = agreed.record("demand_predictions", "2011-06")
     agreed.client.delete_run(record.made_by["mlflow_run_id"])
@@ -114,7 +140,7 @@ def test_a_run_that_was_deleted_in_mlflow_is_written_again_and_found_from_dagste
 
     observed = events_of(agreed, "demand_predictions", "2011-06", agreed.instance.fetch_observations)
     url = observed[0].asset_observation.metadata["mlflow_run"].value
-    run = agreed.client.get_run(url.rpartition("/")[2])
+    run = agreed.client.get_run(url.partition("?")[0].rpartition("/")[2])
     assert [line.split(" of run")[0] for line in result.done] == ["MLflow: demand_predictions[2011-06]"]
     assert run.data.tags["digest"] == record.output.digest
     assert run.inputs.model_inputs[0].model_id == record.models[0]["mlflow_model_id"]

@@ -908,6 +908,35 @@ GUARDS = (
         "        if True:",
         "adapters/test_registry.py::test_the_highest_number_that_was_given_is_kept",
     ),
+    # what MLflow shows
+    Guard(
+        "plots that fill MLflow's store",
+        "adapters/mlflow_artifacts.py",
+        " if len(content) <= MOST_OF_PLOT}",
+        "}",
+        "adapters/test_mlflow_params.py::test_plots_are_artifacts_unless_they_are_too_large",
+    ),
+    Guard(
+        "two settings of one name",
+        "adapters/mlflow_params.py",
+        " if uses[path[-1]] == 1 else ",
+        " if True else ",
+        "adapters/test_mlflow_params.py::test_each_setting_is_a_parameter_under_a_name_of_its_own",
+    ),
+    Guard(
+        "descriptions that people wrote",
+        "adapters/mlflow_store.py",
+        "(described if NOTE not in known.tags else {})",
+        "described",
+        "adapters/test_mlflow_params.py::test_what_people_wrote_about_an_experiment_stays",
+    ),
+    Guard(
+        "another parent of a run that stands beside others",
+        "adapters/sync.py",
+        "            for tag in (PARENT, PARENT_OF_FLAT):",
+        "            for tag in (PARENT,):",
+        "adapters/test_sync.py::test_a_run_names_its_parent_again_whatever_somebody_made_of_the_tag",
+    ),
     # steps
     Guard(
         "publishing by a step whose run was ended",
