@@ -6,11 +6,11 @@ import dagster as dg
 from pydantic import Field
 
 from bikes_assets.adapters.io_managers import Outcome
-from bikes_assets.defs.asset import OWNERS, Served, demand_asset
+from bikes_assets.defs.asset import OWNERS, TAGS, Served, demand_asset
 from bikes_assets.defs.partitions import MODEL_MONTHS, all_earlier, earlier
 from bikes_assets.demand import checks
 from bikes_assets.demand.features import FEATURE_NAMES
-from bikes_assets.demand.model import ESTIMATORS, Recipe
+from bikes_assets.demand.model import ESTIMATORS, MIN_TRAINING_MONTHS, Recipe
 from bikes_assets.lineage.staleness import KEEP
 from bikes_assets.settings import settings
 
@@ -34,7 +34,8 @@ class DemandModelConfig(dg.Config):
     seed: int = Field(DEFAULT.seed, ge=0, le=2**32 - 1, description="Random seed; with it a fit can be reproduced.")
     threads: int = Field(DEFAULT.threads, description="Threads of the fit; with more than one, last digits may differ.")
     min_training_months: int = Field(
-        3, description="With fewer months to fit on, the month gets the mean of each hour of the week instead."
+        MIN_TRAINING_MONTHS,
+        description="With fewer months to fit on, the month gets the mean of each hour of the week instead.",
     )
     keep: bool | None = Field(
         None,
@@ -61,7 +62,8 @@ def demand_model(context: dg.AssetExecutionContext, config: DemandModelConfig, d
     from bikes_assets.demand import model, plots
 
     month, names, least = context.partition_key, config.features, config.min_training_months
-    fitted = model.fit(demand_features, month, names, config.recipe(), min_training_months=least)
+    fitted = model.fit(demand_features, month, names, config.recipe(), min_training_months=least, say=context.log.info)
+    context.log.info(f"computing permutation importance on {fitted.validation_month}")
     return Outcome(
         fitted,
         datasets={
@@ -83,7 +85,9 @@ champion_pins = dg.AssetSpec(
     "(`bikes pin`, `bikes unpin`).",
     partitions_def=MODEL_MONTHS,
     group_name="model",
+    kinds={"deltalake"},
     owners=OWNERS,
+    tags=TAGS,
 )
 
 

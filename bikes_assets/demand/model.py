@@ -5,16 +5,17 @@ from __future__ import annotations
 import difflib
 import importlib
 import math
+import time
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from bikes_assets.demand.evaluation import scores
 from bikes_assets.lineage import model_file
 from bikes_assets.lineage.errors import ModelError, NothingToDo
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy as np
     import pandas as pd
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 TARGET = "cnt"
 BASELINE = "hour_of_week_mean"
 BASELINE_FEATURES = ("hour_of_week",)
+MIN_TRAINING_MONTHS = 3
+"""Months to learn from below which a month is served by the baseline."""
 
 ESTIMATORS = (
     "sklearn.ensemble.AdaBoostRegressor",
@@ -198,7 +201,15 @@ def inputs(features: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     return features.loc[:, list(names)].astype("float64")
 
 
-def fit(features: pd.DataFrame, month: str, names: Sequence[str], recipe: Recipe, *, min_training_months: int) -> Model:
+def fit(
+    features: pd.DataFrame,
+    month: str,
+    names: Sequence[str],
+    recipe: Recipe,
+    *,
+    min_training_months: int,
+    say: Callable[[str], object] = lambda _: None,
+) -> Model:
     """Fit the model of a month on the rows before the previous month, and judge it on the previous month.
 
     Args:
@@ -207,11 +218,14 @@ def fit(features: pd.DataFrame, month: str, names: Sequence[str], recipe: Recipe
         names: the features that there are.
         recipe: which regressor to fit, and on which of them.
         min_training_months: with fewer months, only the baseline is fitted.
+        say: called with a line when a fit begins and when it has ended.
 
     Raises:
         NothingToDo: there are no rows to fit on, or none to judge on.
-        ModelError: there is no such estimator, or it refuses the parameters or the rows.
+        ModelError: there is no such estimator or feature, or the estimator refuses the parameters or the rows.
     """
+    _all_known("features", names, [name for name in features.columns if name not in ("ts", TARGET)])
+    model = unfitted(recipe, names)
     months = features["ts"].dt.strftime("%Y-%m")
     held_out = previous_month(month)
     training, validation = features[months < held_out], features[months == held_out]
@@ -222,21 +236,28 @@ def fit(features: pd.DataFrame, month: str, names: Sequence[str], recipe: Recipe
     baseline = Model(BASELINE, _baseline(), BASELINE_FEATURES, known, held_out, {"estimator": BASELINE})
     baseline = _fitted(baseline, training, validation)
     if len(known) < min_training_months:
+        say(f"{len(known)} of {min_training_months} months to learn from: the baseline alone, {_scored(baseline)}")
         return baseline
-    model = replace(unfitted(recipe, names), training_months=known, validation_month=held_out, baseline=baseline)
-    return _fitted(model, training, validation)
+    say(f"fitting {model.name} on {known[0]} to {known[-1]}: {len(training):,} rows, {len(model.features)} features")
+    begun = time.monotonic()
+    model = replace(model, training_months=known, validation_month=held_out, baseline=baseline)
+    model = _fitted(model, training, validation)
+    say(f"fitted and validated in {time.monotonic() - begun:.1f} s: {_scored(model)}; baseline: {_scored(baseline)}")
+    return model
 
 
 def unfitted(recipe: Recipe, names: Sequence[str]) -> Model:
     """Return the model of a recipe before it is fitted; it reads those of `names` that the recipe does not leave out.
 
     Raises:
-        ModelError: there is no such estimator or feature.
+        ModelError: there is no such estimator, parameter or feature, or no feature is left.
     """
-    unknown = [name for name in recipe.without if name not in names]
-    if unknown:
-        raise ModelError(f"the recipe leaves out {', '.join(unknown)}, but the features are {', '.join(names)}")
+    _all_known("without", recipe.without, names)
     read = tuple(name for name in names if name not in recipe.without)
+    if recipe.level:
+        _all_known("level", [recipe.level], read)
+    if not read:
+        _refuse("without", ", ".join(recipe.without), f"fewer than all features: {', '.join(names)}")
     return Model(recipe.estimator.rpartition(".")[2], build(recipe), read, (), "", recipe.to_dict())
 
 
@@ -253,10 +274,9 @@ def build(recipe: Recipe) -> Any:
     from sklearn.preprocessing import StandardScaler
     from sklearn.utils import get_tags
 
-    try:
-        regressor = _regressor_class(recipe.estimator)(**recipe.parameters)
-    except TypeError as error:
-        raise ModelError(f"{recipe.estimator} does not take these parameters: {error}") from error
+    regressor_class = _regressor_class(recipe.estimator)
+    _all_known("parameters", list(recipe.parameters), sorted(regressor_class().get_params()))
+    regressor = regressor_class(**recipe.parameters)
     own = regressor.get_params()
     fixed: dict[str, Any] = {"random_state": recipe.seed, "n_jobs": recipe.threads}
     if "n_neighbors" in own:
@@ -278,12 +298,32 @@ def _regressor_class(dotted: str) -> Any:
     if dotted not in ESTIMATORS:
         by_name = {known.rpartition(".")[2]: known for known in ESTIMATORS}
         near = difflib.get_close_matches(name, by_name, n=3, cutoff=0.0)
-        raise ModelError(
-            f"found estimator {dotted!r}, expected one of demand.model.ESTIMATORS, such as "
-            f"{', '.join(by_name[known] for known in near)}. To use another regressor of scikit-learn, add it there, and the "
-            "types that the tests then name to TRUSTED_TYPES after reading what their code does on load"
+        _refuse(
+            "estimator",
+            dotted,
+            f"one of demand.model.ESTIMATORS, such as {', '.join(by_name[known] for known in near)}",
+            "to use another regressor of scikit-learn, add it there, and the types that the tests then name to TRUSTED_TYPES "
+            "after reading what their code does on load",
         )
     return getattr(importlib.import_module(module), name)
+
+
+def _all_known(setting: str, names: Sequence[str], known: Sequence[str]) -> None:
+    """Refuse a setting of a recipe that names something unknown."""
+    if unknown := [name for name in names if name not in known]:
+        near = difflib.get_close_matches(unknown[0], known, n=1)
+        advice = f"did you mean {near[0]}?" if near else ""
+        _refuse(setting, ", ".join(unknown), f"{'one ' if len(unknown) == 1 else ''}of {', '.join(known)}", advice)
+
+
+def _refuse(setting: str, found: str, expected: str, advice: str = "") -> NoReturn:
+    """Refuse a setting of a recipe.
+
+    Raises:
+        ModelError: always; it says what was found, what was expected and what to do.
+    """
+    told = f"{setting}: found {found!r}, expected {expected}" + (f"; {advice}" if advice else "")
+    raise ModelError(told, setting=setting, found=found, expected=expected, advice=advice)
 
 
 def previous_month(month: str) -> str:
@@ -314,8 +354,9 @@ def fit_estimator(model: Model, training: pd.DataFrame) -> Model:
     with _threads().limit(limits=model.config.get("threads", 1)):
         try:
             model.estimator.fit(values, training[TARGET].astype("float64"))
-        except ValueError as error:
-            raise ModelError(f"{model.name} cannot be fitted: {error}") from error
+        except (TypeError, ValueError) as error:  # scikit-learn looks at its parameters when it fits
+            told = {"setting": "parameters", "found": model.config.get("parameters", {}), "expected": str(error)}
+            raise ModelError(f"{model.name} cannot be fitted: {error}", **told) from error
     return model
 
 
@@ -333,6 +374,13 @@ def _fitted(model: Model, training: pd.DataFrame, validation: pd.DataFrame) -> M
     if not math.isfinite(metrics["rmse"]):
         raise ModelError(f"{model.name} predicts no finite number for an hour of {model.validation_month}")
     return replace(model, metrics=metrics)
+
+
+def _scored(model: Model) -> str:
+    scored = ", ".join(
+        f"{name} {model.metrics[key]:.{digits}f}" for name, key, digits in (("RMSE", "rmse", 1), ("R2", "r2", 3))
+    )
+    return f"{scored} on {model.validation_month}"
 
 
 def dump(model: Model) -> bytes:

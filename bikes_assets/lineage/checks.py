@@ -118,32 +118,50 @@ def of_schema(schema: Schema) -> Check:
 
 
 def of_ranges(schema: Schema) -> Check:
-    """Return the blocking check that each value is lawful: its column's `minimum`, `maximum` and `allowed`.
+    """Return the blocking check that each value is allowed: its column's `minimum`, `maximum` and `allowed`.
 
-    It stands after the check of the schema, for it takes the columns for granted.
+    It stands after the check of the schema, for it takes the columns for granted. Whether it passes or not, it says the lowest
+    and the highest value that was found in each of these columns.
     """
     bound = [column for column in schema.columns if column.constraint]
 
-    def lawful(subject: Subject) -> Verdict:
+    def in_range(subject: Subject) -> Verdict:
         table = schema.conform(subject.value)
-        unlawful = {column.name: rows for column in bound if (rows := _unlawful(table, column))}
-        figures = {f"unlawful {name}": float(len(rows)) for name, rows in unlawful.items()}
-        if not unlawful:
-            return Verdict(True, f"{len(table)} rows, every value lawful", figures)
-        name, rows = next(iter(unlawful.items()))
+        outside = {column.name: rows for column in bound if (rows := _out_of_range(table, column))}
+        ends = {column.name: found for column in bound if (found := _ends(table, column))}
+        spans = "; ".join(f"{name} {low:.6g} to {high:.6g}" for name, (low, high) in ends.items())
+        figures = {f"out of range {name}": float(len(rows)) for name, rows in outside.items()}
+        for name, (low, high) in ends.items():
+            figures |= {f"min {name}": float(low), f"max {name}": float(high)}
+        if not outside:
+            return Verdict(True, f"{len(table)} rows, every value in range" + (f": {spans}" if spans else ""), figures)
+        name, rows = next(iter(outside.items()))
         row = table.slice(rows[0], 1).to_pylist()[0]
         where = ", ".join(f"{key} {row[key]}" for key in schema.key)
-        count = sum(len(found) for found in unlawful.values())
-        return Verdict(False, f"{name} {row[name]} at {where}, and {count - 1} more unlawful values", figures)
+        count = sum(len(found) for found in outside.values())
+        told = f"{name} {row[name]} at {where}, and {count - 1} more values out of range" + (
+            f": {spans}" if spans else ""
+        )
+        return Verdict(False, told, figures)
 
-    lawful_values = (
-        "; ".join(f"{column.name} {column.constraint}" for column in bound) or "any value of the column's type"
-    )
-    return Check("ranges", lawful_values, True, lawful)
+    allowed = "; ".join(f"{column.name} {column.constraint}" for column in bound) or "any value of the column's type"
+    return Check("ranges", allowed, True, in_range)
 
 
-def _unlawful(table: pa.Table, column: Column) -> list[int]:
-    """Return the rows whose value is none of the lawful ones; a missing value is the schema's matter."""
+def _ends(table: pa.Table, column: Column) -> tuple[float, float] | None:
+    """Return the lowest and the highest value of a column of numbers; None for another column, or one without a value."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    values = table[column.name]
+    if not (pa.types.is_integer(values.type) or pa.types.is_floating(values.type)) or values.null_count == len(values):
+        return None
+    found = pc.min_max(values).as_py()
+    return found["min"], found["max"]
+
+
+def _out_of_range(table: pa.Table, column: Column) -> list[int]:
+    """Return the rows whose value is none of those allowed; a missing value is the schema's matter."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

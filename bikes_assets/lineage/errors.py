@@ -15,13 +15,23 @@ class LineageError(Exception):
 
     Args:
         lines: the lines of the message.
+        details: parts of the message by name, such as `found` and `expected`, for whoever shows them apart; those that are None
+            or "" are left out.
+
+    Attributes:
+        details: the same, as text.
     """
 
-    def __init__(self, *lines: str) -> None:
-        super().__init__(*(plain(shortened(scrubbed(line), MOST_OF_MESSAGE)) for line in lines))
+    def __init__(self, *lines: str, **details: object) -> None:
+        super().__init__(*map(_shown, lines))
+        self.details = {name: _shown(str(value)) for name, value in details.items() if value not in (None, "")}
 
     def __str__(self) -> str:
         return "\n".join(self.args)
+
+
+def _shown(text: str) -> str:
+    return plain(shortened(scrubbed(text), MOST_OF_MESSAGE))
 
 
 class DataError(LineageError):
@@ -42,7 +52,8 @@ class DataError(LineageError):
         self.found, self.expected = found, expected
         name, which, what = shortened(file), shortened(column or ""), shortened(str(found))
         place = "".join([f", row {row}" if row is not None else "", f", column {which}" if column else ""])
-        super().__init__(f"{name}{place}: found {what}, expected {shortened(expected)}")
+        told = f"{name}{place}: found {what}, expected {shortened(expected)}"
+        super().__init__(told, file=name, row=row, column=which, found=what, expected=shortened(expected))
 
 
 class SchemaError(LineageError):
@@ -118,7 +129,6 @@ class CheckFailed(LineageError):  # noqa: N818 - what Dagster calls it
 
     def __init__(self, check: str, address: str, *, found: str, expected: str) -> None:
         self.check, self.address, self.found, self.expected = check, address, found, expected
-        super().__init__(
-            f"{address}: check {check} failed, nothing was published: found {found}; expected {expected}; mend what it was made "
-            "from or the code that makes it, then materialize it again"
-        )
+        advice = "mend what it was made from or the code that makes it, then materialize it again"
+        told = f"{address}: check {check} failed, nothing was published: found {found}; expected {expected}; {advice}"
+        super().__init__(told, check=check, partition=address, found=found, expected=expected, advice=advice)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import re
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -368,29 +369,43 @@ def test_inputs_are_floats_in_the_models_order(half_year: pd.DataFrame) -> None:
     [
         (
             Recipe("sklearn.ensemble.RandomForestRegresor"),
-            "found estimator 'sklearn.ensemble.RandomForestRegresor', expected one of demand.model.ESTIMATORS, such as "
+            "estimator: found 'sklearn.ensemble.RandomForestRegresor', expected one of demand.model.ESTIMATORS, such as "
             "sklearn.ensemble.RandomForestRegressor, ",
         ),
         (
             Recipe("Ridge"),
-            "found estimator 'Ridge', expected one of demand.model.ESTIMATORS, such as ",
+            "estimator: found 'Ridge', expected one of demand.model.ESTIMATORS, such as ",
         ),
-        (Recipe("sklearn.linear_model.RidgeCV"), "found estimator 'sklearn.linear_model.RidgeCV', expected one of "),
-        (Recipe("sklearn.base.clone"), "found estimator 'sklearn.base.clone', expected one of "),
-        (Recipe("os.system"), "found estimator 'os.system', expected one of "),
-        (Recipe(""), "found estimator '', expected one of "),
+        (Recipe("sklearn.linear_model.RidgeCV"), "estimator: found 'sklearn.linear_model.RidgeCV', expected one of "),
+        (Recipe("sklearn.base.clone"), "estimator: found 'sklearn.base.clone', expected one of "),
+        (Recipe("os.system"), "estimator: found 'os.system', expected one of "),
+        (Recipe(""), "estimator: found '', expected one of "),
         (
             Recipe("sklearn.linear_model.Ridge", {"depth": 3}),
-            "sklearn.linear_model.Ridge does not take these parameters: ",
+            "parameters: found 'depth', expected one of alpha, copy_X, fit_intercept, ",
+        ),
+        (
+            Recipe(parameters={"max_itr": 5, "learning_rat": 0.1}),
+            "parameters: found 'max_itr, learning_rat', expected of categorical_features, early_stopping, ",
         ),
         (Recipe("sklearn.linear_model.Ridge", {"alpha": -1.0}), "Ridge cannot be fitted: The 'alpha' parameter"),
         (
             replace(QUICK, level="demand_level_9d"),
-            "HistGradientBoostingRegressor cannot be fitted: found no level 'demand_level_9d', expected one of hour_of_day",
+            "level: found 'demand_level_9d', expected one of hour_of_day",
         ),
         (
             replace(QUICK, without=("demand_level_7d",)),
-            "HistGradientBoostingRegressor cannot be fitted: found no level ",
+            "level: found 'demand_level_7d', expected one of hour_of_day, ",
+        ),
+        (replace(QUICK, without=("temprature",)), "without: found 'temprature', expected one of hour_of_day, "),
+        (replace(QUICK, level="", without=FEATURE_NAMES), "without: found 'hour_of_day, "),
+        (
+            replace(QUICK, parameters={"categorical_features": ["hour_of_wek"]}),
+            "HistGradientBoostingRegressor cannot be fitted: ",
+        ),
+        (
+            replace(QUICK, parameters={"max_iter": "ten"}),
+            "HistGradientBoostingRegressor cannot be fitted: The 'max_iter' parameter",
         ),
         (
             Recipe("sklearn.ensemble.GradientBoostingRegressor", {"n_estimators": 1, "learning_rate": 1e308}),
@@ -404,6 +419,50 @@ def test_a_wrong_recipe_is_named(half_year: pd.DataFrame, recipe: Recipe, messag
     with pytest.raises(ModelError) as error:
         fitted(half_year, recipe=recipe)
     assert str(error.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "details"),
+    [
+        (Recipe("Rigde"), {"setting": "estimator", "found": "Rigde"}),
+        (
+            replace(QUICK, without=("temprature",)),
+            {"setting": "without", "found": "temprature", "advice": "did you mean temperature?"},
+        ),
+    ],
+    ids=["estimator", "feature"],
+)
+def test_a_typo_is_told_in_parts_in_the_first_month_too(
+    half_year: pd.DataFrame, recipe: Recipe, details: dict[str, str]
+) -> None:
+    # Given a month with too little history for anything but the baseline
+    with pytest.raises(ModelError) as error:
+        fit(half_year, "2011-03", FEATURE_NAMES, recipe, min_training_months=3)
+    assert {**error.value.details, **details} == error.value.details
+    assert error.value.details["expected"]
+
+
+def test_a_feature_that_does_not_exist_is_named(half_year: pd.DataFrame) -> None:
+    with pytest.raises(
+        ModelError, match=r"features: found 'humidty', expected one of hour_of_day, .*; did you mean humidity\?"
+    ):
+        fit(half_year, "2011-05", [*FEATURE_NAMES, "humidty"], QUICK, min_training_months=3)
+
+
+def test_a_fit_says_when_it_begins_and_ends(half_year: pd.DataFrame) -> None:
+    lines: list[str] = []
+    model = fit(half_year, "2011-06", FEATURE_NAMES, QUICK, min_training_months=3, say=lines.append)
+    begun, ended = lines
+    assert re.fullmatch(
+        r"fitting HistGradientBoostingRegressor on 2011-01 to 2011-04: 2,\d{3} rows, \d+ features", begun
+    )
+    assert re.fullmatch(
+        r"fitted and validated in \d+\.\d s: RMSE [\d.]+, R2 [\d.-]+ on 2011-05; baseline: RMSE .*", ended
+    )
+    assert f"RMSE {model.metrics['rmse']:.1f}" in ended
+
+    fit(half_year, "2011-03", FEATURE_NAMES, QUICK, min_training_months=3, say=lines.append)
+    assert lines[2].startswith("1 of 3 months to learn from: the baseline alone, RMSE ")
 
 
 # What a file may hold
@@ -424,8 +483,8 @@ def test_who_wants_another_estimator_is_told_what_to_do() -> None:
     with pytest.raises(ModelError) as error:
         build(Recipe("sklearn.linear_model.RidgeCV", {}))
     assert str(error.value) == (
-        "found estimator 'sklearn.linear_model.RidgeCV', expected one of demand.model.ESTIMATORS, such as "
-        "sklearn.linear_model.Ridge, sklearn.linear_model.BayesianRidge, sklearn.svm.LinearSVR. To use another "
+        "estimator: found 'sklearn.linear_model.RidgeCV', expected one of demand.model.ESTIMATORS, such as "
+        "sklearn.linear_model.Ridge, sklearn.linear_model.BayesianRidge, sklearn.svm.LinearSVR; to use another "
         "regressor of scikit-learn, add it there, and the types that the tests then name to TRUSTED_TYPES after reading what "
         "their code does on load"
     )

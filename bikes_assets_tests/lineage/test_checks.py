@@ -126,21 +126,39 @@ def test_lawful_values_pass_and_missing_ones_are_the_schemas_matter() -> None:
     check = of_ranges(WEATHER)
     assert check.blocking
     assert check.description == "hum 0..1; kind one of 1, 2, 3; note one of dry, wet"
-    assert check.function(subject(weather())) == Verdict(True, "3 rows, every value lawful", {})
+    found = check.function(subject(weather()))
+    assert (found.passed, found.found) == (True, "3 rows, every value in range: hum 0 to 1; kind 1 to 3")
+    assert found.figures == {"min hum": 0.0, "max hum": 1.0, "min kind": 1.0, "max kind": 3.0}
     assert check.function(subject(weather().astype({"note": "string"}).iloc[:0])).passed
 
 
 @pytest.mark.parametrize(
     ("table", "found", "figures"),
     [
-        (weather(hum=[0.0, 1.5, 2.0]), "hum 1.5 at ts 2, and 1 more unlawful values", {"unlawful hum": 2.0}),
-        (weather(hum=[-0.1, 0.5, 1.0]), "hum -0.1 at ts 1, and 0 more unlawful values", {"unlawful hum": 1.0}),
-        (weather(kind=[1, 2, 4]), "kind 4 at ts 3, and 0 more unlawful values", {"unlawful kind": 1.0}),
-        (weather(note=["dry", None, "hail"]), "note hail at ts 3, and 0 more unlawful values", {"unlawful note": 1.0}),
+        (
+            weather(hum=[0.0, 1.5, 2.0]),
+            "hum 1.5 at ts 2, and 1 more values out of range: hum 0 to 2; kind 1 to 3",
+            {"hum": 2.0},
+        ),
+        (
+            weather(hum=[-0.1, 0.5, 1.0]),
+            "hum -0.1 at ts 1, and 0 more values out of range: hum -0.1 to 1; kind 1 to 3",
+            {"hum": 1.0},
+        ),
+        (
+            weather(kind=[1, 2, 4]),
+            "kind 4 at ts 3, and 0 more values out of range: hum 0 to 1; kind 1 to 4",
+            {"kind": 1.0},
+        ),
+        (
+            weather(note=["dry", None, "hail"]),
+            "note hail at ts 3, and 0 more values out of range: hum 0 to 1; kind 1 to 3",
+            {"note": 1.0},
+        ),
         (
             weather(hum=[0.0, 0.5, 7.0], kind=[0, 0, 1]),
-            "hum 7.0 at ts 3, and 2 more unlawful values",
-            {"unlawful hum": 1.0, "unlawful kind": 2.0},
+            "hum 7.0 at ts 3, and 2 more values out of range: hum 0 to 7; kind 0 to 1",
+            {"hum": 1.0, "kind": 2.0},
         ),
     ],
     ids=["above", "below", "code", "text", "two columns"],
@@ -148,7 +166,11 @@ def test_lawful_values_pass_and_missing_ones_are_the_schemas_matter() -> None:
 def test_a_value_that_is_not_lawful_fails_by_its_key(
     table: pd.DataFrame, found: str, figures: dict[str, float]
 ) -> None:
-    assert of_ranges(WEATHER).function(subject(table)) == Verdict(False, found, figures)
+    verdict = of_ranges(WEATHER).function(subject(table))
+    assert (verdict.passed, verdict.found) == (False, found)
+    assert {key: value for key, value in verdict.figures.items() if key.startswith("out of range")} == {
+        f"out of range {name}": count for name, count in figures.items()
+    }
 
 
 def test_a_table_without_bounds_has_nothing_to_refuse() -> None:
