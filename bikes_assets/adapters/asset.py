@@ -17,7 +17,7 @@ import dagster as dg
 from bikes_assets.adapters import metadata
 from bikes_assets.adapters.io_managers import Outcome, may_be_absent
 from bikes_assets.adapters.reported import of_instance
-from bikes_assets.adapters.retries import judged
+from bikes_assets.adapters.retries import failure_of, judged
 from bikes_assets.adapters.up_to_date import CURRENT
 from bikes_assets.lineage.checks import Check, Subject, Verdict, failure, judge, stops
 from bikes_assets.lineage.code import code_version, module_of
@@ -26,6 +26,8 @@ from bikes_assets.lineage.schema import Schema
 from bikes_assets.lineage.staleness import KEEP, config_changes
 
 if TYPE_CHECKING:
+    from pydantic import ValidationError
+
     from bikes_assets.adapters.tracking import Tracking
 
 _Yielded: TypeAlias = "dg.Output[Outcome] | dg.Output[None] | dg.AssetCheckResult"
@@ -44,6 +46,7 @@ def lineage_asset(
     owners: Sequence[str] = (),
     tags: Mapping[str, str] | None = None,
     automation: dg.AutomationCondition[Any] | None = None,
+    freshness: dg.FreshnessPolicy | None = None,
     config: Mapping[str, Any] | None = None,
     up_to_date: bool = False,
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
@@ -65,6 +68,7 @@ def lineage_asset(
         owners: teams (`team:name`) or people (by e-mail).
         tags: Dagster's tags.
         automation: when Dagster's daemon materializes it by itself, None for never.
+        freshness: how old its latest materialization may become, None for as old as may be.
         config: defaults of its config, where they differ from those in the code. They are no part of the code version.
         up_to_date: whether it has the check `up_to_date`, which a materialization passes and a sensor of the project fails
             when the partition becomes stale; see `adapters.up_to_date`.
@@ -100,7 +104,7 @@ def lineage_asset(
             kept.put(evidence, lasting=not stopped)
             if stopped:
                 yield from results
-                raise stopped
+                raise failure_of(stopped)
             passed = {check.name: bool(verdict.passed) for check, verdict in found}
             yield dg.Output(replace(outcome, checks=passed, evidence=evidence, config=effective))
             yield from results  # after the output, so that Dagster shows them with the materialization that they are about
@@ -130,6 +134,7 @@ def lineage_asset(
             output_required=False,
             check_specs=specs,
             automation_condition=automation,
+            freshness_policy=freshness,
         )(run)
 
     return decorate
@@ -259,18 +264,38 @@ def _config_class(function: Callable[..., Any], config: Mapping[str, Any]) -> ty
         raise SettingsError(f"{function.__name__}: found setting {', '.join(unknown)}, expected one of {known}")
     from pydantic import ValidationError, create_model
 
+    name = function.__name__
     try:
         declared.model_validate(dict(config))
     except ValidationError as error:
-        wrong = [
-            item for item in error.errors() if item["type"] != "missing"
-        ]  # each run is asked for what has no default
-        told = (f"{item['loc'][0]} {item['input']!r}, expected another: {item['msg']}" for item in wrong)
-        if wrong:
-            raise SettingsError(*(f"{function.__name__}: found setting {text}" for text in told)) from None
-    fields: Any = {name: (declared.model_fields[name].annotation, value) for name, value in config.items()}
-    settled: Any = create_model(declared.__name__, __base__=declared, __doc__=declared.__doc__, **fields)
-    return settled if fields else declared
+        if any(item["type"] != "missing" for item in error.errors()):  # each run is asked for what has no default
+            raise _refused(name, error) from None
+
+    class Checked(declared):
+        """A config that Dagster is handed when a step begins: what does not do is one message."""
+
+        def __init__(self, **values: Any) -> None:
+            try:
+                super().__init__(**values)
+            except ValidationError as error:
+                failure = failure_of(_refused(name, error))
+                raise failure from failure.__cause__
+
+    fields: Any = {key: (declared.model_fields[key].annotation, value) for key, value in config.items()}
+    settled: Any = create_model(declared.__name__, __base__=Checked, __doc__=declared.__doc__, **fields)
+    return settled
+
+
+def _refused(asset: str, error: ValidationError) -> SettingsError:
+    """Return a line for each setting of an asset that was refused."""
+    wrong = [item for item in error.errors() if item["type"] != "missing"] or error.errors()
+    named = [".".join(map(str, item["loc"])) or "config" for item in wrong]
+    lines = [
+        f"{asset}: found setting {name} {item['input']!r}, expected another: {item['msg']}"
+        for name, item in zip(named, wrong, strict=True)
+    ]
+    first = wrong[0]
+    return SettingsError(*lines, setting=named[0], found=repr(first["input"]), expected=first["msg"])
 
 
 def _with_annotation(signature: inspect.Signature, name: str, annotation: Any) -> inspect.Signature:

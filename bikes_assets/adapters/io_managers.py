@@ -6,6 +6,7 @@ on Delta's commit, on Dagster's materialization event and in MLflow's run.
 
 from __future__ import annotations
 
+import inspect
 import json
 import time
 from abc import abstractmethod
@@ -120,6 +121,8 @@ class _Published:
     before: Record | None = None
 
 
+_MOST_NAMED = 20
+"""Partitions that a failure names one by one."""
 _steps: dict[tuple[str, str, int], _Step] = {}
 
 
@@ -140,7 +143,7 @@ class LakeIOManager(dg.IOManager):
 
     def resource(self) -> dg.IOManagerDefinition:
         """Return it as a resource of a project that has a resource `mlflow`: of `tracking_resource`, or none at all."""
-        return dg.IOManagerDefinition(lambda _: self, required_resource_keys={"mlflow"})
+        return dg.IOManagerDefinition(_named_as(self), description=_purpose(self), required_resource_keys={"mlflow"})
 
     def load_input(self, context: dg.InputContext) -> Any:
         """Load the mapped partitions of an upstream asset, all as of one table version.
@@ -324,7 +327,12 @@ class TableIOManager(LakeIOManager):
         """
         schema = self.lake.schemas.get(asset) or stored_schema(asset, self.lake.uri(asset))
         if schema is None:
-            raise LineageError(f"{asset}: not materialized yet; materialize that first")
+            raise LineageError(
+                f"{asset}: not materialized yet; materialize that first",
+                found="nothing",
+                expected=asset,
+                advice="materialize that first",
+            )
         return self.lake.table(asset, schema)
 
     def value(self, step: _Step, partitions: Sequence[str | None], read: _Read, context: dg.InputContext) -> Any:  # noqa: ARG002
@@ -471,6 +479,10 @@ class SourceInputManager(dg.InputManager):
         self.lake, self.reader, self.format = lake, reader, format_
         self._parsed: tuple[str, Any] = ("", None)
 
+    def resource(self) -> dg.InputManagerDefinition:
+        """Return it as a resource, which assets name as the manager of an input."""
+        return dg.InputManagerDefinition(_named_as(self), description=_purpose(self))
+
     def load_input(self, context: dg.InputContext) -> Any:
         """Read and validate the source and return one partition's rows; report it to Dagster when it is new.
 
@@ -493,6 +505,21 @@ class SourceInputManager(dg.InputManager):
         step.reads[asset] = _Read(reader, schema, {partition: (found, rows)})
         metadata.observe(context.instance, found, reader.origin(), len(rows))
         return to_pandas([rows], schema)
+
+
+def _purpose(manager: Any) -> str:
+    """Return the first paragraph of what the class of a manager says of itself."""
+    return (inspect.getdoc(type(manager)) or "").partition("\n\n")[0]
+
+
+def _named_as(manager: Any) -> Callable[[Any], Any]:
+    """Return what hands out a manager, under the name of its class: Dagster's page of resources shows it as their type."""
+
+    def made(_: Any) -> Any:
+        return manager
+
+    made.__name__, made.__module__ = type(manager).__name__, type(manager).__module__
+    return made
 
 
 def _running_step(context: dg.InputContext, lake: Lake) -> _Step:
@@ -550,8 +577,13 @@ def _all_there(partitions: Sequence[str | None], read: _Read, otherwise: str = "
     missing = [key for key in partitions if key not in read.parts]
     if missing:
         which = "".join(f" for {', '.join(keys)}" for keys in [[key for key in missing if key]] if keys)
+        name = read.reader.origin().name
+        told = f"{name}: not materialized yet{which}; materialize that first{otherwise}"
         raise LineageError(
-            f"{read.reader.origin().name}: not materialized yet{which}; materialize that first{otherwise}"
+            told,
+            found=f"nothing{which}",
+            expected=", ".join(partition_address(name, key) for key in missing[:_MOST_NAMED]),
+            advice=f"materialize that first{otherwise}",
         )
 
 

@@ -1,4 +1,8 @@
-"""What Dagster does after a fault: it tries the step again after a passing one, and ends it after any other."""
+"""What Dagster does after an error: it tries the step again after a transient one, and fails it after any other.
+
+An error of ours reaches Dagster as a `dg.Failure`: its description is the message, its metadata what was found, what was expected
+and what to do, so that the page of a run begins with it rather than with a stack trace.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
+from bikes_assets.lineage.errors import LineageError, NothingToDo
 from bikes_assets.lineage.faults import passes, store_fault
 from bikes_assets.lineage.secrets import without_secrets
 
@@ -20,27 +25,40 @@ with one, Dagster tries a step again that somebody has interrupted."""
 
 @contextmanager
 def judged(attempt: int, place: str) -> Iterator[None]:
-    """Have Dagster try a step again after a passing fault, and say of a store that cannot be used which one it is.
+    """Have Dagster try a step again after a transient error, and fail it with one message after an error of ours.
 
-    Dagster stores what is raised, with its causes: none of them tells a secret.
+    Of a store that cannot be used it is said which one it is. Dagster stores what is raised, with its causes: none of them
+    tells a secret.
 
     Args:
         attempt: number of the attempt, from 1.
         place: folder or URL that is worked on.
 
     Raises:
-        StoreError: a store is full, read-only or closed to this user.
+        dg.Failure: for an error of ours, which is its cause, or a store that is full, read-only or closed to this user.
+        dg.RetryRequested: for a transient error.
+        NothingToDo: as it is; it is no failure.
     """
     try:
         yield
-    except (dg.RetryRequested, dg.Failure):
+    except (dg.RetryRequested, dg.Failure, NothingToDo):
         raise
     except Exception as error:
-        told = without_secrets(error)
-        if passes(error) and attempt <= RETRIES.max_retries:
+        told, is_transient = without_secrets(error), passes(error)
+        if not is_transient and (fault := store_fault(error, place)):
+            fault.__cause__ = told
+            told = fault
+        if isinstance(told, LineageError):
+            told = failure_of(told)
+        if is_transient and attempt <= RETRIES.max_retries:
             raise dg.RetryRequested(RETRIES.max_retries, RETRIES.calculate_delay(attempt)) from told
-        if fault := None if passes(error) else store_fault(error, place):
-            raise fault from told
         if told is error:
             raise
-        raise told from None
+        raise told from told.__cause__
+
+
+def failure_of(error: LineageError) -> dg.Failure:
+    """Return what Dagster is to show of an error of ours: its message, and the parts of it that are known by name."""
+    failure = dg.Failure(f"{type(error).__name__}: {error}", metadata=dict(error.details), allow_retries=False)
+    failure.__cause__ = error
+    return failure

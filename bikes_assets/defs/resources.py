@@ -58,7 +58,7 @@ def resources() -> dg.Definitions:
     records = SourceInputManager(lake(), source_reader, SOURCE)
     return dg.Definitions(
         resources={
-            "source": dg.InputManagerDefinition(lambda _: records),
+            "source": records.resource(),
             "tables": TableIOManager(lake()).resource(),
             "engine": _engine().resource(),
             "models": ModelIOManager(lake(), MODELS).resource(),

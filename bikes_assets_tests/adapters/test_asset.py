@@ -1,9 +1,12 @@
 """Assets with checks: what fails is recorded and never published, what warns is published, what is skipped leaves no fault."""
 
 import warnings
+from typing import Annotated
 
 import dagster as dg
+import pandas as pd
 import pytest
+from pydantic import Field
 
 from bikes_assets.adapters.asset import lineage_asset
 from bikes_assets.adapters.attempts import innermost
@@ -153,7 +156,8 @@ def test_a_blocking_check_that_fails_keeps_the_value_from_being_published_and_fr
         error_of(result)
         .strip()
         .endswith(
-            "numbers[2012-01]: check ranges failed, nothing was published: found x 300.0 at ts 0, and 0 more unlawful values; "
+            "numbers[2012-01]: check ranges failed, nothing was published: found x 300.0 at ts 0, and 0 more values out of "
+            "range: x 300 to 300; "
             "expected x 0..100; mend what it was made from or the code that makes it, then materialize it again"
         )
     )
@@ -165,6 +169,43 @@ def test_a_blocking_check_that_fails_keeps_the_value_from_being_published_and_fr
     ]
 
 
+class Settings(dg.Config):
+    seed: int = Field(0, ge=0)
+    names: list[Annotated[str, Field(min_length=1)]] = []  # noqa: RUF012
+
+
+@lineage_asset(io_manager="tables")
+def chosen(context, config: Settings) -> pd.DataFrame:
+    return pd.DataFrame({"x": [config.seed]})
+
+
+@pytest.mark.parametrize(
+    ("config", "told", "details"),
+    [
+        ({"seed": -1}, "found setting seed -1, expected another: Input should be greater than or equal to 0", "-1"),
+        (
+            {"names": ["x", ""]},
+            "found setting names.1 '', expected another: String should have at least 1 character",
+            "''",
+        ),
+    ],
+)
+def test_a_setting_that_is_refused_when_a_step_begins_is_one_message(lake, instance, config, told, details):
+    result = dg.materialize(
+        [chosen],
+        instance=instance,
+        resources={"tables": TableIOManager(lake).resource(), "mlflow": dg.ResourceDefinition.none_resource()},
+        run_config={"ops": {"chosen": {"config": config}}},
+        raise_on_error=False,
+    )
+
+    assert error_of(result) == f"SettingsError: chosen: {told}"
+    (event,) = [event for event in result.all_events if event.is_step_failure]
+    shown = event.step_failure_data.user_failure_data
+    assert shown.description == error_of(result)
+    assert shown.metadata["found"].value == details
+
+
 def test_the_failed_evaluation_is_kept_although_the_step_fails(lake, instance):
     run(lake, instance, 300.0)
 
@@ -172,7 +213,7 @@ def test_the_failed_evaluation_is_kept_although_the_step_fails(lake, instance):
     assert (partition, status) == ("2012-01", "FAILED")
     assert evaluation.severity == dg.AssetCheckSeverity.ERROR
     assert evaluation.blocking
-    assert evaluation.metadata["unlawful x"].value == 1.0
+    assert evaluation.metadata["out of range x"].value == 1.0
     assert [status for _, status, _ in evaluations(instance, "schema")] == ["SUCCEEDED"]
     assert [status for _, status, _ in evaluations(instance, "small")] == ["PLANNED"]  # not asked
 

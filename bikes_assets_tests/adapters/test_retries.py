@@ -11,7 +11,7 @@ from bikes_assets.adapters import retries
 from bikes_assets.adapters.attempts import innermost, what_failed
 from bikes_assets.adapters.retries import judged
 from bikes_assets.adapters.workers import was_interrupted
-from bikes_assets.lineage.errors import ConflictError, SchemaError
+from bikes_assets.lineage.errors import ConflictError, DataError, NothingToDo, SchemaError
 
 PLACES = ("input", "function", "output")
 FULL = OSError(errno.ENOSPC, "No space left on device")
@@ -134,3 +134,37 @@ def test_an_interrupted_step_is_not_tried_again():
 def test_a_step_that_fails_is_not_taken_for_an_interrupted_one():
     result, _, _ = run("function", SchemaError("x"), times=1)
     assert not was_interrupted(result)
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        (SchemaError("column x is missing"), {}),
+        (
+            DataError("hour.csv", row=3, column="hum", found="wet", expected="a number"),
+            {"file": "hour.csv", "row": "3", "column": "hum", "found": "wet", "expected": "a number"},
+        ),
+    ],
+    ids=["message alone", "in parts"],
+)
+def test_an_error_of_ours_is_a_failure_with_its_message_and_its_parts(place, error, shown):
+    result, _, line = run(place, error, times=9)
+    (failure,) = [event.step_failure_data for event in result.all_events if event.is_step_failure]
+    assert failure.user_failure_data.description == f"{type(error).__name__}: {error}"
+    assert {key: value.value for key, value in failure.user_failure_data.metadata.items()} == shown
+    assert line == f"step: {failure.user_failure_data.description}"
+    assert innermost(failure.error) == failure.user_failure_data.description
+
+
+def test_what_has_nothing_to_do_is_no_failure():
+    with pytest.raises(NothingToDo), judged(1, "/tmp"):
+        raise NothingToDo("no rows")
+
+
+def test_what_is_raised_has_the_error_of_ours_as_its_cause():
+    error = SchemaError("column x is missing")
+    with pytest.raises(dg.Failure) as failure, judged(1, "/tmp"):
+        raise error
+    assert failure.value.__cause__ is error
+    assert not failure.value.allow_retries
