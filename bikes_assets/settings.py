@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -109,6 +110,22 @@ def _storage(url: SecretStr) -> SecretStr:
     return url
 
 
+def _alert(target: SecretStr) -> SecretStr:
+    """Return a webhook or a command as it is; its value may hold a token, so no message repeats it."""
+    text, wanted = (
+        target.get_secret_value(),
+        "expected an http(s) URL, or a command with its arguments, quoted as in a shell",
+    )
+    try:
+        url = urlsplit(text) if re.match(r"\w+://", text) else None
+        is_usable = url.scheme in ("http", "https") and bool(url.hostname) if url else bool(shlex.split(text))
+    except ValueError:
+        is_usable = False
+    if text and not is_usable:
+        raise ValueError(f"found {'another URL' if '://' in text else 'what cannot be read as a command'}, {wanted}")
+    return target
+
+
 def _page(url: str) -> str:
     """Return the address of a page as people open it: links hold no password."""
     if not url.startswith(("http://", "https://")) or not urlsplit(url).hostname:
@@ -145,6 +162,7 @@ class Settings(BaseModel):
         tick_seconds: seconds between two looks of sensor and automation.
         schedule: when the schedule looks, as a cron expression in UTC.
         proof: when the champion is made again from its record, as a cron expression in UTC.
+        alert: who is told that a run failed: an http(s) URL that takes a POST, or a command that reads it; "" for nobody.
         dagster_url: where people open Dagster; links in MLflow lead there.
         mlflow_url: where people open MLflow; links in Dagster lead there.
     """
@@ -172,6 +190,7 @@ class Settings(BaseModel):
     tick_seconds: int = Field(30, ge=1, le=31_536_000)
     schedule: Cron = "0 6 * * *"
     proof: Cron = "0 4 * * 0"
+    alert: Annotated[SecretStr, AfterValidator(_alert)] = SecretStr("")
     dagster_url: Page = "http://127.0.0.1:3000"
     mlflow_url: Page = "http://127.0.0.1:5000"
 
@@ -255,6 +274,7 @@ def settings() -> Settings:
     overruled = {*(PLACES if "BIKES_DATA" in given else ()), *(MLFLOW if not given.keys().isdisjoint(MLFLOW) else ())}
     values = {name: value for name, value in kept.items() if name not in overruled} | given
     secrets.learn(values)
+    secrets.learn_webhooks(values.get("BIKES_ALERT", ""))
     try:
         known = Settings.model_validate(values)
     except ValidationError as error:

@@ -12,6 +12,7 @@ from dagster._utils.schedules import is_valid_cron_schedule
 from bikes_assets import cron
 from bikes_assets import settings as module
 from bikes_assets.env_file import write_home
+from bikes_assets.lineage import secrets
 from bikes_assets.lineage.errors import SettingsError
 
 read = module.settings.__wrapped__
@@ -238,3 +239,28 @@ def test_cron_expressions_that_dagster_refuses_are_refused(text):
     assert not is_valid_cron_schedule(text)
     with pytest.raises(ValueError, match="expected a cron expression"):
         cron.checked(text)
+
+
+@pytest.mark.parametrize("target", ["ftp://host/S3CR3T", "https:///S3CR3T", "notify 'S3CR3T", "https://[S3CR3T"])
+def test_an_alert_that_cannot_be_sent_is_refused_without_its_secret(bare, monkeypatch, target):
+    monkeypatch.setenv("BIKES_ALERT", target)
+    with pytest.raises(
+        SettingsError, match=r"^BIKES_ALERT: found .*, expected an http\(s\) URL, or a command"
+    ) as error:
+        read()
+    assert "S3CR3T" not in str(error.value)
+
+
+@pytest.mark.parametrize("target", ["https://hooks.example.com/T0/S3CR3T", "mail -s 'it failed' ann@example.com", ""])
+def test_an_alert_is_a_webhook_or_a_command_and_is_not_shown(bare, monkeypatch, target):
+    monkeypatch.setenv("BIKES_ALERT", target)
+    assert read().alert.get_secret_value() == target
+    assert "S3CR3T" not in repr(read())
+
+
+def test_the_path_of_a_webhook_is_a_secret_once_it_is_set(bare, monkeypatch):
+    monkeypatch.setattr(secrets, "_learned", {})
+    monkeypatch.setenv("BIKES_ALERT", "https://hooks.example.com/T0/S3CR3TPATH")
+    read()
+    assert secrets.scrubbed("found https://hooks.example.com/T0/S3CR3TPATH") == "found https://hooks.example.com/***"
+    secrets._pattern.cache_clear()

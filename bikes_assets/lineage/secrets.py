@@ -24,6 +24,7 @@ is taken out of URLs, and of messages about its own URL."""
 _HIDDEN = "***"
 _TOKEN = 16
 """Characters from which on a URL's user without a password is taken for a token."""
+_WEBHOOK = re.compile(r"https?://[^\s'\"]+")
 _URL = re.compile(r"(?<![\w+.-])[A-Za-z][A-Za-z0-9+.-]*://\S")
 _USER = re.compile(r"(?<=://)(?:[^/?#@:]*:.*|[^/?#]*)@", re.DOTALL)
 _NAMED = r"[\w.-]*(?:pass(?:word|wd|phrase)?|pwd|secret|token|sig|signature|credential|key|auth|authorization)"
@@ -59,6 +60,18 @@ def learn(variables: Mapping[str, str]) -> None:
             _hide(_forms(value))
         else:
             _hide(form for _, found in _KEYWORD.findall(value) for form in _forms(found.strip("'")))
+    _pattern.cache_clear()
+
+
+def learn_webhooks(text: str) -> None:
+    """Keep in mind that the URLs in a text are secrets beyond their host: who knows a webhook's path may call it."""
+    for url in _WEBHOOK.findall(text):
+        host, slash, path = url.partition("://")[2].partition("/")
+        if path:
+            _learned[url] = (
+                f"{url.partition('://')[0]}://{_USER.sub('', f'://{host}').removeprefix('://')}{slash}{_HIDDEN}"
+            )
+            _hide(_forms(path))
     _pattern.cache_clear()
 
 

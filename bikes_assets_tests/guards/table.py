@@ -35,8 +35,8 @@ GUARDS = (
     Guard(
         "a search of no recipe",
         "cli.py",
-        '    type=click.IntRange(1),\n    help="Number of recipes;',
-        '    type=int,\n    help="Number of recipes;',
+        'type=_COUNT, help="Number of recipes;',
+        'type=int, help="Number of recipes;',
         "test_tune.py::test_a_search_of_nothing_is_refused_and_leaves_no_run",
     ),
     Guard(
@@ -45,6 +45,49 @@ GUARDS = (
         "            if all(isinstance(item, str) for item in objects):",
         "            if True:",
         "test_reports.py::test_a_table_is_as_wide_as_the_terminal_at_most_and_folds_no_name_that_fits",
+    ),
+    # alerts
+    Guard(
+        "the same failure told twice",
+        "defs/failures.py",
+        "    if not target or run.tags.get(ALERTED) == run.run_id:",
+        "    if not target:",
+        "defs/test_failures.py::test_a_failed_run_is_told_once_to_the_webhook",
+    ),
+    Guard(
+        "an alert that was sent for another run, whose tags this one has",
+        "defs/failures.py",
+        "run.tags.get(ALERTED) == run.run_id",
+        "ALERTED in run.tags",
+        "defs/test_failures.py::test_a_failed_run_is_told_once_to_the_webhook",
+    ),
+    Guard(
+        "the path of a webhook in messages",
+        "settings.py",
+        '    secrets.learn_webhooks(values.get("BIKES_ALERT", ""))\n',
+        "",
+        "test_settings.py::test_the_path_of_a_webhook_is_a_secret_once_it_is_set",
+    ),
+    Guard(
+        "a webhook that redirects, where the message would be lost",
+        "adapters/alerts.py",
+        "build_opener(_NoRedirect)",
+        "build_opener()",
+        "adapters/test_alerts.py::test_a_webhook_that_does_not_take_it_is_told",
+    ),
+    Guard(
+        "a server that answers a byte at a time",
+        "adapters/alerts.py",
+        "    thread.join(seconds)",
+        "    thread.join(5 * seconds)",
+        "adapters/test_alerts.py::test_a_server_that_never_ends_its_answer_is_given_up_in_time",
+    ),
+    Guard(
+        "a skipped partition as a failure",
+        "adapters/retries.py",
+        "    except (dg.RetryRequested, dg.Failure, NothingToDo):",
+        "    except (dg.RetryRequested, dg.Failure):",
+        "adapters/test_retries.py::test_what_has_nothing_to_do_is_no_failure",
     ),
     # processes and runs
     Guard(
