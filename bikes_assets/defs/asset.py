@@ -7,9 +7,10 @@ from bikes_assets.adapters.asset import lineage_asset
 from bikes_assets.defs.automation import Due
 
 OWNERS = ["team:demand"]
+TAGS = {"domain": "bike-sharing"}
 
 Served: TypeAlias = Any | None
 """The model that serves a month, None where none does."""
 
-demand_asset = partial(lineage_asset, owners=OWNERS, tags={"domain": "bike-sharing"}, automation=Due(), up_to_date=True)
+demand_asset = partial(lineage_asset, owners=OWNERS, tags=TAGS, automation=Due(), up_to_date=True)
 """Decorator of an asset of this project; see `lineage_asset`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, timedelta
 
 import dagster as dg
 
@@ -27,6 +27,16 @@ SPAN = FIRST_MONTH, LAST_MONTH = source_months()
 MONTHS = months_from(FIRST_MONTH, LAST_MONTH)
 MODEL_MONTHS = months_from(FIRST_MONTH, LAST_MONTH, skip=2)
 """A model needs a month to be fitted on and one to be judged on before the month that it is for."""
+
+
+def freshness(last_month: str, today: date) -> dg.FreshnessPolicy | None:
+    """Return when an asset that is made from the source is overdue: where no month has come for a month and a bit.
+
+    A source whose last month is more than a year ago is a finished history, of which nothing is overdue: None.
+    """
+    if _later(last_month, 12) < f"{today:%Y-%m}":
+        return None
+    return dg.FreshnessPolicy.time_window(fail_window=timedelta(days=45), warn_window=timedelta(days=35))
 
 
 def earlier(first: int, last: int) -> dg.TimeWindowPartitionMapping:

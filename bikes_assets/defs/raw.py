@@ -1,11 +1,13 @@
 """Raw data: the external source, and its validated rows."""
 
+from datetime import UTC, datetime
+
 import dagster as dg
 
 from bikes_assets.adapters import metadata
 from bikes_assets.adapters.io_managers import Outcome
-from bikes_assets.defs.asset import OWNERS, demand_asset
-from bikes_assets.defs.partitions import MONTHS
+from bikes_assets.defs.asset import OWNERS, TAGS, demand_asset
+from bikes_assets.defs.partitions import LAST_MONTH, MONTHS, freshness
 from bikes_assets.demand import checks
 from bikes_assets.demand.tables import HOURLY_FROM_RECORDS, HOURLY_RENTALS, RENTAL_RECORDS
 
@@ -17,6 +19,7 @@ rental_records = dg.AssetSpec(
     group_name="raw",
     kinds={"file"},
     owners=OWNERS,
+    tags=TAGS,
     metadata={"dagster/column_schema": metadata.table_schema(RENTAL_RECORDS)},
 )
 
@@ -30,6 +33,7 @@ rental_records = dg.AssetSpec(
     lineage={column: {"rental_records": names} for column, names in HOURLY_FROM_RECORDS.items()},
     checks=checks.OF_RENTALS,
     automation=None,  # a sensor or a schedule makes it: see triggers
+    freshness=freshness(LAST_MONTH, datetime.now(UTC).date()),
 )
 def hourly_rentals(context: dg.AssetExecutionContext, rental_records) -> Outcome:
     """Rentals of each hour, parsed, typed and validated; missing weather stays missing, absent hours stay absent."""

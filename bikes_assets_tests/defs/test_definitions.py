@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from datetime import timedelta
 
 import dagster as dg
 import pytest
@@ -53,6 +54,8 @@ def test_each_asset_says_who_owns_it_what_it_is_and_which_code_makes_it(specs):
     for name, spec in specs.items():
         assert spec.owners == ["team:demand"], name
         assert spec.description, name
+        assert spec.tags["domain"] == "bike-sharing", name
+        assert spec.kinds, name
         assert spec.group_name in {"raw", "features", "model", "predictions"}, name
         if name not in ("rental_records", "champion_pins"):
             assert len(spec.code_version) == 32, name
@@ -186,3 +189,38 @@ def test_each_column_of_the_quality_names_what_it_is_made_from(specs):
 
     assert shown["weather_kind"] == [dg.TableColumnDep("demand_features", "weather_kind")]
     assert {dep.asset_key.to_user_string() for dep in shown["error"]} == {"demand_predictions", "hourly_rentals"}
+
+
+def test_resources_are_shown_by_their_kind_and_purpose():
+    from dagster._config.pythonic_config.resource import get_resource_type_name
+
+    resources = defs().resources
+    managers = "bikes_assets.adapters.io_managers"
+    assert {name: get_resource_type_name(found) for name, found in resources.items()} == {
+        "source": "dagster._core.storage.input_manager.InputManagerDefinition",
+        "tables": f"{managers}.TableIOManager",
+        "engine": f"{managers}.TableIOManager",
+        "models": f"{managers}.ModelIOManager",
+        "mlflow": "bikes_assets.adapters.tracking.mlflow",
+    }
+    for name, found in resources.items():
+        assert found.description, name
+        assert "\n" not in found.description, name
+
+
+@pytest.mark.parametrize(
+    ("last_month", "is_expected"),
+    [("2026-11", True), ("2026-10", True), ("2025-11", True), ("2025-10", False), ("2012-12", False)],
+)
+def test_a_month_is_expected_of_a_source_that_lives_and_not_of_a_finished_history(last_month, is_expected):
+    from datetime import date
+
+    from bikes_assets.defs.partitions import freshness
+
+    policy = freshness(last_month, date(2026, 11, 29))
+    assert (policy is not None) is is_expected
+    assert policy == (dg.FreshnessPolicy.time_window(timedelta(days=45), timedelta(days=35)) if is_expected else None)
+
+
+def test_nothing_of_the_shipped_history_is_overdue(specs):
+    assert all(spec.freshness_policy is None for spec in specs.values())
