@@ -19,7 +19,7 @@ repository = defs().get_repository_def()
 """What Dagster's daemon has loaded before its first tick."""
 TICKS = """
 with dg.DagsterInstance.get() as instance:
-    for name in ("source_changes", "agreement"):
+    for name in ("source_changes", "mlflow_sync"):
         context = dg.build_sensor_context(instance=instance, repository_def=repository)
         repository.get_sensor_def(name).evaluate_tick(context)
 """

@@ -21,7 +21,7 @@ from bikes_assets.defs.planned import due
 ticks, repository, said = int(sys.argv[1]), defs().get_repository_def(), set()
 
 def tick(instance):
-    for name in ("source_changes", "agreement", "stale_partitions"):
+    for name in ("source_changes", "mlflow_sync", "stale_partitions"):
         context = dg.build_sensor_context(instance=instance, repository_def=repository)
         made = repository.get_sensor_def(name).evaluate_tick(context)
         said.add((name, made.skip_message, len(made.run_requests or ())))
@@ -49,7 +49,7 @@ def test_memory_stays_as_it_is_over_many_ticks(copied: Path) -> None:
     grown, _, said = done.stdout.strip().splitlines()[-1].partition(" ")
     assert (
         said
-        == "[('agreement', 'Nothing has happened.', 0), ('source_changes', 'Sensor function returned an empty result', 0), "
+        == "[('mlflow_sync', 'Nothing has happened.', 0), ('source_changes', 'Sensor function returned an empty result', 0), "
         "('stale_partitions', 'Everything is up to date.', 0)]"
     )
     assert float(grown) < 8, grown  # MB

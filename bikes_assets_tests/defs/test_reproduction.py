@@ -19,6 +19,6 @@ def test_the_champion_of_a_history_is_made_again_by_the_job(history) -> None:
 
 
 def test_it_is_on_a_schedule_that_is_off_until_somebody_wants_it() -> None:
-    schedule = defs().resolve_schedule_def("proof")
+    schedule = defs().resolve_schedule_def("weekly_reproduction")
     assert schedule.job_name == "reproduce_champion"
     assert schedule.default_status == dg.DefaultScheduleStatus.STOPPED

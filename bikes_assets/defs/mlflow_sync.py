@@ -1,4 +1,4 @@
-"""The sensor that keeps MLflow, run states and events in agreement while Dagster's daemon runs."""
+"""The sensor that keeps MLflow, run states and events consistent while Dagster's daemon runs."""
 
 import dagster as dg
 
@@ -8,12 +8,13 @@ from bikes_assets.defs.resources import pipeline
 
 
 @dg.sensor(
-    description="Does what `bikes sync` does: brings MLflow, run states and events into agreement.",
+    description="Does what `bikes sync` does: logs to MLflow what is missing there, ends runs whose process is gone, and reports "
+    "commits without an event.",
     minimum_interval_seconds=60,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
-def agreement(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-    """Do what `bikes sync` does, for what happened since the last time that everything agreed."""
+def mlflow_sync(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+    """Do what `bikes sync` does, for what happened since the last time that everything was consistent."""
     if present.agreement():
         return dg.SkipReason("Nothing has happened.")
     result = sync(pipeline(context.instance), whole=False)

@@ -3,18 +3,18 @@
 import dagster as dg
 
 from bikes_assets import present
-from bikes_assets.defs.agreement import agreement
+from bikes_assets.defs.mlflow_sync import mlflow_sync
 
 
 def tick(history):
     """Evaluate the sensor once, and return what it says."""
-    return agreement(dg.build_sensor_context(instance=history.instance)).skip_message
+    return mlflow_sync(dg.build_sensor_context(instance=history.instance)).skip_message
 
 
 def test_it_is_on_wherever_the_daemon_runs():
     from bikes_assets.definitions import defs
 
-    sensor = defs().get_sensor_def("agreement")
+    sensor = defs().get_sensor_def("mlflow_sync")
     assert sensor.default_status == dg.DefaultSensorStatus.RUNNING
     assert sensor.minimum_interval_seconds == 60
 
@@ -48,7 +48,7 @@ def test_while_something_is_left_it_looks_each_time(history, monkeypatch):
     from dataclasses import replace
 
     from bikes_assets.adapters.tracking import connect, mark_backlog
-    from bikes_assets.defs import agreement as module
+    from bikes_assets.defs import mlflow_sync as module
 
     mark_backlog(history.instance)
     away = replace(

@@ -1,0 +1,49 @@
+"""Reproduction on a schedule: the champion is rebuilt from its record, and compared with what is stored."""
+
+import dagster as dg
+
+from bikes_assets.settings import settings
+
+CHAMPION = "demand_model@champion"
+
+
+@dg.op(
+    description="Rebuild the champion, and all that is upstream of it, apart from the store; fail where the result differs."
+)
+def rebuild_and_compare(context: dg.OpExecutionContext) -> None:
+    """Rebuild the champion, with all that is upstream of it, apart from the store; fail where the result differs."""
+    from bikes_assets import reproduce
+
+    (found,) = reproduce.reproduce([CHAMPION], stored=True)
+    context.log.info(f"{found.address}: {found.verdict}, rebuilt: {dict(found.made)}")
+    context.add_output_metadata({"verdict": found.verdict, "reproduction": dg.MetadataValue.json(found.to_dict())})
+    if found.verdict == "different":
+        where = ", ".join(part.address for part in found.parts)
+        raise dg.Failure(
+            f"{found.address} is not what its record makes: they differ at {where}; bikes reproduce {found.address} says why",
+            metadata={
+                "found": f"different at {where}",
+                "expected": "identical",
+                "advice": f"bikes reproduce {found.address}",
+            },
+            allow_retries=False,
+        )
+
+
+@dg.job(
+    description="Rebuild the champion from its record, apart from the store; the run fails where the result differs."
+)
+def reproduce_champion() -> None:
+    """Return the job of one op."""
+    rebuild_and_compare()
+
+
+weekly_reproduction = dg.ScheduleDefinition(
+    name="weekly_reproduction",
+    job=reproduce_champion,
+    description="Rebuilds the champion from its record, weekly unless BIKES_PROOF says otherwise; the run fails where the result "
+    "differs.",
+    cron_schedule=settings().proof,
+    execution_timezone="UTC",
+    default_status=dg.DefaultScheduleStatus.RUNNING if settings().triggers else dg.DefaultScheduleStatus.STOPPED,
+)
