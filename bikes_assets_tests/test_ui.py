@@ -331,7 +331,6 @@ def show_mlflow_run(page: Page, servers: Servers, folder: Path, month: str) -> N
     page.get_by_text("importance.svg").first.click()
     plot = page.locator("img[src*='importance.svg'], img[src^='blob:']").first
     wait_until(lambda: plot.evaluate("image => image.naturalWidth") > 100, "the plot is drawn", 30)
-    take(page, folder / "mlflow-plot.png")
 
 
 def show_registered_model(page: Page, servers: Servers, folder: Path, versions: int) -> None:

@@ -62,12 +62,12 @@ def test_an_alias_that_was_moved_by_hand_follows_the_champion_again(agreed):
 def test_champion_and_challenger_are_the_newest_months_choice_and_the_newest_model_that_lost(agreed):
     record = agreed.record("champion_model", "2011-07")
     versions = {
-        alias: agreed.client.get_model_version_by_alias("demand_model", alias).tags["partition"]
+        alias: agreed.client.get_model_version_by_alias("demand_model", alias).tags["address"].partition("@")[0]
         for alias in ("champion", "challenger")
     }
 
     assert record.models[0]["origin"].startswith("demand_model[2011-07]")
-    assert versions == {"champion": "2011-07", "challenger": "2011-06"}
+    assert versions == {"champion": "demand_model[2011-07]", "challenger": "demand_model[2011-06]"}
 
 
 def test_a_commit_whose_event_was_lost_is_reported_as_the_materialization_that_it_is(agreed):
