@@ -6,6 +6,7 @@ Nothing here uses the project's own code for agreement: the rules are written do
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -372,7 +373,8 @@ def _versions(client: Any, model: str) -> list[ModelVersion]:
     while token is not None:
         page = client.search_model_versions(f"name = '{model}'", max_results=1000, page_token=token or None)
         for version in page:
-            model_id = version.model_id
+            named = re.search("m-[0-9a-f]{32}", version.source or "")
+            model_id = named and named[0]
             logged = client.get_logged_model(model_id) if model_id else None
             found.append(
                 ModelVersion(

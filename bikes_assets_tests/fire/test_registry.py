@@ -212,13 +212,15 @@ def test_a_version_keeps_its_model_whatever_its_tags_say(three: Ground) -> None:
         other.set_model_version_tag(NAME, "2", tag, value)
     other.set_model_version_tag(NAME, "2", "owner", "alice")
     # A copy that is damaged is named, though the tags of its version name another one
-    (file,) = three.store.parent.rglob(f"{before[2]['mlflow_model_id']}/artifacts/model.skops")
+    (file,) = three.store.parent.rglob(
+        f"{model_id_in(client(three).get_model_version(NAME, '2'))}/artifacts/model.skops"
+    )
     sound = file.read_bytes()
     file.write_bytes(sound[:-1])
     assert list(damaged(three)) == ["MLflow ridge@2"]
     file.write_bytes(sound)
     # And only the version whose copy is gone is registered again
-    other.delete_logged_model(before[3]["mlflow_model_id"])
+    other.delete_logged_model(model_id_in(client(three).get_model_version(NAME, "3")))
 
     done = settled(three)
 
@@ -235,7 +237,7 @@ def test_a_version_keeps_its_model_whatever_its_tags_say(three: Ground) -> None:
 
 def test_the_manifest_of_a_version_outlives_one_that_was_changed_on_its_copy(three: Ground) -> None:
     before = tagged(three)
-    model_id = before[2]["mlflow_model_id"]
+    model_id = model_id_in(client(three).get_model_version(NAME, "2"))
     client(three).set_logged_model_tags(model_id, {"manifest": "0" * 32})
 
     found = three.place.sync(three.instance)
