@@ -6,8 +6,7 @@ afterwards, and passes again when the change is undone: a sensor of the project 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import dagster as dg
 
@@ -26,60 +25,57 @@ CURRENT = Check(
 )
 
 
-@dataclass(frozen=True)
-class Stale:
-    """A partition that is materialized, and not from what is current.
-
-    Attributes:
-        run: Dagster's run that materialized it.
-        why: what differs, in a sentence.
-    """
-
-    run: str
-    why: str
-
-
 def report(
-    instance: dg.DagsterInstance, stale: Mapping[str, Stale], reported: Mapping[str, Stale], most: int
-) -> dict[str, Stale]:
+    instance: dg.DagsterInstance, stale: Mapping[str, str], reported: Mapping[str, str], most: int
+) -> dict[str, str]:
     """Report to Dagster which partitions are stale and which are no more, and return what is reported by now.
 
     Args:
         instance: Dagster's instance.
-        stale: the stale partitions by address.
+        stale: by address of each partition that is stale, why.
         reported: those that were reported before.
         most: how many are reported at most; the others are left for the next time.
     """
     known = dict(reported)
     changed = [address for address in {**stale, **known} if stale.get(address) != known.get(address)]
     for address in changed[:most]:
-        if now := stale.get(address):
-            _evaluate(instance, address, now.run, now.why)
-            known[address] = now
-        else:
-            _evaluate(instance, address, known.pop(address).run, "")
+        why = stale.get(address, "")
+        _evaluate(instance, address, why)
+        known |= {address: why} if why else {}
+        if not why:
+            del known[address]
     return known
 
 
-def _evaluate(instance: dg.DagsterInstance, address: str, run_id: str, why: str) -> None:
-    """Report the check's result to the run that materialized a partition, which passed it then.
+def _evaluate(instance: dg.DagsterInstance, address: str, why: str) -> None:
+    """Report the check's result for a partition, outside of any run.
 
-    Dagster takes but one result of a check of a partition that belongs to no run; no public way reports one to a run.
+    Dagster's table takes one such result of a check and partition, so that the one before makes way; its event stays in the
+    log. A test pins this.
     """
-    from dagster._core.events import DagsterEvent, DagsterEventType
+    import sqlalchemy as sa
+    from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable as Executions
 
     asset, partition, _ = parse_address(address)
-    found = why or _PASSED
-    evaluation = dg.AssetCheckEvaluation(
-        dg.AssetKey.from_user_string(asset),
-        CURRENT.name,
-        passed=not why,
-        partition=partition,
-        severity=dg.AssetCheckSeverity.WARN,
-        description=found,
-        metadata={"found": found, "expected": CURRENT.description},
-        blocking=False,
+    key, found = dg.AssetKey.from_user_string(asset), why or _PASSED
+    at, storage = Executions.c, cast("Any", instance.event_log_storage)
+    of_no_run = (
+        at.asset_key == key.to_string(),
+        at.check_name == CURRENT.name,
+        at.run_id == "",
+        at.partition == partition,
     )
-    run = instance.get_run_by_id(run_id)
-    kind, job = DagsterEventType.ASSET_CHECK_EVALUATION.value, run.job_name if run else ""
-    instance.report_dagster_event(DagsterEvent(kind, job, event_specific_data=evaluation), run_id)
+    with storage.index_connection() as connection:
+        connection.execute(sa.delete(Executions).where(*of_no_run))
+    instance.report_runless_asset_event(
+        dg.AssetCheckEvaluation(
+            key,
+            CURRENT.name,
+            passed=not why,
+            partition=partition,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=found,
+            metadata={"found": found, "expected": CURRENT.description},
+            blocking=False,
+        )
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -69,12 +70,14 @@ def _due(tick: datetime, graph: Any) -> planned.Due:
     return planned.Due(outdated=reason) if reason else planned.due(graph, makes=AUTOMATED)
 
 
-automation = dg.AutomationConditionSensorDefinition(
-    "automation",
-    target=dg.AssetSelection.assets(*AUTOMATED),
-    use_user_code_server=True,
-    emit_backfills=False,  # they would begin their runs later than the next look, which would ask for the same again
-    minimum_interval_seconds=settings().tick_seconds,
-    default_status=dg.DefaultSensorStatus.RUNNING if settings().triggers else dg.DefaultSensorStatus.STOPPED,
-    description="Makes whatever is stale or missing downstream of hourly_rentals, each partition once for one cause.",
-)
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", dg.BetaWarning)  # `use_user_code_server` is one
+    automation = dg.AutomationConditionSensorDefinition(
+        "automation",
+        target=dg.AssetSelection.assets(*AUTOMATED),
+        use_user_code_server=True,
+        emit_backfills=False,  # they would begin their runs later than the next look, which would ask for the same again
+        minimum_interval_seconds=settings().tick_seconds,
+        default_status=dg.DefaultSensorStatus.RUNNING if settings().triggers else dg.DefaultSensorStatus.STOPPED,
+        description="Makes whatever is stale or missing downstream of hourly_rentals, each partition once for one cause.",
+    )

@@ -38,13 +38,13 @@ class Due:
     Attributes:
         runs: the runs that are to begin.
         outlooks: a sentence for each partition that is not fresh.
-        stale: of those that are materialized, and not from what is current, the run that materialized them.
+        stale: those of them that are materialized, and not from what is current.
         outdated: why nothing is to begin at all, as what is loaded is not current; "" where it is.
     """
 
     runs: Sequence[NextRun] = ()
     outlooks: Mapping[Key, str] = field(default_factory=dict[Key, str])
-    stale: Mapping[Key, str] = field(default_factory=dict[Key, str])
+    stale: Collection[Key] = ()
     outdated: str = ""
 
 
@@ -61,8 +61,7 @@ def due(graph: Any, *, makes: Collection[str], source: Observed | None = None) -
     retried = {key for key, ended in found.ended.items() if ended.time < yesterday}
     runs = list(next_runs(plan, statuses, targets=set(statuses), present=found, retried=retried, makes=makes))
     begun = {(asset, run.partition) for run in runs for asset in run.assets}
-    made = {key: found.made[key].run for key in statuses if key in found.made}
-    stale = {key: run for key, run in made.items() if statuses[key].state in ("stale", "failed")}
+    stale = [key for key, status in statuses.items() if status.state in ("stale", "failed") and key in found.made]
     return Due(runs, outlooks(plan, statuses, found, begun), stale)
 
 

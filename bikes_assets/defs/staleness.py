@@ -5,7 +5,7 @@ import json
 import dagster as dg
 
 from bikes_assets import present
-from bikes_assets.adapters.up_to_date import Stale, report
+from bikes_assets.adapters.up_to_date import report
 from bikes_assets.defs.planned import due, outdated
 from bikes_assets.lineage.errors import DataError
 from bikes_assets.lineage.graph import partition_address
@@ -28,20 +28,20 @@ def stale_partitions(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         found = due(context.repository_def.asset_graph, makes=(), source=present.observed())
     except DataError as error:
         return dg.SensorResult(skip_reason=str(error))
-    stale = {partition_address(*key): Stale(run, found.outlooks[key]) for key, run in found.stale.items()}
+    stale = {partition_address(*key): found.outlooks[key] for key in found.stale}
     known = report(context.instance, stale, _reported(context.cursor), _MOST_AT_ONCE)
     told = (
         f"{len(known)} partitions are stale: bikes status says which and why." if known else "Everything is up to date."
     )
     return dg.SensorResult(
         skip_reason=told,
-        cursor=json.dumps({name: (item.run, item.why) for name, item in known.items()}, sort_keys=True),
+        cursor=json.dumps(known, sort_keys=True),
     )
 
 
-def _reported(cursor: str | None) -> dict[str, Stale]:
+def _reported(cursor: str | None) -> dict[str, str]:
     """Return what a cursor holds; what it does not is reported again."""
     try:
-        return {address: Stale(str(run), str(why)) for address, (run, why) in json.loads(cursor or "{}").items()}
-    except (ValueError, TypeError, AttributeError):
+        return {str(address): str(why) for address, why in json.loads(cursor or "{}").items()}
+    except (ValueError, AttributeError):
         return {}

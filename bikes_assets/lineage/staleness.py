@@ -110,7 +110,6 @@ class Made:
         columns: digest of each of its columns.
         used: columns that were used of an input, by asset, where not all were.
         used_digests: digest of those columns of each partition that was read.
-        run: Dagster's run that made it.
     """
 
     digest: str
@@ -121,7 +120,6 @@ class Made:
     columns: Mapping[str, str] = field(default_factory=dict)
     used: Mapping[str, Collection[str]] = field(default_factory=dict)
     used_digests: Mapping[Key, str] = field(default_factory=dict)
-    run: str = ""
 
     @classmethod
     def of(cls, record: Record) -> Made:
@@ -137,7 +135,6 @@ class Made:
             record.columns,
             record.used,
             used,
-            record.made_by.get("dagster_run_id", ""),
         )
 
     def is_in_other_columns(self, item: Key, now: Made) -> bool:
