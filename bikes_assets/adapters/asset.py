@@ -150,11 +150,8 @@ def _effective(context: dg.AssetExecutionContext, config: dg.Config, project: Ma
         return given
     changes = config_changes(project, given)
     if not changes and given[KEEP] is None:
-        asset, partition = (
-            context.asset_key.to_user_string(),
-            context.partition_key if context.has_partition_key else None,
-        )
-        events = of_instance(context.instance, asset, partition, newest_first=True)
+        partition = context.partition_key if context.has_partition_key else None
+        events = of_instance(context.instance, context.asset_key.to_user_string(), partition, newest_first=True)
         known = next((event.record.config for event in events if event.record), {})
         if known.get(KEEP) is True:
             context.log.info(f"This partition keeps its config: {_told(config_changes(project, known))}.")
@@ -262,7 +259,7 @@ def _config_class(function: Callable[..., Any], config: Mapping[str, Any]) -> ty
     if unknown := sorted(config.keys() - declared.model_fields.keys()):
         known = ", ".join(declared.model_fields)
         raise SettingsError(f"{function.__name__}: found setting {', '.join(unknown)}, expected one of {known}")
-    from pydantic import ValidationError, create_model
+    from pydantic import Field, ValidationError, create_model
 
     name = function.__name__
     try:
@@ -281,7 +278,11 @@ def _config_class(function: Callable[..., Any], config: Mapping[str, Any]) -> ty
                 failure = failure_of(_refused(name, error))
                 raise failure from failure.__cause__
 
-    fields: Any = {key: (declared.model_fields[key].annotation, value) for key, value in config.items()}
+    fields: Any = {
+        key: (field.annotation, Field(config[key], description=field.description, alias=field.alias))
+        for key, field in declared.model_fields.items()
+        if key in config
+    }
     settled: Any = create_model(declared.__name__, __base__=Checked, __doc__=declared.__doc__, **fields)
     return settled
 

@@ -187,13 +187,14 @@ class LakeIOManager(dg.IOManager):
             if asset == self.lake.serving:
                 tracking.ask(partial(set_aliases, lake=self.lake))
             links["mlflow_run"] = tracking.url(run_id, asset)
-        texts = record.params if asset == self.lake.serving else {}
-        shown = metadata.Shown(record.metrics, obj.figures, texts, links)
+        facts = {
+            **(record.params if asset == self.lake.serving else {}),
+            **({REGISTERED: registered} if registered else {}),
+        }
+        shown = metadata.Shown(record.metrics, obj.figures, facts, links)
         values = metadata.of_materialization(
             made.rows, record, context.definition_metadata, before=made.before, shown=shown
         )
-        if registered:
-            values[REGISTERED] = registered
         # sync may have reported the commit of a run that has ended: it must not be reported twice
         _still_at_work(context)
         context.add_output_metadata(values)
@@ -620,7 +621,7 @@ def _attempt(context: dg.InputContext | dg.OutputContext) -> int:
 
 def _previous(table: LakeTable, partition: str | None) -> Record | None:
     """Return the record of a partition's current version, None where there is none; it is shown, and nothing depends on it."""
-    commit = table.published().get(partition)
+    commit = table.latest(partition)
     try:
         return Record.from_dict(commit.record).at(commit.version) if commit else None
     except RecordError:

@@ -62,13 +62,13 @@ class Shown:
         metrics: numbers by name. Those whose names combine two or more prefixes with three or more names, such as
             `psi_temperature` and `ks_temperature`, stand in one table.
         plots: by title.
-        texts: by name.
+        facts: texts and whole numbers by name.
         links: addresses by name.
     """
 
     metrics: Mapping[str, float] = field(default_factory=dict)
     plots: Mapping[str, Drawing] = field(default_factory=dict)
-    texts: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, str | int] = field(default_factory=dict)
     links: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -94,7 +94,7 @@ def of_evidence(evidence: Mapping[str, Any]) -> dg.MarkdownMetadataValue:
         seen = edge["observed"]
         reach = f"{seen['last']} to {seen['first']}" if seen else ""
         blocked = str(edge.get("blocked", ""))  # older records do not tell
-        rows.append((edge["output"], edge["input"], edge["state"], reach, edge["trials"], blocked))
+        rows.append((edge["output"], edge["input"], _shown(edge["state"]), reach, edge["trials"], blocked))
     names = ("column", "made from", "shown", "hours before", "trials", "blocked")
     return dg.MetadataValue.md("\n".join(markdown_table(names, rows)))
 
@@ -138,7 +138,7 @@ def of_materialization(
     shown, is_model = shown or Shown(), "card" in rows.column_names
     told = made_from(record, before, definition.get(FUNCTION, ""), definition.get(CONFIG))
     values: dict[str, Any] = {"Made from": dg.MetadataValue.md(told)}
-    values |= dict(shown.texts)
+    values |= dict(shown.facts)
     single, tables = _arranged(shown.metrics)
     values |= {name: _number(value) for name, value in single.items() if (name, value) != ("rows", len(rows))}
     values |= {title: dg.MetadataValue.md(_image(title, plot)) for title, plot in shown.plots.items()}
@@ -296,9 +296,16 @@ def _evidence_table(evidence: Mapping[str, Any]) -> dg.TableMetadataValue:
     for edge in evidence["edges"]:
         seen = edge["observed"]
         reach = f" ({seen['last']} to {seen['first']} h before)" if seen and seen["first"] else ""
-        found.setdefault(edge["output"], []).append(f"{edge['input']}: {edge['state']}{reach}")
+        found.setdefault(edge["output"], []).append(f"{edge['input']}: {_shown(edge['state'])}{reach}")
     records = [dg.TableRecord({"column": plain(name), "from": plain("; ".join(told))}) for name, told in found.items()]
     return dg.MetadataValue.table(records, dg.TableSchema([dg.TableColumn("column"), dg.TableColumn("from")]))
+
+
+def _shown(state: str) -> str:
+    """Return the word by which people are shown a state of evidence."""
+    from bikes_assets.lineage.evidence import SHOWN  # with what experiments need
+
+    return {str(known): word for known, word in SHOWN.items()}.get(state, state)
 
 
 def _facts(card: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

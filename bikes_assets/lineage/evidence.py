@@ -46,6 +46,13 @@ if TYPE_CHECKING:
 __all__ = ["Count", "Edge", "Evidence", "Finding", "Window", "assert_column_lineage", "check"]
 
 State: TypeAlias = Literal["proven", "missing only", "never seen", "unverified"]
+SHOWN: Mapping[State, str] = {
+    "proven": "observed",
+    "missing only": "missing only",
+    "never seen": "not observed",
+    "unverified": "unverified",
+}
+"""States of a declared input as people are shown them: an observation is evidence, and no proof."""
 
 _MOST_ROWS, _SLICE_ROWS, _SLICES = 20_000, 10_000, 2
 

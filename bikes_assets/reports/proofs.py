@@ -9,22 +9,14 @@ from typing import TYPE_CHECKING
 from bikes_assets.reports.terminal import say_json, terminal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from bikes_assets.lineage.evidence import Evidence, State
+    from bikes_assets.lineage.evidence import Evidence
     from bikes_assets.proofs import ModelProof
-
-EVIDENCE: Mapping[State, str] = {
-    "proven": "observed",
-    "missing only": "missing only",
-    "never seen": "not observed",
-    "unverified": "unverified",
-}
-"""States of a declared input as they are printed: an observation is evidence, and no proof."""
 
 
 def print_proofs(evidence: Evidence, model: ModelProof, *, as_json: bool) -> None:
     """Print what perturbation showed of each column's inputs, what contradicts them, and which inputs move a prediction."""
+    from bikes_assets.lineage.evidence import SHOWN
+
     if as_json:
         told = {"features": evidence.to_dict(), "model": asdict(model)}
         say_json(json.dumps(told))
@@ -36,7 +28,7 @@ def print_proofs(evidence: Evidence, model: ModelProof, *, as_json: bool) -> Non
     shown = Table("column", "computed from", "evidence", *numbers)
     for edge in evidence.edges:
         seen = f"{edge.observed.last} to {edge.observed.first}" if edge.observed else ""
-        shown.add_row(edge.output, edge.input, EVIDENCE[edge.state], seen, f"{edge.trials:,}", f"{edge.blocked:,}")
+        shown.add_row(edge.output, edge.input, SHOWN[edge.state], seen, f"{edge.trials:,}", f"{edge.blocked:,}")
     console.print(shown)
     tables = f"{evidence.trials:,} perturbed tables, {evidence.blocked_trials:,} more on which the code failed"
     console.print(f"{evidence.rows:,} rows, {tables}, seed {evidence.seed}")

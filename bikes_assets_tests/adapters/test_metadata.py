@@ -25,7 +25,7 @@ def shown(**values: object) -> dict[str, dg.MetadataValue]:
 
 def test_what_people_look_for_comes_first_and_the_record_last() -> None:
     metrics = {"rows": 2.0, "bias": -1.28, "rmse": 45.2978, "skill": 0.7, "r2": 0.96043, **DRIFT}
-    values = shown(metrics=metrics, plots={"plot": Plot()}, links={"mlflow_run": "http://x"}, texts={"champion": "m"})
+    values = shown(metrics=metrics, plots={"plot": Plot()}, links={"mlflow_run": "http://x"}, facts={"champion": "m"})
     assert list(values) == [
         "Made from",
         "champion",

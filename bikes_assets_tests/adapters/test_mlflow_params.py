@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pyarrow as pa
 import pytest
 
 from bikes_assets.adapters import metadata, mlflow_notes
@@ -109,16 +112,32 @@ def test_plots_are_artifacts_unless_they_are_too_large(tmp_path: Path) -> None:
     assert len(file_name("ä" * 300).encode()) <= 100
 
 
-def test_the_plots_of_an_event_are_those_that_were_written_to_it() -> None:
-    plots = {"by hour": "<svg>ä</svg>", "odd ](x) title": "<svg/>"}
-    values = metadata.of_outcome({"rmse": 1.0}, plots)
-    image = base64.b64encode(b"png").decode()
-    others = {
-        "table": dg.MetadataValue.md("| a |"),
-        "text": dg.MetadataValue.text(f"![x](data:image/svg+xml;base64,{image})"),
-    }
+@dataclass(frozen=True)
+class Drawn:
+    """A plot whose small drawing, where it has one, is told from the whole."""
 
-    assert metadata.plots_of(values | others) == plots
+    whole: str
+    small_one: str = ""
+
+    def svg(self) -> str:
+        return self.whole
+
+    def small(self, fits: Callable[[str], bool]) -> str:
+        return self.small_one if fits(self.small_one) else ""
+
+
+def test_the_plots_of_an_event_are_those_that_it_shows() -> None:
+    plots = {"by hour": Drawn("<svg>whole</svg>", "<svg>ä % # ()</svg>"), "odd ](x) title": Drawn("<svg/>")}
+    rows, made = pa.table({"a": [1]}), record()
+    values = metadata.of_materialization(rows, made, {}, shown=metadata.Shown({"rmse": 1.0}, plots))
+    older = base64.b64encode("<svg>ö</svg>".encode()).decode()
+    others = {
+        "of before": dg.MetadataValue.md(f"![of before](data:image/svg+xml;base64,{older})"),
+        "table": dg.MetadataValue.md("| a |"),
+        "text": dg.MetadataValue.text(f"![x](data:image/svg+xml;base64,{older})"),
+    }
+    shown = {"by hour": "<svg>ä % # ()</svg>", "odd ](x) title": "<svg/>", "of before": "<svg>ö</svg>"}
+    assert metadata.plots_of(values | others) == shown
 
 
 def test_a_description_says_what_was_fitted_and_where_it_is_and_no_name_acts_in_it() -> None:

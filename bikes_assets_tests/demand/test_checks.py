@@ -142,7 +142,7 @@ def test_evidence_of_older_records_is_still_read() -> None:
         "every feature moved with its own columns alone, on 900 rows in 150 perturbed tables, 2023-11-14 22:13 UTC"
     )
     assert verdict.figures == {"rows": 900, "trials": 150, "blocked": 0, "findings": 0}
-    assert of_evidence(EVIDENCE).md_str.splitlines()[-1] == "| lag | cnt | proven |  | 9 |  |"
+    assert of_evidence(EVIDENCE).md_str.splitlines()[-1] == "| lag | cnt | observed |  | 9 |  |"
 
 
 @pytest.mark.parametrize(("blocked", "passed"), [(3, False), (0, True)], ids=["the code fails", "too few rows"])
