@@ -322,7 +322,7 @@ def _work_off(work: Work, progress: Callable[[str, int, int], None]) -> None:
     job = defs().resolve_implicit_global_asset_job_def()
     with opened() as instance:
         _check_mlflow(instance, work.summary)
-        attribute_runs(instance, job, ROOT / "workspace.yaml")
+        attribute_runs(instance, job, "bikes_assets.definitions", "bikes_assets")
         if end_abandoned(instance) or backlog(instance):
             sync(pipeline(instance))
             work.present = present.now()

@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import dagster as dg
 
 
@@ -32,7 +30,7 @@ def reload(url: str, location: str) -> str:
     return f"{location} could not be loaded anew: {answer.message}"
 
 
-def attribute_runs(instance: dg.DagsterInstance, job: dg.JobDefinition, workspace: Path) -> None:
+def attribute_runs(instance: dg.DagsterInstance, job: dg.JobDefinition, module: str, location: str) -> None:
     """Have runs that this process executes belong to the code location, as those do that Dagster's pages launch.
 
     `execute_in_process` creates a run of a copy of the job and of no code location: the run is on no timeline, and
@@ -41,15 +39,16 @@ def attribute_runs(instance: dg.DagsterInstance, job: dg.JobDefinition, workspac
     Args:
         instance: the instance in which this process creates runs.
         job: the job that it executes, as the code location defines it.
-        workspace: the workspace file, which names one code location.
+        module: the module of its definitions, as the workspace file names it.
+        location: name of the code location.
     """
-    # no public function reads a workspace file; a browser test looks at the timeline
+    # no public function says where a run belongs; a browser test looks at the timeline
     from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
     from dagster._core.remote_origin import RemoteJobOrigin, RemoteRepositoryOrigin
-    from dagster._core.workspace.load import location_origins_from_yaml_paths
+    from dagster._core.workspace.load import location_origin_from_module_name
 
-    (location,) = location_origins_from_yaml_paths([str(workspace)])
-    origin = RemoteJobOrigin(RemoteRepositoryOrigin(location, SINGLETON_REPOSITORY_NAME), job.name)
+    place = location_origin_from_module_name(module, None, None, location)
+    origin = RemoteJobOrigin(RemoteRepositoryOrigin(place, SINGLETON_REPOSITORY_NAME), job.name)
     create = instance.create_run_for_job
 
     def created(job_def: dg.JobDefinition, **given: Any) -> dg.DagsterRun:

@@ -494,7 +494,9 @@ class LakeTable:
         with scratch_folder() as folder:
             self._create_at(str(folder))
             first = Path(log_file(str(folder), 0)).read_text()
-        create_file(log_file(self.uri, 0), first.replace(folder.as_uri(), self.uri).encode())
+        # delta-rs escapes less of a path than Python does
+        first = first.replace(folder.as_uri(), self.uri).replace(f"file://{folder}", self.uri)
+        create_file(log_file(self.uri, 0), first.encode())
 
     def _create_at(self, location: str) -> None:
         import pyarrow as pa

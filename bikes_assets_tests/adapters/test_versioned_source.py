@@ -362,8 +362,8 @@ with dg.DagsterInstance.get() as instance:
     seen = instance.fetch_observations(wanted, limit=9).records
     made = instance.fetch_materializations(keys[0], limit=1).records[0].asset_materialization
 client = client_of(settings().tracking_uri)
-named = client.get_experiment_by_name(settings().experiment).experiment_id
-datasets = [item.dataset for run in client.search_runs([named]) for item in run.inputs.dataset_inputs]
+experiments = [item.experiment_id for item in client.search_experiments()]
+datasets = [item.dataset for run in client.search_runs(experiments) for item in run.inputs.dataset_inputs]
 uses = made.metadata["lineage"].value["datasets"]
 print(json.dumps({
     "search": [told("text", "search", word) for word in ("hour.csv", sys.argv[1])],

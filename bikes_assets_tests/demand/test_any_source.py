@@ -58,8 +58,9 @@ def walk(rows: Rows, *, recipe: Recipe = QUICK, min_training_months: int = 1) ->
         draw(plots.demand_over_time(rentals[month]))
         checked(checks.OF_RENTALS, Subject("hourly_rentals", month, rentals[month]))
         before = [rentals[key] for key in months[: months.index(month) + 1][-2:]]
-        featured[month] = features.demand_features(pd.concat(before, ignore_index=True), month)
-        checked(checks.OF_FEATURES, Subject("demand_features", month, featured[month]))
+        rented = pd.concat(before, ignore_index=True)
+        featured[month] = features.demand_features(rented, month)
+        checked(checks.OF_FEATURES, Subject("demand_features", month, featured[month], {}, {"hourly_rentals": rented}))
     for month in months:
         place = months.index(month)
         year = pd.concat([featured[key] for key in months[: place + 1][-13:]], ignore_index=True)
@@ -115,7 +116,7 @@ def serve(
         finite(series)
     for plot in plots.of_quality(errors, drifted).values():
         draw(plot)
-    inputs = {"demand_features": year, "champion_model": {month: choice.model}}
+    inputs = {"demand_features": year, "champion_model": choice.model}
     checked(checks.OF_QUALITY, Subject("prediction_quality", month, errors, metrics, inputs))
 
 

@@ -57,8 +57,9 @@ def used(folder: Path, seconds: float | None = None, number: int = 0) -> tuple[i
 
 def test_a_store_is_whole_whenever_its_first_use_is_killed(tmp_path: Path) -> None:
     # Given how long a first use takes that nobody interrupts
-    code, whole = used(tmp_path / "whole")
-    assert code == 0
+    uses = [used(tmp_path / f"whole {number}") for number in range(2)]
+    assert [code for code, _ in uses] == [0, 0]
+    whole = min(seconds for _, seconds in uses)
     rng, killed = random.Random(0), 0
     kills = len(turns(30)) if SOAK else 2
     for turn in range(kills):
