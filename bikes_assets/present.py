@@ -68,7 +68,7 @@ def source_months() -> tuple[str, str]:
 
     Raises:
         DataError: the source cannot be read, and its months are not remembered.
-        SettingsError: the first month to work on is none of the source's, or the last is earlier than its first.
+        SettingsError: the first month to work on is later than the source's last, or the last earlier than its first.
     """
     known, memory = settings(), settings().data_folder / "months.json"
     if known.first_month and known.last_month:
@@ -88,9 +88,9 @@ def source_months() -> tuple[str, str]:
 
 
 def _check_months(first: str, last: str) -> None:
-    """Refuse to begin before the source does, or after it ends, and to end before it begins; what is to come may be named."""
+    """Refuse months that all lie before the source's, or all after them; any other month without rows is an empty one."""
     known = settings()
-    if known.first_month and not first <= known.first_month <= last:
+    if known.first_month and known.first_month > last:
         name, month = "BIKES_FIRST_MONTH", known.first_month
     elif known.last_month and known.last_month < first:
         name, month = "BIKES_LAST_MONTH", known.last_month
@@ -108,7 +108,8 @@ def observed() -> Observed:
     """
     found = observe(source_reader(), SOURCE, _source_memory(), file_digest((_source() + code_stamp()).encode()))
     months = [month for month, rows in found.rows.items() if rows]
-    _check_months(min(months), max(months))  # where both are set, definitions are loaded without the source
+    if months:  # where both ends are set, definitions are loaded without the source
+        _check_months(min(months), max(months))
     return found
 
 
