@@ -142,6 +142,7 @@ TOGETHER = (
     "test_elsewhere.py",
     "test_engines.py",
     "test_harness.py",
+    "test_pages.py",
     "test_proofs.py",
     "test_reproduce.py",
     "test_retain.py",

@@ -24,10 +24,10 @@ from urllib.parse import quote
 import psutil
 import pytest
 
-from bikes_assets_tests import test_ui
+from bikes_assets_tests import browser
 
-CONF = test_ui.ROOT / "docs" / "nginx" / "bikes.conf"
-SERVICES = test_ui.ROOT / "docs" / "systemd"
+CONF = browser.ROOT / "docs" / "nginx" / "bikes.conf"
+SERVICES = browser.ROOT / "docs" / "systemd"
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 needs_nginx = pytest.mark.skipif(not NGINX, reason="needs nginx: apt-get install nginx-light")
 
@@ -142,7 +142,7 @@ def events_of(dagster: Server, asset: str) -> int:
 def listening(processes: tuple[psutil.Process, ...]) -> set[str]:
     """Return the addresses on which the processes, and what they started, listen."""
     family = {item for process in processes for item in (process, *process.children(recursive=True))}
-    return {address for process in family for address in test_ui.listening(process.pid)}
+    return {address for process in family for address in browser.listening(process.pid)}
 
 
 @contextmanager
@@ -187,7 +187,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def webserver(folder: Path, *options: str) -> Iterator[tuple[Server, psutil.Process]]:
-    (port,) = test_ui.free_ports(1)
+    (port,) = browser.free_ports(1)
     command = [
         sys.executable,
         "-m",
@@ -220,7 +220,7 @@ def look(folder: Path, dagster: Any) -> Iterator[tuple[Server, psutil.Process]]:
 @pytest.fixture(scope="module")
 def site(folder: Path, dagster: Any, look: Any) -> Iterator[Site]:
     """Start MLflow, and nginx with the example itself: its ports and the folder of its secrets are all that is put in place."""
-    port, mlflow_port = test_ui.free_ports(2)
+    port, mlflow_port = browser.free_ports(2)
     names = ["--allowed-hosts", f"{MLFLOW}:{port},127.0.0.1:{mlflow_port}"]
     names += ["--cors-allowed-origins", f"https://{MLFLOW}:{port}"]
     stores = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", f"{folder}/artifacts"]
@@ -602,7 +602,7 @@ def test_mlflow_itself_believes_every_page_of_the_same_machine_and_refuses_other
 
 
 @needs_nginx
-@pytest.mark.skipif(not test_ui.CHROMIUM, reason="needs a browser: apt-get install chromium")
+@pytest.mark.skipif(not browser.CHROMIUM, reason="needs a browser: apt-get install chromium")
 def test_dagsters_and_mlflows_pages_work_through_nginx(site: Site, tmp_path: Path) -> None:
     from playwright.sync_api import expect, sync_playwright
 
@@ -618,8 +618,8 @@ def test_dagsters_and_mlflows_pages_work_through_nginx(site: Site, tmp_path: Pat
     with sync_playwright() as playwright:
         context = playwright.chromium.launch_persistent_context(
             tmp_path,
-            executable_path=test_ui.CHROMIUM,
-            args=[*test_ui.CHROMIUM_OPTIONS, "--host-resolver-rules=MAP *.bikes.example 127.0.0.1"],
+            executable_path=browser.CHROMIUM,
+            args=[*browser.CHROMIUM_OPTIONS, "--host-resolver-rules=MAP *.bikes.example 127.0.0.1"],
             ignore_https_errors=True,
             http_credentials={"username": EDITOR[0], "password": EDITOR[1]},
         )
@@ -656,13 +656,13 @@ def test_dagsters_and_mlflows_pages_work_through_nginx(site: Site, tmp_path: Pat
 
 def test_bikes_ui_read_only_changes_nothing_and_runs_no_daemon(tmp_path: Path) -> None:
     # Given
-    port, mlflow_port = test_ui.free_ports(2)
+    port, mlflow_port = browser.free_ports(2)
     ports = ["--dagster-port", str(port), "--mlflow-port", str(mlflow_port)]
     command = [sys.executable, "-c", "from bikes_assets.cli import main; main()", "ui", "--read-only", *ports]
-    settings = test_ui.settings_of(tmp_path, "2011-02", f"http://127.0.0.1:{port}", f"http://127.0.0.1:{mlflow_port}")
+    settings = browser.settings_of(tmp_path, "2011-02", f"http://127.0.0.1:{port}", f"http://127.0.0.1:{mlflow_port}")
     server = Server(port)
     # When
-    with started(command, tmp_path, settings | {"PYTHONPATH": str(test_ui.ROOT)}) as process:
+    with started(command, tmp_path, settings | {"PYTHONPATH": str(browser.ROOT)}) as process:
         wait_for(server, "/server_info", process)
         wait_for(Server(mlflow_port), "/health", process)
         answer = server.graphql(pausing(True))

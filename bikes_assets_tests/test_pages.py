@@ -1,0 +1,131 @@
+"""What Dagster's pages show of a store, in a browser: plots with points, inputs as links, checks, runs on the timeline."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from bikes_assets_tests.browser import CHROMIUM, Servers, bikes_ui, browser, wait_until
+from bikes_assets_tests.conftest import AS_MADE
+
+MIDDLE = "2011-05"
+MONTHS = [f"2011-0{month}" for month in range(1, 8)]
+MADE = (
+    "hourly_rentals",
+    "demand_features",
+    "demand_model",
+    "champion_model",
+    "demand_predictions",
+    "prediction_quality",
+)
+PLOTS = {"hourly_rentals": 1, "demand_model": 1, "champion_model": 1, "prediction_quality": 4}
+MOST_ENTRIES = 20
+
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs a browser: apt-get install chromium")
+
+
+@pytest.fixture(scope="module")
+def servers(history: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """Serve a copy of the history."""
+    assert history
+    folder = tmp_path_factory.mktemp("pages")
+    shutil.copytree(AS_MADE, folder / "data")
+    settings = {
+        "DAGSTER_HOME": str(folder / "data" / "dagster"),
+        "BIKES_MLFLOW_TRACKING_URI": f"sqlite:///{folder}/data/mlflow/mlflow.db",
+    }
+    with bikes_ui(folder, MONTHS[-1], settings) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def page(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    assert servers
+    with browser(tmp_path_factory.mktemp("browser")) as opened:
+        yield opened
+
+
+def open_partition(page: Page, servers: Servers, asset: str, month: str = MIDDLE) -> None:
+    page.goto(f"{servers.dagster}/assets/{asset}?view=partitions&partition={month}")
+    expect(page.get_by_text("Made from", exact=True)).to_be_visible()
+
+
+@pytest.mark.parametrize("asset", MADE)
+def test_a_materialization_is_seen_at_a_glance(page: Page, servers: Servers, asset: str) -> None:
+    open_partition(page, servers, asset)
+    table = page.locator("table").filter(has_text="Made from").first
+    entries = table.evaluate("table => [...table.rows].map(row => row.cells[0].innerText.trim())")
+    assert len(entries) <= MOST_ENTRIES
+    assert (entries[0], entries[-1]) == ("Made from", "lineage")
+    plots = page.locator("img[src^='data:image/svg']")
+    assert plots.count() == PLOTS.get(asset, 0)
+    for plot in plots.all():
+        wait_until(lambda plot=plot: plot.evaluate("image => image.naturalWidth") > 300, "the plot is drawn", 30)
+
+
+@pytest.mark.parametrize("asset", MADE[1:])
+def test_what_it_was_made_from_leads_to_the_partitions_that_were_read(page: Page, servers: Servers, asset: str) -> None:
+    open_partition(page, servers, asset)
+    link = page.locator("a[href*='view=partitions&partition=2011-']").filter(has_text="[2011-").first
+    name, address = link.inner_text(), str(link.get_attribute("href"))
+    page.goto("about:blank")
+    page.goto(f"{servers.dagster}{address}" if address.startswith("/") else address)
+    upstream, _, months = name.partition("[")
+    month = months.rstrip("]").split("..")[-1]
+    expect(page.get_by_text(f"{upstream}[{month}]@").first).to_be_visible()
+
+
+def test_plots_of_metrics_have_a_point_for_each_month(page: Page, servers: Servers) -> None:
+    """The page asks for the newest keys, and draws the partitions that have them."""
+    asked = "{ assetNodes { assetKey { path } partitionKeyConnection(limit: 120, ascending: false) { results } } }"
+    keys = {
+        node["assetKey"]["path"][0]: (node["partitionKeyConnection"] or {}).get("results")
+        for node in servers.graphql(asked)["assetNodes"]
+    }
+    assert keys["hourly_rentals"] == MONTHS[::-1]
+    assert keys["prediction_quality"] == MONTHS[:1:-1]
+    page.goto(f"{servers.dagster}/assets/prediction_quality?view=overview")
+    page.get_by_role("button", name="Plots").click()
+    expect(page.get_by_text("baseline_rmse", exact=True)).to_be_visible()
+    canvas = page.locator("canvas").first
+    drawn = "chart => new Set(chart.getContext('2d').getImageData(0, 0, chart.width, chart.height).data).size"
+    wait_until(lambda: canvas.evaluate(drawn) > 20, "the plot is drawn", 30)
+
+
+def test_runs_of_the_command_line_are_on_the_timeline_and_can_be_executed_again(page: Page, servers: Servers) -> None:
+    page.goto(f"{servers.dagster}/overview/activity/timeline")
+    expect(page.get_by_text("Jobless asset materializations").first).to_be_visible()
+    assert not page.get_by_text("No runs or scheduled ticks").count()
+    found = servers.graphql(
+        "{ runsOrError { ... on Runs { results { parentPipelineSnapshotId repositoryOrigin { repositoryLocationName } } } } "
+        '  pipelineOrError(params: {pipelineName: "__ASSET_JOB", repositoryName: "__repository__", '
+        '  repositoryLocationName: "bikes_assets"}) { ... on Pipeline { pipelineSnapshotId } } }'
+    )
+    runs = found["runsOrError"]["results"]
+    assert {run["repositoryOrigin"]["repositoryLocationName"] for run in runs} == {"bikes_assets"}
+    assert {run["parentPipelineSnapshotId"] for run in runs} == {found["pipelineOrError"]["pipelineSnapshotId"]}
+
+
+def test_a_fresh_store_shows_no_failed_check(page: Page, servers: Servers) -> None:
+    for asset in MADE:
+        page.goto(f"{servers.dagster}/assets/{asset}?view=checks")
+        expect(page.get_by_text("up_to_date", exact=True).first).to_be_visible()
+        assert not page.get_by_text("Failed", exact=True).count(), asset
+
+
+def test_columns_say_what_they_are_made_from(page: Page, servers: Servers) -> None:
+    page.goto(f"{servers.dagster}/assets/demand_features?view=overview")
+    expect(page.get_by_text("From hourly_rentals.temp.").first).to_be_visible()
+
+
+def test_each_config_field_of_a_model_says_what_it_is(servers: Servers) -> None:
+    fields = "configField { configType { ... on CompositeConfigType { fields { name description } } } }"
+    found = servers.graphql(f"{{ assetNodes {{ assetKey {{ path }} {fields} }} }}")
+    (model,) = (node for node in found["assetNodes"] if node["assetKey"]["path"] == ["demand_model"])
+    told = {field["name"]: field["description"] for field in model["configField"]["configType"]["fields"]}
+    assert "keep" in told
+    assert all(told.values()), told
