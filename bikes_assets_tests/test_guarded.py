@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from bikes_assets.guarded import refusal
+from bikes_assets_tests.browser import bikes_ui, is_open, wait_until
 from bikes_assets_tests.test_secure import Server
-from bikes_assets_tests.test_ui import bikes_ui, is_open, wait_until
 
 OWN = "http://127.0.0.1:3000"
 LINK = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
