@@ -166,3 +166,9 @@ def test_what_people_wrote_about_an_experiment_stays(tmp_path: Path) -> None:
 
     assert runs.client.get_experiment(runs.experiment_id).tags[mlflow_notes.NOTE] == "mine"
     assert "one" in runs.client.get_experiment(runs.lineage_id).tags[mlflow_notes.NOTE]
+
+    # an experiment that was there before any store used it gets the store's tags, and keeps its description
+    there = runs.client.create_experiment("two", tags={mlflow_notes.NOTE: "mine"})
+    assert connect(uri, "two", "http://m", "http://d", {}, "store").experiment_id == there
+    assert runs.client.get_experiment(there).tags.keys() > {mlflow_notes.NOTE}
+    assert runs.client.get_experiment(there).tags[mlflow_notes.NOTE] == "mine"
