@@ -151,12 +151,13 @@ def test_every_link_of_24_months_leads_somewhere_and_back(tmp_path, monkeypatch)
     from bikes_assets.adapters.mlflow_store import client_of
     from bikes_assets.store import lake
 
+    schemas = lake().schemas  # by this process's settings, which are remembered: before DAGSTER_HOME is another's
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "dagster"))
     with dg.DagsterInstance.get() as instance:
         walk = Walk(
             instance,
             client_of(environment["BIKES_MLFLOW_TRACKING_URI"]),
-            Lake(str(tmp_path / "lake"), lake().schemas, tmp_path),
+            Lake(str(tmp_path / "lake"), schemas, tmp_path),
         )
 
     assert walk.dead_ends() == []
