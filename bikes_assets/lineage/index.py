@@ -25,7 +25,7 @@ from bikes_assets.lineage.address import Address
 from bikes_assets.lineage.errors import LineageError
 from bikes_assets.lineage.packed import Direction, Neighbours, limit_of, packed
 from bikes_assets.lineage.sealed import SealedFile
-from bikes_assets.lineage.texts import markup, plain
+from bikes_assets.lineage.texts import counted, markup, plain
 
 FORMAT = 3
 """Number of this layout; a file of another one is made anew."""
@@ -178,14 +178,12 @@ class Answer:
     @property
     def counted(self) -> str:
         """How many things of each kind there are, in words."""
-        return ", ".join(
-            f"{count:,} {kind}{'s' * (count > 1 and kind != 'code')}" for kind, count in self.counts.items()
-        )
+        return ", ".join(counted(count, kind) for kind, count in self.counts.items())
 
     @property
     def summary(self) -> str:
         """How many things there are, in all and of each kind, in words."""
-        return f"{len(self):,} thing{'s' * (len(self) != 1)}" + (f": {self.counted}" if self.things else "")
+        return counted(len(self), "thing") + (f": {self.counted}" if self.things else "")
 
     def _shown(self) -> list[tuple[str, str, str]]:
         from bikes_assets.lineage.queries import address_of

@@ -38,6 +38,11 @@ def shortened(text: str, most: int = MOST) -> str:
     return f"{text[:half]}... ({len(text):,} characters) ...{text[-half:]}"
 
 
+def counted(count: int, what: str) -> str:
+    """Return how many there are of what, in words: `1 partition`, `2,000 versions`, `3 code`, which has no plural."""
+    return f"{count:,} {what}{'' if count == 1 or what == 'code' else 's'}"
+
+
 def markdown(text: object) -> str:
     """Return a text for a page in Markdown, where it means nothing but itself."""
     return _ACTS.sub(r"\\\g<0>", html.escape(plain(text), quote=False))

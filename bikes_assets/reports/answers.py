@@ -15,7 +15,7 @@ from bikes_assets.lineage.address import Address
 from bikes_assets.lineage.index import Answer
 from bikes_assets.lineage.projection import CODE, COLUMN, COLUMN_VERSION, DATASET, PARTITION, RUN, VERSION
 from bikes_assets.lineage.queries import address_of
-from bikes_assets.lineage.texts import plain
+from bikes_assets.lineage.texts import counted, plain
 from bikes_assets.lineage.tree import walk
 from bikes_assets.reports.terminal import say, say_json, terminal
 
@@ -53,8 +53,7 @@ def print_answer(
         return
     listed = [item for item in answer.things if runs or item.kind != RUN or {*answer.counts} == {RUN}]
     hidden = "" if len(listed) == len(answer.things) else " (--runs lists the runs)"
-    counts = ", ".join(_counted(count, kind) for kind, count in answer.counts.items())
-    say(f"{len(answer.things):,} {what}" + (f": {counts}" if counts else "") + hidden)
+    say(f"{len(answer):,} {what}" + (f": {answer.counted}" if answer.things else "") + hidden)
     branches = answers.tree(Answer(listed), direction, as_of=as_of) if listed else []
     functions = answers.functions() if any(item.kind == CODE for item in listed) else {}
     sys.stdout.writelines(f"{lead}{plain(_line(branch, functions))}\n" for lead, branch in walk(branches))
@@ -67,12 +66,8 @@ def _line(branch: Branch, functions: Mapping[str, str]) -> str:
         return f"code {function} {', '.join(item.name[:_CODE_CHARACTERS] for item in branch.things)}"
     is_range = len(branch.things) > 1
     kind = "" if is_range or branch.kind in _PLACES else f"{branch.kind} "
-    count = f", {_counted(len(branch.things), branch.kind)}" if is_range else ""
+    count = f", {counted(len(branch.things), branch.kind)}" if is_range else ""
     return f"{kind}{branch.span}{count}{_evidence(branch.things[0])}"
-
-
-def _counted(count: int, kind: str) -> str:
-    return f"{count:,} {kind}{'s' if count != 1 and kind != CODE else ''}"
 
 
 def _evidence(item: Found) -> str:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bikes_assets.lineage.diff import Change, FunctionChange, InputChange
+from bikes_assets.lineage.texts import counted
 from bikes_assets.reports.terminal import say, say_json
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def print_difference(found: Difference, *, as_json: bool) -> None:
         say_json(json.dumps(found.to_dict()))
         return
     content, causes = "equal content" if found.equal else "different content", found.causes
-    say(f"{found.a.address} and {found.b.address}: {content}, {_counted(len(causes), 'cause')}")
+    say(f"{found.a.address} and {found.b.address}: {content}, {counted(len(causes), 'cause')}")
     if found.equal and causes:
         say("What differs in their making made no difference to the content.")
     _section("Causes", [line for cause in causes for line in cause_lines(cause)])
@@ -87,7 +88,7 @@ def _idle_line(item: InputChange) -> str:
 
 def _rows_text(rows: RowChange) -> str:
     counts = ((rows.added, "added"), (rows.removed, "removed"), (rows.changed, "changed"))
-    told = ", ".join(f"{_counted(count, 'row')} {what}" for count, what in counts if count)
+    told = ", ".join(f"{counted(count, 'row')} {what}" for count, what in counts if count)
     columns = ", ".join(f"{name} ({count:,})" for name, count in rows.columns.items())
     return told + (f" in {columns}" if columns else "")
 
@@ -112,7 +113,3 @@ def _text_of(function: FunctionChange) -> Iterator[str]:
 
 def _version_text(version: int | str) -> str:
     return str(version)[:16]
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
