@@ -6,7 +6,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from bikes_assets.adapters.pages import dagster_asset
-from bikes_assets.lineage.graph import Record, Use, Version, partition_address
+from bikes_assets.lineage.graph import Record, Use, Version, partition_address, span_of
 from bikes_assets.lineage.staleness import KEEP, Made, config_changes, remade
 from bikes_assets.lineage.texts import markdown, shortened
 
@@ -74,9 +74,8 @@ def _input(versions: Sequence[Version], datasets: Sequence[Use]) -> str:
 
 
 def _link(asset: str, partitions: Sequence[str]) -> str:
-    keys = sorted(partitions)
-    span = keys[0] if len(keys) == 1 else f"{keys[0]}..{keys[-1]}" if keys else None
-    return f"[{markdown(partition_address(asset, span))}]({dagster_asset('', asset, keys[-1] if keys else None)})"
+    name = markdown(partition_address(asset, span_of(partitions)))
+    return f"[{name}]({dagster_asset('', asset, max(partitions, default=None))})"
 
 
 def _changed(record: Record, before: Record | None, function: str) -> str:

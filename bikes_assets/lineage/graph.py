@@ -77,6 +77,12 @@ class Origin:
         return values if self.tracked else {name: value for name, value in values.items() if name != "tracked"}
 
 
+def span_of(partitions: Iterable[str]) -> str | None:
+    """Return partitions together, such as `2011-01..2011-04`; None where there are none."""
+    keys = sorted(partitions)
+    return keys[0] if len(keys) == 1 else f"{keys[0]}..{keys[-1]}" if keys else None
+
+
 @dataclass(frozen=True, slots=True)
 class Use:
     """Rows in a role: what a model was fitted on, judged on, or what was made.
@@ -107,8 +113,7 @@ class Use:
     @property
     def span(self) -> str | None:
         """The partitions together, such as `2011-01..2011-04`; None where the asset has none."""
-        keys = sorted(self.partitions)
-        return keys[0] if len(keys) == 1 else f"{keys[0]}..{keys[-1]}" if keys else None
+        return span_of(self.partitions)
 
 
 @dataclass(frozen=True, slots=True)
