@@ -23,6 +23,8 @@ from playwright.sync_api import Locator, Page, expect
 
 from bikes_assets.adapters import pages
 from bikes_assets_tests.browser import (
+    EVERY_MONTH,
+    FROM_THE_THIRD_MONTH,
     ROOT,
     Servers,
     bikes_ui,
@@ -38,14 +40,7 @@ from bikes_assets_tests.browser import (
 )
 
 MONTH, PINNED = "2012-08", "2012-11"
-ASSETS = (
-    "hourly_rentals",
-    "demand_features",
-    "demand_model",
-    "champion_model",
-    "demand_predictions",
-    "prediction_quality",
-)
+ASSETS = (*EVERY_MONTH, *FROM_THE_THIRD_MONTH)
 FAIL = """
 import dagster as dg
 from bikes_assets import runs

@@ -10,18 +10,10 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from bikes_assets_tests.browser import CHROMIUM, Servers, bikes_ui, browser, wait_until
-from bikes_assets_tests.conftest import AS_MADE
+from bikes_assets_tests.conftest import AS_MADE, MADE
 
 MIDDLE = "2011-05"
 MONTHS = [f"2011-0{month}" for month in range(1, 8)]
-MADE = (
-    "hourly_rentals",
-    "demand_features",
-    "demand_model",
-    "champion_model",
-    "demand_predictions",
-    "prediction_quality",
-)
 PLOTS = {"hourly_rentals": 1, "demand_model": 1, "champion_model": 1, "prediction_quality": 4}
 MOST_ENTRIES = 20
 

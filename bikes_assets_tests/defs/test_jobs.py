@@ -11,20 +11,15 @@ import dagster as dg
 import pytest
 
 from bikes_assets.definitions import defs
+from bikes_assets_tests.conftest import MADE
 
-EVERYTHING = [
-    "hourly_rentals",
-    "demand_features",
-    "demand_model",
-    "champion_model",
-    "demand_predictions",
-    "prediction_quality",
-]
+EVERYTHING = list(MADE)
 SELECTED = {"monthly_refresh": EVERYTHING, "train": EVERYTHING[2:4], "predict": EVERYTHING[4:]}
 PROGRAM = """
 import json, sys
 import dagster as dg
 from bikes_assets.definitions import defs
+from bikes_assets_tests.conftest import MADE
 
 job = defs().resolve_job_def("monthly_refresh")
 with dg.DagsterInstance.get() as instance:
