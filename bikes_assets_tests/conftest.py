@@ -164,12 +164,19 @@ HISTORY = (
 
 @pytest.fixture(autouse=True)
 def _environment() -> Iterator[None]:
-    """Have what a test does to the environment end with it: a command sets DAGSTER_HOME for the processes that it starts."""
-    before = dict(os.environ)
+    """Have what a test does to the environment end with it: a command sets DAGSTER_HOME for the processes that it starts.
+
+    Settings that were read meanwhile are forgotten, for they may be those of another environment.
+    """
+    from bikes_assets.settings import settings
+
+    before, read = dict(os.environ), settings.cache_info().misses
     yield
     if os.environ != before:
         os.environ.clear()
         os.environ.update(before)
+    if settings.cache_info().misses != read:
+        settings.cache_clear()
 
 
 def pytest_xdist_auto_num_workers() -> int:

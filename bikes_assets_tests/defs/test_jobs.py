@@ -19,7 +19,6 @@ PROGRAM = """
 import json, sys
 import dagster as dg
 from bikes_assets.definitions import defs
-from bikes_assets_tests.conftest import MADE
 
 job = defs().resolve_job_def("monthly_refresh")
 with dg.DagsterInstance.get() as instance:
