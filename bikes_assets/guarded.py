@@ -88,9 +88,9 @@ def _webserver() -> None:
     from dagster_webserver.webserver import DagsterWebserver
     from starlette.middleware import Middleware
 
-    from bikes_assets.adapters.partition_pages import end_with_the_partitions
+    from bikes_assets.adapters.webserver import correct
 
-    end_with_the_partitions()
+    correct()
     ask = DagsterWebserver.build_middleware
     shown = urlsplit(os.environ.get("BIKES_DAGSTER_URL", "")).hostname
     names = (*LOCAL, shown) if shown else LOCAL

@@ -354,7 +354,7 @@ def _check_mlflow(instance: dg.DagsterInstance, summary: Summary) -> None:
 def _execute(job: dg.JobDefinition, instance: dg.DagsterInstance, run: NextRun, work: Work) -> None:
     import dagster as dg
 
-    from bikes_assets.adapters.attempts import innermost
+    from bikes_assets.adapters.attempts import innermost, what_failed
     from bikes_assets.adapters.metadata import RECORD
     from bikes_assets.adapters.processes import Process
     from bikes_assets.adapters.workers import WORKER, was_interrupted
@@ -381,7 +381,7 @@ def _execute(job: dg.JobDefinition, instance: dg.DagsterInstance, run: NextRun, 
         if event.is_step_failure
     }
     if not result.success and not failed:
-        failed = dict.fromkeys(run.assets, "the run failed before its first step; `make ui` shows its events")
+        failed = dict.fromkeys(run.assets, what_failed(instance, result.dagster_run))
     work.take(run, made, failed, result.run_id)
 
 

@@ -188,5 +188,6 @@ def test_any_arguments_get_an_answer_or_one_line_of_error(
         arguments, width = drawn.drawn(), drawn.random.choice((80, 100, 120))
         monkeypatch.setenv("COLUMNS", str(width))
         done = CliRunner().invoke(main, arguments, prog_name="bikes")
-        wrong += [(arguments, width, fault, done.output[-2000:]) for fault in faults(arguments, done, width)]
+        shown = [text if len(text) < 200 else f"{text[:80]}... ({len(text)} characters)" for text in arguments]
+        wrong += [(shown, width, fault, done.output[-2000:]) for fault in faults(arguments, done, width)]
     assert not wrong, "\n".join(map(str, wrong))

@@ -320,3 +320,12 @@ def test_a_folder_in_the_place_of_a_file_is_named(tmp_path: Any) -> None:
         read_memory(tmp_path / "plan.json", dict)
     told = f"{tmp_path}/plan.json: a folder stands where a file is to be; move it away, then run again"
     assert str(store_fault(caught.value, "elsewhere")) == told
+
+
+def test_a_name_that_is_too_long_and_links_in_a_circle_are_told_with_their_folder(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    for name, told in (("x" * 300, "the name of a file there is too long"), ("a", "links there lead in a circle")):
+        with pytest.raises(OSError, match=re.escape(name)) as caught:
+            (tmp_path / name).read_text()
+        assert str(store_fault(caught.value, "elsewhere")).startswith(f"{tmp_path}: {told}; ")

@@ -6,9 +6,11 @@ import shutil
 from collections.abc import Iterator
 from typing import Any
 
+import dagster as dg
 import pytest
 from playwright.sync_api import Page, expect
 
+from bikes_assets.adapters.webserver import FAILURE
 from bikes_assets_tests.browser import CHROMIUM, Servers, bikes_ui, browser, wait_until
 from bikes_assets_tests.conftest import AS_MADE, MADE
 
@@ -121,3 +123,24 @@ def test_each_config_field_of_a_model_says_what_it_is(servers: Servers) -> None:
     told = {field["name"]: field["description"] for field in model["configField"]["configType"]["fields"]}
     assert "keep" in told
     assert all(told.values()), told
+
+
+def test_a_run_that_is_executed_again_does_not_bear_the_failure_of_the_one_before(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(servers.data / "dagster"))
+    (run,) = servers.graphql("{ runsOrError(limit: 1) { ... on Runs { results { runId tags { key value } } } } }")[
+        "runsOrError"
+    ]["results"]
+    with dg.DagsterInstance.get() as instance:
+        instance.add_run_tags(run["runId"], {FAILURE: "it failed", "kept": "yes"})
+    again = servers.graphql(
+        "mutation Again($run: String!) { launchRunReexecution(reexecutionParams: "
+        "{ parentRunId: $run, strategy: ALL_STEPS, useParentRunTags: true }) { __typename "
+        "... on LaunchRunSuccess { run { runId tags { key value } } } ... on PythonError { message } } }",
+        run=run["runId"],
+    )["launchRunReexecution"]
+    assert again["__typename"] == "LaunchRunSuccess", again
+    tags = {tag["key"]: tag["value"] for tag in again["run"]["tags"]}
+    assert tags["kept"] == "yes"
+    assert FAILURE not in tags

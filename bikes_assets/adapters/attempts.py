@@ -144,10 +144,14 @@ def _address(attempt: Attempt, run: dg.DagsterRun) -> str:
 
 
 def _ending(instance: dg.DagsterInstance, run_id: str) -> str:
-    """Return how a run ended that no step of its own ended: what the event log says last of it."""
+    """Return how a run ended that no step of its own ended: its error, or what the event log says last of it."""
     kinds = {DagsterEventType.RUN_FAILURE, DagsterEventType.ENGINE_EVENT}
     records = instance.get_records_for_run(run_id, of_type=kinds, limit=2, ascending=False).records
-    told = [record.event_log_entry.get_dagster_event().message or "" for record in records]
+    events = [record.event_log_entry.get_dagster_event() for record in records]
+    errors = [getattr(event.event_specific_data, "error", None) for event in events]
+    if error := next(filter(None, errors), None):
+        return innermost(error).split("\n")[0]
+    told = [event.message or "" for event in events]
     # Dagster's own words where a run's process died: "marked as failed from outside", and the reason before
     return (
         (told[-1] if told and "from outside" in told[0] else told[0] if told else "it ended").split("\n")[0].rstrip(".")

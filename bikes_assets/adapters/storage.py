@@ -16,7 +16,7 @@ from dagster._core.storage.event_log.polling_event_watcher import SqlPollingEven
 from dagster._core.storage.runs import SqliteRunStorage
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 
-from bikes_assets.adapters.partition_pages import end_with_the_partitions
+from bikes_assets.adapters.webserver import correct
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import sqlalchemy
     from dagster._serdes import ConfigurableClassData
 
-end_with_the_partitions()  # the webserver imports this module whatever starts it
+correct()  # the webserver imports this module whatever starts it
 
 
 class _OneEngine:

@@ -11,12 +11,14 @@ from typing import Any
 import dagster as dg
 
 from bikes_assets.defs import planned
+from bikes_assets.lineage.texts import counted
 from bikes_assets.settings import settings
 
 AUTOMATED = ("demand_features", "demand_model", "champion_model", "demand_predictions", "prediction_quality")
 """Assets that automation makes; `hourly_rentals` is made by the sensor `source_changes` or the schedule `finished_months`."""
 
-_MOST_OUTLOOKS = 12
+MOST_OUTLOOKS = 12
+"""Sentences on the page of one evaluation."""
 
 
 @dataclass(frozen=True)
@@ -56,12 +58,24 @@ class Due(dg.AutomationCondition[dg.AssetKey]):
         children: list[dg.AutomationResult[dg.AssetKey]] = []
         if found.outdated:
             of = {found.outdated: {str(key) for key in every.expensively_compute_partition_keys()}}
-        for place, (sentence, keys) in enumerate(list(of.items())[:_MOST_OUTLOOKS]):
+        for place, (sentence, keys) in enumerate(listed(of)):
             subset = every.compute_intersection_with_partition_keys(keys)
             outlook = Outlook(sentence)
             children.append(outlook.evaluate(context.for_child_condition(outlook, [place], subset)))
         chosen = every.compute_intersection_with_partition_keys(wanted)
         return dg.AutomationResult(context, chosen, child_results=children)
+
+
+def listed(of: dict[str, set[str]]) -> list[tuple[str, set[str]]]:
+    """Return sentences with the partitions that they are true of; of too many, the last stands for all that follow."""
+    found = list(of.items())
+    shown, rest = (
+        (found[: MOST_OUTLOOKS - 1], found[MOST_OUTLOOKS - 1 :]) if len(found) > MOST_OUTLOOKS else (found, [])
+    )
+    others = {
+        f"{counted(len(rest), 'other reason')}: bikes status lists them": set().union(*(keys for _, keys in rest))
+    }
+    return [*shown, *(others.items() if rest else ())]
 
 
 @lru_cache(maxsize=1)

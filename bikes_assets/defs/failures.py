@@ -4,12 +4,11 @@ import dagster as dg
 
 from bikes_assets.adapters import alerts
 from bikes_assets.adapters.attempts import what_failed
+from bikes_assets.adapters.webserver import FAILURE
 from bikes_assets.settings import settings
 
-FAILURE = "bikes_assets/failure"
-"""Tag of a Dagster run: what failed, why, and what to do."""
 ALERTED = ".dagster/bikes_assets_alerted"
-"""Tag of a Dagster run whose failure was sent as an alert: its id, since a run that is executed again inherits the tags.
+"""Tag of a Dagster run whose failure was sent as an alert: its id, since a run that is re-executed inherits it.
 Dagster's pages show no tag of this prefix, so that there is room for the failure."""
 
 

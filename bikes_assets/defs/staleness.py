@@ -9,6 +9,7 @@ from bikes_assets.adapters.up_to_date import report
 from bikes_assets.defs.planned import due, outdated
 from bikes_assets.lineage.errors import DataError
 from bikes_assets.lineage.graph import partition_address
+from bikes_assets.lineage.texts import counted
 from bikes_assets.settings import settings
 
 _MOST_AT_ONCE = 200
@@ -30,12 +31,9 @@ def stale_partitions(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         return dg.SensorResult(skip_reason=str(error))
     stale = {partition_address(*key): found.outlooks[key] for key in found.stale}
     known = report(context.instance, stale, _reported(context.cursor), _MOST_AT_ONCE)
-    told = (
-        f"{len(known)} partitions are stale: bikes status says which and why." if known else "Everything is up to date."
-    )
+    told = f"{counted(len(known), 'stale partition')}; bikes status lists them with the reasons."
     return dg.SensorResult(
-        skip_reason=told,
-        cursor=json.dumps(known, sort_keys=True),
+        skip_reason=told if known else "Everything is up to date.", cursor=json.dumps(known, sort_keys=True)
     )
 
 

@@ -34,6 +34,8 @@ _ADVICE = {
     errno.EPERM: "this user may not write there; give it the right to, then run again",
     errno.EISDIR: "a folder stands where a file is to be; move it away, then run again",
     errno.ENOTDIR: "a file stands where a folder is to be; move it away, then run again",
+    errno.ENAMETOOLONG: "the name of a file there is too long; use a shorter one",
+    errno.ELOOP: "links there lead in a circle; remove one of them",
     errno.EIO: "the disk reports an error; see the system's log, then run again",
 }
 _SQLITE = {
@@ -164,7 +166,9 @@ def _state_of(place: str) -> int | None:
 def _named(error: BaseException) -> str:
     """Return the folder of the file that an error names, "" where it names none."""
     names = [error.filename2, error.filename] if isinstance(error, OSError) else []
-    file = next((str(name) for name in names if name), "") or next(iter(_PLACE.findall(str(error))), "")
+    file = next(
+        (os.path.abspath(os.fsdecode(name)) for name in names if name and not isinstance(name, int)), ""
+    ) or next(iter(_PLACE.findall(str(error))), "")
     while file and not os.path.isdir(file):
         file = os.path.dirname(file)
     return file if file not in ("", "/") else ""

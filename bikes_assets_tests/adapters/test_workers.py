@@ -15,9 +15,12 @@ from dagster import DagsterRunStatus as Status
 from dagster._core.events import EngineEventData
 
 from bikes_assets.adapters import workers
+from bikes_assets.adapters.attempts import what_failed
 from bikes_assets.adapters.processes import Process
+from bikes_assets.adapters.webserver import FAILURE
 from bikes_assets.adapters.workers import WORKER, end_abandoned, mark, may_report
-from bikes_assets.defs.failures import FAILURE, failures
+from bikes_assets.defs.failures import failures
+from bikes_assets.lineage.errors import StoreError
 
 HERE = socket.gethostname()
 GONE = f"4194303@1@{HERE}"
@@ -182,10 +185,24 @@ def test_a_failure_is_told_in_one_line_and_in_the_runs_tags(alone):
 
 
 def test_a_run_that_was_ended_from_outside_says_why(alone):
-    from bikes_assets.adapters.attempts import what_failed
-
     gone = tagged(alone, {WORKER: GONE})
     end_abandoned(alone)
     assert what_failed(alone, gone) == (
         "before its first step: its process is gone (pid 4194303); run again what it has not made"
+    )
+
+
+def test_a_run_that_fails_before_its_first_step_says_why(alone):
+    @dg.resource
+    def away(_):
+        raise StoreError("/x/store.json: found half of it; restore it, then run again")
+
+    @dg.asset(required_resource_keys={"store"})
+    def rentals():
+        pass
+
+    job = dg.Definitions([rentals], resources={"store": away}).resolve_implicit_global_asset_job_def()
+    result = job.execute_in_process(instance=alone, raise_on_error=False)
+    assert what_failed(alone, result.dagster_run) == (
+        "before its first step: StoreError: /x/store.json: found half of it; restore it, then run again"
     )

@@ -9,7 +9,8 @@ import dagster as dg
 import pytest
 
 from bikes_assets.adapters.retries import judged
-from bikes_assets.defs.failures import ALERTED, FAILURE, failures
+from bikes_assets.adapters.webserver import FAILURE
+from bikes_assets.defs.failures import ALERTED, failures
 from bikes_assets.lineage.errors import ModelError
 from bikes_assets.settings import settings
 from bikes_assets_tests.adapters.test_alerts import hook

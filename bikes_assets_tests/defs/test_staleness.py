@@ -82,7 +82,7 @@ def test_what_is_stale_is_shown_with_its_reason_until_it_is_materialized(
 
     # When a model is pinned, then the month that it is to serve is stale, and only that
     message, cursor, checks = told["pinned"]
-    assert message == "1 partitions are stale: bikes status says which and why."
+    assert message == "1 stale partition; bikes status lists them with the reasons."
     assert list(json.loads(cursor)) == ["champion_model[2011-06]"]
     assert {month for month, (passed, _) in checks.items() if not passed} == {"2011-06"}
     assert checks["2011-06"][1].startswith("stale: input champion_pins[2011-06] is new: ")

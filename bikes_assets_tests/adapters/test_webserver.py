@@ -1,4 +1,4 @@
-"""Pages of partition keys end with the partitions, however they are asked for."""
+"""What the webserver answers: pages of partition keys that end with the partitions, and no old failure on a new run."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def context() -> PartitionLoadingContext:
 
 
 def test_dagsters_own_pages_name_months_after_the_end() -> None:
-    """Once this fails, `adapters.partition_pages` can go."""
+    """Once this fails, this correction can go."""
     assert theirs(MONTHS, context(), 12, ascending=False).results[0] > "2026"
 
 
