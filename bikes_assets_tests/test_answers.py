@@ -293,9 +293,20 @@ def bikes(*arguments: str, **environment: str) -> subprocess.CompletedProcess[st
         "try: main(prog_name='bikes')\n"
         "finally: print(sorted({'dagster', 'mlflow', 'sklearn', 'pandas', 'pyarrow'} & set(sys.modules)), file=sys.stderr)"
     )
+    wide = {"COLUMNS": "200"}
     return subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, env=os.environ | environment
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, env=os.environ | wide | environment
     )
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_ways_and_counts_are_no_wider_than_the_terminal(log, width: int) -> None:
+    ways = ("path", "hourly_rentals.cnt", "prediction_quality.error")
+    for words in (ways, ("upstream", "demand_model@champion")):
+        wide, narrow = bikes(*words, COLUMNS="1000").stdout, bikes(*words, COLUMNS=str(width)).stdout
+        assert max(map(len, narrow.splitlines())) <= width < max(map(len, wide.splitlines()))
+        assert narrow.split() == wide.split()
+    assert max(map(len, bikes(*ways, COLUMNS="").stdout.splitlines())) > 120  # no terminal: a way is a line
 
 
 def test_commands_count_first_and_cut_nothing(log) -> None:

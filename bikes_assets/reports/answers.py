@@ -17,7 +17,7 @@ from bikes_assets.lineage.projection import CODE, COLUMN, COLUMN_VERSION, DATASE
 from bikes_assets.lineage.queries import address_of
 from bikes_assets.lineage.texts import counted, plain
 from bikes_assets.lineage.tree import walk
-from bikes_assets.reports.terminal import say, say_json, terminal
+from bikes_assets.reports.terminal import say, say_json, say_wrapped, terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -53,7 +53,7 @@ def print_answer(
         return
     listed = [item for item in answer.things if runs or item.kind != RUN or {*answer.counts} == {RUN}]
     hidden = "" if len(listed) == len(answer.things) else " (--runs lists the runs)"
-    say(f"{len(answer):,} {what}" + (f": {answer.counted}" if answer.things else "") + hidden)
+    say_wrapped(f"{len(answer):,} {what}" + (f": {answer.counted}" if answer.things else "") + hidden)
     branches = answers.tree(Answer(listed), direction, as_of=as_of) if listed else []
     functions = answers.functions() if any(item.kind == CODE for item in listed) else {}
     sys.stdout.writelines(f"{lead}{plain(_line(branch, functions))}\n" for lead, branch in walk(branches))
@@ -102,7 +102,8 @@ def print_paths(
     back = 0 if count else answers.paths(end, start, as_of=as_of)[0]
     hint = f"; {back:,} in the other direction: bikes path {quote(end)} {quote(start)}" if back else ""
     say((f"{count:,} ways" if count != 1 else "1 way") + hint)
-    sys.stdout.writelines(f"  {plain(' -> '.join(way))}\n" for way in shown)
+    for way in shown:
+        say_wrapped(" -> ".join(way), "  ")
     if count > most:
         say(f"and {count - most:,} more; --most {count} shows them")
 

@@ -25,6 +25,27 @@ def say(text: object = "", *, colour: str | None = None, bold: bool | None = Non
     click.secho(plain(text), fg=colour, bold=bold, nl=ends)
 
 
+def say_wrapped(text: str, indent: str = "") -> None:
+    """Print a text on as many lines of the terminal as it needs, broken at its spaces; on one where there is no terminal.
+
+    Args:
+        text: what is printed.
+        indent: what each line begins with; all but the first, with two spaces more.
+    """
+    import shutil
+    import textwrap
+
+    lines = textwrap.wrap(
+        plain(text),
+        shutil.get_terminal_size((100_000, 24)).columns,
+        initial_indent=indent,
+        subsequent_indent=f"{indent}  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    click.echo("\n".join(lines))
+
+
 def say_json(line: str) -> None:
     """Print a line of JSON, which is ASCII, for programs: it stays what it is, and does nothing to a terminal either."""
     click.echo(line.replace("\x7f", "\\u007f"))  # the one control character that JSON allows as it is
