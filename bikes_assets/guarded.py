@@ -99,7 +99,12 @@ def _webserver() -> None:
 
 
 def _dev() -> None:
+    import warnings
+
     from dagster._cli import dev
+
+    # its successor, `dg dev`, starts this command and has no place to name another webserver
+    warnings.filterwarnings("ignore", message="Function `dev_command` is superseded")
 
     # the only place where it says which program is the webserver; a test asks the one that it starts
     start = dev.open_ipc_subprocess  # pyright: ignore[reportPrivateImportUsage] - Dagster has no public way
