@@ -43,6 +43,7 @@ LEVELS = {
 }
 """What a walk may list, as it is written on the command line."""
 
+_DAGSTER_PORT, _MLFLOW_PORT = 3000, 5000
 _COUNT, _SEED, _PORT = click.IntRange(1, 10_000), click.IntRange(0, 2**32 - 1), click.IntRange(1, 65_535)
 
 
@@ -584,8 +585,8 @@ def tune(trials: int, seed: int, before: str | None, groups: bool) -> None:
 
 
 @main.command()
-@click.option("--dagster-port", default=3000, show_default=True, type=_PORT)
-@click.option("--mlflow-port", default=5000, show_default=True, type=_PORT)
+@click.option("--dagster-port", default=_DAGSTER_PORT, show_default=True, type=_PORT)
+@click.option("--mlflow-port", default=_MLFLOW_PORT, show_default=True, type=_PORT)
 @click.option("--read-only", is_flag=True, help="Dagster to look at: it changes nothing, and no daemon runs.")
 def ui(dagster_port: int, mlflow_port: int, *, read_only: bool) -> None:
     """Open Dagster and MLflow on 127.0.0.1. Dagster's daemon runs, too; Ctrl-C stops all.
@@ -603,6 +604,10 @@ def ui(dagster_port: int, mlflow_port: int, *, read_only: bool) -> None:
     for name, url in (("BIKES_DAGSTER_URL", dagster_url), ("BIKES_MLFLOW_URL", mlflow_url)):
         os.environ.setdefault(name, url)  # links from one page to the other lead to where it is
     settings.cache_clear()
+    if (dagster_port, mlflow_port) != (_DAGSTER_PORT, _MLFLOW_PORT):
+        say(
+            "Links in what was materialized before lead to the ports of that time: docs/mlflow.md says how to set them."
+        )
 
     with runs.opened():
         pass  # the servers find a store whose parts know each other

@@ -244,15 +244,31 @@ def follow_to_mlflow(page: Page, servers: Servers, asset: str, month: str) -> No
     page.goto(str(link))
 
 
-def follow_to_dagster_and_back(page: Page, servers: Servers, asset: str, month: str) -> None:
-    """Follow the link from a materialization to its run in MLflow, and the link of that to the materialization."""
+def follow_to_dagster(page: Page, asset: str, month: str) -> None:
+    """Click the link of a page of MLflow to a materialization, which opens another page, and look whether it is that one."""
+    with page.context.expect_page() as opened:
+        page.get_by_role("link", name="Open in Dagster").first.click(
+            timeout=20_000
+        )  # it fails where something covers it
+    landed = opened.value
+    expect(landed.get_by_text(f"{asset}[{month}]@").first).to_be_visible(timeout=30_000)
+    assert not landed.get_by_text(re.compile(rf"^{asset}\[(?!{month})[\d-]+\]@\d+$")).count(), "another month's address"
+    landed.close()
+
+
+def follow_to_dagster_and_back(page: Page, servers: Servers, asset: str, month: str, run: str = "") -> None:
+    """Follow the link from a materialization to its run in MLflow, and the link of that to the materialization.
+
+    Args:
+        page: where to look.
+        servers: what serves the pages.
+        asset: the asset.
+        month: the materialized month.
+        run: name of the run in MLflow; by default that of an asset whose runs are not compared.
+    """
     follow_to_mlflow(page, servers, asset, month)
-    expect(page.get_by_role("heading", name=f"{asset}[{month}]")).to_be_visible()
-    link = page.get_by_role("link", name="Open in Dagster").first.get_attribute("href")
-    page.goto("about:blank")
-    page.goto(str(link))
-    expect(page.get_by_text(f"{asset}[{month}]@").first).to_be_visible()
-    assert not page.get_by_text(re.compile(rf"^{asset}\[(?!{month})[\d-]+\]@\d+$")).count(), "another month's address"
+    expect(page.get_by_role("heading", name=run or f"{asset}[{month}]")).to_be_visible()
+    follow_to_dagster(page, asset, month)
 
 
 def printed_page(servers: Servers, name: str) -> str:

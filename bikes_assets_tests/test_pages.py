@@ -11,7 +11,15 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from bikes_assets.adapters.webserver import FAILURE
-from bikes_assets_tests.browser import CHROMIUM, Servers, bikes_ui, browser, wait_until
+from bikes_assets_tests.browser import (
+    CHROMIUM,
+    Servers,
+    bikes_ui,
+    browser,
+    follow_to_dagster,
+    follow_to_dagster_and_back,
+    wait_until,
+)
 from bikes_assets_tests.conftest import AS_MADE, MADE
 
 MIDDLE = "2011-05"
@@ -123,6 +131,17 @@ def test_each_config_field_of_a_model_says_what_it_is(servers: Servers) -> None:
     told = {field["name"]: field["description"] for field in model["configField"]["configType"]["fields"]}
     assert "keep" in told
     assert all(told.values()), told
+
+
+@pytest.mark.parametrize("asset", MADE)
+def test_links_lead_from_a_month_to_its_run_in_mlflow_and_back(page: Page, servers: Servers, asset: str) -> None:
+    is_compared = asset in ("demand_model", "prediction_quality")
+    follow_to_dagster_and_back(page, servers, asset, MIDDLE, f"{MIDDLE} {asset}" if is_compared else "")
+
+
+def test_a_registered_version_leads_to_the_month_that_fitted_it(page: Page, servers: Servers) -> None:
+    page.goto(f"{servers.mlflow}/#/models/demand_model/versions/{MONTHS[2:].index(MIDDLE) + 1}")
+    follow_to_dagster(page, "demand_model", MIDDLE)
 
 
 def test_a_run_that_is_executed_again_does_not_bear_the_failure_of_the_one_before(

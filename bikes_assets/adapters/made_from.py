@@ -6,7 +6,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from bikes_assets.adapters.pages import dagster_asset
-from bikes_assets.lineage.graph import Record, Use, Version, partition_address, span_of
+from bikes_assets.lineage.graph import Record, Use, Version, parse_address, partition_address, span_of
 from bikes_assets.lineage.staleness import KEEP, Made, config_changes, remade
 from bikes_assets.lineage.texts import markdown, shortened
 
@@ -17,6 +17,7 @@ INLINE = 1000
 """Characters below which Dagster shows Markdown without a click; a browser test looks."""
 
 _DIGITS = 8
+_FEW = 3
 _MOST_CHANGES = 3
 _MOST_TOLD = 120
 
@@ -39,7 +40,10 @@ def made_from(
         _input(list(versions), record.datasets) for _, versions in groupby(record.inputs, lambda item: item.asset)
     ]
     commit = str(record.environment.get("git_commit") or "")[:_DIGITS]
-    about = [f"- code `{record.code_version[:_DIGITS]}`" + (f", git commit `{markdown(commit)}`" if commit else "")]
+    about = [
+        *_serves(record),
+        f"- code `{record.code_version[:_DIGITS]}`" + (f", git commit `{markdown(commit)}`" if commit else ""),
+    ]
     if project and (changes := config_changes(project, record.config)):
         told = "; ".join(f"{name} {now or 'none'} instead of {was or 'none'}" for name, was, now in changes)
         lasts = (
@@ -66,11 +70,25 @@ def _input(versions: Sequence[Version], datasets: Sequence[Use]) -> str:
         return "\n".join(
             f"- {use.context} {_link(asset, use.partitions)} digest `{use.digest[:_DIGITS]}`" for use in roles
         )
-    if len(versions) > 1:
+    if len(versions) > _FEW:
         return f"- {_link(asset, keys)} {len(versions)} partitions"
-    version, digest = str(versions[0].version), versions[0].digest
+    return "\n".join(map(_version, versions))
+
+
+def _version(item: Version) -> str:
+    version = str(item.version)
     number = f"version {version}" if version.isdecimal() else f"SHA-256 `{version[:_DIGITS]}`"
-    return f"- {_link(asset, keys)} {number}, digest `{digest[:_DIGITS]}`"
+    keys = [] if item.partition is None else [item.partition]
+    return f"- {_link(item.asset, keys)} {number}, digest `{item.digest[:_DIGITS]}`"
+
+
+def _serves(record: Record) -> list[str]:
+    """Return which model a record chose, where it is one and was fitted elsewhere."""
+    origins = [str(model["origin"]) for model in record.models if model["origin"]]
+    if record.columns or record.fitted or len(origins) != 1:
+        return []
+    asset, partition, _ = parse_address(origins[0].partition(" ")[0])
+    return [f"- chosen: [{markdown(origins[0])}]({dagster_asset('', asset, partition)})"]
 
 
 def _link(asset: str, partitions: Sequence[str]) -> str:
@@ -80,7 +98,7 @@ def _link(asset: str, partitions: Sequence[str]) -> str:
 
 def _changed(record: Record, before: Record | None, function: str) -> str:
     if before is None:
-        return "first version"
+        return "first materialization of this partition" if record.output.partition else "first materialization"
     found = remade(Made.of(before), Made.of(record), function)
     reasons = [shortened(str(reason), _MOST_TOLD) for reason in found if reason.kind != "asked"]
     what = "; ".join(map(markdown, reasons[:_MOST_CHANGES])) or "nothing it depends on"

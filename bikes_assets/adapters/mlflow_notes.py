@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from bikes_assets.adapters.pages import dagster_asset
 from bikes_assets.lineage.graph import partition_address
-from bikes_assets.lineage.texts import markdown
+from bikes_assets.lineage.texts import markdown, shortened
 
 if TYPE_CHECKING:
     from bikes_assets.lineage.graph import Record, Use
@@ -46,6 +46,11 @@ def of_page(page: str) -> str:
     return f"[Open in Dagster]({page})"
 
 
+def of_failure(page: str, error: str) -> str:
+    """Return the description of a run that published nothing: a link to its Dagster run, and what went wrong."""
+    return f"{of_page(page)}\n\n{markdown(shortened(error))}"
+
+
 def of_materialization(record: Record, page: str) -> str:
     """Return the description of a materialization: what it is, and its inputs."""
     output = record.output
@@ -53,7 +58,8 @@ def of_materialization(record: Record, page: str) -> str:
     older = len(record.inputs) - _MOST_INPUTS
     more = f"\n- and {older} earlier" if older > 0 else ""
     title = markdown(partition_address(output.asset, output.partition))
-    return f"**{title}** at table version {output.version}\n\n{of_page(page)}\n\nInputs:\n{inputs}{more}"
+    # the link first: where MLflow cuts a long description, it covers what is below the first lines
+    return f"{of_page(page)}\n\n**{title}** at table version {output.version}\n\nInputs:\n{inputs}{more}"
 
 
 def of_version(record: Record, server: str) -> str:

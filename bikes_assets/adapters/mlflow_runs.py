@@ -196,10 +196,20 @@ class MlflowRuns:
             self.registered.note(asset, number)
         return number
 
-    def end(self, run_id: str, status: str, at: float | None = None, error: str = "") -> None:
-        """End a run that published nothing, or a parent."""
+    def end(self, run_id: str, status: str, at: float | None = None, error: str = "", dagster_run_id: str = "") -> None:
+        """End a run that published nothing, or a parent.
+
+        Args:
+            run_id: the run.
+            status: MLflow's status.
+            at: when it ended, Unix seconds.
+            error: what went wrong.
+            dagster_run_id: the Dagster run whose page tells more, where there is an error.
+        """
         if error:
             self.client.set_tag(run_id, "error", error)
+            note = mlflow_notes.of_failure(dagster_run(self.dagster_url, dagster_run_id), error)
+            self.client.set_tag(run_id, mlflow_notes.NOTE, note)
         self.client.set_terminated(run_id, status, _milliseconds(at))
 
     def note_of_version(self, record: Record) -> str:
@@ -301,7 +311,7 @@ def end_failed(
         status, found = attempt.status(run_status), known.get(attempt.key)
         if status and (found is None or found.status != status):
             create = partial(runs.create, parent, run, attempt.step_key, attempt.number, attempt.asset, attempt.start)
-            runs.end((found or create()).run_id, status, attempt.end, attempt.error)
+            runs.end((found or create()).run_id, status, attempt.end, attempt.error, run.run_id)
             changed.append(attempt)
     return changed
 

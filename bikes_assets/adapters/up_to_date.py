@@ -16,6 +16,10 @@ from bikes_assets.lineage.graph import parse_address
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+        AssetCheckEvaluationTargetMaterializationData,
+    )
+
 _PASSED = "materialized from its current inputs"
 CURRENT = Check(
     "up_to_date",
@@ -76,6 +80,22 @@ def _evaluate(instance: dg.DagsterInstance, address: str, why: str) -> None:
             severity=dg.AssetCheckSeverity.WARN,
             description=found,
             metadata={"found": found, "expected": CURRENT.description},
+            target_materialization_data=_latest(instance, key, partition),
             blocking=False,
         )
     )
+
+
+def _latest(
+    instance: dg.DagsterInstance, asset: dg.AssetKey, partition: str | None
+) -> AssetCheckEvaluationTargetMaterializationData | None:
+    """Return what a result is about: Dagster counts a partition as missing whose result is not about its latest."""
+    from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+        AssetCheckEvaluationTargetMaterializationData,
+    )
+
+    chosen = dg.AssetRecordsFilter(asset, asset_partitions=[partition] if partition else None)
+    records = instance.fetch_materializations(chosen, limit=1).records
+    if not records:
+        return None
+    return AssetCheckEvaluationTargetMaterializationData(records[0].storage_id, records[0].run_id, records[0].timestamp)

@@ -27,7 +27,9 @@ class DemandModelConfig(dg.Config):
     features: list[str] = Field([], description="Columns of demand_features that the model is fitted on.")
     estimator: str = Field(DEFAULT.estimator, description="Kind of estimator: " + ", ".join(ESTIMATORS) + ".")
     parameters: dict[str, Any] = Field(
-        dict(DEFAULT.parameters), description="Hyperparameters, as scikit-learn's estimator takes them."
+        dict(DEFAULT.parameters),
+        description="Hyperparameters, as scikit-learn's estimator takes them, in the place of all of the project's: name those "
+        "that stay, too.",
     )
     level: str = Field(DEFAULT.level, description="Column that demand is divided by before the fit; empty for none.")
     without: list[str] = Field(list(DEFAULT.without), description="Features that are left out of the fit.")
@@ -58,7 +60,7 @@ class DemandModelConfig(dg.Config):
     config={"features": list(FEATURE_NAMES), **settings().model},
 )
 def demand_model(context: dg.AssetExecutionContext, config: DemandModelConfig, demand_features) -> Outcome:
-    """Model for a month, fitted on the months before the previous one and judged on the previous one; never fitted again."""
+    """Model for a month, fitted on the months before the previous one and validated on the previous one, which is never added to the fit."""
     from bikes_assets.demand import model, plots
 
     month, names, least = context.partition_key, config.features, config.min_training_months

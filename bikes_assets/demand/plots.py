@@ -101,10 +101,14 @@ def drift(found: MonthDrift) -> Plot:
 
 
 def candidates(choice: Choice) -> Plot:
-    """Plot the error of each candidate on the month that none was fitted on; the champion is blue."""
-    names = list(choice.rmse)
+    """Plot the error of each candidate on the month that none was fitted on, least on top; the champion, or pin, is blue."""
+    pinned = {} if choice.model.origin in choice.rmse else {choice.model.origin: choice.metrics["rmse"]}
+    errors = {**choice.rmse, **pinned}
+    names = sorted(errors, key=lambda name: errors[name], reverse=True)
     colors = [_BLUE if name == choice.model.origin else _GREY for name in names]
-    return _ranking(names, list(choice.rmse.values()), colors, "RMSE, rentals/hour", height=170, left=210)
+    labels = [name.removeprefix("demand_model") for name in names]
+    under = f"RMSE of demand_model on {choice.judged_on}, rentals/hour"
+    return _ranking(labels, [errors[name] for name in names], colors, under, height=170)
 
 
 def importance(model: Model, features: pd.DataFrame, most: int = 15) -> Plot:

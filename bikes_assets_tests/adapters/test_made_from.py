@@ -31,7 +31,7 @@ def test_inputs_are_links_to_the_partitions_that_were_read() -> None:
         "- [raw[2012-08]](/assets/raw?view=partitions&partition=2012-08) version 4, digest `11111111`",
         "- [files](/assets/files) SHA-256 `ffffffff`, digest `22222222`",
         "- code `cccccccc`, git commit `aaaaaaaa`",
-        "- first version",
+        "- first materialization of this partition",
     ]
 
 

@@ -115,10 +115,19 @@ def test_the_champion_stands_out_among_the_candidates(model: Model) -> None:
     champion = Model("b", model.estimator, model.features, model.training_months, "2011-04", origin="b")
     figure = plots.candidates(Choice(champion, "lowest error", "2011-04", {"a": 60.0, "b": 40.0, "c": 50.0}, {}, []))
     (bars,) = figure.bars
-    assert bars.values == [60.0, 40.0, 50.0]
-    assert names(figure) == ["a", "b", "c"]
-    assert bars.colors == ["#b8bec6", "#2f6fab", "#b8bec6"]
+    assert bars.values == [60.0, 50.0, 40.0]
+    assert names(figure) == ["a", "c", "b"]
+    assert bars.colors == ["#b8bec6", "#b8bec6", "#2f6fab"]
     assert is_drawn(figure)
+
+
+def test_a_pinned_model_is_drawn_among_the_candidates(model: Model) -> None:
+    pinned = Model(
+        "p", model.estimator, model.features, model.training_months, "2011-04", origin="demand_model[2011-03]@1"
+    )
+    figure = plots.candidates(Choice(pinned, "pinned: audit", "2011-04", {"a": 60.0, "b": 40.0}, {"rmse": 55.0}, []))
+    assert names(figure) == ["a", "[2011-03]@1", "b"]
+    assert figure.bars[0].colors == ["#b8bec6", "#2f6fab", "#b8bec6"]
 
 
 def test_importance_shows_the_largest_last(model: Model, half_year: pd.DataFrame) -> None:
