@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psutil
 from playwright.sync_api import Page, expect, sync_playwright
@@ -187,10 +188,20 @@ def bikes_ui(folder: Path, last_month: str = "", settings: Mapping[str, str] | N
 
 
 @contextmanager
-def browser(profile: Path) -> Iterator[Page]:
+def browser(profile: Path, recorded: Mapping[str, str] | None = None) -> Iterator[Page]:
+    """Open a browser.
+
+    Args:
+        profile: folder of what it keeps.
+        recorded: addresses of servers that a store's links lead to, and where those servers are now.
+    """
+    moved = ",".join(f"MAP {urlsplit(was).netloc} {urlsplit(now).netloc}" for was, now in (recorded or {}).items())
     with sync_playwright() as playwright:
         context = playwright.chromium.launch_persistent_context(
-            profile, executable_path=CHROMIUM, args=CHROMIUM_OPTIONS, viewport={"width": 1440, "height": 900}
+            profile,
+            executable_path=CHROMIUM,
+            args=[*CHROMIUM_OPTIONS, f"--host-resolver-rules={moved}"],
+            viewport={"width": 1440, "height": 900},
         )
         context.set_default_timeout(60_000)
         expect.set_options(timeout=60_000)
@@ -236,12 +247,13 @@ def close_assistant(page: Page, servers: Servers) -> None:
     page.locator("[data-component-id='mlflow.assistant.chat_panel.close']").click()
 
 
-def follow_to_mlflow(page: Page, servers: Servers, asset: str, month: str) -> None:
-    """Follow the link from a materialization to its run in MLflow."""
+def follow_to_mlflow(page: Page, servers: Servers, asset: str, month: str) -> Page:
+    """Click the link from a materialization to its run in MLflow, and return the page that opens."""
     page.goto(f"{servers.dagster}/assets/{asset}?view=partitions&partition={month}")
     expect(page.get_by_text(f"{asset}[{month}]@").first).to_be_visible()
-    link = page.locator(f"a[href^='{servers.mlflow}']").first.get_attribute("href")
-    page.goto(str(link))
+    with page.context.expect_page() as opened:
+        page.locator("a[href*='/#/experiments/']").first.click(timeout=20_000)
+    return opened.value
 
 
 def follow_to_dagster(page: Page, asset: str, month: str) -> None:
@@ -266,9 +278,10 @@ def follow_to_dagster_and_back(page: Page, servers: Servers, asset: str, month: 
         month: the materialized month.
         run: name of the run in MLflow; by default that of an asset whose runs are not compared.
     """
-    follow_to_mlflow(page, servers, asset, month)
-    expect(page.get_by_role("heading", name=run or f"{asset}[{month}]")).to_be_visible()
-    follow_to_dagster(page, asset, month)
+    mlflow = follow_to_mlflow(page, servers, asset, month)
+    expect(mlflow.get_by_role("heading", name=run or f"{asset}[{month}]")).to_be_visible()
+    follow_to_dagster(mlflow, asset, month)
+    mlflow.close()
 
 
 def printed_page(servers: Servers, name: str) -> str:

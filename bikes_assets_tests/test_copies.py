@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +78,32 @@ def test_a_copied_store_works_as_one_of_its_own_and_leaves_the_original_alone(co
     moved = copy.rename(copy.with_name("moved"))
     assert "Everything agrees." in bikes("sync", BIKES_DATA=str(moved), **MONTHS)
     assert identity(moved) != known
+
+
+def test_an_event_log_that_is_older_than_the_rest_costs_no_run_in_mlflow(copy: Path, tmp_path: Path) -> None:
+    known = {**MONTHS, "BIKES_DATA": str(copy)}
+    bikes("sync", **known)
+    log, older = copy / "dagster" / "event_log.db", tmp_path / "older.db"
+    with closing(sqlite3.connect(log)) as source, closing(sqlite3.connect(older)) as target:
+        source.backup(target)
+    bikes("run", "--month", "2011-07", **known, BIKES_MODEL='{"seed": 1}', code=1)  # other months are stale by it, too
+    runs = active_runs(copy)
+    # When the event log alone is brought back from a copy
+    for name in ("event_log.db-wal", "event_log.db-shm"):
+        (copy / "dagster" / name).unlink(missing_ok=True)
+    shutil.copy(older, log)
+    told = bikes("sync", **known)
+    # Then what it has lost is told again, and every run in MLflow stays what it was
+    assert "was committed, and is now in the event log" in told
+    assert "deleted" not in told
+    assert active_runs(copy) == runs
+    assert "Everything agrees." in bikes("sync", **known)
+
+
+def active_runs(store: Path) -> set[tuple[str, str]]:
+    """Return id and status of the runs in MLflow that are not deleted."""
+    with closing(sqlite3.connect(store / "mlflow" / "mlflow.db")) as connection:
+        return {*connection.execute("select run_uuid, status from runs where lifecycle_stage = 'active'")}
 
 
 def test_parts_of_two_stores_are_refused_by_every_command_and_change_nothing(copy: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from bikes_assets.adapters.webserver import FAILURE
+from bikes_assets.settings import settings
 from bikes_assets_tests.browser import (
     CHROMIUM,
     Servers,
@@ -36,18 +37,18 @@ def servers(history: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     assert history
     folder = tmp_path_factory.mktemp("pages")
     shutil.copytree(AS_MADE, folder / "data")
-    settings = {
+    known = {
         "DAGSTER_HOME": str(folder / "data" / "dagster"),
         "BIKES_MLFLOW_TRACKING_URI": f"sqlite:///{folder}/data/mlflow/mlflow.db",
     }
-    with bikes_ui(folder, MONTHS[-1], settings) as served:
+    with bikes_ui(folder, MONTHS[-1], known) as served:
         yield served
 
 
 @pytest.fixture(scope="module")
 def page(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    assert servers
-    with browser(tmp_path_factory.mktemp("browser")) as opened:
+    recorded = {settings().dagster_url: servers.dagster, settings().mlflow_url: servers.mlflow}
+    with browser(tmp_path_factory.mktemp("browser"), recorded) as opened:
         yield opened
 
 

@@ -99,7 +99,7 @@ def show_experiment(page: Page, servers: Servers, folder: Path, month: str) -> N
 
 def show_mlflow_run(page: Page, servers: Servers, folder: Path, month: str) -> None:
     """Follow the link from a model's materialization to its run in MLflow, and see a plot of it."""
-    follow_to_mlflow(page, servers, "demand_model", month)
+    page = follow_to_mlflow(page, servers, "demand_model", month)
     expect(page.get_by_role("heading", name=f"{month} demand_model")).to_be_visible()
     expect(page.get_by_text("demand_features[2011-01").first).to_be_visible()  # a dataset that it was fitted on
     expect(page.get_by_text("max_iter", exact=True)).to_be_visible()
@@ -108,6 +108,7 @@ def show_mlflow_run(page: Page, servers: Servers, folder: Path, month: str) -> N
     page.get_by_text("importance.svg").first.click()
     plot = page.locator("img[src*='importance.svg'], img[src^='blob:']").first
     wait_until(lambda: plot.evaluate("image => image.naturalWidth") > 100, "the plot is drawn", 30)
+    page.close()
 
 
 def show_registered_model(page: Page, servers: Servers, folder: Path, versions: int) -> None:

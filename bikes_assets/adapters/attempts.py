@@ -175,14 +175,17 @@ def _attempts(run_id: str, entries: Iterable[EventLogEntry]) -> list[Attempt]:
             number = latest[step].number + 1 if step in latest else 1
             begun = Attempt(run_id, step, number, entry.timestamp, assets.get(step, step))
             latest[step] = found[step, number] = begun
-        elif step not in latest:
-            continue
         elif kind in (DagsterEventType.ASSET_MATERIALIZATION, DagsterEventType.ASSET_OBSERVATION):
             record, registered, plots = _published(event, run_id)
-            made = found.get((step, int(record.made_by.get("attempt", 1)))) if record else None
-            if made:
+            if record is None:
+                continue
+            number = int(record.made_by.get("attempt", 1))
+            if (step, number) not in found and record.made_by.get("step_key") == step:
+                # an event log that was restored from a copy lacks what came before: what was published is known all the same
+                found[step, number] = Attempt(run_id, step, number, record.time or entry.timestamp, record.output.asset)
+            if made := found.get((step, number)):
                 made.record, made.published, made.registered, made.plots = record, entry.timestamp, registered, plots
-        else:
+        elif step in latest:
             attempt = latest[step]
             attempt.end, attempt.succeeded = entry.timestamp, kind == DagsterEventType.STEP_SUCCESS
             attempt.error = _error(event)

@@ -98,4 +98,7 @@ def _latest(
     records = instance.fetch_materializations(chosen, limit=1).records
     if not records:
         return None
-    return AssetCheckEvaluationTargetMaterializationData(records[0].storage_id, records[0].run_id, records[0].timestamp)
+    latest = records[0]
+    return AssetCheckEvaluationTargetMaterializationData(
+        storage_id=latest.storage_id, run_id=latest.run_id, timestamp=latest.timestamp
+    )

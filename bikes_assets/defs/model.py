@@ -60,7 +60,7 @@ class DemandModelConfig(dg.Config):
     config={"features": list(FEATURE_NAMES), **settings().model},
 )
 def demand_model(context: dg.AssetExecutionContext, config: DemandModelConfig, demand_features) -> Outcome:
-    """Model for a month, fitted on the months before the previous one and validated on the previous one, which is never added to the fit."""
+    """Model for a month: fitted on the months before the previous one, validated on that one, and not fitted again after that."""
     from bikes_assets.demand import model, plots
 
     month, names, least = context.partition_key, config.features, config.min_training_months

@@ -102,8 +102,9 @@ def drift(found: MonthDrift) -> Plot:
 
 def candidates(choice: Choice) -> Plot:
     """Plot the error of each candidate on the month that none was fitted on, least on top; the champion, or pin, is blue."""
-    pinned = {} if choice.model.origin in choice.rmse else {choice.model.origin: choice.metrics["rmse"]}
-    errors = {**choice.rmse, **pinned}
+    errors = dict(choice.rmse)
+    if "rmse" in choice.metrics:
+        errors.setdefault(choice.model.origin, choice.metrics["rmse"])
     names = sorted(errors, key=lambda name: errors[name], reverse=True)
     colors = [_BLUE if name == choice.model.origin else _GREY for name in names]
     labels = [name.removeprefix("demand_model") for name in names]

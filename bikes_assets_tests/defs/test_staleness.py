@@ -39,12 +39,22 @@ def checks(instance):
         evaluation = record.event.dagster_event.event_specific_data
         found.setdefault(evaluation.partition, (evaluation.passed, evaluation.description))
     return found
+
+def counted(instance):
+    '''Return the partitions of each result, as the check's page counts them; missing are those of no current version.'''
+    key = dg.AssetCheckKey(dg.AssetKey("champion_model"), "up_to_date")
+    found = {}
+    for info in instance.event_log_storage.get_asset_check_partition_info([key]):
+        status = info.latest_execution_status.value if info.is_current else "missing"
+        found.setdefault(status, []).append(info.partition_key)
+    return found
 """
 SHOWN = """
 with dg.DagsterInstance.get() as instance:
     told["fresh"] = tick(instance), cursor, checks(instance)
     decisions.pin(lake(), instance, pins=PINS, partition="2011-06", model="demand_model", fitted_for="2011-04", reason="x")
     told["pinned"] = tick(instance), cursor, checks(instance)
+    told["counted"] = counted(instance)
     found = dg.evaluate_automation_conditions(defs(), instance)
     told["reasons"] = {
         asset: [(child.condition.name, sorted(child.true_subset.expensively_compute_partition_keys()))
@@ -55,6 +65,7 @@ with dg.DagsterInstance.get() as instance:
     told["again"] = tick(instance), len(checks(instance))
     runs.run_history(None, lambda *_: None)
     told["made"] = tick(instance), cursor, checks(instance)
+    told["counted again"] = counted(instance)
     print(json.dumps(told))
 """
 
@@ -86,6 +97,7 @@ def test_what_is_stale_is_shown_with_its_reason_until_it_is_materialized(
     assert list(json.loads(cursor)) == ["champion_model[2011-06]"]
     assert {month for month, (passed, _) in checks.items() if not passed} == {"2011-06"}
     assert checks["2011-06"][1].startswith("stale: input champion_pins[2011-06] is new: ")
+    assert told["counted"] == {"SUCCEEDED": ["2011-03", "2011-04", "2011-05", "2011-07"], "FAILED": ["2011-06"]}
 
     # And a tick of the automation says what it begins, and what waits for that
     ((begun, months),) = told["reasons"]["champion_model"]
@@ -98,6 +110,7 @@ def test_what_is_stale_is_shown_with_its_reason_until_it_is_materialized(
     message, cursor, checks = told["made"]
     assert (message, cursor) == ("Everything is up to date.", "{}")
     assert {passed for passed, _ in checks.values()} == {True}
+    assert {status: len(months) for status, months in told["counted again"].items()} == {"SUCCEEDED": 5}
 
 
 KEPT = """
