@@ -140,6 +140,8 @@ def of_materialization(
     values: dict[str, Any] = {"Made from": dg.MetadataValue.md(told)}
     values |= dict(shown.facts)
     single, tables = _arranged(shown.metrics)
+    if is_model and "rows" in single:  # of a model, people would take them for those that it was fitted on
+        single["validation_rows"] = single.pop("rows")
     values |= {name: _number(value) for name, value in single.items() if (name, value) != ("rows", len(rows))}
     values |= {title: dg.MetadataValue.md(_image(title, plot)) for title, plot in shown.plots.items()}
     values |= {", ".join(columns): _table(columns, shown.metrics, names) for columns, names in tables.items()}

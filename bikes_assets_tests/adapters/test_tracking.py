@@ -403,6 +403,9 @@ def test_the_parent_of_a_failed_dagster_run_is_failed_and_keeps_its_name(tmp_pat
     assert (nested.info.status, nested.info.run_name) == ("FAILED", "thing")
     assert nested.data.tags["materialization"] == f"{result.run_id}/thing/1"
     assert nested.data.tags["error"] == "ValueError: no"
+    link, _, told = nested.data.tags["mlflow.note.content"].partition("\n\n")
+    assert link == f"[Open in Dagster](http://d/runs/{result.run_id})"
+    assert told == "ValueError: no"
 
 
 def test_each_attempt_is_a_run_of_its_own(tmp_path):
