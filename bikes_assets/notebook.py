@@ -20,9 +20,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from bikes_assets.lineage.address import Address
-from bikes_assets.lineage.errors import DigestError, LineageError, TrackingError
+from bikes_assets.lineage.errors import DigestError, LineageError
 from bikes_assets.lineage.graph import Use, Version, parse_address, partition_address
-from bikes_assets.lineage.secrets import shown
 from bikes_assets.lineage.texts import plain
 
 if TYPE_CHECKING:
@@ -356,19 +355,17 @@ def _named(asset: str, version: str) -> dict[str, str]:
 
 def _registered(asset: str, version: str) -> dict[str, str]:
     """Return what the registry says of a version: the tags `address`, `digest` and `sha256`."""
-    from mlflow.exceptions import MlflowException
-
-    from bikes_assets.adapters.mlflow_names import model_name
+    from bikes_assets.adapters.mlflow_names import model_name, reaching
+    from bikes_assets.adapters.registry import registered_model
     from bikes_assets.settings import settings
     from bikes_assets.store import mlflow_client
 
     uri, name = settings().tracking_uri, model_name(asset)
-    try:
+    with reaching(uri, f"{name}@{version}"):
         client = mlflow_client()
         versions = {str(item.version): item for item in client.search_model_versions(f"name = '{name}'")}
-        aliases = {str(key): str(item) for key, item in _aliases(client, name).items()}
-    except MlflowException as error:
-        raise TrackingError(f"{name}@{version}: MLflow at {shown(uri)} cannot be reached: {error.message}") from None
+        model = registered_model(client, name)
+    aliases = {str(key): str(item) for key, item in (model.aliases if model else {}).items()}
     known = versions.get(aliases.get(version, version))
     if known is None:
         there = ", ".join([*sorted(versions, key=int), *sorted(aliases)])
@@ -383,17 +380,6 @@ def _registered(asset: str, version: str) -> dict[str, str]:
             f"{name}@{version}: found no tag {', '.join(missing)}, so it was not made here; load another"
         )
     return known.tags
-
-
-def _aliases(client: Any, name: str) -> dict[str, str]:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return client.get_registered_model(name).aliases
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        return {}
 
 
 @contextmanager

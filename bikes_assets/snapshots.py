@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bikes_assets import answers, present
 from bikes_assets.adapters import event_log, soundness
+from bikes_assets.adapters.commits import differing
 from bikes_assets.adapters.files import write_file
 from bikes_assets.adapters.removed import removed_versions
 from bikes_assets.lineage.errors import LineageError
@@ -151,7 +152,7 @@ def _compare_records(found: Verification) -> None:
     for event in event_log.reported_since(settings().event_storage, 0):
         if event.record and event.asset in commits:
             commit = commits[event.asset].get(int(event.record.output.version))
-            if damage := soundness.differing(event.record, commit, table(event.asset).uri):
+            if damage := differing(event.record, commit, table(event.asset).uri):
                 found.damage.setdefault(event.record.output.address, damage)
         elif event.set_aside:
             found.notes.append(event.set_aside)

@@ -19,7 +19,7 @@ import pytest
 
 from bikes_assets import answers, runs, snapshots
 from bikes_assets.adapters import commits, reported
-from bikes_assets.adapters.registered import Numbers
+from bikes_assets.adapters.mlflow_numbers import Numbers
 from bikes_assets.adapters.reported import latest_version, of_instance
 from bikes_assets.adapters.sync import sync
 from bikes_assets.defs.resources import pipeline

@@ -17,6 +17,8 @@ from bikes_assets.adapters.delta_log import log_file
 from bikes_assets.adapters.files import read_files
 from bikes_assets.adapters.memory import read_memory, write_memory
 from bikes_assets.lineage.digest import file_digest
+from bikes_assets.lineage.errors import RecordError
+from bikes_assets.lineage.graph import Record, record_digest
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -225,3 +227,28 @@ def _partition_of(entry: Mapping[str, Any]) -> str | None:
         return values.get(PARTITION)
     folder = unquote(action["path"]).split("/")[0].removeprefix(f"{PARTITION}=")
     return None if folder == OF_NONE else unquote(folder)
+
+
+def differing(record: Record, commit: Commit | None, uri: str) -> str:
+    """Return what people are told where the lake's commit of a version does not hold the record that its event bears, else "".
+
+    Args:
+        record: the event's record.
+        commit: the commit of its version, None where the lake does not hold it.
+        uri: where the table lies.
+    """
+    address = record.output.address
+    if commit is None:
+        return f"{address}: the event log names it, and the lake does not hold it; restore {uri}"
+    try:
+        stored = Record.from_dict(commit.record).at(commit.version)
+    except RecordError as error:
+        return f"{address}: its commit holds another record than its event: {error}; restore {uri}"
+    if stored == record:
+        return ""
+    one, other = stored.to_dict(), record.to_dict()
+    names = ", ".join(name for name in one if record_digest({name: one[name]}) != record_digest({name: other[name]}))
+    return names and (
+        f"{address}: its commit and its event hold records that differ in {names}: one was changed; restore {uri}, or Dagster's "
+        "event log"
+    )

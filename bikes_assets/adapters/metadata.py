@@ -15,6 +15,7 @@ import dagster as dg
 
 from bikes_assets.adapters.made_from import INLINE, made_from
 from bikes_assets.adapters.reported import CHECKSUM, MARK, RECORD, checksum, of_instance, reading_checksum
+from bikes_assets.lineage.columns import SHOWN
 from bikes_assets.lineage.graph import Origin, Record, Version
 from bikes_assets.lineage.texts import markdown, markdown_table, plain, shortened
 
@@ -305,8 +306,6 @@ def _evidence_table(evidence: Mapping[str, Any]) -> dg.TableMetadataValue:
 
 def _shown(state: str) -> str:
     """Return the word by which people are shown a state of evidence."""
-    from bikes_assets.lineage.evidence import SHOWN  # with what experiments need
-
     return {str(known): word for known, word in SHOWN.items()}.get(state, state)
 
 

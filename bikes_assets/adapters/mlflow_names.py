@@ -1,13 +1,19 @@
-"""Names as MLflow takes them: any asset, metric or parameter has one of its own there; and what MLflow refuses."""
+"""Names as MLflow takes them: any asset, metric or parameter has one of its own there; and what MLflow refuses, or has not."""
 
 from __future__ import annotations
 
 import posixpath
 import re
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+from bikes_assets.lineage.errors import TrackingError
+from bikes_assets.lineage.secrets import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+Answer = TypeVar("Answer")
 
 MOST_DATASET_NAME = 500
 """Characters that MLflow takes of a dataset's name."""
@@ -59,6 +65,33 @@ def is_refusal(error: BaseException) -> bool:
 
     refusals = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST")
     return isinstance(error, MlflowException) and error.error_code in refusals
+
+
+def or_none(call: Callable[[], Answer]) -> Answer | None:
+    """Return what MLflow answers to a call, None where there is no such thing."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return call()
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
+
+
+@contextmanager
+def reaching(uri: str, what: str) -> Iterator[None]:
+    """Have an error of MLflow name what was asked for, and where.
+
+    Raises:
+        TrackingError: MLflow cannot be reached, or refuses.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield
+    except MlflowException as error:
+        raise TrackingError(f"{what}: MLflow at {shown(uri)} cannot be reached: {error.message}") from None
 
 
 def _escaped(mark: str) -> Callable[[re.Match[str]], str]:

@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 from bikes_assets.adapters.files import filesystem_of
 from bikes_assets.adapters.mlflow_names import MOST_DATASET_NAME, shortened
 from bikes_assets.adapters.recorded_files import recorded_files
-from bikes_assets.lineage.digest import file_digest, table_digest
-from bikes_assets.lineage.errors import DigestError, SchemaError, SettingsError
+from bikes_assets.lineage.digest import file_digest
+from bikes_assets.lineage.errors import DigestError, SettingsError
 from bikes_assets.lineage.graph import Origin
-from bikes_assets.lineage.schema import Column, ColumnType, Schema
+from bikes_assets.lineage.schema import Schema
 
 if TYPE_CHECKING:
-    import pandas as pd
-    import pyarrow as pa
+    from mlflow.data.pandas_dataset import PandasDataset
     from mlflow.entities import Dataset
 
+    from bikes_assets.adapters.readers import Rows
     from bikes_assets.lineage.graph import Use
 
 _BEFORE_MLFLOW = "mlflow" not in sys.modules
@@ -129,32 +129,19 @@ def _columns_json(schema: Schema) -> str:
     return json.dumps({"mlflow_colspec": Columns(columns).to_dict()})
 
 
-def frame_digest(data: pd.DataFrame) -> str:
-    """Return a content digest of all rows as they stand, for a table without a declared schema.
+def pandas_dataset(rows: Rows) -> PandasDataset:
+    """Return rows of a source as MLflow's dataset, with the version of the source that they came from."""
+    from mlflow.data.pandas_dataset import from_pandas
 
-    Raises:
-        SchemaError: a column is of no type that tables have here.
-    """
-    import pyarrow as pa
-
-    table = pa.Table.from_pandas(data, preserve_index=False)
-    schema = Schema("data", (), tuple(Column(field.name, _column_type(field), "") for field in table.schema))
-    return table_digest(table.cast(schema.arrow()).combine_chunks(), schema).table
-
-
-def _column_type(field: pa.Field) -> ColumnType:
-    from pyarrow import types
-
-    kinds: tuple[tuple[Any, ColumnType], ...] = (
-        (types.is_integer, "int64"),
-        (types.is_floating, "float64"),
-        (types.is_boolean, "bool"),
-        (types.is_timestamp, "timestamp"),
-        (types.is_date, "timestamp"),
+    dataset = from_pandas(
+        rows.frame,
+        source=VersionedSource(rows.origin),
+        targets=rows.targets,
+        name=rows.name,
+        digest=rows.digest,
+        predictions=rows.predictions,
     )
-    for is_of, name in kinds:
-        if is_of(field.type):
-            return name
-    if types.is_string(field.type) or types.is_large_string(field.type) or types.is_null(field.type):
-        return "string"
-    raise SchemaError(f"{field.name}: found type {field.type}, expected a number, truth value, text or time")
+    with warnings.catch_warnings():  # a hint for models' inputs, once per dataset
+        warnings.filterwarnings("ignore", message="Hint: Inferred schema contains integer column")
+        dataset.schema  # noqa: B018 - inferred here, and kept
+    return dataset

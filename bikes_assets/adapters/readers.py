@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from contextlib import contextmanager
@@ -34,9 +33,10 @@ from bikes_assets.adapters.formats import (
 from bikes_assets.adapters.source_errors import reporting, unusable
 from bikes_assets.adapters.source_files import ListedFile, list_files
 from bikes_assets.adapters.versioned_source import Altered, Tracking
-from bikes_assets.lineage.digest import file_digest
-from bikes_assets.lineage.errors import DataError, SettingsError
+from bikes_assets.lineage.digest import file_digest, table_digest
+from bikes_assets.lineage.errors import DataError, SchemaError, SettingsError
 from bikes_assets.lineage.graph import Origin
+from bikes_assets.lineage.schema import Column, ColumnType, Schema
 from bikes_assets.lineage.secrets import shown
 
 if TYPE_CHECKING:
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
     from fsspec import AbstractFileSystem
-    from mlflow.data.dataset import Dataset
     from sqlalchemy import Connection
 
 
@@ -63,6 +62,27 @@ class Raw:
     frame: pd.DataFrame
     origin: Origin
     locate: Callable[[int], tuple[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows that came from a source, as a dataset of a tracking server tells of them.
+
+    Attributes:
+        name: name of the dataset.
+        digest: content digest of the rows.
+        origin: the version of the source that they came from.
+        frame: the rows.
+        targets: column with the target, None where there is none.
+        predictions: column with predictions, None where there is none.
+    """
+
+    name: str
+    digest: str
+    origin: Origin
+    frame: pd.DataFrame
+    targets: str | None = None
+    predictions: str | None = None
 
 
 class Reader(ABC):
@@ -99,8 +119,8 @@ class Reader(ABC):
         predictions: str | None = None,
         *,
         digest: str | None = None,
-    ) -> Dataset:
-        """Return an MLflow dataset of `data` whose source is this reader's origin.
+    ) -> Rows:
+        """Return what a dataset of `data` is to say of it: its source is this reader's origin.
 
         Args:
             name: name of the dataset.
@@ -109,17 +129,7 @@ class Reader(ABC):
             predictions: column with predictions.
             digest: the table's digest; by default one over all rows of `data` as they stand.
         """
-        from mlflow.data.pandas_dataset import from_pandas
-
-        from bikes_assets.adapters.mlflow_source import VersionedSource, frame_digest
-
-        source = VersionedSource(self.origin())
-        digest = digest or frame_digest(data)
-        dataset = from_pandas(data, source=source, targets=targets, name=name, digest=digest, predictions=predictions)
-        with warnings.catch_warnings():  # a hint for models' inputs, once per dataset
-            warnings.filterwarnings("ignore", message="Hint: Inferred schema contains integer column")
-            dataset.schema  # noqa: B018 - inferred here, and kept
-        return dataset
+        return Rows(name, digest or frame_digest(data), self.origin(), data, targets, predictions)
 
 
 def reader_for(
@@ -390,3 +400,34 @@ def _first_and_last(name: str, column: str, months: set[str]) -> tuple[str, str]
         if not MONTH.fullmatch(month):
             raise DataError(name, column=column, found=repr(month), expected=DATES)
     return min(months), max(months)
+
+
+def frame_digest(data: pd.DataFrame) -> str:
+    """Return a content digest of all rows as they stand, for a table without a declared schema.
+
+    Raises:
+        SchemaError: a column is of no type that tables have here.
+    """
+    import pyarrow as pa
+
+    table = pa.Table.from_pandas(data, preserve_index=False)
+    schema = Schema("data", (), tuple(Column(field.name, _column_type(field), "") for field in table.schema))
+    return table_digest(table.cast(schema.arrow()).combine_chunks(), schema).table
+
+
+def _column_type(field: pa.Field) -> ColumnType:
+    from pyarrow import types
+
+    kinds: tuple[tuple[Any, ColumnType], ...] = (
+        (types.is_integer, "int64"),
+        (types.is_floating, "float64"),
+        (types.is_boolean, "bool"),
+        (types.is_timestamp, "timestamp"),
+        (types.is_date, "timestamp"),
+    )
+    for is_of, name in kinds:
+        if is_of(field.type):
+            return name
+    if types.is_string(field.type) or types.is_large_string(field.type) or types.is_null(field.type):
+        return "string"
+    raise SchemaError(f"{field.name}: found type {field.type}, expected a number, truth value, text or time")

@@ -2,22 +2,20 @@
 
 A number that was given means one version for ever. MLflow keeps that promise for single versions, whose numbers it does not
 give again; not where a registered model is deleted or renamed, for it counts from 1 again under the old name. So the highest
-number is kept here, too (`Numbers`), and a registered model that was deleted is restored version by version, in order. Which
-version is ours is decided by the logged model that it is of (`version_source`), not by its tags.
+number is kept in Dagster's storage (`mlflow_numbers`), and a registered model that was deleted is restored version by
+version, in order. Which version is ours is decided by the logged model that it is of (`version_source`), not by its tags.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from bikes_assets.adapters import registry
 from bikes_assets.adapters.attempts import attempt_of
 from bikes_assets.adapters.mlflow_models import copy_from_lake
-from bikes_assets.adapters.mlflow_names import model_name
+from bikes_assets.adapters.mlflow_names import model_name, or_none
 from bikes_assets.adapters.mlflow_runs import KEY, VERSION_TAGS, version_tags
-from bikes_assets.adapters.reported import of_instance
 from bikes_assets.adapters.version_source import is_copy, is_gone, model_id_in, model_of
 from bikes_assets.lineage.address import WHOLE, Address, parse_address
 from bikes_assets.lineage.errors import DigestError, LineageError, ModelError
@@ -27,7 +25,6 @@ from bikes_assets.lineage.projection import COLUMN, MODEL, VERSION
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
-    import dagster as dg
     from mlflow.entities import Run
     from mlflow.entities.model_registry import ModelVersion
 
@@ -35,38 +32,10 @@ if TYPE_CHECKING:
     from bikes_assets.adapters.mlflow_runs import MlflowRuns
     from bikes_assets.lineage.index import Index
 
-_KEY = "bikes_assets/registered/"
 _SHOWN = 100
 """Characters of a tag or source that are shown."""
 ASSET = "asset"
 """Tag of a registered model: the asset that its versions are of, by which it is found under another name."""
-
-
-class Numbers:
-    """The highest number of each registered model, kept in Dagster's storage.
-
-    Args:
-        instance: Dagster's instance.
-    """
-
-    def __init__(self, instance: dg.DagsterInstance) -> None:
-        self._instance = instance
-
-    def get(self, asset: str) -> int:
-        """Return the highest number that a registered version of an asset has had, 0 where there is none."""
-        key = _KEY + asset
-        kept = self._instance.daemon_cursor_storage.get_cursor_values({key}).get(key)
-        return int(kept) if kept else self._latest(asset)
-
-    def note(self, asset: str, number: int) -> None:
-        """Keep a number that was given."""
-        if number > self.get(asset):
-            self._instance.daemon_cursor_storage.set_cursor_values({_KEY + asset: str(number)})
-
-    def _latest(self, asset: str) -> int:
-        """Return the highest number that the latest events tell: for a store from before numbers were kept."""
-        latest = islice(of_instance(self._instance, asset, newest_first=True), 100)
-        return max((event.registered for event in latest), default=0)
 
 
 @dataclass
@@ -330,16 +299,10 @@ def models_in(index: Index, assets: Iterable[str]) -> Iterator[str]:
 
 def is_whole(runs: MlflowRuns, model_id: str) -> bool:
     """Return whether MLflow holds a logged model: not where its upload never ended, or where it is of before a backup."""
-    from mlflow.exceptions import MlflowException
-
     try:
-        return bool(model_id and registry.checked(runs.client, model_id))
+        return bool(model_id and or_none(lambda: registry.checked(runs.client, model_id)))
     except (ModelError, DigestError):
         return False
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return False
-        raise
 
 
 def _is_of(asset: str, version: ModelVersion) -> bool:

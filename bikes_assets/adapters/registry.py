@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlparse
 
 from bikes_assets.adapters import disk
+from bikes_assets.adapters.mlflow_names import or_none
 from bikes_assets.adapters.scratch import scratch_folder
 from bikes_assets.adapters.version_source import is_as_tagged, is_gone, model_id_in, model_of
 from bikes_assets.lineage import model_file
@@ -526,14 +527,7 @@ def create_registered_model(client: MlflowClient, name: str, tags: Mapping[str, 
 
 def registered_model(client: MlflowClient, name: str) -> RegisteredModel | None:
     """Return a registered model, None where there is none of that name."""
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return client.get_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        return None
+    return or_none(lambda: client.get_registered_model(name))
 
 
 def versions(client: MlflowClient, name: str, tags: Mapping[str, str] | None = None) -> list[ModelVersion]:

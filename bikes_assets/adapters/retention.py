@@ -253,23 +253,13 @@ def _is_in_mlflow(record: Record, kept: Collection[str]) -> bool:
 
 def _aliased(client: MlflowClient, names: Iterable[str]) -> set[tuple[str, int]]:
     """Return the registered versions that an alias names."""
-    from mlflow.exceptions import MlflowException
+    from bikes_assets.adapters.registry import registered_model
 
-    found: set[tuple[str, int]] = set()
-    for name in names:
-        try:
-            found |= {(name, int(version)) for version in client.get_registered_model(name).aliases.values()}
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-    return found
+    models = [registered_model(client, name) for name in names]
+    return {(model.name, int(version)) for model in models if model for version in model.aliases.values()}
 
 
 def _delete_copy(client: MlflowClient, model_id: str) -> None:
-    from mlflow.exceptions import MlflowException
+    from bikes_assets.adapters.mlflow_names import or_none
 
-    try:
-        client.delete_logged_model(model_id)
-    except MlflowException as error:  # a removal that was killed may have deleted it
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
+    or_none(lambda: client.delete_logged_model(model_id))  # a removal that was killed may have deleted it

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bikes_assets.adapters.delta import broken_seal
 from bikes_assets.adapters.files import read_files
-from bikes_assets.adapters.mlflow_names import model_name
+from bikes_assets.adapters.mlflow_names import model_name, or_none
 from bikes_assets.lineage.address import parse_address
 from bikes_assets.lineage.digest import file_digest
-from bikes_assets.lineage.errors import LineageError, RecordError
+from bikes_assets.lineage.errors import LineageError
 from bikes_assets.lineage.faults import passes
-from bikes_assets.lineage.graph import Record, partition_address, record_digest
+from bikes_assets.lineage.graph import Record, partition_address
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -86,31 +87,6 @@ def _earlier(table: LakeTable, commit: Commit, name: str) -> Finding:
     return Finding(name, unsealed=commit.seals is None)
 
 
-def differing(record: Record, commit: Commit | None, uri: str) -> str:
-    """Return what people are told where the lake's commit of a version does not hold the record that its event bears, else "".
-
-    Args:
-        record: the event's record.
-        commit: the commit of its version, None where the lake does not hold it.
-        uri: where the table lies.
-    """
-    address = record.output.address
-    if commit is None:
-        return f"{address}: the event log names it, and the lake does not hold it; restore {uri}"
-    try:
-        stored = Record.from_dict(commit.record).at(commit.version)
-    except RecordError as error:
-        return f"{address}: its commit holds another record than its event: {error}; restore {uri}"
-    if stored == record:
-        return ""
-    one, other = stored.to_dict(), record.to_dict()
-    names = ", ".join(name for name in one if record_digest({name: one[name]}) != record_digest({name: other[name]}))
-    return names and (
-        f"{address}: its commit and its event hold records that differ in {names}: one was changed; restore {uri}, or Dagster's "
-        "event log"
-    )
-
-
 def gone_by_others(uri: str) -> str:
     """Return what people are told of a version whose rows are gone, and not by retention."""
     return (
@@ -171,18 +147,10 @@ def of_copies(client: MlflowClient, models: Mapping[str, Mapping[str, Any]]) -> 
     Raises:
         MlflowException: MLflow cannot be reached.
     """
-    from mlflow.exceptions import MlflowException
-
     for name, fitted in models.items():
         asset, _, number = parse_address(name)
-        try:
-            version = client.get_model_version(model_name(asset), str(number))
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            yield Finding(f"MLflow {name}", gone=True)
-        else:
-            yield _copy(client, name, version, fitted)
+        version = or_none(partial(client.get_model_version, model_name(asset), str(number)))
+        yield _copy(client, name, version, fitted) if version else Finding(f"MLflow {name}", gone=True)
 
 
 def _copy(client: MlflowClient, name: str, version: ModelVersion, fitted: Mapping[str, Any]) -> Finding:

@@ -17,17 +17,18 @@ import dagster as dg
 from bikes_assets.adapters import metadata
 from bikes_assets.adapters.agreed import NONE, Agreement, differing, everything, evident, is_so, keep, kept, look
 from bikes_assets.adapters.attempts import Attempt, attempts_of, ended
+from bikes_assets.adapters.commits import differing as differing_record
 from bikes_assets.adapters.event_log import reported_since
 from bikes_assets.adapters.mlflow_models import copy_from_lake, set_aliases
 from bikes_assets.adapters.mlflow_names import is_refusal, model_name
+from bikes_assets.adapters.mlflow_numbers import Numbers
 from bikes_assets.adapters.mlflow_runs import KEY, PARENT, PARENT_OF_FLAT, batched, by_attempt, end_failed
 from bikes_assets.adapters.mlflow_store import one_by_one
 from bikes_assets.adapters.processes import Process
-from bikes_assets.adapters.registered import Numbers, Registry, is_whole, models_in
+from bikes_assets.adapters.registered import Registry, is_whole, models_in
 from bikes_assets.adapters.removed import removed_versions
 from bikes_assets.adapters.reported import REGISTERED, of_instance
 from bikes_assets.adapters.run_log import BACKLOG
-from bikes_assets.adapters.soundness import differing as differing_record
 from bikes_assets.adapters.tracking import backlog, clear_backlog
 from bikes_assets.adapters.workers import end_abandoned, may_report
 from bikes_assets.lineage.address import parse_address

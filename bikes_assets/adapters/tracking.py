@@ -19,6 +19,7 @@ import dagster as dg
 from bikes_assets.adapters import mlflow_notes
 from bikes_assets.adapters.attempts import attempts_of, ended
 from bikes_assets.adapters.mlflow_names import is_refusal
+from bikes_assets.adapters.mlflow_numbers import Numbers
 from bikes_assets.adapters.mlflow_runs import KEY, MlflowRuns, by_attempt, end_failed, parent_name
 from bikes_assets.adapters.mlflow_store import (
     PATIENCE,
@@ -29,7 +30,6 @@ from bikes_assets.adapters.mlflow_store import (
     lineage_of,
     one_by_one,
 )
-from bikes_assets.adapters.registered import Numbers
 from bikes_assets.adapters.run_log import BACKLOG
 from bikes_assets.adapters.workers import mark
 from bikes_assets.lineage.errors import SettingsError, StoreError, TrackingError

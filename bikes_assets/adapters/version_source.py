@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from bikes_assets.adapters.mlflow_names import or_none
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -64,11 +66,4 @@ def is_as_tagged(client: MlflowClient, version: ModelVersion) -> bool:
 
 
 def _logged_model(client: MlflowClient, model_id: str) -> LoggedModel | None:
-    from mlflow.exceptions import MlflowException
-
-    try:
-        return client.get_logged_model(model_id) if model_id else None
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        return None
+    return or_none(lambda: client.get_logged_model(model_id)) if model_id else None

@@ -15,7 +15,7 @@ from bikes_assets.lineage.errors import FeatureError
 from bikes_assets.lineage.schema import Column, Schema
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import narwhals as nw
 
@@ -24,6 +24,16 @@ if TYPE_CHECKING:
 else:
     # an annotation is its text, whether it is evaluated or not
     Int64, Float64 = "Int64", "Float64"
+
+EvidenceState: TypeAlias = Literal["proven", "missing only", "never seen", "unverified"]
+"""What perturbation has shown of an input that is declared of a column, as records hold it."""
+SHOWN: Mapping[EvidenceState, str] = {
+    "proven": "observed",
+    "missing only": "missing only",
+    "never seen": "not observed",
+    "unverified": "unverified",
+}
+"""These states as people are shown them: an observation is evidence, and no proof."""
 
 _TYPES: dict[str, Literal["int64", "float64"]] = {"Int64": "int64", "Float64": "float64"}
 

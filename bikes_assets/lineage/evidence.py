@@ -11,8 +11,9 @@ import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal
 
+from bikes_assets.lineage.columns import EvidenceState
 from bikes_assets.lineage.declaration import ROWS, Declaration, Pair, Window, known_ahead_of
 from bikes_assets.lineage.disturb import Bench, usual_values
 from bikes_assets.lineage.errors import LineageError
@@ -45,15 +46,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Count", "Edge", "Evidence", "Finding", "Window", "assert_column_lineage", "check"]
 
-State: TypeAlias = Literal["proven", "missing only", "never seen", "unverified"]
-SHOWN: Mapping[State, str] = {
-    "proven": "observed",
-    "missing only": "missing only",
-    "never seen": "not observed",
-    "unverified": "unverified",
-}
-"""States of a declared input as people are shown them: an observation is evidence, and no proof."""
-
 _MOST_ROWS, _SLICE_ROWS, _SLICES = 20_000, 10_000, 2
 
 
@@ -74,7 +66,7 @@ class Edge:
 
     output: str
     input: str
-    state: State
+    state: EvidenceState
     trials: int
     checks: tuple[str, ...] = ()
     observed: Window | None = None
@@ -341,7 +333,7 @@ def _parts(table: nw.DataFrame[Any], key: str, draw: np.random.Generator) -> Ite
 
 def _edge(output: str, column: str, found: Found) -> Edge:
     seen = found.seen.get((output, column), Seen())
-    state: State = "proven" if seen.by_value else "missing only" if seen.checks else "never seen"
+    state: EvidenceState = "proven" if seen.by_value else "missing only" if seen.checks else "never seen"
     if not seen.trials.ran:
         state = "unverified"
     observed = Window(max(seen.offsets), min(seen.offsets)) if seen.offsets else None

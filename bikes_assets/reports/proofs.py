@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def print_proofs(evidence: Evidence, model: ModelProof, *, as_json: bool) -> None:
     """Print what perturbation showed of each column's inputs, what contradicts them, and which inputs move a prediction."""
-    from bikes_assets.lineage.evidence import SHOWN
+    from bikes_assets.lineage.columns import SHOWN
 
     if as_json:
         told = {"features": evidence.to_dict(), "model": asdict(model)}

@@ -455,19 +455,21 @@ def shipped() -> Raw:
 
 
 def test_lineage_is_a_dataset_of_our_digest_and_version() -> None:
+    from bikes_assets.adapters.mlflow_source import pandas_dataset
+
     # Given the shipped rows, and the same with one cell changed beyond row 10,000, where MLflow's own digest ends
     used, data = reader(SHIPPED), shipped().frame.astype("string")
     other = data.copy()
     other.loc[15_000, "cnt"] = "0"
     # When their lineage is told
-    dataset = used.lineage("rentals", data, targets="cnt")
+    dataset = pandas_dataset(used.lineage("rentals", data, targets="cnt"))
     # Then its source is the version, and its digest covers every row
     assert dataset.name == "rentals"
     assert dataset.source.to_dict()["version"] == used.origin().version
     assert dataset.to_dict()["source_type"] == "bikes_versioned"
     assert dataset.schema.input_names() == list(data.columns)
     assert len(dataset.digest) == 32
-    assert used.lineage("rentals", data.astype({"cnt": "int64"})).schema is not None
+    assert pandas_dataset(used.lineage("rentals", data.astype({"cnt": "int64"}))).schema is not None
     assert used.lineage("rentals", data.copy()).digest == dataset.digest
     assert used.lineage("rentals", other).digest != dataset.digest
     # And a digest that is given is kept
@@ -475,7 +477,7 @@ def test_lineage_is_a_dataset_of_our_digest_and_version() -> None:
 
 
 def test_the_digest_of_a_frame_does_not_depend_on_how_it_is_held() -> None:
-    from bikes_assets.adapters.mlflow_source import frame_digest
+    from bikes_assets.adapters.readers import frame_digest
 
     plain = pd.DataFrame({"n": [1, 2], "x": [0.5, None], "at": pd.to_datetime(["2011-01-01", "2011-01-02"]), "b": True})
     arrow = plain.astype({"n": "Int64", "x": "Float64", "at": "datetime64[us]", "b": "boolean"})

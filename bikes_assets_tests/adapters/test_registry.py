@@ -28,8 +28,8 @@ from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.linear_model import LinearRegression
 
 from bikes_assets.adapters import registry
+from bikes_assets.adapters.mlflow_numbers import Numbers
 from bikes_assets.adapters.mlflow_store import client_of, experiment_of
-from bikes_assets.adapters.registered import Numbers
 from bikes_assets.adapters.registry import checked, fitting, load_copy, log_copy, register, set_aliases, version_of
 from bikes_assets.demand.model import ESTIMATORS, TRUSTED_TYPES, Recipe, build
 from bikes_assets.lineage.digest import object_digest

@@ -20,7 +20,7 @@ from mlflow import MlflowClient
 from bikes_assets.adapters import registry
 from bikes_assets.adapters.agreed import Agreement
 from bikes_assets.adapters.event_log import refresh
-from bikes_assets.adapters.registered import Numbers
+from bikes_assets.adapters.mlflow_numbers import Numbers
 from bikes_assets.adapters.soundness import of_copies
 from bikes_assets.adapters.version_source import model_id_in
 from bikes_assets.lineage import queries
