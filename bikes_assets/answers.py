@@ -190,7 +190,7 @@ def diff(a: str, b: str) -> Difference:
     """Return how two versions of one asset differ, and why, down to the rows from outside, the code and the settings.
 
     Args:
-        a: address of the one: `demand_model@3`, `demand_model@champion`, `demand_model[2012-08]@17`, or `demand_model[2012-08]`
+        a: address of the one: `demand_model@3`, `demand_model@champion`, `demand_model[2012-08]@18`, or `demand_model[2012-08]`
             for its present version.
         b: address of the other.
 
@@ -217,7 +217,7 @@ def trace(address: str) -> Trace:
 
     Args:
         address: `demand_predictions[2012-08]#2012-08-14T17:00`; with a column, `demand_predictions.prediction[2012-08]#...`, for
-            that alone; with a table version, `demand_predictions[2012-08]@17#...`, for what stood there then. Of several key
+            that alone; with a table version, `demand_predictions[2012-08]@18#...`, for what stood there then. Of several key
             columns the values stand in their order, with commas between them.
 
     Raises:

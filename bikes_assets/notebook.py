@@ -3,7 +3,7 @@
 ```python
 from bikes_assets import experiment, load
 
-features = load("demand_features[2012-08]@17")   # as of a table version; without it, the present one
+features = load("demand_features[2012-08]@20")   # as of a table version; without it, the present one
 model = load("demand_model@champion")
 
 with experiment("deeper trees") as run:
@@ -214,7 +214,7 @@ def load(address: str) -> Any:
 
     | address | is |
     |---|---|
-    | `demand_features[2012-08]@17` | a partition as of a table version; without it, the present one |
+    | `demand_features[2012-08]@20` | a partition as of a table version; without it, the present one |
     | `demand_features[2011-01..2011-04]` | several, as MLflow's datasets are called |
     | `demand_features` | all of them |
     | `demand_features.demand_lag_24h[2012-08]` | one column |
@@ -296,9 +296,10 @@ def _published(asset: str, wanted: str | None, version: str | None) -> tuple[Lak
     first, _, last = (wanted or "").partition(_TO)
     missing = [key for key in (first, last) if key and key not in known]
     if missing or first > (last or first):
+        expected = f"one of {', '.join(known)}" if last else table.instead_of(first, known)
         raise LineageError(
             f"{partition_address(asset, wanted)}: found no partition {', '.join(missing) or wanted} as of version {at}, expected "
-            f"one of {', '.join(known)}"
+            f"{expected}"
         )
     return table, at, [key for key in known if (first or key) <= key <= (last or first or key)]
 
@@ -372,7 +373,7 @@ def _registered(asset: str, version: str) -> dict[str, str]:
         raise LineageError(
             f"{name}@{version}: found no such version in MLflow's registry, "
             f"{f'expected one of {there}' if there else f'nor any other of {name}'}; a table version needs its partition, "
-            f"{name}[2012-08]@17"
+            f"{name}[2012-08]@20"
         )
     missing = [tag for tag in ("address", "digest", "sha256") if tag not in known.tags]
     if missing:

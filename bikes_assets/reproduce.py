@@ -70,7 +70,7 @@ def reproduce(
     """Make versions again and return what came of it, in the order of their addresses.
 
     Args:
-        addresses: `demand_model@3`, `demand_model@champion`, `demand_features[2012-08]@17`, `demand_features[2012-08]`.
+        addresses: `demand_model@3`, `demand_model@champion`, `demand_features[2012-08]@20`, `demand_features[2012-08]`.
         here: what would make everything now (see `runs.plan`): make them with the code, the settings and the source that are
             here, not with those that were recorded.
         stored: take what cannot be made again, upstream of these, as it is stored.

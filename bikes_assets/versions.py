@@ -27,7 +27,7 @@ def record_of(index: Index, address: str) -> Record:
 
     Args:
         index: the lineage index, which knows registered models and aliases.
-        address: `demand_model@3`, `demand_model@champion`, `demand_features[2012-08]@17` as of a table version, or
+        address: `demand_model@3`, `demand_model@champion`, `demand_features[2012-08]@20` as of a table version, or
             `demand_features[2012-08]` for the present one.
 
     Raises:
@@ -38,17 +38,17 @@ def record_of(index: Index, address: str) -> Record:
         raise LineageError(f"{address}: found no asset {asset!r} in the lake, expected one of {', '.join(ASSETS)}")
     if partition is None and version is None:
         raise LineageError(
-            f"{address}: found no partition, expected one such as {asset}[2012-08] or {asset}[2012-08]@17"
+            f"{address}: found no partition, expected one such as {asset}[2012-08] or {asset}[2012-08]@20"
         )
     if partition is not None:
         if version is not None and not version.isdecimal():
             raise LineageError(
-                f"{address}: found table version {version!r}, expected a number, as in {asset}[{partition}]@17"
+                f"{address}: found table version {version!r}, expected a number, as in {asset}[{partition}]@20"
             )
         return lake().record(asset, partition, None if version is None else int(version))
     named = queries.find(index, address)
     if named.kind not in (MODEL, ALIAS):
-        raise LineageError(f"{address}: found a {named.kind}, expected a version, such as {asset}[2012-08]@17")
+        raise LineageError(f"{address}: found a {named.kind}, expected a version, such as {asset}[2012-08]@20")
     return record_of(index, named.facts["address"])
 
 

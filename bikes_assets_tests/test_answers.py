@@ -274,6 +274,8 @@ def test_a_name_that_is_nothings_is_told_with_the_nearest(log) -> None:
             LineageError, match=f"found nothing called '{re.escape(wrong)}'; expected one like .*{re.escape(near)}"
         ):
             answers.upstream(wrong)
+    with pytest.raises(LineageError, match=r"'demand_features\[2011-05\]@99'; expected one of its versions: 5$"):
+        answers.upstream("demand_features[2011-05]@99")
     with pytest.raises(LineageError, match="found nothing called 'demand_features' at that time; nothing has been"):
         answers.upstream("demand_features", as_of="2001-01-01")
     with pytest.raises(LineageError, match="found time 'yesterday', expected one like 20"):

@@ -69,7 +69,9 @@ def test_a_table_version_is_the_past(history):
         f"demand_features[{key}]@{commit.version}" for key, commit in sorted(table.published(at).items())
     ]
     assert f"demand_features[2011-03]@{at}" in load(f"demand_features[2011-03]@{at}").attrs["lineage"]
-    with pytest.raises(LineageError, match=rf"no partition 2011-04 as of version {at}, expected one of .*2011-03"):
+    with pytest.raises(
+        LineageError, match=rf"no partition 2011-04 as of version {at}, expected one of its versions: \d"
+    ):
         load(f"demand_features[2011-04]@{at}")
 
 

@@ -205,7 +205,11 @@ def test_what_a_hold_names_is_the_version_of_that_time(history: Any) -> None:
     ("address", "told"),
     [
         ("demand_features", "found no partition, expected one such as"),
-        ("demand_features[2013-01]", "found nothing as of version"),
+        ("demand_features[2013-01]", r"found nothing as of version \d+, expected one of 2011-01, 2011-02, "),
+        (
+            "demand_features[2011-05]@4",
+            r"demand_features\[2011-05\]: found nothing as of version 4, expected one of its versions: 5$",
+        ),
         ("rental_records[2011-01]", "found no asset 'rental_records' in the lake"),
     ],
 )

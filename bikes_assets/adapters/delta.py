@@ -28,6 +28,7 @@ from bikes_assets.lineage.errors import ConflictError, DigestError, LineageError
 from bikes_assets.lineage.faults import away, store_fault
 from bikes_assets.lineage.graph import Version, partition_address
 from bikes_assets.lineage.schema import schema_from
+from bikes_assets.lineage.texts import newest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -140,6 +141,17 @@ class LakeTable:
             return []
         known = self._commits(self._open())
         return list(known.of(filter(wanted, known.publishing())).values())
+
+    def instead_of(self, partition: str | None, known: Iterable[str | None]) -> str:
+        """Return what an error says is expected where a partition was not published by the version asked for.
+
+        Args:
+            partition: the partition.
+            known: the partitions that were.
+        """
+        if own := [commit.version for commit in self.commits() if commit.partition == partition]:
+            return f"one of its versions: {newest(own)}"
+        return f"one of {', '.join(sorted(map(str, known))) or 'none, for nothing was published by then'}"
 
     def look(self) -> Look | None:
         """Return what is there of a table and whether it is as it was published; None where there is no table."""

@@ -300,7 +300,7 @@ class Lake:
         if partition not in published:
             raise LineageError(
                 f"{partition_address(asset, partition)}: found nothing as of version {present if version is None else version}, "
-                f"expected one of {', '.join(sorted(map(str, published))) or 'none, for nothing was published by then'}"
+                f"expected {table.instead_of(partition, published)}"
             )
         commit = published[partition]
         return Record.from_dict(commit.record).at(commit.version)

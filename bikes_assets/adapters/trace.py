@@ -94,7 +94,7 @@ class Tracer:
 
         Args:
             address: `demand_predictions[2012-08]#2012-08-14T17:00`; with a column, `demand_predictions.prediction[2012-08]#...`,
-                for that alone; with a table version, `demand_predictions[2012-08]@17#...`, for what stood there then. Of several
+                for that alone; with a table version, `demand_predictions[2012-08]@18#...`, for what stood there then. Of several
                 key columns the values stand in their order, with commas between them: `rides[2012-08]#2012-08-14T17:00,31`. In a
                 value, `%2C` is a comma and `%25` a percent sign.
 
@@ -136,12 +136,11 @@ class Tracer:
             raise LineageError(f"{asset}@{version}: found version {version!r}, expected one from 0 to {present}")
         known = table.published(present if version is None else int(version))
         if partition not in known:
-            expected = (
-                f"one of {', '.join(sorted(map(str, known)))}"
-                if known
-                else "another version: nothing was published by then"
+            when = "" if version is None else f" as of version {version}"
+            raise LineageError(
+                f"{partition_address(asset, partition)}: found no such partition{when}, "
+                f"expected {table.instead_of(partition, known)}"
             )
-            raise LineageError(f"{partition_address(asset, partition)}: found no such partition, expected {expected}")
         commit = known[partition]
         return self.part(Version(asset, partition, commit.version, commit.digest))
 

@@ -1,7 +1,7 @@
 """Addresses: how assets, columns, partitions and versions are written as text, and read back without loss.
 
 An asset is `demand_features`, a column of it `demand_features.temperature`, a partition `demand_features[2012-08]`, that at a
-table version `demand_features[2012-08]@17`, a column of that `demand_features.temperature[2012-08]@17`. `taxi/fare_model@3` is a
+table version `demand_features[2012-08]@20`, a column of that `demand_features.temperature[2012-08]@20`. `taxi/fare_model@3` is a
 version of something without partitions, or a registered model version. Names that hold characters which an address uses itself
 are written as JSON strings: `trips."Temp [C]"["a]b"]@3`.
 """
@@ -83,7 +83,7 @@ def parse_address(text: str) -> tuple[str, str | None, str | None]:
     found = Address.parse(text)
     if found is None or found.column is not None:
         raise LineageError(
-            f"found address {text!r}, expected one like demand_features[2012-08] or demand_features[2012-08]@17"
+            f"found address {text!r}, expected one like demand_features[2012-08] or demand_features[2012-08]@20"
         )
     return found.asset, found.partition, found.version
 

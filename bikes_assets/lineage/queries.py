@@ -29,6 +29,7 @@ from bikes_assets.lineage.projection import (
     TAG,
     VERSION,
 )
+from bikes_assets.lineage.texts import newest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -235,6 +236,10 @@ def _nearest(index: Index, address: str, as_of: int | None) -> str:
     names = [name for kind in (DATASET, COLUMN, ALIAS, MODEL, TAG) for name in index.names(kind, as_of=as_of)]
     parts = Address.parse(address)
     asset = parts.asset if parts else re.split(r"[.\[@]", address)[0]
+    if parts and parts.column is None and parts.partition is not None and parts.version is not None:
+        own = index.within(VERSION, asset, partition=parts.partition, as_of=as_of)
+        if versions := [int(item.version) for item in own if item.version and item.version.isdecimal()]:
+            return f"expected one of its versions: {newest(versions)}"
     names += [str(item) for kind in (PARTITION, VERSION) for item in index.within(kind, asset, as_of=as_of)]
     near = get_close_matches(address, names, n=3, cutoff=0.5)
     if near:

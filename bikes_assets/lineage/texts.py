@@ -43,6 +43,13 @@ def counted(count: int, what: str) -> str:
     return f"{count:,} {what}{'' if count == 1 or what == 'code' else 's'}"
 
 
+def newest(versions: Iterable[int], most: int = 5) -> str:
+    """Return the newest of some versions, newest first, and how many older ones there are: `31, 25, 20 and 3 older`."""
+    known = sorted(versions, reverse=True)
+    older = len(known) - most
+    return ", ".join(map(str, known[:most])) + (f" and {older:,} older" if older > 0 else "")
+
+
 def markdown(text: object) -> str:
     """Return a text for a page in Markdown, where it means nothing but itself."""
     return _ACTS.sub(r"\\\g<0>", html.escape(plain(text), quote=False))

@@ -51,7 +51,7 @@ def test_what_is_no_address_is_refused(text: str) -> None:
     with pytest.raises(LineageError) as refused:
         parse_address(text)
     assert str(refused.value) == (
-        f"found address {text!r}, expected one like demand_features[2012-08] or demand_features[2012-08]@17"
+        f"found address {text!r}, expected one like demand_features[2012-08] or demand_features[2012-08]@20"
     )
 
 
