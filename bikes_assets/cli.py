@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from bikes_assets.adapters.processes import end_as_interrupted
 from bikes_assets.lineage import secrets
@@ -45,6 +46,28 @@ LEVELS = {
 
 _DAGSTER_PORT, _MLFLOW_PORT = 3000, 5000
 _COUNT, _SEED, _PORT = click.IntRange(1, 10_000), click.IntRange(0, 2**32 - 1), click.IntRange(1, 65_535)
+
+
+class _File(click.Path):
+    """A file's path; an empty one would be the working directory."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("found an empty file name, expected a file", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+_FILE = _File(dir_okay=False, path_type=Path)
+
+
+def _not_blank(_context: click.Context, _parameter: click.Parameter, text: str) -> str:
+    """Refuse a text that says nothing."""
+    if not text.strip():
+        raise click.BadParameter("found a blank text, expected a reason")
+    return text
+
+
+_reason = click.option("--reason", required=True, callback=_not_blank, help="Why; it is recorded.")
 
 
 class _Group(click.Group):
@@ -260,7 +283,7 @@ def upstream(
 
     Each is listed once, at the nearest of what was made from it; [2011-01..2011-05]@1..5 are five partitions and their versions.
 
-    ADDRESS is demand_features, demand_features.temperature, demand_features[2012-08], demand_features[2012-08]@17,
+    ADDRESS is demand_features, demand_features.temperature, demand_features[2012-08], demand_features[2012-08]@20,
     demand_features.temperature[2012-08], demand_model@3, demand_model@champion, or a tag, file, code version or run.
     """
     from bikes_assets import answers
@@ -333,7 +356,7 @@ def path(start: str, end: str, as_of: str | None, most: int, as_json: bool) -> N
 def diff(a: str, b: str, as_json: bool) -> None:
     """Say why two versions of one asset differ. First come rows, code and settings at the roots, then what lies between.
 
-    A and B are addresses of versions, such as demand_model@3, demand_model@champion, demand_features[2012-08]@17, or
+    A and B are addresses of versions, such as demand_model@3, demand_model@champion, demand_features[2012-08]@20, or
     demand_features[2012-08] for the current one. What differs and cannot have contributed is listed apart.
 
     Exit code 0 when their content is equal, 1 when it differs, 2 when they cannot be compared.
@@ -354,7 +377,7 @@ def trace(address: str, as_json: bool) -> None:
     """Show where one row's values came from. Model, features, raw rows and file are as recorded, their digests verified.
 
     ADDRESS is demand_predictions[2012-08]#2012-08-14T17:00, demand_predictions.prediction[2012-08]#2012-08-14T17:00 for one
-    column, or demand_predictions[2012-08]@17#2012-08-14T17:00 as of a table version.
+    column, or demand_predictions[2012-08]@18#2012-08-14T17:00 as of a table version.
     """
     from bikes_assets import answers
     from bikes_assets.reports.trace import print_trace
@@ -382,7 +405,7 @@ def reproduce(
 ) -> None:
     """Rebuild versions from their records and compare them. The store is not changed.
 
-    ADDRESS is demand_model@3, demand_model@champion, demand_features[2012-08]@17, or demand_features[2012-08]. All that is
+    ADDRESS is demand_model@3, demand_model@champion, demand_features[2012-08]@20, or demand_features[2012-08]. All that is
     upstream of it is made again as well, from the source on, by the code of the recorded commit.
 
     Exit code 0 when all came out as recorded, or equal within the tolerance, 1 when one differs, 2 when one cannot be made.
@@ -475,28 +498,34 @@ def columns(markdown: bool) -> None:
 @main.command()
 @click.argument("model")
 @click.option("--month", required=True, help="Month that the model is to serve.")
-@click.option("--reason", required=True, help="Why; it is recorded.")
+@_reason
 def pin(model: str, month: str, reason: str) -> None:
     """Promote MODEL for a month. MODEL is like demand_model[2012-06]; materialize champion_model for it to take effect."""
     from bikes_assets import runs
     from bikes_assets.adapters import decisions
-    from bikes_assets.store import PINS, SERVING, lake
+    from bikes_assets.store import PINS, lake
 
-    asset, fitted_for, _ = parse_address(model)
+    asset, fitted_for, version = parse_address(model)
     if asset != "demand_model" or fitted_for is None:
         raise LineageError(f"found model {model!r}, expected one like demand_model[2012-06]")
-    if month not in (served := runs.plan().nodes[SERVING].partitions):
-        raise LineageError(f"found month {month!r}, expected one that a model serves, from {served[0]} to {served[-1]}")
+    runs.check_served(month)
     with runs.opened() as instance:
         made = decisions.pin(
-            lake(), instance, pins=PINS, partition=month, model=asset, fitted_for=fitted_for, reason=reason
+            lake(),
+            instance,
+            pins=PINS,
+            partition=month,
+            model=asset,
+            fitted_for=fitted_for,
+            reason=reason,
+            version=version,
         )
     say(f"{made.address}: {asset}[{fitted_for}] serves {month} from its next champion_model on")
 
 
 @main.command()
 @click.option("--month", required=True, help="Month whose pin is lifted.")
-@click.option("--reason", required=True, help="Why; it is recorded.")
+@_reason
 def unpin(month: str, reason: str) -> None:
     """Lift a month's pin. The best model serves it again once champion_model is materialized."""
     from bikes_assets import runs
@@ -513,16 +542,19 @@ def unpin(month: str, reason: str) -> None:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, with everything that is known of each.")
 def deployments(month: str | None, as_json: bool) -> None:
     """List which model was promoted for which month, and why. With --json also when, by whom and from which code."""
+    from bikes_assets import runs
     from bikes_assets.adapters import deployments as history
     from bikes_assets.reports.runs import print_deployments
     from bikes_assets.store import PINS, lake
 
     found = [item for item in history.deployments(lake(), PINS) if month in (None, item.partition)]
+    if month is not None and not found:
+        runs.check_served(month)
     if as_json:
         for item in found:
             say_json(item.to_json())
     else:
-        print_deployments(found)
+        print_deployments(found, month)
 
 
 @main.command()
@@ -567,6 +599,9 @@ def tune(trials: int, seed: int, before: str | None, groups: bool) -> None:
     from bikes_assets.reports.runs import progress_bar
     from bikes_assets.reports.trials import print_trials
 
+    context = click.get_current_context()
+    if groups and any(context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in ("trials", "seed")):
+        raise click.UsageError("found --groups with --trials or --seed, expected it without: its recipes are not drawn")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     before = before or tuning.HOLD_OUT
     recipes = tuning.ablations() if groups else searches.drawn(trials, seed)
@@ -618,7 +653,7 @@ def ui(dagster_port: int, mlflow_port: int, *, read_only: bool) -> None:
 
 
 @main.command()
-@click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("file", required=False, type=_FILE)
 def snapshot(file: Path | None) -> None:
     """Write what the store holds to FILE. By default lineage.lock.json, a small text for version control; see bikes verify."""
     from bikes_assets import runs, snapshots
@@ -629,7 +664,7 @@ def snapshot(file: Path | None) -> None:
 
 
 @main.command()
-@click.argument("file", required=False, type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("file", required=False, type=_FILE)
 @click.option("--deep", is_flag=True, help="Read and check all that is stored, too: files, rows, models, their copies.")
 @click.option("--json", "as_json", is_flag=True, help="All of it as one JSON object.")
 def verify(file: Path | None, *, deep: bool, as_json: bool) -> None:
@@ -672,11 +707,11 @@ def retain(days: int, applied: bool, as_json: bool) -> None:
 
 @main.command()
 @click.argument("address", shell_complete=_begun)
-@click.option("--reason", required=True, help="Why; it is recorded.")
+@_reason
 def hold(address: str, reason: str) -> None:
     """Keep a version and all that it was made from. The version that ADDRESS names now is kept until it is released.
 
-    ADDRESS is demand_features[2012-08]@17, demand_features[2012-08], demand_model@3 or demand_model@champion.
+    ADDRESS is demand_features[2012-08]@20, demand_features[2012-08], demand_model@3 or demand_model@champion.
     """
     from bikes_assets import retain as retention
     from bikes_assets.reports.retention import print_holds
@@ -686,7 +721,7 @@ def hold(address: str, reason: str) -> None:
 
 @main.command()
 @click.argument("address", shell_complete=_begun)
-@click.option("--reason", required=True, help="Why; it is recorded.")
+@_reason
 def release(address: str, reason: str) -> None:
     """Lift holds. Those that were put under ADDRESS are lifted, or on the version of that address."""
     from bikes_assets import retain as retention

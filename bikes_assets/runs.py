@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bikes_assets import answers, env_file, present
+from bikes_assets.lineage.address import Address
 from bikes_assets.lineage.errors import LineageError, SettingsError, TrackingError
-from bikes_assets.lineage.graph import Record, parse_address, partition_address
+from bikes_assets.lineage.graph import Record, partition_address
 from bikes_assets.lineage.staleness import DUE, Ended, Key, Made, NextRun, Plan, Present, Status, judge, next_runs
 from bikes_assets.settings import ROOT, settings
 from bikes_assets.store import current_identity
@@ -41,7 +42,8 @@ class Summary:
         partitions: number of partitions materialized, by asset.
         rows: rows of the partitions materialized, by asset.
         unchanged: number of partitions that came out with the digest that they had.
-        champion: address of the newest month's champion.
+        champion: address of the champion of the newest month that was materialized.
+        champion_month: that month.
         seconds: wall time.
         skipped: addresses of partitions that had nothing to work on.
         unlogged: whether something is left that MLflow did not take.
@@ -55,6 +57,7 @@ class Summary:
     rows: Counter[str] = field(default_factory=Counter)
     unchanged: int = 0
     champion: str = ""
+    champion_month: str = ""
     seconds: float = 0.0
     skipped: list[str] = field(default_factory=list)
     unlogged: bool = False
@@ -200,18 +203,46 @@ def status_of(addresses: Sequence[str] = ()) -> list[Status]:
 
     Raises:
         DataError: the source cannot be read.
-        LineageError: there is no such asset or partition.
+        LineageError: there is no such asset or partition, or an address names a column, a version or an alias.
     """
     made = plan()
     found = judge(made, present.now(present.observed()))
     wanted: set[Key] = set()
     for address in addresses:
-        asset, partition, _ = parse_address(address)
-        keys = {key for key in found if key[0] == asset and partition in (None, key[1])}
-        if not keys:
+        named = Address.parse(address)
+        if named is None or named.column is not None or named.version is not None:
+            raise LineageError(
+                f"found {address!r}, expected an asset or a partition, such as demand_features or demand_features[2012-08], "
+                "without column, version or alias"
+            )
+        if named.asset not in made.nodes:
             raise LineageError(f"found {address!r}, expected an asset or a partition of one: {', '.join(made.nodes)}")
+        keys = {key for key in found if key[0] == named.asset and named.partition in (None, key[1])}
+        if not keys:
+            months = made.nodes[named.asset].partitions
+            if not months:
+                raise LineageError(f"found {address!r}, expected an asset that has months: {named.asset} has none yet")
+            raise LineageError(
+                f"found month {named.partition} of {named.asset}, expected one from {months[0]} to {months[-1]}"
+            )
         wanted |= keys
     return [status for key, status in found.items() if not addresses or key in wanted]
+
+
+def check_served(month: str) -> None:
+    """Refuse a month that no model serves.
+
+    Raises:
+        LineageError: it is none.
+    """
+    from bikes_assets.store import SERVING
+
+    served = plan().nodes[SERVING].partitions
+    if month not in served:
+        expected = (
+            f"one that a model serves, from {served[0]} to {served[-1]}" if served else "none: no model serves any yet"
+        )
+        raise LineageError(f"found month {month!r}, expected {expected}")
 
 
 def run_history(
@@ -409,6 +440,6 @@ def _count(summary: Summary, made: Any) -> None:
     summary.partitions[asset] += 1
     if "dagster/row_count" in made.metadata:  # a model has none
         summary.rows[asset] += made.metadata["dagster/row_count"].value
-    if asset == SERVING:
+    if asset == SERVING and made.partition >= summary.champion_month:
         (model,) = made.metadata["lineage"].value["models"]
-        summary.champion = model["origin"]
+        summary.champion, summary.champion_month = model["origin"], made.partition

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from bikes_assets import answers
 from bikes_assets.cli import main
@@ -85,7 +86,7 @@ def test_another_source_with_other_years_runs_to_predictions(tmp_path):
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "hourly_rentals" in done.stdout
-    assert "Champion of the newest month: demand_model[2022-0" in done.stdout
+    assert "Champion of 2022-04: demand_model[2022-0" in done.stdout
 
 
 @pytest.mark.parametrize("arguments", [("pin", "demand_model", "--month", "2011-05", "--reason", "x")])
@@ -154,7 +155,7 @@ def test_a_month_that_the_source_does_not_have_is_named(tmp_path):
     done = bikes("run", "--month", "2013-05", folder=tmp_path)
 
     assert done.returncode == 1
-    assert "error: found month 2013-05, expected one from 2011-01 to 2011-07" in done.stderr
+    assert done.stderr == "error: found month 2013-05, expected one from 2011-01 to 2011-07\n"
 
 
 ANSWERS = {
@@ -266,3 +267,53 @@ def test_a_setting_that_dagster_meets_as_it_loads_is_one_line(tmp_path):
     assert done.returncode == 1
     assert done.stderr.startswith("error: demand_model: found setting depth, expected one of features, estimator, ")
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("month", ["2012-13", "x", "", "2013-05"])
+def test_deployments_of_a_month_that_no_model_serves_are_refused(asked, month):
+    done = bikes("deployments", "--month", month, folder=asked)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"error: found month {month!r}, expected one that a model serves, from 2011-03 to 2011-07\n"
+
+
+def test_a_month_without_deployments_is_told(asked):
+    assert bikes("deployments", "--month", "2011-05", folder=asked).stdout == (
+        "No model was promoted or pinned for 2011-05 yet.\n"
+    )
+    assert bikes("deployments", folder=asked).stdout == "No model was promoted or pinned yet.\n"
+
+
+@pytest.mark.parametrize("reason", ["", " \t\n"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "pin demand_model[2011-05] --month 2011-06",
+        "unpin --month 2011-06",
+        "hold demand_model@1",
+        "release demand_model@1",
+    ],
+)
+def test_a_blank_reason_is_refused(command, reason):
+    done = CliRunner().invoke(main, [*command.split(), "--reason", reason])
+
+    assert done.exit_code == 2
+    assert "Error: Invalid value for '--reason': found a blank text, expected a reason\n" in done.output
+
+
+@pytest.mark.parametrize("command", ["snapshot", "verify"])
+def test_an_empty_file_name_is_refused(command):
+    done = CliRunner().invoke(main, [command, ""])
+
+    assert done.exit_code == 2
+    assert "Error: Invalid value for '[FILE]': found an empty file name, expected a file\n" in done.output
+
+
+@pytest.mark.parametrize("option", ["--trials", "--seed"])
+def test_options_of_drawn_recipes_are_refused_beside_groups(option):
+    done = CliRunner().invoke(main, ["tune", "--groups", option, "1"])
+
+    assert done.exit_code == 2
+    assert (
+        "Error: found --groups with --trials or --seed, expected it without: its recipes are not drawn" in done.output
+    )

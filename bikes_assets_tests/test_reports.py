@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,9 +13,19 @@ from rich.table import Table
 
 from bikes_assets.adapters.agreed import Agreement
 from bikes_assets.adapters.deployments import Deployment
+from bikes_assets.adapters.retention import Plan, Verdict
+from bikes_assets.lineage.errors import LineageError
+from bikes_assets.lineage.retention import Stays
+from bikes_assets.lineage.snapshot import Snapshot
 from bikes_assets.lineage.staleness import Reason, Status
-from bikes_assets.reports.runs import print_agreement, print_deployments, print_status, print_summary
+from bikes_assets.lineage.texts import newest
+from bikes_assets.reports import runs as reports
+from bikes_assets.reports.retention import print_retention
+from bikes_assets.reports.runs import print_agreement, print_deployments, print_status, print_summary, progress_bar
+from bikes_assets.reports.snapshot import print_snapshot
 from bikes_assets.reports.terminal import terminal
+from bikes_assets.reports.trials import print_trials
+from bikes_assets.retain import Retention
 from bikes_assets.runs import Summary
 
 MONTHS = [f"2011-{month:02}" for month in range(1, 13)]
@@ -111,3 +123,66 @@ def test_a_table_is_as_wide_as_the_terminal_at_most_and_folds_no_name_that_fits(
         assert len(lines[0]) <= width
         if 1 + sum(len(name) + 3 for name in names) + 2 * (8 + 3) <= width:
             assert [cell.strip() for cell in lines[3].split("│")[1 : count + 1]] == names
+
+
+def test_a_run_tells_how_many_came_out_unchanged_and_the_champion_with_its_month(
+    capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reports, "_accuracy", lambda: "good")
+    for count, told in ((1, "1 partition"), (2, "2 partitions")):
+        made = Counter({"champion_model": count})
+        print_summary(
+            Summary(made, unchanged=count, champion="demand_model[2012-11]@21", champion_month="2012-11", seconds=3.0)
+        )
+        assert capsys.readouterr().out.splitlines()[-4:] == [
+            f"Unchanged content: {told}; nothing downstream is stale by this.",
+            "Champion of 2012-11: demand_model[2012-11]@21",
+            "good",
+            "Took 3 s. Look around: make ui",
+        ]
+
+
+def test_where_all_is_missing_it_is_said_what_to_run(capsys: Any) -> None:
+    missing = Status("demand_model", "2011-03", "missing", (Reason("missing", ""),))
+    print_status([missing])
+    assert capsys.readouterr().out.splitlines()[-1] == "None of this is materialized yet: run bikes run."
+    print_status([missing, Status("demand_model", "2011-04", "fresh", ())])
+    assert "None of this" not in capsys.readouterr().out
+
+
+def test_no_deployments_are_a_line_and_no_table(capsys: Any) -> None:
+    print_deployments([], "2012-05")
+    print_deployments([])
+    assert capsys.readouterr().out == (
+        "No model was promoted or pinned for 2012-05 yet.\nNo model was promoted or pinned yet.\n"
+    )
+
+
+def test_without_a_terminal_a_bar_prints_nothing_before_its_first_step(capsys: Any) -> None:
+    with pytest.raises(LineageError), progress_bar():
+        raise LineageError("found x, expected y")
+    assert capsys.readouterr().err == ""
+    with progress_bar() as show:
+        show("2011-01", 0, 2)
+        show("done", 2, 2)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("done ")
+    assert "2/2" in line
+
+
+def test_one_is_no_plural(capsys: Any) -> None:
+    one: dict[str, Any] = {"x": ""}
+    print_snapshot(Snapshot(one, one, one, one), Path("lock.json"))
+    assert capsys.readouterr().out == "lock.json: 1 partition, 1 registered model, 1 source file, code of 1 asset\n"
+    print_trials([], "2012-08", of=1)
+    assert "0 of 1 recipe, judged on months before 2012-08" in " ".join(capsys.readouterr().out.split())
+    young = Verdict("rows[2011-01]@1", "rows", "stays", 0.0, 8, Stays("young", "rows[2011-01]@1"))
+    for days, told in ((1, "1 day"), (99_999_999_999, "99,999,999,999 days")):
+        print_retention(Retention(Plan(0.0, days, [young]), []), applied=False, as_json=False)
+        assert f"      1 are younger than {told}\n" in capsys.readouterr().out
+
+
+def test_of_many_versions_the_newest_are_told() -> None:
+    assert newest([20]) == "20"
+    assert newest([1, 7, 3]) == "7, 3, 1"
+    assert newest(range(1, 9)) == "8, 7, 6, 5, 4 and 3 older"

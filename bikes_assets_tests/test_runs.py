@@ -10,7 +10,10 @@ from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
 
+import dagster as dg
 from filelock import FileLock
+
+from bikes_assets import runs
 
 RUN = """
 import json
@@ -29,13 +32,25 @@ def test_of_two_runs_at_once_the_later_one_finds_done_what_the_first_one_did(tmp
     with ExitStack() as stack:
         with FileLock(home / ".bikes_run.lock"):
             command = [sys.executable, "-c", RUN]
-            runs = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-            for run in runs:
+            processes = [
+                subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)
+            ]
+            for run in processes:
                 stack.callback(run.kill)
-            assert [run.stdout.readline() for run in runs] == ["waiting for another bikes run\n"] * 2
+            assert [run.stdout.readline() for run in processes] == ["waiting for another bikes run\n"] * 2
         # When they may work
-        told = [run.communicate(timeout=600)[0].splitlines() for run in runs]
+        told = [run.communicate(timeout=600)[0].splitlines() for run in processes]
     # Then everything is made once
-    assert [run.returncode for run in runs] == [0, 0]
+    assert [run.returncode for run in processes] == [0, 0]
     made = sum((Counter(json.loads(lines[-1])) for lines in told), Counter())
     assert made == {"hourly_rentals": 1, "demand_features": 1}
+
+
+def test_the_champion_of_a_summary_is_that_of_the_newest_month_that_was_materialized() -> None:
+    summary = runs.Summary()
+    for month, model in (("2012-11", "demand_model[2012-10]@20"), ("2012-10", "demand_model[2012-09]@19")):
+        made = dg.AssetMaterialization(
+            "champion_model", partition=month, metadata={"lineage": {"models": [{"origin": model}]}}
+        )
+        runs._count(summary, made)
+    assert (summary.champion_month, summary.champion) == ("2012-11", "demand_model[2012-10]@20")

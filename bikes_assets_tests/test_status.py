@@ -39,6 +39,7 @@ def test_a_store_without_anything_lacks_everything(store):
     assert shown.returncode == 1
     assert re.search(r"demand_features +│ +1 │", shown.stdout)
     assert "demand_features[2011-01]  missing: never made" in shown.stdout
+    assert shown.stdout.endswith("\nNone of this is materialized yet: run bikes run.\n")
     assert [json.loads(line) for line in lines.splitlines()] == [
         {
             "address": f"{asset}[2011-01]",
@@ -71,12 +72,23 @@ def test_an_address_restricts_it(store):
 
 
 def test_an_unknown_address_is_named(store):
-    for address in ("nothing", "demand_features[2013-01]"):
+    assets = "hourly_rentals, demand_features, demand_model, champion_model, demand_predictions, prediction_quality"
+    expected = (
+        "an asset or a partition, such as demand_features or demand_features[2012-08], without column, version or alias"
+    )
+    for address, told in (
+        ("nothing", f"found 'nothing', expected an asset or a partition of one: {assets}"),
+        ("demand_features[2013-01]", "found month 2013-01 of demand_features, expected one from 2011-01 to 2011-01"),
+        ("demand_model", "found 'demand_model', expected an asset that has months: demand_model has none yet"),
+        ("demand_features[2011-01]@1", f"found 'demand_features[2011-01]@1', expected {expected}"),
+        ("demand_model@3", f"found 'demand_model@3', expected {expected}"),
+        ("demand_model@champion", f"found 'demand_model@champion', expected {expected}"),
+        ("demand_features.temperature", f"found 'demand_features.temperature', expected {expected}"),
+        ("demand_features[", f"found 'demand_features[', expected {expected}"),
+    ):
         done = store.python(HEAVY, "status", address)
         assert done.returncode == 1
-        assert (
-            f"error: found '{address}', expected an asset or a partition of one: hourly_rentals, demand" in done.stderr
-        )
+        assert f"error: {told}\n" in done.stderr
 
 
 def test_damaged_memories_are_written_anew(store):

@@ -25,7 +25,15 @@ if TYPE_CHECKING:
 
 
 def pin(
-    lake: Lake, instance: dg.DagsterInstance, *, pins: str, partition: str, model: str, fitted_for: str, reason: str
+    lake: Lake,
+    instance: dg.DagsterInstance,
+    *,
+    pins: str,
+    partition: str,
+    model: str,
+    fitted_for: str,
+    reason: str,
+    version: str | None = None,
 ) -> Version:
     """Put a stored model in charge of a partition, and return the version of the decision.
 
@@ -37,9 +45,10 @@ def pin(
         model: asset that the model is of.
         fitted_for: partition of that asset; not later than `partition`, for its model has seen what lies before.
         reason: why.
+        version: table version that its current model must have, None for any.
 
     Raises:
-        LineageError: there is no such model, or it is later than the partition that it is to serve.
+        LineageError: there is no such model, it has another version, or it is later than the partition that it is to serve.
     """
     if fitted_for > partition:
         raise LineageError(
@@ -49,6 +58,11 @@ def pin(
     if fitted_for not in parts:
         raise LineageError(f"{model}[{fitted_for}]: there is no such model; materialize it, or name another month")
     found, rows = parts[fitted_for]
+    if version not in (None, str(found.version)):
+        raise LineageError(
+            f"found version {version} of {model}[{fitted_for}], expected its current one, the only one that can be pinned: "
+            f"{found.address}"
+        )
     (row,) = rows.to_pylist()
     card = json.loads(row["card"]) | {"decision": f"{reason} ({user()})"}
     decided = row | {"origin": found.address, "card": json.dumps(card, sort_keys=True)}

@@ -66,7 +66,7 @@ def release(lake: str, address: str, *, reason: str, user: str) -> list[Hold]:
     standing = holds(lake)
     lifted = [item for item in standing if address in (item.address, item.version)]
     if not lifted:
-        known = ", ".join(item.address for item in standing) or "none, for nothing is held"
+        known = ", ".join(dict.fromkeys(item.address for item in standing)) or "none, for nothing is held"
         raise LineageError(f"{address}: found no hold on it, expected one of {known}")
     for item in lifted:
         values = {"address": address, "reason": reason, "user": user, "time": time.time()}

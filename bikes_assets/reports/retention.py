@@ -7,6 +7,7 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from bikes_assets.lineage.texts import counted
 from bikes_assets.reports.terminal import say, say_json, terminal
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ _REASONS = {
     "present": "are the present ones of their partitions",
     "held": "are held",
     "alias": "are what an alias of a registered model leads to",
-    "young": "are younger than {days:g} days",
+    "young": "are younger than {days}",
     "replaced today": "were replaced less than a day ago",
     "needed": "are what these were made from",
 }
@@ -53,7 +54,7 @@ def print_retention(found: Retention, *, applied: bool, as_json: bool) -> None:
     reasons = Counter(item.stays.why for item in stay if item.stays)
     for why, told in _REASONS.items():
         if reasons[why]:
-            say(f"{reasons[why]:>7,} {told.format(days=plan.days)}")
+            say(f"{reasons[why]:>7,} {told.format(days=counted(int(plan.days), 'day'))}")
     for item in plan.verdicts:
         if item.state == "lost" or (item.state != "removed" and not (item.stays and item.stays.why == "present")):
             say(f"{item.address:<40}  {_bytes(item.size):>10}  {_told(item, went)}")

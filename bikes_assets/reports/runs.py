@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from itertools import groupby
@@ -19,7 +19,7 @@ from bikes_assets.lineage.address import Address
 from bikes_assets.lineage.graph import parse_address, partition_address
 from bikes_assets.lineage.projection import WHOLE
 from bikes_assets.lineage.staleness import Reason, State, Status
-from bikes_assets.lineage.texts import plain
+from bikes_assets.lineage.texts import counted, plain
 from bikes_assets.reports.terminal import terminal
 
 if TYPE_CHECKING:
@@ -35,11 +35,23 @@ _MOST_REASONS = 3
 
 @contextmanager
 def progress_bar() -> Iterator[Callable[[str, int, int | None], None]]:
-    """Show a progress bar; the function that it gives takes what is being done, how much of it is, and of how much, if known."""
+    """Show a progress bar; the function that it gives takes what is being done, how much of it is, and of how much, if known.
+
+    Without a terminal nothing is printed before the first step: an argument that is refused by then is one line.
+    """
     columns = (TextColumn("{task.description:8}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=terminal(stderr=True)) as bar:
-        task = bar.add_task("starting", total=None)
-        yield lambda name, done, total: bar.update(task, description=plain(name), completed=done, total=total)
+    bar = Progress(*columns, console=terminal(stderr=True))
+    task = bar.add_task("starting", total=None)
+    with ExitStack() as shown:
+        if bar.console.is_terminal:
+            shown.enter_context(bar)
+
+        def show(name: str, done: int, total: int | None) -> None:
+            bar.update(task, description=plain(name), completed=done, total=total)
+            if not bar.live.is_started:
+                shown.enter_context(bar)
+
+        yield show
 
 
 def print_summary(summary: Summary) -> None:
@@ -53,7 +65,9 @@ def print_summary(summary: Summary) -> None:
     elif not summary.failed and not summary.skipped and not summary.waiting:
         console.print("Everything is fresh: nothing to do.")
     if summary.unchanged:
-        console.print(f"{summary.unchanged} of them came out as they were; what is downstream of these stays as it is.")
+        console.print(
+            f"Unchanged content: {counted(summary.unchanged, 'partition')}; nothing downstream is stale by this."
+        )
     if summary.skipped:
         console.print(f"Skipped, for there was nothing to work on: {', '.join(summary.skipped)}")
     if summary.unlogged:
@@ -68,7 +82,7 @@ def print_summary(summary: Summary) -> None:
     for line in _waiting(summary):
         console.print(line, style="yellow")
     if summary.champion:
-        console.print(f"Champion of the newest month: {summary.champion}")
+        console.print(f"Champion of {summary.champion_month}: {summary.champion}")
         console.print(_accuracy())
     console.print(f"Took {summary.seconds:.0f} s. Look around: make ui")
 
@@ -107,6 +121,8 @@ def print_status(found: Sequence[Status]) -> None:
             console.print(line, style=_COLOURS.get(state, ""))
     if states == ["fresh"]:
         console.print("Everything is fresh.")
+    elif states == ["missing"]:
+        console.print("None of this is materialized yet: run bikes run.")
 
 
 def print_makings(found: Sequence[Making]) -> None:
@@ -210,8 +226,16 @@ def print_agreement(agreement: Agreement) -> None:
         console.print("Everything agrees.")
 
 
-def print_deployments(deployments: Sequence[Deployment]) -> None:
-    """Print which model was promoted for which month, with its RMSE, the next best model and why: one line each at 80 columns."""
+def print_deployments(deployments: Sequence[Deployment], month: str | None = None) -> None:
+    """Print which model was promoted for which month, with its RMSE, the next best model and why: one line each at 80 columns.
+
+    Args:
+        deployments: what is printed.
+        month: the month that was asked for, None for all.
+    """
+    if not deployments:
+        terminal().print(f"No model was promoted or pinned{f' for {month}' if month else ''} yet.")
+        return
     places = [Address.parse(item.model) for item in deployments if item.model]
     assets = {place.asset if place and place.column is None and place.partition else "" for place in places}
     asset = assets.pop() if len(assets) == 1 else ""

@@ -6,6 +6,7 @@ import json
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
+from bikes_assets.lineage.texts import counted
 from bikes_assets.reports.terminal import say, say_json
 
 if TYPE_CHECKING:
@@ -27,8 +28,13 @@ def progress(deep: bool) -> AbstractContextManager[Callable[[str, int, int], Non
 
 def print_snapshot(snapshot: Snapshot, file: Path) -> None:
     """Print what was written where."""
-    counts = f"{len(snapshot.partitions)} partitions, {len(snapshot.models)} registered models"
-    say(f"{file}: {counts}, {len(snapshot.source)} source files, code of {len(snapshot.code)} assets")
+    counts = {
+        "partition": snapshot.partitions,
+        "registered model": snapshot.models,
+        "source file": snapshot.source,
+    }
+    told = ", ".join(counted(len(items), what) for what, items in counts.items())
+    say(f"{file}: {told}, code of {counted(len(snapshot.code), 'asset')}")
 
 
 def print_verification(found: Verification, *, as_json: bool) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
+from bikes_assets.lineage.texts import counted
 from bikes_assets.reports.terminal import terminal
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def print_trials(trials: Sequence[Trial], before: str, of: int) -> None:
     from bikes_assets.demand import tuning
 
     usual = next((trial.judgement for trial in trials if trial.name == "default"), None)
-    shown = Table("recipe", title=f"{len(trials)} of {of} recipes, judged on months before {before}")
+    shown = Table("recipe", title=f"{len(trials)} of {counted(of, 'recipe')}, judged on months before {before}")
     for name in ("R2", "gain", "better in", "by month", "RMSE"):
         shown.add_column(name, justify="right")
     judged = [(trial, trial.judgement) for trial in trials if trial.judgement]

@@ -22,7 +22,7 @@ def choose_again(history):
     return history.record("champion_model", MONTH).models[0]["origin"]
 
 
-def pin(history, fitted_for, partition=MONTH):
+def pin(history, fitted_for, partition=MONTH, version=None):
     return decisions.pin(
         history.lake,
         history.instance,
@@ -31,6 +31,7 @@ def pin(history, fitted_for, partition=MONTH):
         model="demand_model",
         fitted_for=fitted_for,
         reason="the newest one is odd",
+        version=version,
     )
 
 
@@ -73,3 +74,16 @@ def test_a_model_that_does_not_exist_cannot_be_pinned(history):
 def test_only_a_pin_can_be_lifted(history):
     with pytest.raises(LineageError, match=r"champion_pins\[2011-06\]: nothing is pinned there"):
         decisions.unpin(history.lake, history.instance, pins="champion_pins", partition="2011-06", reason="none")
+
+
+def test_the_current_version_alone_can_be_pinned(history):
+    with pytest.raises(LineageError) as caught:
+        pin(history, "2011-04", version="99")
+    assert str(caught.value) == (
+        "found version 99 of demand_model[2011-04], expected its current one, the only one that can be pinned: "
+        "demand_model[2011-04]@2"
+    )
+    pin(history, "2011-04", version="2")
+    event = history.event("champion_pins", MONTH)
+    decisions.unpin(history.lake, history.instance, pins="champion_pins", partition=MONTH, reason="done")
+    assert event.metadata["pinned"].value == "demand_model[2011-04]@2"

@@ -157,6 +157,11 @@ def test_a_hold_keeps_a_version_and_what_it_was_made_from_until_it_is_released(s
         small.read(old)
     told = [json.loads(file.read_text())["reason"] for file in sorted(Path(lake, "holds").iterdir())]
     assert told == ["an audit", "it is over"]
+    for _ in range(2):
+        hold(lake, "features[2012-02]", "features[2012-02]@4", reason="twice", user="somebody")
+    with pytest.raises(LineageError, match=r"found no hold on it, expected one of features\[2012-02\]$"):
+        release(lake, held.address, reason="again", user="another")
+    release(lake, "features[2012-02]", reason="it is over", user="another")
     with pytest.raises(LineageError, match="found no hold on it, expected one of none, for nothing is held"):
         release(lake, held.address, reason="again", user="another")
 
