@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import random
+import re
+import string
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.table import Table
 
 from bikes_assets.adapters.agreed import Agreement
 from bikes_assets.adapters.deployments import Deployment
 from bikes_assets.adapters.retention import Plan, Verdict
+from bikes_assets.lineage import secrets
 from bikes_assets.lineage.errors import LineageError
 from bikes_assets.lineage.retention import Stays
 from bikes_assets.lineage.snapshot import Snapshot
@@ -23,7 +29,7 @@ from bikes_assets.reports import runs as reports
 from bikes_assets.reports.retention import print_retention
 from bikes_assets.reports.runs import print_agreement, print_deployments, print_status, print_summary, progress_bar
 from bikes_assets.reports.snapshot import print_snapshot
-from bikes_assets.reports.terminal import terminal
+from bikes_assets.reports.terminal import say_wrapped, terminal
 from bikes_assets.reports.trials import print_trials
 from bikes_assets.retain import Retention
 from bikes_assets.runs import Summary
@@ -186,3 +192,58 @@ def test_of_many_versions_the_newest_are_told() -> None:
     assert newest([20]) == "20"
     assert newest([1, 7, 3]) == "7, 3, 1"
     assert newest(range(1, 9)) == "8, 7, 6, 5, 4 and 3 older"
+
+
+SECRET = st.text([*string.ascii_letters, *string.digits], min_size=8, max_size=40).map(lambda text: f"S3CR3T{text}")
+SHAPES = (
+    "postgresql://u:{}@h/db",
+    "https://{}@h/x.git",
+    "https://e.com?token={}",
+    "https://e.com/x?part=2&X-Amz-Signature={}#top",
+    "http://h/x;sig={}",
+    "host=h password={} user=u",
+    "sslpassword = '{} x' host=h",
+    "the learned {}",
+    "https://hooks.example.com/services/{}",
+)
+
+
+@given(secret=SECRET, width=st.integers(20, 200), before=st.integers(0, 60), columns=st.integers(1, 3))
+def test_no_secret_is_in_a_table_of_any_width(secret: str, width: int, before: int, columns: int) -> None:
+    known = dict(secrets._learned)
+    try:
+        secrets.learn({"PGPASSWORD": secret} if columns == 1 else {})
+        secrets.learn_webhooks(SHAPES[-1].format(secret))
+        shapes = [shape for shape in SHAPES if columns == 1 or "learned" not in shape]
+        texts = [f"{'x' * before} {shape.format(secret)}" for shape in shapes]
+        file = io.StringIO()
+        table = Table(*texts[:columns], title=texts[0], caption=texts[0])
+        for text in texts:
+            table.add_row(*[text] * columns)
+        console = terminal(file=file, width=width)
+        console.print(table)
+        console.print(*texts, soft_wrap=False)
+    finally:
+        secrets._learned.clear()
+        secrets._learned.update(known)
+        secrets._pattern.cache_clear()
+    for column in range(columns):  # folded cells, put together again
+        cells = (re.split("[│┃]", line) for line in file.getvalue().splitlines())
+        joined = "".join(parts[column + 1].strip() for parts in cells if len(parts) > column + 1)
+        assert "S3CR3T" not in joined
+    assert secret not in re.sub(r"\s", "", file.getvalue())
+
+
+@pytest.mark.parametrize("width", [20, 40, 80])
+def test_no_secret_is_in_a_text_that_is_wrapped(capsys: Any, monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    say_wrapped("connect host=database.example password = 'first second third S3CR3T' user=u")
+    assert re.sub(r"\s+", " ", capsys.readouterr().out) == "connect host=database.example password = *** user=u "
+
+
+def test_a_secret_in_the_reason_of_a_deployment_is_not_told(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    reason = "https://e.com?token=abc postgresql://u:secret@h/db"
+    at = datetime(2012, 12, 1, tzinfo=UTC)
+    print_deployments([Deployment(at, "2012-12", "pin", "demand_model[2012-06]@6", "champion_pins[2012-12]@0", reason)])
+    assert re.sub(r"\s+", " ", capsys.readouterr().out).endswith(" https://e.com?token=*** postgresql://***@h/db ")

@@ -17,6 +17,7 @@ from bikes_assets.adapters.reported import latest_version
 from bikes_assets.lineage.digest import table_digest
 from bikes_assets.lineage.errors import LineageError
 from bikes_assets.lineage.graph import Record, Version, partition_address
+from bikes_assets.lineage.secrets import scrubbed
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -44,7 +45,7 @@ def pin(
         partition: partition that the model is to serve.
         model: asset that the model is of.
         fitted_for: partition of that asset; not later than `partition`, for its model has seen what lies before.
-        reason: why.
+        reason: why; what it holds of secrets is left out.
         version: table version that its current model must have, None for any.
 
     Raises:
@@ -64,6 +65,7 @@ def pin(
             f"{found.address}"
         )
     (row,) = rows.to_pylist()
+    reason = scrubbed(reason)
     card = json.loads(row["card"]) | {"decision": f"{reason} ({user()})"}
     decided = row | {"origin": found.address, "card": json.dumps(card, sort_keys=True)}
     return _publish(lake, instance, pins, partition, [decided], (found,), {"pinned": found.address, "reason": reason})
@@ -78,7 +80,9 @@ def unpin(lake: Lake, instance: dg.DagsterInstance, *, pins: str, partition: str
     parts = lake.table(pins, MODEL_ROWS).read([partition])
     if not parts or not len(parts[partition][1]):
         raise LineageError(f"{partition_address(pins, partition)}: nothing is pinned there")
-    return _publish(lake, instance, pins, partition, [], (parts[partition][0],), {"lifted": True, "reason": reason})
+    return _publish(
+        lake, instance, pins, partition, [], (parts[partition][0],), {"lifted": True, "reason": scrubbed(reason)}
+    )
 
 
 def _publish(

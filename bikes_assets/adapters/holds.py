@@ -11,6 +11,7 @@ from typing import Any
 from bikes_assets.adapters.files import new_name, read_folder, read_json, write_file
 from bikes_assets.lineage.errors import LineageError
 from bikes_assets.lineage.parsed import fields
+from bikes_assets.lineage.secrets import scrubbed
 
 _RELEASED = ".released.json"
 _TYPES = {"address": str, "version": str, "reason": str, "user": str, "time": (int, float)}
@@ -50,7 +51,7 @@ def holds(lake: str) -> list[Hold]:
 
 def hold(lake: str, address: str, version: str, *, reason: str, user: str) -> Hold:
     """Put a hold on a version, and return it."""
-    made = Hold(new_name(), address, version, reason, user, time.time())
+    made = Hold(new_name(), address, version, scrubbed(reason), user, time.time())
     values: dict[str, Any] = asdict(made)
     del values["id"]
     write_file(f"{_folder(lake)}/{made.id}.json", json.dumps(values).encode())
@@ -69,7 +70,7 @@ def release(lake: str, address: str, *, reason: str, user: str) -> list[Hold]:
         known = ", ".join(dict.fromkeys(item.address for item in standing)) or "none, for nothing is held"
         raise LineageError(f"{address}: found no hold on it, expected one of {known}")
     for item in lifted:
-        values = {"address": address, "reason": reason, "user": user, "time": time.time()}
+        values = {"address": address, "reason": scrubbed(reason), "user": user, "time": time.time()}
         write_file(f"{_folder(lake)}/{item.id}{_RELEASED}", json.dumps(values).encode())
     return lifted
 

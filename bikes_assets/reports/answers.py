@@ -17,7 +17,7 @@ from bikes_assets.lineage.projection import CODE, COLUMN, COLUMN_VERSION, DATASE
 from bikes_assets.lineage.queries import address_of
 from bikes_assets.lineage.texts import counted, plain
 from bikes_assets.lineage.tree import walk
-from bikes_assets.reports.terminal import say, say_json, say_wrapped, terminal
+from bikes_assets.reports.terminal import displayed, say, say_json, say_wrapped, terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -144,7 +144,7 @@ def print_waste(found: Waste, *, as_json: bool) -> None:
     for title, names in lists.items():
         console.print(f"{title}: {len(names)}")
         for line in _by_table(names):
-            for part in wrap(line, console.width, initial_indent="  ", subsequent_indent="    "):
+            for part in wrap(displayed(line), console.width, initial_indent="  ", subsequent_indent="    "):
                 console.print(part)
     numbers = (Column(name, justify="right") for name in ("times", "seconds", "unchanged", "seconds of these"))
     table = Table("asset", *numbers)

@@ -6,11 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bikes_assets.lineage.secrets import scrubbed
 from bikes_assets.lineage.texts import plain
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Column, Table
+
+
+def displayed(text: object) -> str:
+    """Return a text as a terminal may be shown it: what wraps it takes it without secrets, for in parts they are not known."""
+    return plain(scrubbed(str(text)))
 
 
 def say(text: object = "", *, colour: str | None = None, bold: bool | None = None, ends: bool = True) -> None:
@@ -36,7 +42,7 @@ def say_wrapped(text: str, indent: str = "") -> None:
     import textwrap
 
     lines = textwrap.wrap(
-        plain(text),
+        displayed(text),
         shutil.get_terminal_size((100_000, 24)).columns,
         initial_indent=indent,
         subsequent_indent=f"{indent}  ",
@@ -81,7 +87,7 @@ def terminal(**options: Any) -> Console:
         def render_str(
             self, text: str, *, style: Any = "", justify: Any = None, overflow: Any = None, **_: Any
         ) -> Text:
-            return Text(plain(text), style=style, justify=justify, overflow=overflow)
+            return Text(displayed(text), style=style, justify=justify, overflow=overflow)
 
     return Terminal(highlight=False, **options)
 

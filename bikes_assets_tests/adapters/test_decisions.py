@@ -1,8 +1,11 @@
 """Pins: a recorded decision overrides the rule, and lifting it brings the rule back."""
 
+from pathlib import Path
+from uuid import uuid4
+
 import pytest
 
-from bikes_assets.adapters import decisions
+from bikes_assets.adapters import decisions, holds
 from bikes_assets.lineage.errors import LineageError
 
 MONTH = "2011-07"
@@ -22,7 +25,7 @@ def choose_again(history):
     return history.record("champion_model", MONTH).models[0]["origin"]
 
 
-def pin(history, fitted_for, partition=MONTH, version=None):
+def pin(history, fitted_for, partition=MONTH, reason="the newest one is odd", version=None):
     return decisions.pin(
         history.lake,
         history.instance,
@@ -30,7 +33,7 @@ def pin(history, fitted_for, partition=MONTH, version=None):
         partition=partition,
         model="demand_model",
         fitted_for=fitted_for,
-        reason="the newest one is odd",
+        reason=reason,
         version=version,
     )
 
@@ -87,3 +90,27 @@ def test_the_current_version_alone_can_be_pinned(history):
     event = history.event("champion_pins", MONTH)
     decisions.unpin(history.lake, history.instance, pins="champion_pins", partition=MONTH, reason="done")
     assert event.metadata["pinned"].value == "demand_model[2011-04]@2"
+
+
+def test_what_a_reason_holds_of_secrets_is_stored_nowhere(history):
+    # Given reasons with a secret in each shape that is known; it is in no file of the working tree, which the lake keeps
+    secret = uuid4().hex
+    reason = f"see https://e.com?token={secret} postgresql://u:{secret}@h/db https://{secret}@h/x password={secret}"
+    shown = "see https://e.com?token=*** postgresql://***@h/db https://***@h/x password=***"
+    location = history.lake.location
+    # When they are recorded, and a model serves by one of them
+    pin(history, "2011-04", reason=reason)
+    choose_again(history)
+    pinned = history.event("champion_pins", MONTH)
+    decisions.unpin(history.lake, history.instance, pins="champion_pins", partition=MONTH, reason=reason)
+    held = holds.hold(location, "demand_model[2011-04]", "demand_model[2011-04]@2", reason=reason, user="ann")
+    standing = holds.holds(location)
+    holds.release(location, "demand_model[2011-04]", reason=reason, user="ann")
+    choose_again(history)
+    # Then people read why, and no file of the store holds a secret
+    assert pinned.metadata["reason"].value == shown
+    assert history.event("champion_pins", MONTH).metadata["reason"].value == shown
+    assert [item.reason for item in standing] == [held.reason] == [shown]
+    files = [path for path in Path(location).parent.rglob("*") if path.is_file()]
+    assert {"event_log.db", "mlflow.db"} <= {path.name for path in files}
+    assert [str(path) for path in files if secret.encode() in path.read_bytes()] == []
