@@ -12,9 +12,10 @@ import threading
 import urllib.error
 import urllib.request
 from contextlib import suppress
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from bikes_assets.lineage.secrets import scrubbed
+from bikes_assets.lineage.secrets import learn_webhooks, scrubbed
 from bikes_assets.lineage.texts import plain, shortened
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ _MOST_OF_OUTPUT = 2_000
 
 def is_webhook(target: str) -> bool:
     """Return whether a target is the URL of a webhook, rather than a command."""
-    return target.startswith(("http://", "https://"))
+    return target.lower().startswith(("http://", "https://"))
 
 
 def send(target: str, message: Mapping[str, Any], seconds: float = SECONDS) -> str:
@@ -45,6 +46,7 @@ def send(target: str, message: Mapping[str, Any], seconds: float = SECONDS) -> s
         Why it was not delivered, "" where it was. It holds no secret.
     """
     body = json.dumps(message).encode()
+    learn_webhooks(target)  # a command may repeat those among its arguments
     try:
         told = (
             _within(seconds, lambda: _post(target, body, seconds))
@@ -53,7 +55,7 @@ def send(target: str, message: Mapping[str, Any], seconds: float = SECONDS) -> s
         )
     except Exception as error:  # noqa: BLE001 - an alert that fails must not fail what it is about
         told = f"{type(error).__name__}: {error}"
-    return plain(shortened(scrubbed(told, target) if is_webhook(target) else scrubbed(told), 300))
+    return plain(shortened(scrubbed(told), 300))
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -62,25 +64,29 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def _post(url: str, body: bytes, seconds: float) -> str:
-    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})  # noqa: S310 - http(s), see is_webhook
     try:
+        request = urllib.request.Request(url, body, {"Content-Type": "application/json"})  # noqa: S310 - http(s), see is_webhook
         with urllib.request.build_opener(_NoRedirect).open(request, timeout=seconds):
             return ""
     except urllib.error.HTTPError as error:
-        return f"found answer {error.code} {error.reason}, expected 2xx"
+        known = {status.value: f" {status.phrase}" for status in HTTPStatus}
+        return f"found answer {error.code}{known.get(error.code, '')}, expected 2xx"
+    except Exception as error:  # noqa: BLE001 - told by whoever waits
+        return _reason(error)
+
+
+def _reason(error: Exception) -> str:
+    """Return why a webhook was not reached, in the words of the system: other messages may repeat the URL."""
+    cause = getattr(error, "reason", error)
+    cause = cause if isinstance(cause, Exception) else error
+    told = cause.strerror if isinstance(cause, OSError) else None
+    return f"{type(cause).__name__}: {told}" if told else type(cause).__name__
 
 
 def _within(seconds: float, call: Callable[[], str]) -> str:
     """Return what a call returns; a server that answers a byte at a time would keep it for ever."""
     answers: list[str] = []
-
-    def answer() -> None:
-        try:
-            answers.append(call())
-        except Exception as error:  # noqa: BLE001 - told by whoever waits
-            answers.append(f"{type(error).__name__}: {error}")
-
-    thread = threading.Thread(target=answer, daemon=True)
+    thread = threading.Thread(target=lambda: answers.append(call()), daemon=True)
     thread.start()
     thread.join(seconds)
     return answers[0] if answers else f"no answer within {seconds:g} s"

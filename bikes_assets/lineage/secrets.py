@@ -24,7 +24,7 @@ is taken out of URLs, and of messages about its own URL."""
 _HIDDEN = "***"
 _TOKEN = 16
 """Characters from which on a URL's user without a password is taken for a token."""
-_WEBHOOK = re.compile(r"https?://[^\s'\"]+")
+_WEBHOOK = re.compile(r"https?://[^\s'\"]+", re.IGNORECASE)
 _URL = re.compile(r"(?<![\w+.-])[A-Za-z][A-Za-z0-9+.-]*://\S")
 _USER = re.compile(r"(?<=://)(?:[^/?#@:]*:.*|[^/?#]*)@", re.DOTALL)
 _NAMED = r"[\w.-]*(?:pass(?:word|wd|phrase)?|pwd|secret|token|sig|signature|credential|key|auth|authorization)"

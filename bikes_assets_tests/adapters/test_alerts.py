@@ -162,6 +162,54 @@ def test_what_a_command_leaves_running_is_not_waited_for() -> None:
     assert time.monotonic() - begun < 5
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:1/services/T0/B0/tok en",
+        "http://127.0.0.1:1/services/T0/B0/tok\ten",
+        "http://127.0.0.1:1/services/T0/B0/tok\u00e9n",
+        "http://127.0.0.1:port/services/T0/B0/tok",
+        "http://127.0.0.1:99999/services/T0/B0/tok",
+        "http://[/services/T0/B0/tok",
+        "http:///services/T0/B0/tok",
+        "http://ho st/services/T0/B0/tok",
+        "http:// /services/T0/B0/tok",
+        f"http://{'x' * 70}.example/services/T0/B0/tok",
+        "HTTP://127.0.0.1:1/services/T0/B0/tok",
+    ],
+)
+def test_why_a_webhook_was_not_reached_holds_nothing_of_its_path(url: str) -> None:
+    told = send(url, MESSAGE)
+    assert told
+    assert not [part for part in ("services", "T0", "B0", "tok") if part in told]
+
+
+def test_what_a_server_repeats_of_the_path_is_not_told() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            for reply in (b"HTTP/1.1 400 no /services/T0/S3CR3TPATH\r\n\r\n", b"/services/T0/S3CR3TPATH\r\n\r\n"):
+                connection, _ = server.accept()
+                with connection:
+                    connection.recv(65536)
+                    connection.sendall(reply)
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/services/T0/S3CR3TPATH"
+        assert [send(url, MESSAGE), send(url, MESSAGE)] == [
+            "found answer 400 Bad Request, expected 2xx",
+            "BadStatusLine",
+        ]
+        thread.join(5)
+
+
+def test_what_a_command_repeats_of_a_webhook_is_not_told() -> None:
+    url = "https://hooks.example.com/services/T0/S3CR3TPATH"
+    told = send(python("import sys; sys.exit('no ' + sys.argv[1] + ' at /services/T0/S3CR3TPATH')", url), MESSAGE)
+    assert told == "found exit code 1, expected 0: no https://hooks.example.com/*** at /***"
+
+
 def test_a_webhooks_path_is_shown_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(secrets, "_learned", {})
     url = "https://hooks.example.com/services/T0/B0/abcdefSECRET"
