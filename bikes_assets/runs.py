@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from bikes_assets.adapters.agreed import Agreement
 
 _STORAGE = "BIKES_DAGSTER_STORAGE"
+_EVENT_LOG = re.compile(r"bikes_assets\.adapters\.storage|\bConsolidatedSqliteEventLogStorage\b")
+"""What dagster.yaml names where the event log is one SQLite file, which the record is read from."""
 # what goes wrong is told once, in the summary; Dagster's page has every event
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 _POLL_SECONDS = 2.0
@@ -94,11 +96,13 @@ def _instance_file() -> Path:
     """
     known = settings()
     instance, postgres = known.dagster_home / "dagster.yaml", _postgres(known.dagster_storage.get_secret_value())
+    if not instance.exists():
+        return instance
     try:
-        text = instance.read_text(encoding="utf-8") if instance.exists() else None
+        text = re.sub("#.*", "", instance.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
-        raise _no_configuration(instance, error) from error
-    if text is not None and postgres != (_STORAGE in re.sub("#.*", "", text)):
+        raise _no_configuration(instance, str(error)) from error
+    if postgres != (_STORAGE in text):
         found = (
             f"kept elsewhere than in the database of {_STORAGE}; unset it"
             if postgres
@@ -107,6 +111,12 @@ def _instance_file() -> Path:
         raise SettingsError(
             f"{instance}: found Dagster's records {found}, or move the file away and a new one is made; records are not "
             "carried over"
+        )
+    if not (postgres or _EVENT_LOG.search(text)):
+        raise _no_configuration(
+            instance,
+            "it names no event log that this project reads, such as EventLogStorage of bikes_assets.adapters.storage; "
+            "Dagster's default is a file for each run",
         )
     return instance
 
@@ -125,7 +135,8 @@ def ready() -> Path:
     current_identity()
     home = setup()
     if not settings().dagster_storage.get_secret_value():
-        create_databases(home)
+        with _configured(home):
+            create_databases(home)
     return home
 
 
@@ -136,28 +147,41 @@ def opened() -> Iterator[dg.DagsterInstance]:
     Raises:
         SettingsError: the event log is of another store than the lake, or MLflow is.
     """
+    import dagster as dg
+
     from bikes_assets.store import claim
 
-    with _configured(ready()) as instance:
+    home = ready()
+    with _configured(home):
+        instance = dg.DagsterInstance.from_config(str(home))
+    with instance:
         claim(instance)
         yield instance
 
 
-def _configured(home: Path) -> dg.DagsterInstance:
-    import dagster as dg
-    import yaml
-    from dagster_shared.check import CheckError
-
+@contextmanager
+def _configured(home: Path) -> Iterator[None]:
+    """Have what Dagster says of its configuration, or of the copy that new databases are made by, be one line."""
     try:
-        return dg.DagsterInstance.from_config(str(home))
-    except (dg.DagsterInvalidConfigError, CheckError, yaml.YAMLError, RecursionError) as error:
-        raise _no_configuration(home / "dagster.yaml", error) from error
+        yield
+    except Exception as error:
+        import dagster as dg
+        import yaml
+        from dagster_shared.check import CheckError
+
+        if isinstance(error, dg.DagsterInvalidConfigError) and error.errors:
+            # without what is expected, which is the whole schema
+            told = " ".join(item.message.partition(" Expected: ")[0] for item in error.errors)
+        elif isinstance(error, dg.DagsterInvalidConfigError | CheckError | yaml.YAMLError | RecursionError):
+            told = re.sub(r"\.new-\w+/", "", str(error))
+        else:
+            raise
+        raise _no_configuration(home / "dagster.yaml", told) from error
 
 
-def _no_configuration(file: Path, error: Exception) -> SettingsError:
-    return SettingsError(
-        f"{file}: found no configuration of Dagster ({str(error).strip()}); correct it, or move it away: a new one is made"
-    )
+def _no_configuration(file: Path, why: str) -> SettingsError:
+    told = f"{file}: found no configuration of Dagster ({' '.join(why.split())})"
+    return SettingsError(f"{told}; correct it, or move it away: a new one is made")
 
 
 def agree() -> Agreement:
