@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -112,18 +113,47 @@ def _storage(url: SecretStr) -> SecretStr:
 
 def _alert(target: SecretStr) -> SecretStr:
     """Return a webhook or a command as it is; its value may hold a token, so no message repeats it."""
-    text, wanted = (
-        target.get_secret_value(),
-        "expected an http(s) URL, or a command with its arguments, quoted as in a shell",
-    )
-    try:
-        url = urlsplit(text) if re.match(r"\w+://", text) else None
-        is_usable = url.scheme in ("http", "https") and bool(url.hostname) if url else bool(shlex.split(text))
-    except ValueError:
-        is_usable = False
-    if text and not is_usable:
-        raise ValueError(f"found {'another URL' if '://' in text else 'what cannot be read as a command'}, {wanted}")
+    text = target.get_secret_value()
+    if text and (wrong := _wrong_webhook(text) if re.match(r"\s*\w+://", text) else _wrong_command(text)):
+        raise ValueError(
+            f"found {wrong}, expected an http(s) URL, or a command with its arguments, quoted as in a shell"
+        )
     return target
+
+
+def _wrong_webhook(text: str) -> str:
+    """Return why no POST can ever reach a URL, "" where one may; nothing of the URL is repeated."""
+    if not re.fullmatch(r"[!-~]+", text):
+        return "a URL with spaces, control characters or others that are not ASCII"
+    try:
+        url = urlsplit(text)
+    except ValueError:
+        return "another URL"
+    if url.scheme not in ("http", "https") or not url.hostname or "%" in url.hostname:
+        return "another URL"
+    if "@" in url.netloc:
+        return "a URL with a user or password, which is not sent"
+    try:
+        return "" if url.port != 0 else "a URL with port 0"
+    except ValueError:
+        return "a URL whose port is no number up to 65535"
+
+
+def _wrong_command(text: str) -> str:
+    """Return why a text is no command, "" where it is one."""
+    try:
+        return "" if shlex.split(text) else "no command"
+    except ValueError:
+        return "what cannot be read as a command"
+
+
+def _no_nan(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a model as they are, once a record, which is JSON, can hold them."""
+    try:
+        json.dumps(values, allow_nan=False)
+    except ValueError:
+        raise ValueError(f"found {json.dumps(values)}, expected JSON, which has no NaN and no infinity") from None
+    return values
 
 
 def _page(url: str) -> str:
@@ -185,7 +215,7 @@ class Settings(BaseModel):
     engine: Literal["pandas", "duckdb", "spark"] = "pandas"
     engine_memory: str = Field("2GB", pattern=r"^\d+(\.\d+)? ?[KMGT]i?B$")
     deployment: Text = "local"
-    model: Json[dict[str, Any]] = {}
+    model: Annotated[Json[dict[str, Any]], AfterValidator(_no_nan)] = {}
     triggers: bool = False
     tick_seconds: int = Field(30, ge=1, le=31_536_000)
     schedule: Cron = "0 6 * * *"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import sqlite3
@@ -57,6 +58,12 @@ def set_to(monkeypatch: pytest.MonkeyPatch) -> Any:
         ("BIKES_DATA", "/dev/null/a/b", "found /dev/null, which is no folder"),
         ("DAGSTER_HOME", "/dev/null/a", "found /dev/null, which is no folder"),
         ("BIKES_MODEL", "[" * 10_000, "expected another: Invalid JSON"),
+        (
+            "BIKES_MODEL",
+            '{"parameters": {"max_depth": NaN}}',
+            'found {"parameters": {"max_depth": NaN}}, expected JSON',
+        ),
+        ("BIKES_MODEL", '{"parameters": {"x": [-1e999]}}', 'found {"parameters": {"x": [-Infinity]}}, expected JSON'),
         ("BIKES_MODEL", "[1]", "expected another: Input should be a valid dictionary"),
         ("BIKES_EXPERIMENT", "\udcff", "expected another: Input should be a valid string"),
         ("BIKES_TICK_SECONDS", "1e400", "expected another"),
@@ -95,6 +102,18 @@ def test_days_that_a_month_has_are_taken(text: str) -> None:
         ({"seed": -1}, "found setting seed -1, expected another: Input should be greater than or equal to 0"),
         ({"seed": 1e400}, "found setting seed inf, expected another: "),
         ({"seed": 2**32}, "found setting seed 4294967296, expected another: Input should be less than or equal to"),
+        ({"seed": True}, "found setting seed True, expected another: Input should be a valid integer"),
+        ({"threads": True}, "found setting threads True, expected another: Input should be a valid integer"),
+        ({"seed": 1.0}, "found setting seed 1.0, expected another: Input should be a valid integer"),
+        ({"seed": "1"}, "found setting seed '1', expected another: Input should be a valid integer"),
+        ({"keep": "true"}, "found setting keep 'true', expected another: Input should be a valid boolean"),
+        ({"threads": 0}, "found setting threads 0, expected another: Input should be greater than or equal to 1"),
+        ({"threads": 257}, "found setting threads 257, expected another: Input should be less than or equal to 256"),
+        ({"min_training_months": 0}, "found setting min_training_months 0, expected another: Input should be greater "),
+        (
+            {"parameters": {"max_depth": math.nan}},
+            "found setting parameters {'max_depth': nan}, expected another: JSON has no NaN and no infinity",
+        ),
         ({"parameters": 3}, "found setting parameters 3, expected another: "),
         ({"sed": 3}, "found setting sed, expected one of features, estimator"),
     ],
@@ -262,8 +281,8 @@ def test_the_text_of_a_function_is_shown_whatever_stands_there(tmp_path: Path) -
 
 @pytest.mark.parametrize(
     "content",
-    [b"\xff", b"[" * 100_000, b"[1]", b'"x"', b"a: [", b"unknown: 1", b"run_storage: 3"],
-    ids=["bytes", "deep", "list", "text", "cut off", "unknown", "type"],
+    [b"\xff", b"[" * 100_000, b"[1]", b'"x"', b"a: [", b"unknown: 1", b"run_storage: 3", b"", b"[]", b"{}", b"# only"],
+    ids=["bytes", "deep", "list", "text", "cut off", "unknown", "type", "empty", "no list", "no map", "comment"],
 )
 def test_a_configuration_of_dagster_that_is_none_is_named(set_to: Any, tmp_path: Path, content: bytes) -> None:
     set_to(BIKES_DATA=str(tmp_path), DAGSTER_HOME="", BIKES_MLFLOW_TRACKING_URI="")
@@ -276,6 +295,59 @@ def test_a_configuration_of_dagster_that_is_none_is_named(set_to: Any, tmp_path:
     assert told.startswith(f"{file}: found no configuration of Dagster (")
     assert told.endswith("); correct it, or move it away: a new one is made")
     assert told.isprintable()
+
+
+OUR_EVENT_LOG = (Path(runs.__file__).with_name("dagster.yaml")).read_text()
+NO_EVENT_LOG = (
+    "it names no event log that this project reads, such as EventLogStorage of bikes_assets.adapters.storage; Dagster's default "
+    "is a file for each run"
+)
+
+
+@pytest.mark.parametrize("is_new", [True, False])
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("telemetry: {enabled: false}\n", NO_EVENT_LOG),
+        ("# bikes_assets.adapters.storage\nstorage: {sqlite: {base_dir: /x}}\n", NO_EVENT_LOG),
+        (f"{OUR_EVENT_LOG}unknown: 1\n", 'Received unexpected config entry "unknown" at the root.'),
+        (OUR_EVENT_LOG.replace("max_concurrent_runs: 2", "max_concurrent_runs: two"), 'Value "two" of type'),
+        (
+            f"{OUR_EVENT_LOG}a: [",
+            "while parsing a flow node expected the node content, but found '<stream end>' in \"{file}\", line 14, column 5",
+        ),
+    ],
+    ids=["nothing of storage", "a file for each run", "unknown", "type", "cut off"],
+)
+def test_what_is_wrong_in_a_configuration_of_dagster_is_told_in_short(
+    set_to: Any, tmp_path: Path, content: str, told: str, is_new: bool
+) -> None:
+    set_to(BIKES_DATA=str(tmp_path), DAGSTER_HOME="", BIKES_MLFLOW_TRACKING_URI="")
+    if not is_new:
+        with runs.opened():
+            pass
+    file = tmp_path / "dagster" / "dagster.yaml"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(content)
+    with pytest.raises(SettingsError) as caught, runs.opened():
+        pass
+    message = str(caught.value)
+    assert told.format(file=file) in message
+    assert message.isprintable()
+    assert len(message) < 500
+    assert "\\n" not in message
+    assert not [*file.parent.glob(".new-*")]
+
+
+def test_a_configuration_with_dagsters_own_event_log_in_one_file_is_taken(set_to: Any, tmp_path: Path) -> None:
+    set_to(BIKES_DATA=str(tmp_path), DAGSTER_HOME="", BIKES_MLFLOW_TRACKING_URI="")
+    (tmp_path / "dagster").mkdir()
+    (tmp_path / "dagster" / "dagster.yaml").write_text(
+        "event_log_storage:\n  module: dagster._core.storage.event_log\n  class: ConsolidatedSqliteEventLogStorage\n"
+        f"  config: {{base_dir: {tmp_path}/dagster}}\n"
+    )
+    with runs.opened() as instance:
+        assert type(instance.event_log_storage).__name__ == "ConsolidatedSqliteEventLogStorage"
 
 
 def test_a_folder_in_the_place_of_the_index_is_named(tmp_path: Path) -> None:

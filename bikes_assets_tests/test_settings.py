@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import http.client
 import os
+import re
 import subprocess
 import sys
+import urllib.request
+from urllib.parse import urlsplit
 
 import pytest
 from dagster._utils.schedules import is_valid_cron_schedule
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bikes_assets import cron
 from bikes_assets import settings as module
+from bikes_assets.adapters.alerts import is_webhook
 from bikes_assets.env_file import write_home
 from bikes_assets.lineage import secrets
 from bikes_assets.lineage.errors import SettingsError
@@ -241,7 +248,28 @@ def test_cron_expressions_that_dagster_refuses_are_refused(text):
         cron.checked(text)
 
 
-@pytest.mark.parametrize("target", ["ftp://host/S3CR3T", "https:///S3CR3T", "notify 'S3CR3T", "https://[S3CR3T"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        "ftp://host/S3CR3T",
+        "https:///S3CR3T",
+        "notify 'S3CR3T",
+        "https://[S3CR3T",
+        "https://host:port/S3CR3T",
+        "https://host:65536/S3CR3T",
+        "https://host:0/S3CR3T",
+        "https://host/S3CR3T token",
+        " https://host/S3CR3T",
+        "https://host/S3CR3T\n",
+        "https://ho\tst/S3CR3T",
+        "https://host/S3CR3T\x7f",
+        "https://host/S3CR3T\u00e9",
+        "https://user:S3CR3T@host/x",
+        "https://S3CR3T@host/x",
+        "https://ho%20st/S3CR3T",
+        " ",
+    ],
+)
 def test_an_alert_that_cannot_be_sent_is_refused_without_its_secret(bare, monkeypatch, target):
     monkeypatch.setenv("BIKES_ALERT", target)
     with pytest.raises(
@@ -251,11 +279,33 @@ def test_an_alert_that_cannot_be_sent_is_refused_without_its_secret(bare, monkey
     assert "S3CR3T" not in str(error.value)
 
 
-@pytest.mark.parametrize("target", ["https://hooks.example.com/T0/S3CR3T", "mail -s 'it failed' ann@example.com", ""])
+@pytest.mark.parametrize(
+    "target",
+    ["https://hooks.example.com/T0/S3CR3T", "HTTPS://[::1]:443/S3CR3T?x=@", "mail -s 'it failed' ann@example.com", ""],
+)
 def test_an_alert_is_a_webhook_or_a_command_and_is_not_shown(bare, monkeypatch, target):
     monkeypatch.setenv("BIKES_ALERT", target)
     assert read().alert.get_secret_value() == target
     assert "S3CR3T" not in repr(read())
+
+
+PIECES = st.lists(
+    st.sampled_from([*"/:@?#[]% \t\x00\u00e9a.-0", "host", "127.0.0.1", "[::1]", ":80", ":99999", "%41", "//"]),
+    max_size=8,
+)
+
+
+@given(scheme=st.sampled_from(["http://", "HTTPS://", "ftp://", "http:/", ""]), pieces=PIECES)
+def test_a_webhook_that_is_taken_is_one_to_which_a_request_can_be_made(scheme, pieces):
+    url = scheme + "".join(pieces)
+    if not re.match(r"\s*\w+://", url) or module._wrong_webhook(url):
+        return
+    assert is_webhook(url)
+    request = urllib.request.Request(url, b"{}")
+    connection = http.client.HTTPConnection(str(request.host))
+    connection.putrequest("POST", request.selector)  # nothing is sent yet
+    assert 0 < connection.port < 65536
+    assert connection.host.strip("[]") == urlsplit(url).hostname
 
 
 def test_the_path_of_a_webhook_is_a_secret_once_it_is_set(bare, monkeypatch):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from tempfile import gettempdir
-from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias, get_type_hints
 
 import dagster as dg
 
@@ -259,16 +259,34 @@ def _config_class(function: Callable[..., Any], config: Mapping[str, Any]) -> ty
     if unknown := sorted(config.keys() - declared.model_fields.keys()):
         known = ", ".join(declared.model_fields)
         raise SettingsError(f"{function.__name__}: found setting {', '.join(unknown)}, expected one of {known}")
-    from pydantic import Field, ValidationError, create_model
+    from pydantic import ConfigDict, Field, ValidationError, create_model, field_validator
+    from pydantic_core import PydanticCustomError
+
+    class Recorded(declared):
+        """A config that a record can hold."""
+
+        @field_validator("*")
+        @classmethod
+        def _is_json(cls, value: Any) -> Any:
+            try:
+                json.dumps(value, allow_nan=False, skipkeys=True, default=str)
+            except ValueError as error:
+                raise PydanticCustomError("json", "JSON has no NaN and no infinity") from error
+            return value
+
+    class Strict(Recorded):
+        """Defaults are as strict as Dagster, which refuses one of another type by a traceback as it loads."""
+
+        model_config = ConfigDict(strict=True)
 
     name = function.__name__
     try:
-        declared.model_validate(dict(config))
+        Strict.model_validate(dict(config))
     except ValidationError as error:
         if any(item["type"] != "missing" for item in error.errors()):  # each run is asked for what has no default
             raise _refused(name, error) from None
 
-    class Checked(declared):
+    class Checked(Recorded):
         """A config that Dagster is handed when a step begins: what does not do is one message."""
 
         def __init__(self, **values: Any) -> None:
@@ -279,7 +297,10 @@ def _config_class(function: Callable[..., Any], config: Mapping[str, Any]) -> ty
                 raise failure from failure.__cause__
 
     fields: Any = {
-        key: (field.annotation, Field(config[key], description=field.description, alias=field.alias))
+        key: (
+            Annotated[(field.annotation, *field.metadata, Field(description=field.description, alias=field.alias))],
+            config[key],
+        )
         for key, field in declared.model_fields.items()
         if key in config
     }

@@ -34,9 +34,12 @@ class DemandModelConfig(dg.Config):
     level: str = Field(DEFAULT.level, description="Column that demand is divided by before the fit; empty for none.")
     without: list[str] = Field(list(DEFAULT.without), description="Features that are left out of the fit.")
     seed: int = Field(DEFAULT.seed, ge=0, le=2**32 - 1, description="Random seed; with it a fit can be reproduced.")
-    threads: int = Field(DEFAULT.threads, description="Threads of the fit; with more than one, last digits may differ.")
+    threads: int = Field(
+        DEFAULT.threads, ge=1, le=256, description="Threads of the fit; with more than one, last digits may differ."
+    )
     min_training_months: int = Field(
         MIN_TRAINING_MONTHS,
+        ge=1,
         description="With fewer months to fit on, the month gets the mean of each hour of the week instead.",
     )
     keep: bool | None = Field(

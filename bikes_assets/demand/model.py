@@ -6,6 +6,7 @@ import difflib
 import importlib
 import math
 import time
+from collections import Counter
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -224,7 +225,10 @@ def fit(
         NothingToDo: there are no rows to fit on, or none to judge on.
         ModelError: there is no such estimator or feature, or the estimator refuses the parameters or the rows.
     """
-    _all_known("features", names, [name for name in features.columns if name not in ("ts", TARGET)])
+    known_names = [name for name in features.columns if name not in ("ts", TARGET)]
+    _all_known("features", names, known_names)
+    if not names:
+        _refuse("features", "[]", f"at least one of {', '.join(known_names)}")
     model = unfitted(recipe, names)
     months = features["ts"].dt.strftime("%Y-%m")
     held_out = previous_month(month)
@@ -309,7 +313,9 @@ def _regressor_class(dotted: str) -> Any:
 
 
 def _all_known(setting: str, names: Sequence[str], known: Sequence[str]) -> None:
-    """Refuse a setting of a recipe that names something unknown."""
+    """Refuse a setting of a recipe that names something unknown, or something twice."""
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        _refuse(setting, ", ".join(twice), "each name once")
     if unknown := [name for name in names if name not in known]:
         near = difflib.get_close_matches(unknown[0], known, n=1)
         advice = f"did you mean {near[0]}?" if near else ""

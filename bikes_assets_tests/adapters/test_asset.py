@@ -1,7 +1,8 @@
 """Assets with checks: what fails is recorded and never published, what warns is published, what is skipped leaves no fault."""
 
+import math
 import warnings
-from typing import Annotated
+from typing import Annotated, Any
 
 import dagster as dg
 import pandas as pd
@@ -172,9 +173,11 @@ def test_a_blocking_check_that_fails_keeps_the_value_from_being_published_and_fr
 class Settings(dg.Config):
     seed: int = Field(0, ge=0)
     names: list[Annotated[str, Field(min_length=1)]] = []  # noqa: RUF012
+    parameters: dict[str, Any] = {}  # noqa: RUF012
+    threads: int = Field(1, ge=1)
 
 
-@lineage_asset(io_manager="tables")
+@lineage_asset(io_manager="tables", config={"threads": 2})
 def chosen(context, config: Settings) -> pd.DataFrame:
     return pd.DataFrame({"x": [config.seed]})
 
@@ -188,6 +191,12 @@ def chosen(context, config: Settings) -> pd.DataFrame:
             "found setting names.1 '', expected another: String should have at least 1 character",
             "''",
         ),
+        (
+            {"parameters": {"x": [math.inf]}},
+            "found setting parameters {'x': [inf]}, expected another: JSON has no NaN and no infinity",
+            "{'x': [inf]}",
+        ),
+        ({"threads": 0}, "found setting threads 0, expected another: Input should be greater than or equal to 1", "0"),
     ],
 )
 def test_a_setting_that_is_refused_when_a_step_begins_is_one_message(lake, instance, config, told, details):

@@ -449,6 +449,23 @@ def test_a_feature_that_does_not_exist_is_named(half_year: pd.DataFrame) -> None
         fit(half_year, "2011-05", [*FEATURE_NAMES, "humidty"], QUICK, min_training_months=3)
 
 
+@pytest.mark.parametrize(
+    ("names", "without", "message"),
+    [
+        ([], (), "features: found '[]', expected at least one of hour_of_day, "),
+        (["hour_of_day", "humidity", "hour_of_day"], (), "features: found 'hour_of_day', expected each name once"),
+        (["humidity", "x", "humidity"], (), "features: found 'humidity', expected each name once"),
+        (FEATURE_NAMES, ("humidity", "humidity"), "without: found 'humidity', expected each name once"),
+    ],
+)
+def test_no_features_and_features_that_are_named_twice_are_refused(
+    half_year: pd.DataFrame, names: list[str], without: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(ModelError) as error:
+        fit(half_year, "2011-05", names, replace(QUICK, without=without), min_training_months=3)
+    assert str(error.value).startswith(message)
+
+
 def test_a_fit_says_when_it_begins_and_ends(half_year: pd.DataFrame) -> None:
     lines: list[str] = []
     model = fit(half_year, "2011-06", FEATURE_NAMES, QUICK, min_training_months=3, say=lines.append)
