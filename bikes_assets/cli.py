@@ -639,13 +639,13 @@ def ui(dagster_port: int, mlflow_port: int, *, read_only: bool) -> None:
     for name, url in (("BIKES_DAGSTER_URL", dagster_url), ("BIKES_MLFLOW_URL", mlflow_url)):
         os.environ.setdefault(name, url)  # links from one page to the other lead to where it is
     settings.cache_clear()
+
+    with runs.opened():
+        pass  # the servers find a store whose parts know each other
     if (dagster_port, mlflow_port) != (_DAGSTER_PORT, _MLFLOW_PORT):
         say(
             "Links in what was materialized before lead to the ports of that time: docs/mlflow.md says how to set them."
         )
-
-    with runs.opened():
-        pass  # the servers find a store whose parts know each other
     commands = {f"Dagster  {dagster_url}": servers.dagster_command(dagster_port, read_only=read_only)}
     if not is_served:
         commands[f"MLflow   {servers.mlflow_page(mlflow_url)}"] = servers.mlflow_command(mlflow_port)

@@ -585,8 +585,8 @@ GUARDS = (
     Guard(
         "versions without seals told as sealed",
         "adapters/soundness.py",
-        "    return Finding(name, unsealed=commit.seals is None)\n\n\ndef differing",
-        "    return Finding(name)\n\n\ndef differing",
+        "    return Finding(name, unsealed=commit.seals is None)\n\n\ndef gone_by_others",
+        "    return Finding(name)\n\n\ndef gone_by_others",
         "adapters/test_soundness.py::test_versions_from_before_files_were_sealed_are_told",
     ),
     # model files
@@ -946,10 +946,32 @@ GUARDS = (
     ),
     Guard(
         "numbers that are given twice",
-        "adapters/registered.py",
+        "adapters/mlflow_numbers.py",
         "        if number > self.get(asset):",
         "        if True:",
         "adapters/test_registry.py::test_the_highest_number_that_was_given_is_kept",
+    ),
+    Guard(
+        "runs in MLflow that are deleted because an event log is older",
+        "adapters/attempts.py",
+        '            if (step, number) not in found and record.made_by.get("step_key") == step:',
+        "            if False:",
+        "test_copies.py::test_an_event_log_that_is_older_than_the_rest_costs_no_run_in_mlflow",
+    ),
+    # what Dagster shows
+    Guard(
+        "what is stale counted as missing",
+        "adapters/up_to_date.py",
+        "            target_materialization_data=_latest(instance, key, partition),\n",
+        "",
+        "defs/test_staleness.py::test_what_is_stale_is_shown_with_its_reason_until_it_is_materialized",
+    ),
+    Guard(
+        "a failure that a re-executed run inherits",
+        "adapters/webserver.py",
+        "    TAGS_TO_MAYBE_OMIT_ON_RETRY.add(FAILURE)",
+        "    pass",
+        "test_pages.py::test_a_run_that_is_executed_again_does_not_bear_the_failure_of_the_one_before",
     ),
     # what MLflow shows
     Guard(
