@@ -1,8 +1,8 @@
 """Planted hidden reads and looks ahead that a check of column lineage names, and honest functions that it accuses.
 
-The functions are those of bikes_assets_tests/lineage/planted.py, on 1,440 hours: each alone, and as one of many columns of a wide
-function whose other columns are passed on and declared, so that a table without a column shows nothing. Printed are rates by form
-and seed, what was missed or accused, and the CPU time of one check.
+The functions are those of bikes_assets_tests/verification/planted.py, on 1,440 hours: each alone, and as one of many columns of a
+wide function whose other columns are passed on and declared, so that a table without a column shows nothing. Printed are rates by
+form and seed, what was missed or accused, and the CPU time of one check.
 
     python benchmarks/column_lineage.py                      # as many seeds as BENCH_ROUNDS
     python benchmarks/column_lineage.py --forms wide --seeds 10 --jobs 4
@@ -29,7 +29,7 @@ KINDS = ("hidden", "ahead", "honest")
 
 def measure(form: str, seed: int, names: Sequence[str]) -> tuple[list[tuple[str, str, bool]], float]:
     """Return of each function its kind, its name and whether it was caught or accused; and the CPU seconds of all."""
-    from bikes_assets_tests.lineage.planted import PLANTED, is_caught, tried
+    from bikes_assets_tests.verification.planted import PLANTED, is_caught, tried
 
     start = time.process_time()
     found = []
@@ -51,7 +51,7 @@ def row(form: str, seed: int, parts: Iterable[tuple[list[tuple[str, str, bool]],
 
 def main() -> None:
     """Measure, and print the table."""
-    from bikes_assets_tests.lineage.planted import PLANTED
+    from bikes_assets_tests.verification.planted import PLANTED
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--forms", nargs="+", default=["alone", "wide"], choices=["alone", "wide"])

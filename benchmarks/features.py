@@ -61,9 +61,9 @@ def generate(folder: Path, stations: int) -> int:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from bikes_assets.adapters.readers import reader_for
     from bikes_assets.demand.source import hourly_rentals, parse
     from bikes_assets.demand.tables import HOURLY_RENTALS, RENTAL_RECORDS
+    from bikes_assets.storage.sources.readers import reader_for
 
     raw = reader_for(str(ROOT / "data/raw/hour.csv"), columns=RENTAL_RECORDS.names, date_column="dteday").read()
     shipped = hourly_rentals(parse(raw.frame, raw.locate))
@@ -82,8 +82,8 @@ def generate(folder: Path, stations: int) -> int:
 
 def measure(way: str, files: list[str], memory: str, work: Path) -> dict[str, float]:
     """Make the features in this process, and return what it cost."""
-    from bikes_assets.adapters.engines import DuckDB, Spark
     from bikes_assets.demand.features import COLUMN_LINEAGE, features_of
+    from bikes_assets.orchestration.engines import DuckDB, Spark
 
     columns = ["station", *dict.fromkeys(column for names in COLUMN_LINEAGE.values() for column in names)]
     output, spill, peak, done = work / way, work / f"spill-{way}", [0], threading.Event()

@@ -62,24 +62,26 @@ class Ledger:
 
 def watch_all(ledger: Ledger) -> None:
     """Put a timer around every call that is part of something."""
-    from bikes_assets.adapters import asset, delta, io_managers, lake, tracking
     from bikes_assets.demand import svg
+    from bikes_assets.orchestration import asset, io_managers
+    from bikes_assets.storage import delta, lake
+    from bikes_assets.tracking import resource
 
-    active = tracking.Tracking.active
+    active = resource.Tracking.active
 
     @contextmanager
     def compute(self: Any) -> Any:  # what it is active for is the asset's function
         with active(self), ledger.within(COMPUTE):
             yield
 
-    tracking.Tracking.active = compute
+    resource.Tracking.active = compute
     ledger.watch(asset, "judge", COMPUTE)
     for module in (delta, io_managers, lake):
         ledger.watch(module, "table_digest", "digest")
     ledger.watch(io_managers, "object_digest", "digest")
     for name in ("read_present", "write", "version"):
         ledger.watch(delta.LakeTable, name, "Delta")
-    ledger.watch(tracking.Tracking, "_try", "MLflow")
+    ledger.watch(resource.Tracking, "_try", "MLflow")
     ledger.watch(svg.Plot, "svg", "plots")
     for name in ("save_file", "load_model"):
         ledger.watch(lake.Lake, name, "model files")
@@ -92,7 +94,8 @@ def main() -> None:
     """Print the costs."""
     with fresh_store() as env:
         os.environ |= {**env, "MLFLOW_LOGGING_LEVEL": "WARNING"}
-        from bikes_assets import runs, store
+        from bikes_assets.app import store
+        from bikes_assets.cli import runner
 
         dump = store.MODELS.dump
         ledger = Ledger()
@@ -102,12 +105,12 @@ def main() -> None:
                 return dump(model)
 
         object.__setattr__(store.MODELS, "dump", timed_dump)
-        runs.setup()
+        runner.setup()
         from bikes_assets.defs.partitions import MONTHS
 
         watch_all(ledger)
         months = MONTHS.get_partition_keys()
-        runs.run_history(months[:WARM], lambda *_: None)
+        runner.run_history(months[:WARM], lambda *_: None)
         by_month: dict[str, Counter[str]] = {}
 
         def progress(month: str, *_: int) -> None:
@@ -115,7 +118,7 @@ def main() -> None:
             ledger.settle()
             ledger.spent = by_month.setdefault(month, Counter())
 
-        made = runs.run_history(months[WARM:], progress)
+        made = runner.run_history(months[WARM:], progress)
         if made.failed:
             raise RuntimeError(str(made.failed))
     by_month.pop("done")

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bikes_assets.notebook import experiment, load
+    from bikes_assets.app.notebook import experiment, load
 
 __all__ = ["experiment", "load"]
 
@@ -11,7 +11,7 @@ __all__ = ["experiment", "load"]
 def __getattr__(name: str) -> Any:
     """Return `load` or `experiment`, imported when they are asked for: importing the package stays light."""
     if name in __all__:
-        from bikes_assets import notebook
+        from bikes_assets.app import notebook
 
         return getattr(notebook, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

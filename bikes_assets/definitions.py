@@ -4,7 +4,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from bikes_assets.lineage import secrets
+from bikes_assets.core import secrets
 
 secrets.guard()  # what a process of Dagster's prints is stored with the run's logs
 

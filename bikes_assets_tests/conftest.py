@@ -53,7 +53,7 @@ class History:
 
     def record(self, asset: str, partition: str) -> Any:
         """Return the record on the latest materialization event of a partition."""
-        from bikes_assets.lineage.graph import Record
+        from bikes_assets.core.record import Record
 
         return Record.from_dict(self.event(asset, partition).metadata["lineage"].value)
 
@@ -70,13 +70,13 @@ def history() -> Any:
     """Return the history of all assets from 2011-01 to 2011-07."""
     import dagster as dg
 
-    from bikes_assets import runs
-    from bikes_assets.adapters.mlflow_store import client_of
-    from bikes_assets.settings import settings
-    from bikes_assets.store import lake
+    from bikes_assets.app.settings import settings
+    from bikes_assets.app.store import lake
+    from bikes_assets.cli import runner
+    from bikes_assets.tracking.client import client_of
 
-    runs.setup()
-    summary = runs.run_history(None, lambda *_: None)
+    runner.setup()
+    summary = runner.run_history(None, lambda *_: None)
     assert not summary.failed, summary.failed
     shutil.copytree(WORK, AS_MADE, ignore=shutil.ignore_patterns("*.lock"))
     with dg.DagsterInstance.get() as instance:
@@ -107,59 +107,66 @@ def copied(copies: Callable[[Path], None], tmp_path: Path) -> Path:
 
 
 def _forget() -> None:
-    from bikes_assets import answers
-    from bikes_assets.settings import settings
+    from bikes_assets.app import answers
+    from bikes_assets.app.settings import settings
 
     settings.cache_clear()
     answers._index_of.cache_clear()
 
 
-PRISTINE = ("test_answers.py", "test_levels.py", "test_trace.py", "test_questions.py", "test_retain.py")
+PRISTINE = ("app/test_answers", "app/test_levels", "app/test_trace", "test_questions", "app/test_retention")
 """Files that look at the history as it was made: before others pin models in it, and take events from it."""
 SLOWEST = (
-    "test_whole_store.py",
-    "test_kill.py",
-    "test_ui.py",
-    "test_triggers.py",
-    "test_reproduce.py",
-    "test_outage.py",
-    "test_elsewhere.py",
-    "test_s3_away.py",
-    "test_changes.py",
-    "test_diff.py",
-    "test_proofs.py",
-    "test_engines.py",
-    "test_backup.py",
-    "test_statuses.py",
-    "test_secure.py",
-    "test_registry.py",
+    "fire/test_whole_store",
+    "fire/test_kill",
+    "test_ui",
+    "fire/test_triggers",
+    "app/test_reproduction",
+    "fire/test_outage",
+    "elsewhere/test_elsewhere",
+    "elsewhere/test_s3_away",
+    "app/test_changes",
+    "app/test_diff",
+    "app/test_column_lineage",
+    "orchestration/test_engines",
+    "fire/test_backup",
+    "fire/test_statuses",
+    "test_secure",
+    "fire/test_registry",
+    "tracking/test_registry",
 )
 """Files that take long: with several processes, the last to begin is not to be one of them."""
 TOGETHER = (
-    "test_attacks.py",
-    "test_changes.py",
-    "test_diff.py",
-    "test_elsewhere.py",
-    "test_engines.py",
-    "test_harness.py",
-    "test_pages.py",
-    "test_proofs.py",
-    "test_reproduce.py",
-    "test_retain.py",
-    "test_secure.py",
-    "test_status.py",
-    "test_whole_store.py",
+    "test_attacks",
+    "app/test_changes",
+    "app/test_diff",
+    "elsewhere/test_elsewhere",
+    "orchestration/test_engines",
+    "fire/test_harness",
+    "test_pages",
+    "app/test_column_lineage",
+    "app/test_reproduction",
+    "app/test_retention",
+    "fire/test_retain",
+    "test_secure",
+    "app/test_status",
+    "fire/test_whole_store",
 )
 """Files whose tests share something that takes long to make."""
 HISTORY = (
-    "test_clock.py",
-    "test_damaged_databases.py",
-    "test_disk.py",
-    "test_interrupt.py",
-    "test_kill.py",
-    "test_zombie.py",
+    "fire/test_clock",
+    "fire/test_damaged_databases",
+    "fire/test_disk",
+    "fire/test_interrupt",
+    "fire/test_kill",
+    "fire/test_zombie",
 )
 """Files whose tests work on one history of four months."""
+
+
+def _file(path: str | Path) -> str:
+    """Return the name of a test's file, from the folder of the tests on, as the lists above have it."""
+    return str(Path(path).with_suffix("")).rpartition("bikes_assets_tests/")[2]
 
 
 @pytest.fixture(autouse=True)
@@ -168,7 +175,7 @@ def _environment() -> Iterator[None]:
 
     Settings that were read meanwhile are forgotten, for they may be those of another environment.
     """
-    from bikes_assets.settings import settings
+    from bikes_assets.app.settings import settings
 
     before, read = dict(os.environ), settings.cache_info().misses
     yield
@@ -188,7 +195,7 @@ def pytest_xdist_auto_num_workers() -> int:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Have the files that need it begin first, then the slowest; processes take tests, or groups of them, in this order."""
     first = (*PRISTINE, *SLOWEST)
-    items.sort(key=lambda item: first.index(item.path.name) if item.path.name in first else len(first))
+    items.sort(key=lambda item: first.index(_file(item.path)) if _file(item.path) in first else len(first))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
@@ -198,10 +205,10 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class Together(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file, _, test = nodeid.partition("::")
-            name = Path(file).name
+            name = _file(file)
             if name in HISTORY:
                 return "history"
-            parameter = test.partition("[")[2] if name == "test_elsewhere.py" else ""
+            parameter = test.partition("[")[2] if name == "elsewhere/test_elsewhere" else ""
             return f"{file}[{parameter}" if name in TOGETHER else nodeid
 
     return Together(config, log)

@@ -21,7 +21,7 @@ from typing import Any
 
 from playwright.sync_api import Locator, Page, expect
 
-from bikes_assets.adapters import pages
+from bikes_assets.events import pages
 from bikes_assets_tests.browser import (
     EVERY_MONTH,
     FROM_THE_THIRD_MONTH,
@@ -43,8 +43,8 @@ MONTH, PINNED = "2012-08", "2012-11"
 ASSETS = (*EVERY_MONTH, *FROM_THE_THIRD_MONTH)
 FAIL = """
 import dagster as dg
-from bikes_assets import runs
-from bikes_assets.adapters.code_location import attribute_runs
+from bikes_assets.cli import runner as runs
+from bikes_assets.events.code_location import attribute_runs
 from bikes_assets.definitions import defs
 
 job = defs().resolve_implicit_global_asset_job_def()

@@ -23,12 +23,12 @@ import pytest
 import skops.io
 import yaml
 
-from bikes_assets.adapters import registry
-from bikes_assets.adapters.lake import Lake
-from bikes_assets.adapters.mlflow_store import client_of, experiment_of
+from bikes_assets.core.digest import file_digest
+from bikes_assets.core.errors import DigestError, LineageError, ModelError
 from bikes_assets.demand.model import TRUSTED_TYPES, Recipe, build, load
-from bikes_assets.lineage.digest import file_digest
-from bikes_assets.lineage.errors import DigestError, LineageError, ModelError
+from bikes_assets.storage.lake import Lake
+from bikes_assets.tracking import registry
+from bikes_assets.tracking.client import client_of, experiment_of
 from bikes_assets_tests.forging import mapping, node, several, skops_file, text
 
 ROWS = pd.DataFrame({"hour_of_week": np.arange(60.0) % 24, "demand_level_7d": 5.0 + np.arange(60) % 7})

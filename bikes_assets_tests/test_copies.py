@@ -18,7 +18,7 @@ from dotenv import dotenv_values
 from bikes_assets_tests.fire.processes import SOAK
 
 ROOT = Path(__file__).parents[1]
-COMMAND = "from bikes_assets.cli import main; main()"
+COMMAND = "from bikes_assets.cli.main import main; main()"
 ODD = "My Projects #1 'n' \"q\" $HOME ${X} `id` ü &;*<>{}~ 100% =+,@:"
 """A folder's name with whatever a format, a shell or a URL has to quote."""
 
@@ -51,7 +51,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 @pytest.fixture
 def copy(history: Any, tmp_path: Path) -> Path:
     """Return a copy of the store of the tests, in a folder of an odd name."""
-    from bikes_assets.settings import settings
+    from bikes_assets.app.settings import settings
 
     return shutil.copytree(settings().data_folder, tmp_path / ODD)
 
@@ -61,7 +61,7 @@ PIN = ("pin", "demand_model[2011-04]", "--month", "2011-07", "--reason", "a copy
 
 
 def test_a_copied_store_works_as_one_of_its_own_and_leaves_the_original_alone(copy: Path) -> None:
-    from bikes_assets.settings import settings
+    from bikes_assets.app.settings import settings
 
     original = settings().data_folder
     before, known = contents(original), identity(original)

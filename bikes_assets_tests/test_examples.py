@@ -12,9 +12,9 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from bikes_assets.adapters.lake import Lake, ModelFormat
-from bikes_assets.lineage import invariants
-from bikes_assets.lineage.errors import LineageError
+from bikes_assets.core.errors import LineageError
+from bikes_assets.storage.lake import Lake, ModelFormat
+from bikes_assets.verification import invariants
 
 ROOT = Path(__file__).parents[1]
 

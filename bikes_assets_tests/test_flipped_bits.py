@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from bikes_assets import answers, runs, snapshots
-from bikes_assets.adapters import identity
-from bikes_assets.lineage.errors import LineageError
+from bikes_assets.app import answers, snapshot
+from bikes_assets.cli import runner
+from bikes_assets.core.errors import LineageError
+from bikes_assets.events import identity
 from bikes_assets_tests.fire.processes import SOAK, turns
 
 ROW = "demand_predictions[2011-06]#2011-06-14T17:00"
@@ -31,7 +32,7 @@ def ways() -> tuple[int, list[list[str]]]:
 
 PLAIN: dict[str, Callable[[], Any]] = {
     "index": lambda: answers.refreshed().content(),
-    "status": runs.status_of,
+    "status": runner.status_of,
 }
 """Questions whose answer is to be as before, or an error; what the index holds settles whatever is asked of it."""
 MORE: dict[str, Callable[[], Any]] = {
@@ -50,13 +51,13 @@ QUESTIONS = PLAIN | (MORE if SOAK else {})
 def asked(copied: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Callable[[], dict[str, Any]]:
     """Return what asks every question as a new process would, and gives each answer, or the error in its place."""
     lock = tmp_path / "lock.json"
-    with runs.opened():
+    with runner.opened():
         pass
-    runs.agree()
-    snapshots.write(runs.plan(), lock)
-    findings: dict[str, Callable[[], Any]] = {"agree": runs.agree}
+    runner.agree()
+    snapshot.write(runner.plan(), lock)
+    findings: dict[str, Callable[[], Any]] = {"agree": runner.agree}
     if SOAK:
-        findings["verify"] = lambda: snapshots.verify(runs.plan(), lock, deep=True)
+        findings["verify"] = lambda: snapshot.verify(runner.plan(), lock, deep=True)
     questions = QUESTIONS | findings
 
     def ask() -> dict[str, Any]:

@@ -17,13 +17,15 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from bikes_assets import answers, runs, snapshots
-from bikes_assets.adapters import commits, reported
-from bikes_assets.adapters.mlflow_numbers import Numbers
-from bikes_assets.adapters.reported import latest_version, of_instance
-from bikes_assets.adapters.sync import sync
+from bikes_assets.app import answers, snapshot
+from bikes_assets.app.store import ASSETS, lake, mlflow_client, table
+from bikes_assets.cli import runner
 from bikes_assets.defs.resources import pipeline
-from bikes_assets.store import ASSETS, lake, mlflow_client, table
+from bikes_assets.events import reported
+from bikes_assets.events.reported import latest_version, of_instance
+from bikes_assets.orchestration.reconcile import sync
+from bikes_assets.storage import commits
+from bikes_assets.tracking.numbers import Numbers
 
 MODEL = ("demand_model", "2011-05")
 OTHERS = "found an event that no run and no command has written"
@@ -32,7 +34,7 @@ OTHERS = "found an event that no run and no command has written"
 @pytest.fixture
 def store(copied: Path) -> Path:
     """Return the folder of a copy of the history, a store of its own."""
-    with runs.opened() as instance:
+    with runner.opened() as instance:
         sync(pipeline(instance))
     return copied
 
@@ -115,10 +117,10 @@ def forge(instance: dg.DagsterInstance, record: dict[str, Any]) -> list[tuple[st
 def test_forged_events_are_named_once_and_change_nothing(store: Path) -> None:
     # Given
     lock = store / "lock.json"
-    snapshots.write(runs.plan(), lock)
+    snapshot.write(runner.plan(), lock)
     before = answers.refreshed().content()
-    statuses = runs.status_of()
-    with runs.opened() as instance:
+    statuses = runner.status_of()
+    with runner.opened() as instance:
         latest, number = latest_version(instance, "demand_model"), Numbers(instance).get("demand_model")
         event = next(
             event for event in of_instance(instance) if (event.asset, event.partition) == MODEL and event.record
@@ -129,7 +131,7 @@ def test_forged_events_are_named_once_and_change_nothing(store: Path) -> None:
         # Then what is asked is answered as before, by the index and by a rebuilt one
         assert answers.refreshed().content() == before
         assert answers.rebuild().content() == before
-        assert runs.status_of() == statuses
+        assert runner.status_of() == statuses
         assert latest_version(instance, "demand_model") == latest
         assert Numbers(instance)._latest("demand_model") == number
         # And sync names each once, and does its work
@@ -139,19 +141,19 @@ def test_forged_events_are_named_once_and_change_nothing(store: Path) -> None:
         assert named == [f"{asset}[{partition}]" for asset, partition in said]
         assert all(OTHERS in line and len(line) < 500 for line in result.set_aside)
     # As does verify, for which the store is what it was
-    found = snapshots.verify(runs.plan(), lock)
+    found = snapshot.verify(runner.plan(), lock)
     assert (found.is_same, found.changes, found.notes) == (True, [], result.set_aside)
 
 
 def test_a_month_is_made_again_over_forged_events(store: Path) -> None:
-    with runs.opened() as instance:
+    with runner.opened() as instance:
         event = next(
             event for event in of_instance(instance) if (event.asset, event.partition) == MODEL and event.record
         )
         assert event.record
         forge(instance, event.record.to_dict())
 
-    summary = runs.run_history(["2011-05"], lambda *_: None, force=True)
+    summary = runner.run_history(["2011-05"], lambda *_: None, force=True)
 
     assert (summary.failed, summary.unlogged, summary.partitions["demand_model"]) == ({}, False, 1)
     assert store.exists()
@@ -240,9 +242,9 @@ class Copy:
 def test_records_that_were_changed_in_one_place_or_everywhere_are_named(store: Path) -> None:
     # Given twenty versions, a snapshot, and an older one without digests of records
     lock, older = store / "lock.json", store / "older.json"
-    was = snapshots.write(runs.plan(), lock)
+    was = snapshot.write(runner.plan(), lock)
     older.write_text(re.sub(', "record": "[0-9a-f]{32}"', "", was.dumps()))
-    assert snapshots.verify(runs.plan(), older).changes == []
+    assert snapshot.verify(runner.plan(), older).changes == []
     copies = some_copies(len(CHANGES))
     addresses = sorted(copy.address for copy in copies)
     log = store / "dagster" / "event_log.db"
@@ -280,21 +282,21 @@ def test_records_that_were_changed_in_one_place_or_everywhere_are_named(store: P
     log.write_bytes(sound_log)
 
 
-def verified(lock: Path) -> snapshots.Verification:
+def verified(lock: Path) -> snapshot.Verification:
     commits.forget()
-    return snapshots.verify(runs.plan(), lock)
+    return snapshot.verify(runner.plan(), lock)
 
 
 def synced_and_left() -> set[str]:
     """Return the addresses of what sync leaves because records differ."""
-    with runs.opened() as instance:
+    with runner.opened() as instance:
         left = sync(pipeline(instance)).left
     return {line.partition(": its commit")[0] for line in left}
 
 
 def some_copies(count: int) -> list[Copy]:
     """Return present versions of features, models and predictions."""
-    with runs.opened() as instance:
+    with runner.opened() as instance:
         events = [(event.record, event.number) for event in of_instance(instance) if event.record]
     made = [(record, number) for record, number in events if record.datasets and record.output.asset in ASSETS]
     present = {(record.output.asset, record.output.partition): (record, number) for record, number in made}
@@ -311,19 +313,19 @@ def some_copies(count: int) -> list[Copy]:
 def test_what_mlflow_says_otherwise_than_the_record_is_named(store: Path) -> None:
     # Given
     lock = store / "lock.json"
-    snapshots.write(runs.plan(), lock)
+    snapshot.write(runner.plan(), lock)
     client = mlflow_client()
     made = {
         asset: lake().record(asset, MODEL[1]) for asset in ("demand_model", "demand_features", "prediction_quality")
     }
     ids = {asset: record.made_by["mlflow_run_id"] for asset, record in made.items()}
-    before = snapshots.verify(runs.plan(), lock, deep=True).damage  # of what other tests left in this store
+    before = snapshot.verify(runner.plan(), lock, deep=True).damage  # of what other tests left in this store
     # When
     client.set_tag(ids["demand_features"], "git_commit", "f" * 40)
     client.log_metric(ids["prediction_quality"], "rmse", 1.0, timestamp=2**42)
     client.set_tag(ids["demand_model"], "digest", "0" * 32)
     # Then
-    found = snapshots.verify(runs.plan(), lock, deep=True)
+    found = snapshot.verify(runner.plan(), lock, deep=True)
     assert {
         name.partition("[")[0]: text.partition(": ")[2].partition(" is")[0]
         for name, text in found.damage.items()

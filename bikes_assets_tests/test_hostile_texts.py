@@ -14,15 +14,15 @@ import pytest
 from markdown_it import MarkdownIt
 from rich.table import Table
 
-from bikes_assets.adapters import metadata
-from bikes_assets.adapters.deployments import Deployment
+from bikes_assets.cli.reports import diff, runs, terminal
+from bikes_assets.core.errors import DataError, LineageError
+from bikes_assets.core.record import Record, Version
+from bikes_assets.core.staleness import Reason, Status
+from bikes_assets.core.texts import MOST_OF_MESSAGE, markdown, markdown_table, markup, plain, shortened
 from bikes_assets.demand.svg import Line, Plot
+from bikes_assets.events import metadata
+from bikes_assets.governance.deployments import Deployment
 from bikes_assets.lineage.diff import FunctionChange
-from bikes_assets.lineage.errors import DataError, LineageError
-from bikes_assets.lineage.graph import Record, Version
-from bikes_assets.lineage.staleness import Reason, Status
-from bikes_assets.lineage.texts import MOST_OF_MESSAGE, markdown, markdown_table, markup, plain, shortened
-from bikes_assets.reports import diff, runs, terminal
 
 ESCAPES = {
     "title of the window": ("\x1b]0;PWNED\x07", r"\x1b]0;PWNED\x07"),

@@ -15,10 +15,10 @@ import pytest
 
 from bikes_assets_tests.fire.processes import turns
 
-COMMAND = "from bikes_assets.cli import main; main()"
+COMMAND = "from bikes_assets.cli.main import main; main()"
 STEP = """
 import dagster as dg
-from bikes_assets import runs
+from bikes_assets.cli import runner as runs
 from bikes_assets.definitions import defs
 
 job = defs().resolve_implicit_global_asset_job_def()

@@ -10,8 +10,8 @@ import dagster as dg
 import pytest
 from playwright.sync_api import Page, expect
 
-from bikes_assets.adapters.webserver import FAILURE
-from bikes_assets.settings import settings
+from bikes_assets.app.settings import settings
+from bikes_assets.events.webserver import FAILURE
 from bikes_assets_tests.browser import (
     CHROMIUM,
     Servers,

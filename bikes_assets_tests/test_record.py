@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from bikes_assets.lineage.digest import object_digest, table_digest
-from bikes_assets.lineage.graph import Version, parse_address
+from bikes_assets.core.digest import object_digest, table_digest
+from bikes_assets.core.record import Version, parse_address
 
 SOURCE = Path(__file__).parents[1] / "data" / "raw" / "hour.csv"
 SOURCE_SHA256 = "35f54957b7ccea2a33464ad2115d14b73540cf8ac57763717b171e95fbb0394f"
@@ -32,7 +32,7 @@ def event_record(history, version: Version):
     """Return the record on the materialization event that published exactly this version."""
     import dagster as dg
 
-    from bikes_assets.lineage.graph import Record
+    from bikes_assets.core.record import Record
 
     wanted = dg.AssetRecordsFilter(dg.AssetKey(version.asset), asset_partitions=[version.partition])
     records = [
@@ -45,10 +45,10 @@ def event_record(history, version: Version):
 
 def recomputed(history, version: Version) -> str:
     """Return the digest of what is stored at a version, computed anew."""
+    from bikes_assets.app.state import source_reader
+    from bikes_assets.app.store import MODELS
     from bikes_assets.demand import source
     from bikes_assets.demand.tables import RENTAL_RECORDS
-    from bikes_assets.present import source_reader
-    from bikes_assets.store import MODELS
 
     if version.asset == "rental_records":
         raw = source_reader().read()

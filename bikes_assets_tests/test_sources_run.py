@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from bikes_assets import present
+from bikes_assets.app import state as present
+from bikes_assets.app.settings import Settings
 from bikes_assets.demand.tables import RENTAL_RECORDS
-from bikes_assets.settings import Settings
 from bikes_assets_tests import sources
 from bikes_assets_tests.copied import Store
 from bikes_assets_tests.fire.processes import SOAK
@@ -49,7 +49,7 @@ def test_stores_named_by_bikes_data_alone_leave_each_other_alone(tmp_path: Path)
 
     def bikes(name: str, *arguments: str) -> str:
         done = subprocess.run(
-            [sys.executable, "-c", "from bikes_assets.cli import main; main()", *arguments],
+            [sys.executable, "-c", "from bikes_assets.cli.main import main; main()", *arguments],
             env=own | {"BIKES_DATA": str(tmp_path / name), "BIKES_SOURCE": str(tmp_path / f"{name}.csv")},
             capture_output=True,
             text=True,
@@ -112,7 +112,7 @@ def test_of_a_month_without_any_row_the_empty_table_is_present(tmp_path: Path, m
             "BIKES_LAST_MONTH": "2011-05",
         }
     )
-    for module in ("bikes_assets.present", "bikes_assets.store"):
+    for module in ("bikes_assets.app.state", "bikes_assets.app.store"):
         monkeypatch.setattr(f"{module}.settings", lambda: known)
     keys = [(RENTAL_RECORDS.name, f"2011-0{month}") for month in range(1, 6)]
     found = present.now(present.observed()).of(keys)

@@ -10,12 +10,12 @@ import dagster as dg
 import pytest
 from deltalake import DeltaTable
 
-from bikes_assets.adapters.asset import with_lineage
-from bikes_assets.adapters.attempts import innermost
-from bikes_assets.adapters.delta import stored_schema
-from bikes_assets.adapters.io_managers import TableIOManager
-from bikes_assets.adapters.lake import Lake
+from bikes_assets.events.attempts import innermost
 from bikes_assets.lineage import queries
+from bikes_assets.orchestration.asset import with_lineage
+from bikes_assets.orchestration.io_managers import TableIOManager
+from bikes_assets.storage.delta import stored_schema
+from bikes_assets.storage.lake import Lake
 
 ROOT = Path(__file__).parents[1]
 INPUTS = {

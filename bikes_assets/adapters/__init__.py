@@ -1,1 +1,1 @@
-"""Where the worlds meet: files, Delta Lake, MLflow and Dagster's events. Knows nothing of bikes."""
+"""The name under which a dagster.yaml of an earlier release finds its storages."""

@@ -3,8 +3,8 @@
 from functools import partial
 from typing import Any, TypeAlias
 
-from bikes_assets.adapters.asset import lineage_asset
 from bikes_assets.defs.automation import Due
+from bikes_assets.orchestration.asset import lineage_asset
 
 OWNERS = ["team:demand"]
 TAGS = {"domain": "bike-sharing"}

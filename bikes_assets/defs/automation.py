@@ -10,9 +10,9 @@ from typing import Any
 
 import dagster as dg
 
-from bikes_assets.defs import planned
-from bikes_assets.lineage.texts import counted
-from bikes_assets.settings import settings
+from bikes_assets.app.settings import settings
+from bikes_assets.core.texts import counted
+from bikes_assets.defs import due
 
 AUTOMATED = ("demand_features", "demand_model", "champion_model", "demand_predictions", "prediction_quality")
 """Assets that automation makes; `hourly_rentals` is made by the sensor `source_changes` or the schedule `finished_months`."""
@@ -79,9 +79,9 @@ def listed(of: dict[str, set[str]]) -> list[tuple[str, set[str]]]:
 
 
 @lru_cache(maxsize=1)
-def _due(tick: datetime, graph: Any) -> planned.Due:
-    reason = planned.outdated()
-    return planned.Due(outdated=reason) if reason else planned.due(graph, makes=AUTOMATED)
+def _due(tick: datetime, graph: Any) -> due.Due:
+    reason = due.outdated()
+    return due.Due(outdated=reason) if reason else due.due(graph, makes=AUTOMATED)
 
 
 with warnings.catch_warnings():

@@ -2,10 +2,10 @@
 
 import dagster as dg
 
-from bikes_assets.adapters import alerts
-from bikes_assets.adapters.attempts import what_failed
-from bikes_assets.adapters.webserver import FAILURE
-from bikes_assets.settings import settings
+from bikes_assets.app.settings import settings
+from bikes_assets.events.attempts import what_failed
+from bikes_assets.events.webserver import FAILURE
+from bikes_assets.orchestration import alerts
 
 ALERTED = ".dagster/bikes_assets_alerted"
 """Tag of a Dagster run whose failure was sent as an alert: its id, since a run that is re-executed inherits it.

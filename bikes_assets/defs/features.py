@@ -2,11 +2,11 @@
 
 import dagster as dg
 
-from bikes_assets.adapters.io_managers import Outcome
 from bikes_assets.defs.asset import demand_asset
 from bikes_assets.defs.partitions import MONTHS, earlier
 from bikes_assets.demand import checks
 from bikes_assets.demand.features import COLUMN_LINEAGE, DEMAND_FEATURES
+from bikes_assets.orchestration.io_managers import Outcome
 
 
 @demand_asset(

@@ -2,9 +2,9 @@
 
 import dagster as dg
 
-from bikes_assets import answers, present
-from bikes_assets.adapters.sync import sync
+from bikes_assets.app import answers, state
 from bikes_assets.defs.resources import pipeline
+from bikes_assets.orchestration.reconcile import sync
 
 
 @dg.sensor(
@@ -15,7 +15,7 @@ from bikes_assets.defs.resources import pipeline
 )
 def mlflow_sync(context: dg.SensorEvaluationContext) -> dg.SkipReason:
     """Do what `bikes sync` does, for what happened since the last time that everything was consistent."""
-    if present.agreement():
+    if state.agreement():
         return dg.SkipReason("Nothing has happened.")
     result = sync(pipeline(context.instance), whole=False)
     answers.refreshed()

@@ -5,14 +5,14 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from bikes_assets.adapters.io_managers import Outcome
+from bikes_assets.app.settings import settings
+from bikes_assets.core.staleness import KEEP
 from bikes_assets.defs.asset import OWNERS, TAGS, Served, demand_asset
 from bikes_assets.defs.partitions import MODEL_MONTHS, all_earlier, earlier
 from bikes_assets.demand import checks
 from bikes_assets.demand.features import FEATURE_NAMES
 from bikes_assets.demand.model import ESTIMATORS, MIN_TRAINING_MONTHS, Recipe
-from bikes_assets.lineage.staleness import KEEP
-from bikes_assets.settings import settings
+from bikes_assets.orchestration.io_managers import Outcome
 
 DEFAULT = Recipe()
 

@@ -6,7 +6,7 @@ from datetime import date, timedelta
 
 import dagster as dg
 
-from bikes_assets.present import loaded_stamp, source_months
+from bikes_assets.app.state import loaded_stamp, source_months
 
 FORMAT = "%Y-%m"
 

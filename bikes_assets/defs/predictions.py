@@ -2,12 +2,12 @@
 
 import dagster as dg
 
-from bikes_assets.adapters.io_managers import Outcome
 from bikes_assets.defs.asset import Served, demand_asset
 from bikes_assets.defs.partitions import MODEL_MONTHS, earlier
 from bikes_assets.demand import checks
 from bikes_assets.demand.features import FEATURE_NAMES
 from bikes_assets.demand.tables import DEMAND_PREDICTIONS, PREDICTION_QUALITY, QUALITY_LINEAGE
+from bikes_assets.orchestration.io_managers import Outcome
 
 
 @demand_asset(

@@ -4,12 +4,12 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from bikes_assets.adapters import metadata
-from bikes_assets.adapters.io_managers import Outcome
 from bikes_assets.defs.asset import OWNERS, TAGS, demand_asset
 from bikes_assets.defs.partitions import LAST_MONTH, MONTHS, freshness
 from bikes_assets.demand import checks
 from bikes_assets.demand.tables import HOURLY_FROM_RECORDS, HOURLY_RENTALS, RENTAL_RECORDS
+from bikes_assets.events import metadata
+from bikes_assets.orchestration.io_managers import Outcome
 
 rental_records = dg.AssetSpec(
     "rental_records",

@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from bikes_assets.settings import settings
+from bikes_assets.app.settings import settings
 
 CHAMPION = "demand_model@champion"
 
@@ -12,9 +12,9 @@ CHAMPION = "demand_model@champion"
 )
 def rebuild_and_compare(context: dg.OpExecutionContext) -> None:
     """Rebuild the champion, with all that is upstream of it, apart from the store; fail where the result differs."""
-    from bikes_assets import reproduce
+    from bikes_assets.app import reproduction
 
-    (found,) = reproduce.reproduce([CHAMPION], stored=True)
+    (found,) = reproduction.reproduce([CHAMPION], stored=True)
     context.log.info(f"{found.address}: {found.verdict}, rebuilt: {dict(found.made)}")
     context.add_output_metadata({"verdict": found.verdict, "reproduction": dg.MetadataValue.json(found.to_dict())})
     if found.verdict == "different":

@@ -4,16 +4,16 @@ from functools import partial
 
 import dagster as dg
 
-from bikes_assets import answers
-from bikes_assets.adapters.engines import EngineIOManager, engine_of
-from bikes_assets.adapters.io_managers import ModelIOManager, SourceInputManager, TableIOManager
-from bikes_assets.adapters.mlflow_runs import MlflowRuns
-from bikes_assets.adapters.sync import Pipeline
-from bikes_assets.adapters.tracking import connect, tracking_resource
+from bikes_assets.app import answers
+from bikes_assets.app.settings import settings
+from bikes_assets.app.state import SOURCE, source_reader, stores
+from bikes_assets.app.store import ASSETS, COLUMNS, COMPARED, MODELS, claim, lake
 from bikes_assets.demand.features import COLUMNS_READ
-from bikes_assets.present import SOURCE, source_reader, stores
-from bikes_assets.settings import settings
-from bikes_assets.store import ASSETS, COLUMNS, COMPARED, MODELS, claim, lake
+from bikes_assets.orchestration.engines import EngineIOManager, engine_of
+from bikes_assets.orchestration.io_managers import ModelIOManager, SourceInputManager, TableIOManager
+from bikes_assets.orchestration.reconcile import Pipeline
+from bikes_assets.tracking.resource import connect, tracking_resource
+from bikes_assets.tracking.runs import MlflowRuns
 
 
 def mlflow_runs(store: str, restored: list[str] | None = None) -> MlflowRuns:
@@ -33,7 +33,7 @@ def mlflow_runs(store: str, restored: list[str] | None = None) -> MlflowRuns:
 
 
 def pipeline(instance: dg.DagsterInstance) -> Pipeline:
-    """Return what is to agree: see `adapters.sync`.
+    """Return what is to agree: see `orchestration.reconcile`.
 
     Raises:
         SettingsError: the instance is of another store than the lake.

@@ -4,13 +4,13 @@ import json
 
 import dagster as dg
 
-from bikes_assets import present
-from bikes_assets.adapters.up_to_date import report
-from bikes_assets.defs.planned import due, outdated
-from bikes_assets.lineage.errors import DataError
-from bikes_assets.lineage.graph import partition_address
-from bikes_assets.lineage.texts import counted
-from bikes_assets.settings import settings
+from bikes_assets.app import state
+from bikes_assets.app.settings import settings
+from bikes_assets.core.errors import DataError
+from bikes_assets.core.record import partition_address
+from bikes_assets.core.texts import counted
+from bikes_assets.defs.due import due, outdated
+from bikes_assets.events.up_to_date import report
 
 _MOST_AT_ONCE = 200
 
@@ -26,7 +26,7 @@ def stale_partitions(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     if reason := outdated():
         return dg.SensorResult(skip_reason=reason)
     try:
-        found = due(context.repository_def.asset_graph, makes=(), source=present.observed())
+        found = due(context.repository_def.asset_graph, makes=(), source=state.observed())
     except DataError as error:
         return dg.SensorResult(skip_reason=str(error))
     stale = {partition_address(*key): found.outlooks[key] for key in found.stale}

@@ -10,14 +10,14 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from bikes_assets import present
-from bikes_assets.adapters import metadata
-from bikes_assets.adapters.observed import Observed
-from bikes_assets.defs.planned import WHY, due, outdated
-from bikes_assets.lineage.errors import DataError
-from bikes_assets.lineage.graph import Version
-from bikes_assets.lineage.staleness import NextRun
-from bikes_assets.settings import settings
+from bikes_assets.app import state as present
+from bikes_assets.app.settings import settings
+from bikes_assets.core.errors import DataError
+from bikes_assets.core.record import Version
+from bikes_assets.core.staleness import NextRun
+from bikes_assets.defs.due import WHY, due, outdated
+from bikes_assets.events import metadata
+from bikes_assets.storage.sources.source_state import Observed
 
 RENTALS = "hourly_rentals"
 

@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from bikes_assets.core.errors import ModelError, NothingToDo
 from bikes_assets.demand.evaluation import scores
 from bikes_assets.demand.model import TARGET, Model, Recipe, fit_estimator, unfitted
-from bikes_assets.lineage.errors import ModelError, NothingToDo
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

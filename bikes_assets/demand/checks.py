@@ -7,13 +7,13 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from bikes_assets.core.checks import Check, Subject, Verdict, of_ranges, of_schema
+from bikes_assets.core.code_version import code_version
 from bikes_assets.demand import drift
 from bikes_assets.demand.evaluation import scores, skill
 from bikes_assets.demand.features import DEMAND_FEATURES, HORIZON_HOURS
 from bikes_assets.demand.model import MIN_TRAINING_MONTHS, TARGET, previous_month
 from bikes_assets.demand.tables import DEMAND_PREDICTIONS, HOURLY_RENTALS, PREDICTION_QUALITY
-from bikes_assets.lineage.checks import Check, Subject, Verdict, of_ranges, of_schema
-from bikes_assets.lineage.code import code_version
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -182,10 +182,10 @@ def _shown(subject: Subject, is_asked: Callable[[str], bool], well: str) -> Verd
     if len(subject.value) < _FEWEST_TO_TRY and len(rentals) < _FEWEST_TO_TRY:
         return Verdict(True, "too few hours to try anything on")
     evidence: Mapping[str, Any] = subject.evidence
-    version = code_version("bikes_assets.demand.proof", "features_evidence")
+    version = code_version("bikes_assets.demand.column_lineage", "features_evidence")
     # a month without much history does not show every dependency: a later one shows more
     if evidence.get("code_version") != version or any(_may_show_more(edge, rentals) for edge in evidence["edges"]):
-        from bikes_assets.demand.proof import features_evidence
+        from bikes_assets.demand.column_lineage import features_evidence
 
         shown = features_evidence(rentals)
         evidence = {"time": time.time(), "code_version": version, **shown.to_dict()}

@@ -19,16 +19,16 @@ from typing import TYPE_CHECKING, Any
 
 import narwhals as nw
 
+from bikes_assets.core.columns import ColumnFunction, column_function, column_lineage, compute, schema_of
+from bikes_assets.core.schema import Column
 from bikes_assets.demand.tables import ACTUAL, TIMESTAMP
-from bikes_assets.lineage.columns import ColumnFunction, column_function, column_lineage, compute, schema_of
-from bikes_assets.lineage.schema import Column
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pandas as pd
 
-    from bikes_assets.lineage.columns import Float64, Int64
+    from bikes_assets.core.columns import Float64, Int64
 
 HORIZON_HOURS = 24
 IMPUTATION_HOURS = 24

@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from bikes_assets.core import model_file
+from bikes_assets.core.errors import ModelError, NothingToDo
 from bikes_assets.demand.evaluation import scores
-from bikes_assets.lineage import model_file
-from bikes_assets.lineage.errors import ModelError, NothingToDo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -459,7 +459,7 @@ def _from_card(values: dict[str, Any], estimator: Any, origin: str) -> Model:
 
 def inert(model: Model) -> list[str]:
     """Return the features that a model was fitted on and cannot use: none of its trees, or of its baseline's, splits on them."""
-    from bikes_assets.lineage.reach import splits
+    from bikes_assets.verification.model_inputs import splits
 
     used: set[str] = set()
     for part in (model, model.baseline):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import date
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from bikes_assets.core.errors import DataError, SchemaError
 from bikes_assets.demand.tables import HOURLY_RENTALS, RENTAL_RECORDS
-from bikes_assets.lineage.errors import DataError, SchemaError
-from bikes_assets.lineage.invariants import Derived, Total, Unique
+from bikes_assets.verification.invariants import Derived, Total, Unique
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import pandera.pandas as pandera
 
-    from bikes_assets.lineage.invariants import Invariant
-    from bikes_assets.lineage.schema import Column, Schema
+    from bikes_assets.core.schema import Column, Schema
+    from bikes_assets.verification.invariants import Invariant
 
 _DATE = "dteday"
 _TEXT = {
@@ -101,7 +101,7 @@ def hourly_rentals(records: pd.DataFrame) -> pd.DataFrame:
 
 
 def rental_invariants(rentals: pd.DataFrame) -> tuple[Invariant, ...]:
-    """Return what holds in every row of HOURLY_RENTALS beyond the columns' ranges, as `lineage.invariants` has it.
+    """Return what holds in every row of HOURLY_RENTALS beyond the columns' ranges, as `verification.invariants` has it.
 
     These are the rules by which contradicting records are refused.
 

@@ -7,7 +7,7 @@ from functools import cached_property
 from math import floor, isfinite, log10
 from typing import TYPE_CHECKING
 
-from bikes_assets.lineage.texts import markup
+from bikes_assets.core.texts import markup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

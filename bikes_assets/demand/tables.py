@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from bikes_assets.lineage.schema import Column, Schema
+from bikes_assets.core.schema import Column, Schema
 
 _INSTANT = Column("instant", "int64", "Row number in the source.", minimum=1)
 _CALENDAR = (

@@ -6,8 +6,8 @@ from typing import Any
 
 import narwhals as nw
 
+from bikes_assets.core.code_version import code_version
 from bikes_assets.demand.features import FEATURE_NAMES, HISTORY_HOURS, HORIZON_HOURS, IMPUTATION_HOURS, STEPS
-from bikes_assets.lineage.code import code_version
 
 NOT_IN_CODE_VERSION = True
 

@@ -7,10 +7,10 @@ import random
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from bikes_assets.core.errors import NothingToDo, SettingsError
 from bikes_assets.demand.evaluation import scores
 from bikes_assets.demand.features import FEATURE_NAMES
 from bikes_assets.demand.model import TARGET, Recipe, fit_estimator, previous_month, unfitted
-from bikes_assets.lineage.errors import NothingToDo, SettingsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

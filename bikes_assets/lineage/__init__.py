@@ -1,1 +1,1 @@
-"""Lineage of tables, columns and models: pure, without Dagster, MLflow or anything about bikes."""
+"""The index over the event log, and its answers: upstream, downstream, paths, differences, traces, waste."""

@@ -1,6 +1,6 @@
 """Which functions of a code version can contribute to some columns of a table, by the names that their texts hold.
 
-A column function bears the name of its column (see `lineage.columns`). What only column functions of other columns reach has no
+A column function bears the name of its column (see `core.columns`). What only column functions of other columns reach has no
 part in the columns that are asked about; anything else may have.
 """
 

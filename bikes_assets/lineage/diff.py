@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass, replace
 from difflib import unified_diff
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from bikes_assets.core.record import Record, Version, partition_address
 from bikes_assets.lineage.contributing import contributing
-from bikes_assets.lineage.graph import Record, Version, partition_address
 
 if TYPE_CHECKING:
     import pyarrow as pa

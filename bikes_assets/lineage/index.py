@@ -21,11 +21,11 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
-from bikes_assets.lineage.address import Address
-from bikes_assets.lineage.errors import LineageError
+from bikes_assets.core.address import Address
+from bikes_assets.core.errors import LineageError
+from bikes_assets.core.texts import counted, markup, plain
 from bikes_assets.lineage.packed import Direction, Neighbours, limit_of, packed
-from bikes_assets.lineage.sealed import SealedFile
-from bikes_assets.lineage.texts import counted, markup, plain
+from bikes_assets.storage.checksums import SealedFile
 
 FORMAT = 3
 """Number of this layout; a file of another one is made anew."""

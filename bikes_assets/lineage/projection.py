@@ -21,14 +21,14 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from bikes_assets.lineage.address import WHOLE as WHOLE
-from bikes_assets.lineage.address import Address, parse_address, partition_address
-from bikes_assets.lineage.graph import Origin, Record, Version
+from bikes_assets.core.address import WHOLE as WHOLE
+from bikes_assets.core.address import Address, parse_address, partition_address
+from bikes_assets.core.record import Origin, Record, Version
 from bikes_assets.lineage.index import Edge, Fact, Thing
 
 if TYPE_CHECKING:
+    from bikes_assets.core.schema import Schema
     from bikes_assets.lineage.index import Index
-    from bikes_assets.lineage.schema import Schema
 
 DATASET, COLUMN, PARTITION, VERSION, COLUMN_VERSION = "dataset", "column", "partition", "version", "column version"
 CODE, RUN, FILE, MODEL, ALIAS, TAG = "code", "run", "file", "model version", "alias", "tag"

@@ -13,8 +13,9 @@ from dataclasses import replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from bikes_assets.lineage.address import WHOLE, Address
-from bikes_assets.lineage.errors import LineageError
+from bikes_assets.core.address import WHOLE, Address
+from bikes_assets.core.errors import LineageError
+from bikes_assets.core.texts import newest
 from bikes_assets.lineage.index import Answer, Found
 from bikes_assets.lineage.projection import (
     ALIAS,
@@ -29,7 +30,6 @@ from bikes_assets.lineage.projection import (
     TAG,
     VERSION,
 )
-from bikes_assets.lineage.texts import newest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from bikes_assets.lineage.columns import ColumnFunction, column_lineage, compute
-from bikes_assets.lineage.errors import LineageError
+from bikes_assets.core.columns import ColumnFunction, column_lineage, compute
+from bikes_assets.core.errors import LineageError
 
 if TYPE_CHECKING:
     import narwhals as nw
     import numpy as np
 
-    from bikes_assets.lineage.schema import Column, Schema
+    from bikes_assets.core.schema import Column, Schema
 
     Changes: TypeAlias = Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]]
     """What is disturbed, by input column: numbers of copies, of rows, and places that values are taken from instead."""

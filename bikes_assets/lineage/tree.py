@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING
 
-from bikes_assets.lineage.address import WHOLE, Address
+from bikes_assets.core.address import WHOLE, Address
 from bikes_assets.lineage.projection import ALIAS, CODE, FILE, MODEL, PARTITION, RUN, TAG
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bikes_assets.lineage.address import WHOLE, Address, parse_address
+from bikes_assets.core.address import WHOLE, Address, parse_address
 from bikes_assets.lineage.projection import COLUMN, DATASET, RUN, VERSION
 
 if TYPE_CHECKING:

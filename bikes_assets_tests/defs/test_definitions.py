@@ -195,13 +195,13 @@ def test_resources_are_shown_by_their_kind_and_purpose():
     from dagster._config.pythonic_config.resource import get_resource_type_name
 
     resources = defs().resources
-    managers = "bikes_assets.adapters.io_managers"
+    managers = "bikes_assets.orchestration.io_managers"
     assert {name: get_resource_type_name(found) for name, found in resources.items()} == {
         "source": "dagster._core.storage.input_manager.InputManagerDefinition",
         "tables": f"{managers}.TableIOManager",
         "engine": f"{managers}.TableIOManager",
         "models": f"{managers}.ModelIOManager",
-        "mlflow": "bikes_assets.adapters.tracking.mlflow",
+        "mlflow": "bikes_assets.tracking.resource.mlflow",
     }
     for name, found in resources.items():
         assert found.description, name

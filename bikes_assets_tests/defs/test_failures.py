@@ -8,12 +8,12 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from bikes_assets.adapters.retries import judged
-from bikes_assets.adapters.webserver import FAILURE
+from bikes_assets.app.settings import settings
+from bikes_assets.core.errors import ModelError
 from bikes_assets.defs.failures import ALERTED, failures
-from bikes_assets.lineage.errors import ModelError
-from bikes_assets.settings import settings
-from bikes_assets_tests.adapters.test_alerts import hook
+from bikes_assets.events.retries import judged
+from bikes_assets.events.webserver import FAILURE
+from bikes_assets_tests.orchestration.test_alerts import hook
 
 TYPO = "demand_model: ModelError: estimator: found 'Rigde', expected one of Ridge"
 

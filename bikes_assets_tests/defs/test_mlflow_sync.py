@@ -2,7 +2,7 @@
 
 import dagster as dg
 
-from bikes_assets import present
+from bikes_assets.app import state
 from bikes_assets.defs.mlflow_sync import mlflow_sync
 
 
@@ -20,18 +20,18 @@ def test_it_is_on_wherever_the_daemon_runs():
 
 
 def test_it_looks_again_only_when_something_happened(history):
-    from bikes_assets.adapters.sync import sync
     from bikes_assets.defs.resources import pipeline
+    from bikes_assets.orchestration.reconcile import sync
 
     sync(pipeline(history.instance))
     assert tick(history) == "Nothing has happened."
-    present.stores().memory.unlink()
+    state.stores().memory.unlink()
     assert tick(history) == "Everything agrees."
     assert tick(history) == "Nothing has happened."
 
 
 def test_it_logs_what_mlflow_did_not_take(history):
-    from bikes_assets.adapters.tracking import mark_backlog
+    from bikes_assets.tracking.resource import mark_backlog
 
     tick(history)
     run_id = history.record("demand_features", "2011-07").made_by["mlflow_run_id"]
@@ -47,8 +47,8 @@ def test_it_logs_what_mlflow_did_not_take(history):
 def test_while_something_is_left_it_looks_each_time(history, monkeypatch):
     from dataclasses import replace
 
-    from bikes_assets.adapters.tracking import connect, mark_backlog
     from bikes_assets.defs import mlflow_sync as module
+    from bikes_assets.tracking.resource import connect, mark_backlog
 
     mark_backlog(history.instance)
     away = replace(

@@ -14,11 +14,11 @@ import pytest
 BEGIN = """
 import json
 import dagster as dg
-from bikes_assets import runs
-from bikes_assets.adapters import decisions
+from bikes_assets.cli import runner as runs
+from bikes_assets.governance import pins as decisions
 from bikes_assets.definitions import defs
-from bikes_assets.defs.planned import due
-from bikes_assets.store import PINS, lake
+from bikes_assets.defs.due import due
+from bikes_assets.app.store import PINS, lake
 
 repository, told, cursor = defs().get_repository_def(), {}, None
 sensor = repository.get_sensor_def("stale_partitions")

@@ -16,7 +16,7 @@ import dagster as dg
 import psutil
 from bikes_assets.definitions import defs
 from bikes_assets.defs.automation import AUTOMATED
-from bikes_assets.defs.planned import due
+from bikes_assets.defs.due import due
 
 ticks, repository, said = int(sys.argv[1]), defs().get_repository_def(), set()
 

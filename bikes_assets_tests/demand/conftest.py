@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bikes_assets.adapters.readers import reader_for
 from bikes_assets.demand.features import demand_features
 from bikes_assets.demand.source import hourly_rentals, parse
 from bikes_assets.demand.tables import RENTAL_RECORDS
+from bikes_assets.storage.sources.readers import reader_for
 
 SHIPPED = Path(__file__).parents[2] / "data" / "raw" / "hour.csv"
 

@@ -17,12 +17,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from bikes_assets.core.checks import Check, Subject, judge, stops
+from bikes_assets.core.digest import object_digest
+from bikes_assets.core.errors import NothingToDo
 from bikes_assets.demand import champion, checks, drift, evaluation, features, model, plots, source
 from bikes_assets.demand.features import FEATURE_NAMES
 from bikes_assets.demand.model import Model, Recipe
-from bikes_assets.lineage.checks import Check, Subject, judge, stops
-from bikes_assets.lineage.digest import object_digest
-from bikes_assets.lineage.errors import NothingToDo
 from bikes_assets_tests.fire.processes import SOAK
 from bikes_assets_tests.sources import WEATHER, generated
 

@@ -12,10 +12,10 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
+from bikes_assets.core.digest import table_digest
+from bikes_assets.core.record import used_digest
 from bikes_assets.demand.features import COLUMN_LINEAGE, COLUMNS_READ, DEMAND_FEATURES, demand_features
 from bikes_assets.demand.tables import HOURLY_RENTALS
-from bikes_assets.lineage.digest import table_digest
-from bikes_assets.lineage.graph import used_digest
 from bikes_assets_tests.fire.processes import turns
 
 MONTHS = [f"{year}-{month:02}" for year in (2011, 2012) for month in range(1, 13)]

@@ -9,12 +9,12 @@ import pandas as pd
 import pytest
 from sklearn.dummy import DummyRegressor
 
+from bikes_assets.core.errors import ModelError, NothingToDo
 from bikes_assets.demand.champion import choose, fixed_cut, predictions
 from bikes_assets.demand.evaluation import scores
 from bikes_assets.demand.features import FEATURE_NAMES
 from bikes_assets.demand.model import Model, Recipe, build
 from bikes_assets.demand.tables import DEMAND_PREDICTIONS
-from bikes_assets.lineage.errors import ModelError, NothingToDo
 
 RIDGE = Recipe("sklearn.linear_model.Ridge", {"alpha": 1.0})
 CUT = "2011-05-20T12:00"

@@ -10,16 +10,16 @@ import pandas as pd
 import pytest
 from sklearn.dummy import DummyRegressor
 
-from bikes_assets.adapters.metadata import of_evidence
-from bikes_assets.demand import checks, proof
+from bikes_assets.core.checks import Subject, failure, judge
+from bikes_assets.core.code_version import code_version
+from bikes_assets.demand import checks, column_lineage
 from bikes_assets.demand.champion import predictions
+from bikes_assets.demand.column_lineage import features_of_rentals
 from bikes_assets.demand.drift import month_drift
 from bikes_assets.demand.evaluation import quality, quality_scores, scores
 from bikes_assets.demand.features import FEATURE_NAMES, demand_features
 from bikes_assets.demand.model import Model, Recipe, fit
-from bikes_assets.demand.proof import features_of_rentals
-from bikes_assets.lineage.checks import Subject, failure, judge
-from bikes_assets.lineage.code import code_version
+from bikes_assets.events.metadata import of_evidence
 
 RIDGE = Recipe("sklearn.linear_model.Ridge", {"alpha": 1.0})
 BY_EXPERIMENT = [check for check in checks.OF_FEATURES if check.name in ("no_leak_in_time", "column_lineage_holds")]
@@ -129,7 +129,7 @@ EVIDENCE: dict[str, Any] = {
 
 
 def shown(**more: Any) -> Subject:
-    version = code_version("bikes_assets.demand.proof", "features_evidence")
+    version = code_version("bikes_assets.demand.column_lineage", "features_evidence")
     rows = pd.DataFrame({"ts": range(9)})
     evidence = {**EVIDENCE, "code_version": version, **more}
     return Subject("demand_features", "2011-06", rows, inputs={"hourly_rentals": rows}, evidence=evidence)
@@ -173,7 +173,7 @@ def test_a_column_that_is_blank_throughout_is_tried_once_and_is_no_error(
         tables.append(len(some))
         return features_of_rentals(some)
 
-    monkeypatch.setattr(proof, "features_of_rentals", counted)
+    monkeypatch.setattr(column_lineage, "features_of_rentals", counted)
     subject = Subject("demand_features", "2011-01", blank, inputs={"hourly_rentals": blank})
     # When
     leaks, lineage = (verdict for _, verdict in judge(BY_EXPERIMENT, subject))

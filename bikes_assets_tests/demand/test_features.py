@@ -17,6 +17,10 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+from bikes_assets.core.code_version import code_version
+from bikes_assets.core.columns import column_lineage, compute, schema_of
+from bikes_assets.core.digest import TableDigest, table_digest
+from bikes_assets.core.errors import FeatureError
 from bikes_assets.demand.features import (
     COLUMN_LINEAGE,
     DEMAND_FEATURES,
@@ -28,10 +32,6 @@ from bikes_assets.demand.features import (
 )
 from bikes_assets.demand.tables import HOURLY_RENTALS
 from bikes_assets.demand.transformations import transformations
-from bikes_assets.lineage.code import code_version
-from bikes_assets.lineage.columns import column_lineage, compute, schema_of
-from bikes_assets.lineage.digest import TableDigest, table_digest
-from bikes_assets.lineage.errors import FeatureError
 
 HOUR = timedelta(hours=1)
 BRUTE_FORCE_MONTHS = ("2011-01", "2011-03", "2012-01", "2012-08")

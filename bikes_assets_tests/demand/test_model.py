@@ -18,6 +18,8 @@ import pytest
 import skops.io
 from sklearn.linear_model import LinearRegression
 
+from bikes_assets.core.digest import object_digest
+from bikes_assets.core.errors import ModelError, NothingToDo
 from bikes_assets.demand.evaluation import scores
 from bikes_assets.demand.features import FEATURE_NAMES
 from bikes_assets.demand.model import (
@@ -36,8 +38,6 @@ from bikes_assets.demand.model import (
     previous_month,
     state,
 )
-from bikes_assets.lineage.digest import object_digest
-from bikes_assets.lineage.errors import ModelError, NothingToDo
 from bikes_assets_tests.forging import mapping, node, several, text
 
 DEFAULT = Recipe()

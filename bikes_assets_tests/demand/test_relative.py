@@ -11,9 +11,9 @@ import skops.io
 from sklearn.base import clone
 from sklearn.linear_model import LinearRegression
 
+from bikes_assets.core.digest import object_digest
 from bikes_assets.demand.model import TRUSTED_TYPES
 from bikes_assets.demand.relative import RelativeRegressor
-from bikes_assets.lineage.digest import object_digest
 
 X = pd.DataFrame({"hour": [0.0, 1.0, 2.0, 3.0], "level": [1.0, 9.0, np.nan, 99.0]})
 """Levels whose median over the known ones is 9, so that the scale is 2, 10, 10 and 100."""

@@ -18,11 +18,11 @@ import pyarrow.parquet as pq
 import pytest
 from pandera.errors import SchemaErrors
 
-from bikes_assets.adapters.readers import reader_for
+from bikes_assets.core.digest import table_digest
+from bikes_assets.core.errors import DataError, SchemaError
 from bikes_assets.demand.source import hourly_rentals, month_of, pandera_schema, parse
 from bikes_assets.demand.tables import HOURLY_RENTALS, RENTAL_RECORDS
-from bikes_assets.lineage.digest import table_digest
-from bikes_assets.lineage.errors import DataError, SchemaError
+from bikes_assets.storage.sources.readers import reader_for
 
 SHIPPED = Path(__file__).parents[2] / "data" / "raw" / "hour.csv"
 SHIPPED_DIGEST = "984bede2b8a3d150c0d3fcb0d640cd10"

@@ -8,9 +8,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bikes_assets.adapters.readers import reader_for
 from bikes_assets.demand.source import months_in, parse
 from bikes_assets.demand.tables import RENTAL_RECORDS
+from bikes_assets.storage.sources.readers import reader_for
 from bikes_assets_tests import sources
 
 

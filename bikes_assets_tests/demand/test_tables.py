@@ -7,6 +7,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
+from bikes_assets.core.schema import Column, Schema
 from bikes_assets.demand.features import DEMAND_FEATURES
 from bikes_assets.demand.source import pandera_schema
 from bikes_assets.demand.tables import (
@@ -18,7 +19,6 @@ from bikes_assets.demand.tables import (
     QUALITY_LINEAGE,
     RENTAL_RECORDS,
 )
-from bikes_assets.lineage.schema import Column, Schema
 
 TABLES = {
     table.name: table

@@ -9,11 +9,11 @@ from itertools import pairwise
 import pandas as pd
 import pytest
 
+from bikes_assets.core.errors import NothingToDo, SettingsError
 from bikes_assets.demand import tuning
 from bikes_assets.demand.evaluation import scores
 from bikes_assets.demand.features import FEATURE_NAMES
 from bikes_assets.demand.model import Recipe, fit, fit_estimator, unfitted
-from bikes_assets.lineage.errors import NothingToDo, SettingsError
 
 RIDGE = Recipe("sklearn.linear_model.Ridge", {"alpha": 1.0})
 MONTHS = [f"{year}-{month:02}" for year in (2011, 2012) for month in range(1, 13)]

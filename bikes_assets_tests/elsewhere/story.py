@@ -12,13 +12,14 @@ from typing import Any
 
 import dagster as dg
 
-from bikes_assets import answers, runs
-from bikes_assets.adapters.deployments import deployments
-from bikes_assets.adapters.sync import sync
+from bikes_assets.app import answers
+from bikes_assets.app.store import ASSETS, PINS, SERVING, lake
+from bikes_assets.cli import runner
+from bikes_assets.core.errors import ConflictError
+from bikes_assets.core.record import Record
 from bikes_assets.defs.resources import pipeline
-from bikes_assets.lineage.errors import ConflictError
-from bikes_assets.lineage.graph import Record
-from bikes_assets.store import ASSETS, PINS, SERVING, lake
+from bikes_assets.governance.deployments import deployments
+from bikes_assets.orchestration.reconcile import sync
 
 QUALITY, MONTH = "prediction_quality", "2011-03"
 ASKED = (QUALITY, f"{QUALITY}[{MONTH}]", "demand_features.demand_trend_7d")
@@ -81,8 +82,8 @@ def models() -> dict[str, int]:
 
 
 def main() -> None:
-    runs.setup()
-    summary = runs.run_history(None, lambda *_: None)
+    runner.setup()
+    summary = runner.run_history(None, lambda *_: None)
     told: dict[str, Any] = {"failed": summary.failed, "partitions": dict(summary.partitions)}
     published = {asset: lake().table(asset).published() for asset in ASSETS}
     told["digests"] = {

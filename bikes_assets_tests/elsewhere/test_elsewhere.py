@@ -15,8 +15,8 @@ from urllib.parse import quote
 import pytest
 import sqlalchemy as sa
 
-from bikes_assets import answers
-from bikes_assets.adapters.event_log import newest_event
+from bikes_assets.app import answers
+from bikes_assets.lineage.event_log import newest_event
 from bikes_assets_tests.elsewhere.servers import PASSWORD, create_database
 
 ROOT = Path(__file__).parents[2]
@@ -156,7 +156,7 @@ def test_the_lake_of_another_store_is_refused(told, tmp_path):
         "postgres": {"BIKES_DATA": str(tmp_path), "DAGSTER_HOME": str(tmp_path / "dagster")},
     }[told["place"]]
     done = subprocess.run(
-        [sys.executable, "-c", "from bikes_assets.cli import main; main()", "status"],
+        [sys.executable, "-c", "from bikes_assets.cli.main import main; main()", "status"],
         env=told["environment"] | elsewhere,
         cwd=ROOT,
         capture_output=True,
@@ -191,7 +191,7 @@ def found_in(texts: Iterable[tuple[str, bytes]], secrets: list[str]) -> list[str
 @pytest.mark.skipif(not SOAK, reason="three months are told above; BIKES_SOAK=1 runs the tests of a history elsewhere")
 @pytest.mark.parametrize("place", ["s3", "postgres", "s3 and postgres"])
 def test_the_tests_of_a_history_pass_elsewhere(place, request, tmp_path):
-    modules = ["test_record.py", "adapters/test_sync.py", "adapters/test_deployments.py"]
+    modules = ["test_record.py", "orchestration/test_reconcile.py", "governance/test_deployments.py"]
     environment = {key: value for key, value in os.environ.items() if key != "BIKES_SOAK"}
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *(f"bikes_assets_tests/{name}" for name in modules)],

@@ -13,7 +13,7 @@ import bikes_assets
 
 PACKAGE = Path(bikes_assets.__file__).parent
 URL = "postgresql+psycopg2://bikes:s3cr3t@127.0.0.1:9/dagster"
-MAIN = "from bikes_assets.cli import main; main()"
+MAIN = "from bikes_assets.cli.main import main; main()"
 WITHOUT_EXTRAS = """
 import importlib.util as util
 find = util.find_spec
@@ -104,7 +104,7 @@ def test_a_missing_package_is_named_with_its_extra(tmp_path):
 
 
 def test_the_settings_show_no_password(monkeypatch):
-    from bikes_assets.settings import Settings
+    from bikes_assets.app.settings import Settings
 
     monkeypatch.setenv("BIKES_DAGSTER_STORAGE", URL)
 

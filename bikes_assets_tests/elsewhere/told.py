@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-COMMAND = "from bikes_assets.cli import main; main()"
+COMMAND = "from bikes_assets.cli.main import main; main()"
 
 
 def bikes(environment: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -29,18 +29,18 @@ def told(environment: Mapping[str, str]) -> dict[str, Any]:
 
 def main() -> None:
     """Tell of events, commits, MLflow's finished runs and registered versions, each by its address, and of what was published."""
-    from bikes_assets import present
-    from bikes_assets.adapters.event_log import reported_since
-    from bikes_assets.adapters.mlflow_runs import finished_runs
-    from bikes_assets.lineage.graph import Version
-    from bikes_assets.settings import settings
-    from bikes_assets.store import ASSETS, mlflow_client, table
+    from bikes_assets.app import state
+    from bikes_assets.app.settings import settings
+    from bikes_assets.app.store import ASSETS, mlflow_client, table
+    from bikes_assets.core.record import Version
+    from bikes_assets.lineage.event_log import reported_since
+    from bikes_assets.tracking.runs import finished_runs
 
     events = (event for event in reported_since(settings().event_storage, 0) if event.record)
     commits = [(asset, commit) for asset in ASSETS if table(asset).exists() for commit in table(asset).commits()]
     client = mlflow_client()
     said = {
-        "agrees": present.agreement() is not None,
+        "agrees": state.agreement() is not None,
         "events": [event.record.output.address for event in events if event.record],
         "commits": [Version(asset, item.partition, item.version, item.digest).address for asset, item in commits],
         "by run": [(asset, item.partition, item.record["made_by"].get("dagster_run_id")) for asset, item in commits],

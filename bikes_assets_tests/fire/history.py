@@ -24,10 +24,10 @@ from typing import Any
 
 _MODULES = (
     "bikes_assets_tests.fire.warm",
-    "bikes_assets.cli",
+    "bikes_assets.cli.main",
     "bikes_assets.demand.plots",
-    "bikes_assets.reports.runs",
-    "bikes_assets.runs",
+    "bikes_assets.cli.reports.runs",
+    "bikes_assets.cli.runner",
     "matplotlib.pyplot",
     "narwhals._arrow.dataframe",
     "narwhals._pandas_like.dataframe",
@@ -318,8 +318,8 @@ def _work(order: dict[str, Any], job: Any) -> None:
     except BaseException as error:  # noqa: BLE001 - a fork must not go on as its parent
         import traceback
 
-        from bikes_assets.lineage.faults import store_fault
-        from bikes_assets.settings import settings
+        from bikes_assets.app.settings import settings
+        from bikes_assets.core.faults import store_fault
 
         sys.settrace(None)
         traceback.print_exc()
@@ -332,7 +332,7 @@ def _work(order: dict[str, Any], job: Any) -> None:
 
 def _counted(point: dict[str, Any] | None) -> dict[str, int]:
     """Count calls, all and those between a table's write and the storing of its event, and act at the point."""
-    from bikes_assets.adapters.delta import LakeTable
+    from bikes_assets.storage.delta import LakeTable
 
     calls = {"all": 0, "window": 0}
     if point is None:
@@ -399,9 +399,9 @@ def _instance() -> Any:
 def _make(order: dict[str, Any]) -> dict[str, Any]:
     import dagster as dg
 
-    from bikes_assets.adapters.attempts import what_failed
-    from bikes_assets.adapters.processes import Process
-    from bikes_assets.adapters.workers import WORKER
+    from bikes_assets.events.attempts import what_failed
+    from bikes_assets.events.workers import WORKER
+    from bikes_assets.storage.processes import Process
 
     with _instance() as instance:
         result = order["job"].execute_in_process(
@@ -424,8 +424,8 @@ def _make(order: dict[str, Any]) -> dict[str, Any]:
 
 
 def _command(order: dict[str, Any]) -> dict[str, Any]:
-    from bikes_assets.adapters import identity
-    from bikes_assets.cli import main
+    from bikes_assets.cli.main import main
+    from bikes_assets.events import identity
 
     identity._checked.clear()  # the command is a process of its own, which looks itself
 
@@ -437,8 +437,8 @@ def _command(order: dict[str, Any]) -> dict[str, Any]:
 
 
 def _sync(order: dict[str, Any]) -> dict[str, Any]:
-    from bikes_assets.adapters.sync import sync
     from bikes_assets.defs.resources import pipeline
+    from bikes_assets.orchestration.reconcile import sync
 
     with _instance() as instance:
         done = sync(pipeline(instance))
@@ -460,7 +460,7 @@ def _call(order: dict[str, Any]) -> dict[str, Any]:
 
 def _said(order: dict[str, Any]) -> dict[str, Any]:
     """Return what the newest run warned of, and what failed in it."""
-    from bikes_assets.adapters.attempts import what_failed
+    from bikes_assets.events.attempts import what_failed
 
     with _instance() as instance:
         (run,) = instance.get_runs(limit=1)

@@ -18,18 +18,18 @@ from typing import Any
 
 import dagster as dg
 
-from bikes_assets.adapters.agreed import Agreement, Stores
-from bikes_assets.adapters.asset import lineage_asset
-from bikes_assets.adapters.event_log import refresh
-from bikes_assets.adapters.io_managers import ModelIOManager, Outcome, TableIOManager
-from bikes_assets.adapters.lake import Lake
-from bikes_assets.adapters.processes import Process
-from bikes_assets.adapters.sync import Pipeline, sync
-from bikes_assets.adapters.tracking import connect, tracking_resource
-from bikes_assets.adapters.workers import WORKER
+from bikes_assets.core.schema import Column, Schema
+from bikes_assets.events.workers import WORKER
+from bikes_assets.lineage.event_log import refresh
 from bikes_assets.lineage.index import Index
 from bikes_assets.lineage.projection import Projection
-from bikes_assets.lineage.schema import Column, Schema
+from bikes_assets.orchestration.agreed import Agreement, Stores
+from bikes_assets.orchestration.asset import lineage_asset
+from bikes_assets.orchestration.io_managers import ModelIOManager, Outcome, TableIOManager
+from bikes_assets.orchestration.reconcile import Pipeline, sync
+from bikes_assets.storage.lake import Lake
+from bikes_assets.storage.processes import Process
+from bikes_assets.tracking.resource import connect, tracking_resource
 from examples.parcels import definitions as parcels
 
 MONTHS = dg.MonthlyPartitionsDefinition("2016-01", end_date="2025-01", fmt="%Y-%m")

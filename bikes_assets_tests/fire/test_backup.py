@@ -14,8 +14,8 @@ import dagster as dg
 import pytest
 from mlflow import MlflowClient
 
-from bikes_assets.adapters.delta import LakeTable
-from bikes_assets.adapters.version_source import model_id_in
+from bikes_assets.storage.delta import LakeTable
+from bikes_assets.tracking.version_source import model_id_in
 from bikes_assets_tests.fire.conftest import Ground
 from bikes_assets_tests.fire.harness import disagreements, intact
 from bikes_assets_tests.fire.processes import Worker, turns

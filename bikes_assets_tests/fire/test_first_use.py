@@ -28,14 +28,14 @@ def first_use(folder: str, ready: Any = None) -> None:
     for name in [name for name in os.environ if name.startswith(("BIKES_", "MLFLOW_TRACKING", "DAGSTER_"))]:
         del os.environ[name]
     os.environ |= {"BIKES_DATA": folder, "MLFLOW_LOGGING_LEVEL": "ERROR"}
-    from bikes_assets import runs
-    from bikes_assets.adapters.mlflow_store import client_of, experiment_of
-    from bikes_assets.settings import settings
-    from bikes_assets.store import current_identity
+    from bikes_assets.app.settings import settings
+    from bikes_assets.app.store import current_identity
+    from bikes_assets.cli import runner
+    from bikes_assets.tracking.client import client_of, experiment_of
 
     if ready:
         ready.set()
-    with runs.opened():
+    with runner.opened():
         client = client_of(settings().tracking_uri)
         experiment_of(client, settings().tracking_uri, "bike-demand", current_identity().store)
 
@@ -83,7 +83,7 @@ def test_a_store_is_whole_whenever_its_first_use_is_killed(tmp_path: Path) -> No
 @pytest.mark.skipif(not SOAK, reason="the part of it that creates a store is killed above")
 def test_the_first_run_of_a_store_is_killed_and_the_next_makes_everything(tmp_path: Path) -> None:
     rng = random.Random(1)
-    command = [sys.executable, "-c", "from bikes_assets.cli import main; main()", "run"]
+    command = [sys.executable, "-c", "from bikes_assets.cli.main import main; main()", "run"]
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("BIKES_", "DAGSTER_HOME"))}
     for turn in range(30):
         environment = inherited | {"BIKES_DATA": str(tmp_path / str(turn)), "BIKES_LAST_MONTH": "2011-01"}

@@ -17,16 +17,16 @@ import pytest
 import sqlalchemy as sa
 from mlflow import MlflowClient
 
-from bikes_assets.adapters import registry
-from bikes_assets.adapters.agreed import Agreement
-from bikes_assets.adapters.event_log import refresh
-from bikes_assets.adapters.mlflow_numbers import Numbers
-from bikes_assets.adapters.soundness import of_copies
-from bikes_assets.adapters.version_source import model_id_in
+from bikes_assets.core.record import Record
 from bikes_assets.lineage import queries
-from bikes_assets.lineage.graph import Record
+from bikes_assets.lineage.event_log import refresh
 from bikes_assets.lineage.index import Index
 from bikes_assets.lineage.projection import MODEL, Projection
+from bikes_assets.orchestration.agreed import Agreement
+from bikes_assets.tracking import registry
+from bikes_assets.tracking.numbers import Numbers
+from bikes_assets.tracking.version_source import model_id_in
+from bikes_assets.verification.integrity import of_copies
 from bikes_assets_tests.fire.conftest import Ground, ground
 from bikes_assets_tests.fire.harness import disagreements, intact
 from bikes_assets_tests.fire.processes import SOAK

@@ -17,13 +17,13 @@ from mlflow import MlflowClient
 from mlflow.entities import ViewType
 from mlflow.exceptions import MlflowException
 
-from bikes_assets.adapters.mlflow_store import lineage_of
-from bikes_assets.adapters.removed import removals, write_removed_in_mlflow
-from bikes_assets.adapters.retention import Plan, apply, plan, remove_in_mlflow
-from bikes_assets.adapters.version_source import model_id_in
-from bikes_assets.lineage.errors import RemovedError
-from bikes_assets.lineage.graph import parse_address
-from bikes_assets.lineage.retention import DAY
+from bikes_assets.core.errors import RemovedError
+from bikes_assets.core.record import parse_address
+from bikes_assets.governance.retention import Plan, apply, plan, remove_in_mlflow
+from bikes_assets.governance.retention_policy import DAY
+from bikes_assets.storage.removals import removals, write_removed_in_mlflow
+from bikes_assets.tracking.client import lineage_of
+from bikes_assets.tracking.version_source import model_id_in
 from bikes_assets_tests.fire import project
 from bikes_assets_tests.fire.processes import FORK, turns
 from bikes_assets_tests.fire.project import ASSETS, EXPERIMENT, MONTHS, Place, frame

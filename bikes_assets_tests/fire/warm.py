@@ -39,7 +39,7 @@ _MODULES = (
     "structlog",
     "upath",
     "watchdog.observers",
-    "bikes_assets.adapters.mlflow_source",
+    "bikes_assets.tracking.datasets",
     "bikes_assets_tests.fire.processes",
 )
 

@@ -20,7 +20,7 @@ from typing import Any
 import pandas as pd
 from deltalake import DeltaTable, write_deltalake
 
-from bikes_assets.store import ASSETS, PINS
+from bikes_assets.app.store import ASSETS, PINS
 from bikes_assets_tests.fire.history import FAKETIME, Fork, History
 from bikes_assets_tests.fire.reading import events_of, numbers_of
 from bikes_assets_tests.sources import generated
@@ -322,8 +322,8 @@ WEIGHTS: dict[Callable[[Life], Any], int] = {
 
 def synced(instance: Any) -> dict[str, Any]:
     """Bring everything into agreement, as `bikes sync` does."""
-    from bikes_assets.adapters.sync import sync
     from bikes_assets.defs.resources import pipeline
+    from bikes_assets.orchestration.reconcile import sync
 
     found = sync(pipeline(instance))
     return {"done": found.done, "left": found.left, "refused": found.refused}
@@ -331,21 +331,22 @@ def synced(instance: Any) -> dict[str, Any]:
 
 def judged(instance: Any) -> dict[str, Any]:
     """Return what is not fresh and why, what is due, whether the index is what a rebuilt one is, and its meanings."""
-    from bikes_assets import answers, present, runs
+    from bikes_assets.app import answers, state
+    from bikes_assets.app.settings import settings
+    from bikes_assets.cli import runner as runs
+    from bikes_assets.core.record import partition_address
+    from bikes_assets.core.staleness import judge
     from bikes_assets.definitions import defs
-    from bikes_assets.defs.planned import due
+    from bikes_assets.defs.due import due
     from bikes_assets.lineage import queries
-    from bikes_assets.lineage.graph import partition_address
     from bikes_assets.lineage.index import Index
     from bikes_assets.lineage.projection import MODEL as REGISTERED
     from bikes_assets.lineage.projection import VERSION
-    from bikes_assets.lineage.staleness import judge
-    from bikes_assets.settings import settings
 
-    source = present.observed()
+    source = state.observed()
     graph = defs().resolve_asset_graph()
     plan = runs.plan()
-    found = present.now(source)
+    found = state.now(source)
     statuses = judge(plan, found)
     wanted = due(graph, makes=set(plan.nodes), source=source).runs
     grown = answers.refreshed()
@@ -392,9 +393,9 @@ def wiped(instance: Any, seed: float) -> dict[str, Any]:
 
 
 def changed_in_mlflow(instance: Any, seed: float) -> dict[str, Any]:
-    from bikes_assets.adapters.mlflow_store import client_of, lineage_of
-    from bikes_assets.adapters.version_source import model_id_in
-    from bikes_assets.settings import settings
+    from bikes_assets.app.settings import settings
+    from bikes_assets.tracking.client import client_of, lineage_of
+    from bikes_assets.tracking.version_source import model_id_in
 
     rng, client = random.Random(seed), client_of(settings().tracking_uri)
     name = rng.choice([settings().experiment, lineage_of(settings().experiment)])

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bikes_assets.core.record import Record, Use, Version
 from bikes_assets.lineage.diff import (
     Cell,
     Change,
@@ -26,7 +27,6 @@ from bikes_assets.lineage.diff import (
     compare_rows,
     explain,
 )
-from bikes_assets.lineage.graph import Record, Use, Version
 
 JAN, FEB = "2011-01", "2011-02"
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from bikes_assets.core.errors import LineageError
 from bikes_assets.lineage import index as module
-from bikes_assets.lineage.errors import LineageError
 from bikes_assets.lineage.index import Edge, Fact, Index, Thing
 
 Name = tuple[str, str]

@@ -9,16 +9,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bikes_assets.lineage.columns import column_function, column_lineage, compute
-from bikes_assets.lineage.errors import LineageError
+from bikes_assets.core.columns import column_function, column_lineage, compute
+from bikes_assets.core.errors import LineageError
+from bikes_assets.core.schema import Column, Schema
 from bikes_assets.lineage.rows import rows_behind
-from bikes_assets.lineage.schema import Column, Schema
 from bikes_assets_tests.fire.processes import turns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from bikes_assets.lineage.columns import Float64, Int64
+    from bikes_assets.core.columns import Float64, Int64
 
 HOURS = Schema(
     "hours",

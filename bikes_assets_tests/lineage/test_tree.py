@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bikes_assets.lineage.address import Address
+from bikes_assets.core.address import Address
 from bikes_assets.lineage.tree import span
 
 MONTHS = [f"2011-{month:02}" for month in range(1, 13)]

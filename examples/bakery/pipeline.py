@@ -21,9 +21,9 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, SplineTransformer
 
-from bikes_assets.adapters.asset import with_lineage
-from bikes_assets.adapters.io_managers import ModelIOManager, TableIOManager
-from bikes_assets.adapters.lake import Lake, ModelFormat
+from bikes_assets.orchestration.asset import with_lineage
+from bikes_assets.orchestration.io_managers import ModelIOManager, TableIOManager
+from bikes_assets.storage.lake import Lake, ModelFormat
 
 INPUTS = ["weekday", "temperature"]
 

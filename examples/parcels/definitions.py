@@ -9,17 +9,17 @@ from typing import Any
 import dagster as dg
 import narwhals as nw
 
-from bikes_assets.adapters.asset import lineage_asset
-from bikes_assets.adapters.io_managers import ModelIOManager, Outcome, SourceInputManager, TableIOManager
-from bikes_assets.adapters.lake import Lake, ModelFormat
-from bikes_assets.adapters.observed import SourceFormat
-from bikes_assets.adapters.readers import reader_for
-from bikes_assets.adapters.trace import Computed, Derivations, Tracer
-from bikes_assets.lineage import model_file
-from bikes_assets.lineage.checks import Check, Subject, Verdict, of_ranges, of_schema
-from bikes_assets.lineage.columns import Float64, column_function, column_lineage, compute, schema_of
-from bikes_assets.lineage.errors import NothingToDo
-from bikes_assets.lineage.schema import Column, Schema
+from bikes_assets.core import model_file
+from bikes_assets.core.checks import Check, Subject, Verdict, of_ranges, of_schema
+from bikes_assets.core.columns import Float64, column_function, column_lineage, compute, schema_of
+from bikes_assets.core.errors import NothingToDo
+from bikes_assets.core.schema import Column, Schema
+from bikes_assets.lineage.trace import Computed, Derivations, Tracer
+from bikes_assets.orchestration.asset import lineage_asset
+from bikes_assets.orchestration.io_managers import ModelIOManager, Outcome, SourceInputManager, TableIOManager
+from bikes_assets.storage.lake import Lake, ModelFormat
+from bikes_assets.storage.sources.readers import reader_for
+from bikes_assets.storage.sources.source_state import SourceFormat
 
 HERE = Path(__file__).parent
 MONTHS = dg.MonthlyPartitionsDefinition("2024-01", end_date="2024-04", fmt="%Y-%m")
@@ -176,7 +176,7 @@ defs = dg.Definitions(
         "source": dg.InputManagerDefinition(lambda _: SourceInputManager(LAKE, _reader, SOURCE)),
         "tables": TableIOManager(LAKE).resource(),
         "models": ModelIOManager(LAKE, RIDGE).resource(),
-        "mlflow": dg.ResourceDefinition.none_resource(),  # or adapters.tracking.tracking_resource(...)
+        "mlflow": dg.ResourceDefinition.none_resource(),  # or tracking.resource.tracking_resource(...)
     },
     executor=dg.in_process_executor,
 )

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import dagster as dg
 
-from bikes_assets.adapters.asset import with_lineage
-from bikes_assets.adapters.event_log import refresh
-from bikes_assets.adapters.io_managers import ModelIOManager, TableIOManager
-from bikes_assets.adapters.lake import Lake, ModelFormat
-from bikes_assets.adapters.tracking import tracking_resource
-from bikes_assets.lineage.columns import column_lineage
+from bikes_assets.core.columns import column_lineage
+from bikes_assets.lineage.event_log import refresh
 from bikes_assets.lineage.index import Index
 from bikes_assets.lineage.projection import Projection
+from bikes_assets.orchestration.asset import with_lineage
+from bikes_assets.orchestration.io_managers import ModelIOManager, TableIOManager
+from bikes_assets.storage.lake import Lake, ModelFormat
+from bikes_assets.tracking.resource import tracking_resource
 from examples.taxi import assets
 
 DATA = Path(os.environ.get("TAXI_DATA", str(Path(__file__).parent / "data")))

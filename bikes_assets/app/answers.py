@@ -1,0 +1,299 @@
+"""Answers to questions of lineage, for the command line, notebooks and pages; it imports none of the heavy libraries.
+
+```python
+from bikes_assets.app import answers
+
+answers.downstream("hourly_rentals.weathersit").counts       # {'column': 11, 'alias': 1}
+answers.upstream("demand_predictions[2012-08]", depth=1).things
+answers.diff("demand_model@3", "demand_model@champion").causes
+answers.trace("demand_predictions.prediction[2012-08]#2012-08-14T17:00").values[0].made_from  # the features' values
+```
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from threading import get_ident
+from typing import TYPE_CHECKING
+
+from bikes_assets.app.settings import settings
+from bikes_assets.core.address import Address
+from bikes_assets.core.code_version import columns_made_by
+from bikes_assets.core.errors import LineageError
+from bikes_assets.core.faults import away, store_fault
+from bikes_assets.core.record import parse_address
+from bikes_assets.events import identity
+from bikes_assets.lineage import event_log, queries
+from bikes_assets.lineage.index import Index
+from bikes_assets.lineage.projection import COLUMN, Projection
+from bikes_assets.storage.checksums import DamagedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from bikes_assets.app.versions import Making
+    from bikes_assets.core.staleness import Plan
+    from bikes_assets.lineage.diff import Difference
+    from bikes_assets.lineage.index import Answer, Found
+    from bikes_assets.lineage.packed import Direction
+    from bikes_assets.lineage.trace import Tracer
+    from bikes_assets.lineage.trace_result import Trace
+    from bikes_assets.lineage.tree import Branch
+    from bikes_assets.lineage.waste import Waste
+
+
+_LOG = logging.getLogger(__name__)
+
+
+def upstream(
+    address: str, *, level: str | None = None, depth: int | None = None, as_of: str | datetime | None = None
+) -> Answer:
+    """Return all that contributed to what an address names, nearest first.
+
+    Args:
+        address: a dataset, column, partition, version, column of a version, model version, alias, tag, file, code or run. An
+            alias and a registered model version answer as the version of which they are names.
+        level: what is asked about, one of `lineage.queries.KINDS` such as `column`; by default what the address names.
+        depth: how many edges to go at most, None for all.
+        as_of: time that counts, such as 2012-08-14T17:00; without an offset it is local time. None for now.
+
+    Raises:
+        LineageError: there is nothing of that name at that time.
+    """
+    index = refreshed()
+    return queries.walk(index, address, "upstream", level=level, depth=depth, as_of=_event(index, as_of))
+
+
+def downstream(
+    address: str, *, level: str | None = None, depth: int | None = None, as_of: str | datetime | None = None
+) -> Answer:
+    """Return all that what an address names contributed to, nearest first: its impact. See `upstream`."""
+    index = refreshed()
+    return queries.walk(index, address, "downstream", level=level, depth=depth, as_of=_event(index, as_of))
+
+
+def tree(answer: Answer, direction: Direction, *, as_of: str | datetime | None = None) -> list[Branch]:
+    """Return an answer of `upstream` or `downstream` as a tree, with ranges of partitions and versions.
+
+    Args:
+        answer: the answer, or a part of it.
+        direction: which question it answers.
+        as_of: the time that was asked about.
+    """
+    from bikes_assets.lineage import tree as module
+
+    index = refreshed()
+    return module.tree(index, answer.things, direction, as_of=_event(index, as_of))
+
+
+def functions() -> Mapping[str, str]:
+    """Return the dotted name of the function that materializes each asset, as far as it is remembered."""
+    from bikes_assets.app import state
+
+    plan = state.last_plan()
+    return {asset: node.function for asset, node in plan.nodes.items()} if plan else {}
+
+
+def named(address: str, *, as_of: str | datetime | None = None) -> str:
+    """Return an address with the version that it is a name of, such as `demand_model@3 (demand_model[2011-05]@3)`."""
+    index = refreshed()
+    event = _event(index, as_of)
+    found = queries.find(index, address, as_of=event)
+    version = queries.version_named(index, found, as_of=event).name
+    return address if version == found.name else f"{address} ({version})"
+
+
+def paths(start: str, end: str, *, as_of: str | datetime | None = None) -> tuple[int, Iterator[list[Found]]]:
+    """Return how many ways lead from one thing downstream to another, and the ways one by one."""
+    index = refreshed()
+    return queries.paths(index, start, end, as_of=_event(index, as_of))
+
+
+def search(words: str, *, most: int = 50) -> list[Found]:
+    """Return what has all words, or words that begin so: datasets and columns in name, meaning or unit, model versions, tags.
+
+    Files that are tracked are found by name, MD5 and revision.
+    """
+    return refreshed().search(words, most=most)
+
+
+def begun(text: str) -> list[str]:
+    """Return the addresses that begin with a text, as far as the index has taken events in: for completion, which cannot wait."""
+    return queries.begun(_index(), text) if _index().path.exists() else []
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Code that differs from that of what was materialized last.
+
+    Attributes:
+        asset: the asset that it makes.
+        functions: what became of each function that makes the difference: `changed`, `new` or `gone`.
+        columns: columns of the asset that they have a part in.
+    """
+
+    asset: str
+    functions: Mapping[str, str]
+    columns: tuple[str, ...]
+
+
+def changed(plan: Plan) -> tuple[list[Change], Answer]:
+    """Return in which code the working tree differs from what was materialized last, and all that lies downstream of that.
+
+    Args:
+        plan: what would make everything now; see `bikes_assets.cli.runner.plan`.
+    """
+    from bikes_assets.app import state
+
+    index, made = refreshed(), state.now().made
+    found: list[Change] = []
+    for asset, node in plan.nodes.items():
+        was = {made[asset, key].code_version for key in node.partitions if (asset, key) in made} - {node.code_version}
+        functions = {
+            name: became
+            for version in was
+            for name, became in state.changed_functions(version, node.code_version, node.function).items()
+        }
+        if was:
+            names = [str(item.column) for item in index.within(COLUMN, asset)]
+            found.append(Change(asset, functions, columns_made_by(functions, names, node.function)))
+    starts = [(COLUMN, str(Address(change.asset, name))) for change in found for name in change.columns]
+    return found, index.walk(starts, "downstream")
+
+
+def makings(address: str) -> list[Making]:
+    """Return every version of a partition, oldest first, with why it was made and what of it was new; [] where there is none.
+
+    Args:
+        address: of a partition, such as `demand_features[2012-08]`.
+    """
+    from bikes_assets.app import state, versions
+
+    asset, partition, _ = parse_address(address)
+    plan = state.last_plan()
+    return versions.makings(asset, partition, plan.nodes[asset].function if plan and asset in plan.nodes else asset)
+
+
+def waste() -> Waste:
+    """Return what is made and nobody reads, what was made again and came out as it was, and where the time goes."""
+    from bikes_assets.events.run_log import seconds_of
+    from bikes_assets.lineage import waste as module
+
+    return module.waste(refreshed(), *seconds_of(settings().event_storage))
+
+
+def diff(a: str, b: str) -> Difference:
+    """Return how two versions of one asset differ, and why, down to the rows from outside, the code and the settings.
+
+    Args:
+        a: address of the one: `demand_model@3`, `demand_model@champion`, `demand_model[2012-08]@18`, or `demand_model[2012-08]`
+            for its present version.
+        b: address of the other.
+
+    Raises:
+        LineageError: there is no such version, or they are of two assets.
+    """
+    from bikes_assets.app import versions
+    from bikes_assets.lineage.diff import explain
+
+    index = refreshed()
+    one, other = versions.record_of(index, a), versions.record_of(index, b)
+    if one.output.asset != other.output.asset:
+        raise LineageError(
+            f"found {one.output.address} and {other.output.address}, expected two versions of one asset; "
+            "what one was made from: bikes upstream"
+        )
+    return explain(one, other, versions.Stored(index))
+
+
+def trace(address: str) -> Trace:
+    """Return where the values of one row came from: the model, the features, the raw rows and the source's file, as recorded.
+
+    Everything is read from the lake with its digest checked; see `lineage.trace_result.Trace`.
+
+    Args:
+        address: `demand_predictions[2012-08]#2012-08-14T17:00`; with a column, `demand_predictions.prediction[2012-08]#...`, for
+            that alone; with a table version, `demand_predictions[2012-08]@18#...`, for what stood there then. Of several key
+            columns the values stand in their order, with commas between them.
+
+    Raises:
+        LineageError: there is no such table, column, partition, version or row; the message says which there are.
+        DigestError: what lies there is not what was published, or not what was read according to a record.
+    """
+    return tracer().trace(address)
+
+
+def tracer() -> Tracer:
+    """Return what traces several rows, and reads and checks each version once for all of them."""
+    from bikes_assets.app import derivations  # with every feature: other questions need none of it
+
+    return derivations.tracer()
+
+
+def refreshed() -> Index:
+    """Return the index, brought up to date with Dagster's event log; one that is damaged is rebuilt, which is logged.
+
+    Raises:
+        SettingsError: the event log is not that of the lake.
+        StoreError: it is not there any more.
+    """
+    current = _identity()
+    if current.is_log_lost:
+        raise identity.lost_log(current)
+    index = _index()
+    try:
+        index.check()
+    except (DamagedError, sqlite3.DatabaseError) as error:
+        if store_fault(error, str(index.path)) or away(error):
+            raise
+        _LOG.warning("%s: the lineage index was damaged (%s); it is rebuilt from the event log", index.path, error)
+        index.remove()
+    return event_log.refresh(index, settings().event_storage, _projection)
+
+
+def _identity() -> identity.Identity:
+    return identity.check(settings().lake_location, settings().event_storage, _assets)
+
+
+def _assets() -> tuple[str, ...]:
+    from bikes_assets.app.store import ASSETS
+
+    return ASSETS
+
+
+def _projection(index: Index) -> Projection:
+    from bikes_assets.app import state
+    from bikes_assets.app.store import COLUMNS, SERVING  # with every feature: most questions need none of it
+
+    return Projection(index, COLUMNS, SERVING, described=state.descriptions())
+
+
+def rebuild() -> Index:
+    """Return the index after making it anew from nothing."""
+    _index().remove()
+    return refreshed()
+
+
+def _index() -> Index:
+    return _index_of(get_ident())
+
+
+@cache
+def _index_of(thread: int) -> Index:  # noqa: ARG001 - a connection to SQLite is of one thread: Dagster's servers have several
+    return Index(settings().data_folder / "lineage.db")
+
+
+def _event(index: Index, as_of: str | datetime | None) -> int | None:
+    """Return the number of the last event by a time; None for now."""
+    if as_of is None:
+        return None
+    try:
+        seconds = (as_of if isinstance(as_of, datetime) else datetime.fromisoformat(as_of)).timestamp()
+    except (ValueError, OverflowError, OSError):  # no time, or one that no clock of this machine shows
+        now = datetime.now(UTC).isoformat(timespec="minutes")
+        raise LineageError(f"found time {str(as_of)!r}, expected one like {now}") from None
+    return index.event_at(seconds)

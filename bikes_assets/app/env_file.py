@@ -1,0 +1,102 @@
+"""The file .env: settings that people write there, and one line that is written for Dagster's own commands.
+
+`dagster dev` and `dg` read .env of the folder in which they start, over the environment, and need DAGSTER_HOME there. So `bikes
+setup` writes that line. It is output: what it says is never a setting, for a copied or moved project has it from another place.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from bikes_assets.core.errors import SettingsError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HOME = "DAGSTER_HOME"
+_MARK = "# Written by bikes setup for Dagster's own commands, and again where it is not right; bikes does not read it:"
+_QUOTED = r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*\""""
+_LINE = re.compile(rf"^{re.escape(_MARK)}\n{HOME}=(?:{_QUOTED}|.*)\n?", re.MULTILINE | re.DOTALL)
+_OLDER = re.compile(rf"\s*{HOME}=[^\n]*/data/dagster\s*")
+"""A whole file as earlier versions wrote it, which did not mark the line."""
+
+
+def read(file: Path) -> tuple[dict[str, str], str]:
+    """Return what people wrote, and the value of the line that was written for Dagster, "" where there is none.
+
+    Raises:
+        SettingsError: the file cannot be read.
+    """
+    text = _text(file)
+    theirs, ours = _split(text)
+    return _parsed(theirs), _parsed(ours).get(HOME, "")
+
+
+def write_home(file: Path, home: str) -> None:
+    """Have the line for Dagster name a home, once; where people wrote one of their own, theirs stays alone.
+
+    A file that cannot be written is left as it is: Dagster's own commands then need DAGSTER_HOME in the environment.
+    """
+    text = _text(file)
+    theirs, _ = _split(text)
+    line = f"{_MARK}\n{HOME}={_quoted(home)}\n"
+    gap = "\n" if theirs and not theirs.endswith("\n") else ""
+    wanted = theirs if HOME in _parsed(theirs) else f"{theirs}{gap}{line}"
+    if wanted != text:
+        with suppress(OSError, UnicodeEncodeError):  # a read-only checkout, or a folder whose name is no text
+            _replace(file, wanted)
+
+
+def _split(text: str) -> tuple[str, str]:
+    """Return a file's text without the line for Dagster, and that line."""
+    if _OLDER.fullmatch(text):
+        return "", text
+    found = _LINE.search(text)
+    return (_LINE.sub("", text), found[0]) if found else (text, "")
+
+
+def _parsed(text: str) -> dict[str, str]:
+    if not text.strip():
+        return {}
+    from io import StringIO
+
+    from dotenv import dotenv_values
+
+    return {name: value for name, value in dotenv_values(stream=StringIO(text)).items() if value}
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_bytes().decode()
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(
+            f"{file}: cannot be read: {error}; expected settings in UTF-8, which this user may read"
+        ) from None
+
+
+def _quoted(value: str) -> str:
+    """Return a value as python-dotenv reads it back, and a shell too where it holds no backslash, quote or newline."""
+    value = value.replace("\\", "\\\\").replace("${", "${:-$}{")
+    if "\n" in value or "\r" in value:
+        return '"' + value.replace('"', '\\"').replace("\n", "\\n").replace("\r", "\\r") + '"'
+    return "'" + value.replace("'", "\\'") + "'"
+
+
+def _replace(file: Path, text: str) -> None:
+    """Write the file whole or not at all, readable for whom it was: people may keep passwords in it."""
+    place = file.resolve()  # it may be a link
+    part = place.with_name(f".env.{os.getpid()}")
+    try:
+        part.touch(exist_ok=False)
+        if place.exists():
+            part.chmod(place.stat().st_mode & 0o777)
+        part.write_text(text, encoding="utf-8", newline="")
+        part.replace(place)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise

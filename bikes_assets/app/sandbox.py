@@ -1,0 +1,406 @@
+"""Where versions are made again: a lake that is thrown away, and processes that make them by the code of their commits.
+
+Nothing of the real store is written, and none of its registry is asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from functools import cache
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from bikes_assets.app import state
+from bikes_assets.app.settings import ROOT, settings
+from bikes_assets.app.store import ASSETS, SCHEMAS, lake, table
+from bikes_assets.core.code_version import code_version
+from bikes_assets.core.errors import LineageError
+from bikes_assets.core.record import Record, Version
+from bikes_assets.storage.code.foreign_git import has_commit
+from bikes_assets.storage.code.working_tree import checked_out, commit_of, difference
+from bikes_assets.storage.files import is_of_this_user
+from bikes_assets.storage.lake import MODEL_ROWS, Lake
+from bikes_assets.storage.processes import ending_with_this
+from bikes_assets.storage.removals import removed_versions
+from bikes_assets.storage.sources.recorded_files import Places, recorded_files
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from bikes_assets.core.staleness import Plan
+    from bikes_assets.verification.reproduction import Step
+
+_REBUILD = Path(__file__).parents[1] / "orchestration" / "rebuild.py"
+_ENGINES = {"duckdb": "duckdb", "pyspark": "spark"}
+_AGAIN = "again "
+"""How the version of what came out begins: then comes its table version on the bench, so that none is a recorded one's."""
+
+
+class _Place(NamedTuple):
+    """What versions are made with.
+
+    Attributes:
+        commit: git commit, "" for the working tree as it stands.
+        changed: digest of the difference from it.
+        source: where the source is read, "" for versions that read none.
+        query: its query, where it is a database.
+        engine: what computes features.
+    """
+
+    commit: str
+    changed: str
+    source: str
+    query: str
+    engine: str
+
+
+class Bench:
+    """Where versions are made again.
+
+    Args:
+        folder: a folder that is thrown away.
+        recorded: a version's record, None for what comes from outside.
+        here: what would make everything now, to make them with that; None to make them with what was recorded.
+        stored: whether what cannot be made again is taken as it is stored.
+        trusted: whether code runs that only the lake holds, though others can write to that.
+
+    Attributes:
+        lake: what they are made in.
+        made: recorded and made, by the address of the recorded one, in the order of their making.
+        taken: address of what was taken as it is stored, and why.
+        locks: text of the lock file of the code that made a version, by its address.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        recorded: Callable[[Version], Record | None],
+        here: Plan | None,
+        *,
+        stored: bool,
+        trusted: bool,
+    ) -> None:
+        self._folder, self._recorded, self._here, self._may_take = folder, recorded, here, stored
+        self._real, self.lake = lake(), Lake(str(folder / "lake"), SCHEMAS, ROOT)
+        self._trusted = trusted or is_of_this_user(self._real.location)
+        self._plan = here or state.last_plan()
+        self.made: dict[str, tuple[Record, Record]] = {}
+        self.taken: dict[str, str] = {}
+        self.locks: dict[str, str] = {}
+        self._latest: dict[tuple[str, str | None], Version] = {}
+        self._span = ("", "")
+        # most versions are of few commits and of one source
+        self._has, self._difference = cache(has_commit), cache(self._real.difference)
+        self._sources: dict[tuple[int | str, tuple[str, str]], tuple[str, str]] = {}
+        self._places, self._digests = Places(settings().source_files, ROOT), cache(_digests_of)
+        self._removed = removed_versions(self._real.location)
+
+    @property
+    def is_here(self) -> bool:
+        """Whether versions are made with what is here, not with what was recorded."""
+        return self._here is not None
+
+    def rows(self, version: Version) -> Any:
+        """Return the rows of a version, as recorded or made again."""
+        asset, key = version.asset, version.partition
+        at = self.lake.table(asset, SCHEMAS.get(asset, MODEL_ROWS)) if is_again(version) else table(asset)
+        return at.read([key], int(str(version.version).removeprefix(_AGAIN)))[key][1]
+
+    def place_of(self, record: Record) -> _Place | None:
+        """Return what a version is made with; None where it is to be taken as it is stored."""
+        code = self._code_of(record)
+        if isinstance(code, str):
+            return self._left(record, code)
+        outside = [item for item in record.inputs if item.asset not in ASSETS]
+        source = self._source_of(record, outside[0], code) if outside else ("", "")
+        if isinstance(source, str):
+            return self._left(record, source)
+        name = record.params.get("engine", "pandas").partition(".")[0]
+        return _Place(*code, *source, settings().engine if self._here else _ENGINES.get(name, "pandas"))
+
+    def _left(self, record: Record, why: str) -> None:
+        """Take note of what is taken as it is stored; what was decided always is.
+
+        Raises:
+            LineageError: it is to be made; or it cannot be taken, for its rows were removed.
+        """
+        address = record.output.address
+        if record.code_version and not self._may_take:
+            raise LineageError(f"{address} cannot be made again: {why}; --stored takes it as it is")
+        if removal := self._removed.get(address):
+            raise LineageError(
+                f"{address} cannot be made again: {why}, and its rows were removed by retention on {removal.moment}"
+            )
+        self.taken[address] = why
+
+    def make(self, wanted: Sequence[Step], progress: Callable[[str, int, int], None]) -> None:
+        """Make versions in an order in which each finds its inputs as it read them."""
+        self._span = self._months([step.record for step in wanted])
+        for place, group in groupby(wanted, key=lambda step: step.place):
+            if place is None:
+                for step in group:
+                    progress(step.version.asset, len(self.made), len(wanted))
+                    self._take(step.record)
+            else:
+                self._make_at(place, list(group), progress, len(wanted))
+
+    def _code_of(self, record: Record) -> tuple[str, str] | str:
+        """Return commit and difference of the code that a version is made by, or why there is none."""
+        if not record.code_version:
+            return "decided, not made"
+        if self._here:
+            changed = difference(ROOT)
+            return ("", "") if changed.dropped else (commit_of(ROOT), changed.digest)
+        asset, known = record.output.asset, record.environment
+        commit, changed = str(known.get("git_commit", "")), str(known.get("git_diff", ""))
+        if not self._has(ROOT, commit):
+            why = f"commit {commit[:12]} is not in this repository" if commit else "its code was in no git repository"
+        elif self._difference(changed) is None:
+            why = f"its code differed from commit {commit[:12]}, and the difference {changed} was not kept"
+        elif changed and not self._trusted:
+            kept = self._real.difference_file(changed)
+            why = f"its code differed from commit {commit[:12]} by {kept}, and others can write there: look, then --trust-lake"
+        else:
+            return commit, changed
+        if self._plan and asset in self._plan.nodes:
+            module, _, name = self._plan.nodes[asset].function.rpartition(".")
+            if code_version(module, name) == record.code_version:
+                return "", ""  # whatever else changed, what makes it did not
+        return f"{why}, and the code here is another"
+
+    def _source_of(self, record: Record, read: Version, code: tuple[str, str]) -> tuple[str, str] | str:
+        """Return where a version of the source is read, and by which query, or why it cannot be."""
+        known = settings()
+        here = (known.source_location, known.source_query or "")
+        if self._here or self._source_here() == read.version:
+            return here
+        origin = _origin(record, read)
+        if (read.version, code) not in self._sources:
+            self._sources[read.version, code] = self._gathered(origin, *code)
+        source, why = self._sources[read.version, code]
+        if source and not why:
+            return source, ""
+        # not all of it is at hand, but what is may hold the very rows
+        database = (str(origin["uri"]), str(origin["name"])) if origin.get("kind") == "sql" else ("", "")
+        for place in ((source, ""), here, database):
+            if self._digests(*place).get(str(read.partition)) == read.digest:
+                return place
+        return f"{why}, and nothing at hand holds the rows of {read.partition} that were read"
+
+    @staticmethod
+    def _source_here() -> str:
+        """Return the version of the source that the settings name, "" where it cannot be read."""
+        try:
+            return state.observed().origin.version
+        except LineageError:
+            return ""
+
+    def _gathered(self, origin: Mapping[str, Any], commit: str, changed: str) -> tuple[str, str]:
+        """Copy the files of a version of the source from wherever they are at hand, and return the source that they make.
+
+        Args:
+            origin: where its rows came from.
+            commit: git commit that a version was made by; its tree is looked in last but for DVC.
+            changed: digest of the difference from it.
+
+        Returns:
+            Path of the file or folder, "" where no file is at hand; and which are not, "" where all are.
+        """
+        version, files = str(origin["version"]), recorded_files(origin)
+        if not files:
+            return "", f"the database of version {version[:12]} has changed"
+        names = [str(origin["name"]), *(file.name for file in files)]
+        if any(name in ("", ".", "..") or Path(name).name != name for name in names):
+            return "", f"the record names files {', '.join(map(repr, names))}, which are no names of files"
+        folder = self._folder / "source" / str(len(self._sources))
+        one = len(files) == 1 and files[0].uri == origin["uri"]
+        source = folder / "copied" / (files[0].name if one else str(origin["name"]))
+        targets = {file.name: source if one else source / file.name for file in files}
+        found = {file.name: self._places.copy(file, targets[file.name]) for file in files}
+        missing = [file for file in files if not found[file.name].location]
+        inside = settings().source
+        if missing and commit:
+            with self._tree(commit, changed) as tree:
+                place = "" if Path(inside).is_absolute() or "://" in inside else str(tree / inside)
+                places = Places(place, tree)
+                missing = [file for file in missing if not places.copy(file, targets[file.name]).location]
+        if not missing:
+            return str(source), ""
+        looks = "; ".join(dict.fromkeys(str(look) for file in missing for look in found[file.name].looks))
+        name = "" if one else f", of which {', '.join(file.name for file in missing)} is missing,"
+        why = f"the source of SHA-256 {version[:12]}{name} is not at hand (looked at {looks})"
+        if origin.get("tracked"):
+            kept = self._fetched(origin, folder / "from DVC")
+            if isinstance(kept, Path):
+                return str(kept), ""
+            why = f"{why}: {kept}"
+        return (str(source) if len(missing) < len(files) else ""), why
+
+    @staticmethod
+    def _fetched(origin: Mapping[str, Any], folder: Path) -> Path | str:
+        """Return a version of the source that DVC has, or why it has not."""
+        from bikes_assets.storage.sources.dvc import fetch
+
+        recorded = [Path(str(facts["repository"])) for facts in origin["tracked"].values()]
+        # in another place, the repository is taken to be the project's own
+        repository = None if all((place / ".dvc").is_dir() for place in recorded) else ROOT
+        try:
+            return fetch(origin, folder, repository)
+        except LineageError as error:
+            return str(error)
+
+    def _take(self, record: Record) -> None:
+        """Put a version on the bench as it is stored, checked."""
+        output = record.output
+        rows = table(output.asset).read([output.partition], int(output.version))[output.partition][1]
+        if output.asset not in SCHEMAS:
+            for row in rows.to_pylist():
+                self.lake.save_file(self._real.load_file(row["sha256"]))
+        target = self.lake.table(output.asset, SCHEMAS.get(output.asset, MODEL_ROWS))
+        made = target.write(output.partition, rows, record.to_dict(), since=target.version())
+        self._note(record, replace(record, output=replace(output, version=made)))
+
+    def _make_at(
+        self, place: _Place, group: Sequence[Step], progress: Callable[[str, int, int], None], total: int
+    ) -> None:
+        """Make versions by the code of one commit, in a process of its own."""
+        with self._tree(place.commit, place.changed) as tree:
+            lock = _text(tree / "requirements.lock")
+            asked = [
+                {
+                    "asset": step.version.asset,
+                    "partition": step.version.partition,
+                    "config": self._config_of(step.record),
+                }
+                for step in group
+            ]
+            progress(group[0].version.asset, len(self.made), total)
+            remembered = {
+                f"bikes_assets/evidence/{step.version.asset}": json.dumps(step.record.evidence)
+                for step in group
+                if step.record.evidence  # what experiments showed of this very code need not be shown again
+            }
+            order = {"definitions": "bikes_assets.definitions:defs", "remembered": remembered, "steps": asked}
+            told = _rebuilt(tree, self._environment(place), order, self._folder / "log")
+            for step, answer in zip(group, told, strict=False):
+                if "failed" in answer:
+                    what = f"{step.version.address} cannot be made again"
+                    by = "the code here" if self._here else f"commit {place.commit[:12] or 'none, the code here'}"
+                    raise LineageError(f"{what} by {by}: {answer['failed']}")
+                output = step.version
+                self._note(step.record, self.lake.record(output.asset, str(output.partition), int(answer["version"])))
+                self.locks[output.address] = lock
+                progress(output.asset, len(self.made), total)
+
+    def _tree(self, commit: str, changed: str) -> AbstractContextManager[Path]:
+        """Return the code of a commit with a difference, by its digest, as a context; the working tree where there is none."""
+        found = difference(ROOT) if self._here else self._difference(changed)
+        if not commit or found is None:
+            return nullcontext(ROOT)
+        return checked_out(ROOT, commit, found, self._folder / f"tree-{commit}-{changed}")
+
+    def _config_of(self, record: Record) -> Mapping[str, Any]:
+        return self._here.nodes[record.output.asset].config if self._here else record.config
+
+    def _months(self, records: Sequence[Record]) -> tuple[str, str]:
+        """Return the first and last partition of some versions and all that is upstream of them."""
+        found, waiting = dict[Version, Record](), [*records]
+        while waiting:
+            record = waiting.pop()
+            if record.output not in found:
+                found[record.output] = record
+                waiting += [item for item in map(self._recorded, record.inputs) if item]
+        keys = [key for record in found.values() for key in (record.output.partition,) if key]
+        return min(keys), max(keys)
+
+    def _environment(self, place: _Place) -> dict[str, str]:
+        """Return the environment of a process that makes versions: it knows the bench, and nothing of the store."""
+        kept = {
+            name: value for name, value in os.environ.items() if not name.startswith(("BIKES_", "DAGSTER_", "MLFLOW_"))
+        }
+        own = {
+            "BIKES_DATA": str(self._folder),
+            "BIKES_LAKE": self.lake.location,
+            "BIKES_SOURCE": place.source or str(self._folder / "no source"),
+            "BIKES_SOURCE_QUERY": place.query,
+            "BIKES_DVC": "mark",  # it is known by its SHA-256
+            "BIKES_ENGINE": place.engine,
+            "BIKES_FIRST_MONTH": self._span[0],
+            "BIKES_LAST_MONTH": self._span[1],
+            "BIKES_MLFLOW_TRACKING_URI": f"sqlite:///{self._folder}/mlflow.db",
+            "DAGSTER_HOME": str(self._folder / "dagster"),
+            "DAGSTER_DISABLE_TELEMETRY": "yes",
+            "TMPDIR": str(self._folder),  # what it leaves goes with the bench
+        }
+        return kept | {name: value for name, value in own.items() if value}
+
+    def _note(self, recorded: Record, made: Record) -> None:
+        """Take note of what came out, under versions that no recorded one has."""
+        output = replace(made.output, version=f"{_AGAIN}{made.output.version}")
+        # the latest of each partition is what was read
+        inputs = tuple(self._latest.get((item.asset, item.partition), item) for item in made.inputs)
+        self._latest[output.asset, output.partition] = output
+        self.made.pop(recorded.output.address, None)  # made once more, it comes after what was made before
+        self.made[recorded.output.address] = (recorded, replace(made, output=output, inputs=inputs))
+
+
+def is_again(version: Version) -> bool:
+    """Return whether a version is one that came out."""
+    return str(version.version).startswith(_AGAIN)
+
+
+def _digests_of(source: str, query: str) -> Mapping[str, str]:
+    """Return the digest of each month's rows that a source holds, nothing where it cannot be read."""
+    try:
+        return state.digests_of(source, query or None) if source and "***" not in source else {}
+    except LineageError:
+        return {}
+
+
+def _origin(record: Record, read: Version) -> Mapping[str, Any]:
+    """Return where the rows of a version of the source came from, as a record says."""
+    found = (use.source for use in record.datasets if use.asset == read.asset)
+    return next(found, {"version": read.version})
+
+
+def _rebuilt(
+    tree: Path, environment: Mapping[str, str], order: Mapping[str, Any], log: Path
+) -> Iterator[dict[str, Any]]:
+    """Yield what a process answers that makes partitions by the code of a tree; what else it prints goes into a file."""
+    paths = os.pathsep.join(part for part in (str(tree), os.environ.get("PYTHONPATH", "")) if part)
+    wanted = log.with_name("asked.json")
+    wanted.write_text(json.dumps(order))
+    command = [sys.executable, "-P", str(_REBUILD)]
+    env = {**environment, "PYTHONPATH": paths}
+    with (
+        wanted.open() as given,
+        log.open("w") as other,
+        subprocess.Popen(
+            command,
+            cwd=tree,
+            env=env,
+            stdin=given,
+            stdout=subprocess.PIPE,
+            stderr=other,
+            text=True,
+            preexec_fn=ending_with_this(signal.SIGKILL),
+        ) as it,
+    ):
+        try:
+            for line in it.stdout or ():
+                yield json.loads(line)
+            if it.wait():
+                yield {"failed": f"its process ended with {it.returncode}: {_text(log)[-500:]}"}
+        finally:
+            it.kill()
+
+
+def _text(file: Path) -> str:
+    return file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""

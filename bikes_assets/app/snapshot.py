@@ -1,0 +1,221 @@
+"""Snapshots of this project's store: written for version control, and compared with what is there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bikes_assets.app import answers, state
+from bikes_assets.app.settings import ROOT, settings
+from bikes_assets.app.store import ASSETS, lake, mlflow_client, table
+from bikes_assets.core.errors import LineageError
+from bikes_assets.core.record import parse_address, partition_address, record_digest
+from bikes_assets.core.secrets import scrubbed
+from bikes_assets.lineage import event_log
+from bikes_assets.lineage.projection import MODEL
+from bikes_assets.storage.commits import differing
+from bikes_assets.storage.files import write_file
+from bikes_assets.storage.removals import removed_versions
+from bikes_assets.verification import integrity
+from bikes_assets.verification.snapshot import Change, Snapshot, compare, loads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from bikes_assets.core.record import Record
+    from bikes_assets.core.staleness import Plan
+    from bikes_assets.storage.commits import Commit
+    from bikes_assets.verification.integrity import Finding
+
+FILE = ROOT / "lineage.lock.json"
+"""Where a snapshot lies unless it is told."""
+
+
+@dataclass
+class Verification:
+    """Whether a store is what a snapshot says.
+
+    Attributes:
+        changes: each thing in which it differs; those that came out with the digest that they had among them.
+        checked: how many versions, model files and copies were read and checked, where that was asked.
+        damage: what of them is not what was stored, by name.
+        notes: what could not be checked, and why.
+    """
+
+    changes: list[Change]
+    checked: int = 0
+    damage: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def is_same(self) -> bool:
+        """Whether the store has the snapshot's content, and nothing of it is damaged."""
+        return not self.damage and all(change.is_remade for change in self.changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON-ready values."""
+        return {
+            "same": self.is_same,
+            "changes": [change.to_dict() for change in self.changes],
+            "checked": self.checked,
+            "damage": self.damage,
+            "notes": self.notes,
+        }
+
+
+def take(plan: Plan) -> Snapshot:
+    """Return the snapshot of what is there.
+
+    Args:
+        plan: what would make everything now, which tells the code versions; see `bikes_assets.cli.runner.plan`.
+
+    Raises:
+        DataError: the source cannot be read.
+    """
+    origin = state.source_reader().origin()
+    files = origin.files or ((origin.name, origin.version, origin.size),)
+    commits = {asset: table(asset).commits() for asset in ASSETS}
+    newest = {(asset, item.partition): item for asset, items in commits.items() for item in items}
+    return Snapshot(
+        source={name: {"sha256": sha256} for name, sha256, _ in files},
+        code={asset: {"code_version": node.code_version} for asset, node in plan.nodes.items()},
+        partitions={
+            partition_address(asset, partition): {
+                "version": item.version,
+                "digest": item.digest,
+                "content": item.content,
+                "record": record_digest(item.record),
+            }
+            for (asset, partition), item in newest.items()
+        },
+        models=dict(_models({(asset, item.version): item for asset, items in commits.items() for item in items})),
+    )
+
+
+def write(plan: Plan, file: Path = FILE) -> Snapshot:
+    """Write the snapshot of what is there to a file, and return it."""
+    snapshot = take(plan)
+    content = snapshot.dumps().encode()
+    if file.exists() and not file.is_file():
+        file.write_bytes(content)  # a pipe or device, such as /dev/stdout, is written to and never replaced by a file
+    else:
+        write_file(str(file.resolve()), content)  # what a link leads to
+    return snapshot
+
+
+def verify(
+    plan: Plan,
+    file: Path = FILE,
+    *,
+    deep: bool = False,
+    progress: Callable[[str, int, int], None] = lambda *_: None,
+) -> Verification:
+    """Return whether the store still is what a snapshot says, and what is not.
+
+    Args:
+        plan: what would make everything now.
+        file: the snapshot.
+        deep: whether everything that is stored is read and checked as well: every version's files, the rows' digests of present
+            versions, model files, and their copies in MLflow. The source's files are read either way.
+        progress: told what is being checked, how much is done, and of how much.
+
+    Raises:
+        LineageError: there is no such file, it is no snapshot, or the source cannot be read.
+    """
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = (isinstance(error, OSError) and error.strerror) or error
+        raise LineageError(f"{file}: cannot be read: {why}; write it with bikes snapshot") from None
+    was, now = loads(text, str(file)), take(plan)
+    found = Verification(compare(was, now), damage=_altered())
+    _compare_records(found)
+    if deep:
+        _look(found, now, progress)
+    return found
+
+
+def _altered() -> dict[str, str]:
+    """Return what is not as it was published, by address."""
+    found: dict[str, str] = {}
+    for asset in ASSETS:
+        published, altered = lake().look(table(asset))
+        for key, what in altered.items():
+            address = f"{partition_address(asset, key)}@{published[key].version}"
+            found[address] = f"{address}: {what}; bikes run materializes it again"
+    return found
+
+
+def _compare_records(found: Verification) -> None:
+    """Compare the record on each event with that in the lake's commit, and name the events that are not believed."""
+    commits = {asset: {commit.version: commit for commit in table(asset).commits()} for asset in ASSETS}
+    for event in event_log.reported_since(settings().event_storage, 0):
+        if event.record and event.asset in commits:
+            commit = commits[event.asset].get(int(event.record.output.version))
+            if damage := differing(event.record, commit, table(event.asset).uri):
+                found.damage.setdefault(event.record.output.address, damage)
+        elif event.set_aside:
+            found.notes.append(event.set_aside)
+
+
+def _models(commits: dict[tuple[str, int], Commit]) -> Iterator[tuple[str, dict[str, str | int]]]:
+    """Yield each registered model version that the index knows, with the file that the lake's commit names."""
+    index = answers.refreshed()
+    for name in index.names(MODEL):
+        facts = index.find(name, MODEL)[0].facts
+        asset, _, version = parse_address(facts["address"])
+        commit = commits.get((asset, int(version or 0)))
+        models = commit.record.get("models", ()) if commit else ()
+        sha256 = next((model["sha256"] for model in models if not model["origin"]), "")
+        digest = record_digest(commit.record) if commit else ""
+        yield name, {"address": facts["address"], "digest": facts["digest"], "sha256": sha256, "record": digest}
+
+
+def _look(found: Verification, now: Snapshot, progress: Callable[[str, int, int], None]) -> None:
+    """Read and check everything that is stored, and keep what is found."""
+    tables = [table(asset) for asset in ASSETS if table(asset).exists()]
+    # of models that nothing present was made with, files may have gone with the versions that they were fitted for
+    named = [
+        model for item in tables for commit in item.published().values() for model in commit.record.get("models", ())
+    ]
+    of_models = {model["sha256"] for model in named if model.get("sha256")}
+    total = sum(len(item.commits()) for item in tables) + len(of_models) + len(now.models)
+    unsealed = gone = 0
+    for item in _everything(tables, of_models, now, found):
+        found.checked += 1
+        progress(item.name, found.checked, max(total, found.checked))
+        unsealed, gone = unsealed + item.unsealed, gone + item.gone
+        if item.damage:
+            found.damage.setdefault(item.name, item.damage)
+    if unsealed:
+        found.notes.append(
+            f"{unsealed} versions are from before files were sealed: their content's digest alone holds them"
+        )
+    if gone:
+        found.notes.append(f"{gone} versions that retention removed, or copies in MLflow, are not there any more")
+
+
+def _records() -> list[Record]:
+    """Return the records of which MLflow's runs are made: those on the events."""
+    events = event_log.reported_since(settings().event_storage, 0)
+    return [event.record for event in events if event.record and event.asset in ASSETS]
+
+
+def _everything(tables: list[Any], of_models: set[str], now: Snapshot, found: Verification) -> Iterator[Finding]:
+    removed = removed_versions(lake().location)
+    for item in tables:
+        yield from integrity.of_table(item, removed)
+    yield from integrity.of_model_files(lake(), of_models)
+    uri = settings().tracking_uri
+    if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
+        found.notes.append("MLflow: there is no store, so no copy was checked")  # asking would create one
+        return
+    records = _records()
+    fitted = {record.output.address: record.fitted for record in records}
+    models = {name: fitted.get(str(facts["address"])) or {} for name, facts in now.models.items()}
+    try:
+        yield from integrity.of_copies(mlflow_client(), models)
+        yield from integrity.of_runs(mlflow_client(), records)
+    except Exception as error:  # noqa: BLE001 - whatever MLflow raises: the rest is checked, and this is said
+        found.notes.append(f"MLflow: not all copies were checked: {scrubbed(str(error)).splitlines()[0]}")

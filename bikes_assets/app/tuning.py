@@ -1,0 +1,113 @@
+"""Searches for a better recipe: one run in MLflow for a search, one nested in it for each recipe that is judged."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from bikes_assets.app.notebook import experiment, read
+from bikes_assets.core.errors import ModelError
+from bikes_assets.demand import tuning
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from bikes_assets.demand.model import Recipe
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One recipe that was judged.
+
+    Attributes:
+        name: what it is called in the search.
+        recipe: the recipe.
+        judgement: how good it is, None where it cannot be fitted.
+        seconds: wall time.
+        error: why it cannot be fitted, "" where it can.
+    """
+
+    name: str
+    recipe: Recipe
+    judgement: tuning.Judgement | None
+    seconds: float
+    error: str = ""
+
+
+def search(
+    recipes: Mapping[str, Recipe],
+    *,
+    name: str,
+    before: str,
+    params: Mapping[str, Any],
+    progress: Callable[[str, int, int], None],
+    done: Callable[[Trial], None],
+) -> None:
+    """Judge recipes on the months before one, and record each: the rows as read, the recipe and its figures.
+
+    Args:
+        recipes: what is judged, by name.
+        name: name of the search's run.
+        before: first month that is not read.
+        params: how the search was called, for its run.
+        progress: called with the trial's name, the number that are done and of all, before each.
+        done: called with each trial as it is done; those stand whatever becomes of the search.
+
+    Raises:
+        SettingsError: `before` is within the hold-out.
+        NothingToDo: there are too few months before it.
+        TrackingError: MLflow cannot be reached.
+    """
+    tuning.check_before(before)
+    rows = read("demand_features", before=before)
+    features: Any = rows.value()
+    months = sorted(set(features["ts"].dt.strftime("%Y-%m")))
+    uses = [
+        rows.use("training", tuning.fitted_months(months)),
+        rows.use("validation", tuning.judged_months(months)),
+    ]
+    with experiment(name) as run:
+        run.log(params={**params, "before": before, "recipes": len(recipes)})
+        for use in uses:
+            run.log_rows(use, rows.schema)
+        best = float("-inf")
+        for number, (label, recipe) in enumerate(recipes.items(), start=1):
+            progress(label, number - 1, len(recipes))
+            start, judgement, error = time.monotonic(), None, ""
+            try:
+                with run.trial(label) as trial:
+                    trial.log(params=_params(recipe))
+                    for use in uses:
+                        trial.log_rows(use, rows.schema)
+                    judgement = tuning.judge(features, recipe)
+                    trial.log(metrics={**judgement.metrics(), **judgement.series()})
+            except ModelError as found:
+                error = str(found)
+            if judgement:
+                best = max(best, judgement.r2)
+                run.log(metrics={"r2": {number: judgement.r2}, "best_r2": {number: best}})
+            done(Trial(label, recipe, judgement, time.monotonic() - start, error))
+        progress("done", len(recipes), len(recipes))
+
+
+def drawn(trials: int, seed: int) -> dict[str, Recipe]:
+    """Return the default recipe and others that a search draws, by name."""
+    return {
+        f"trial {number}" if number else "default": recipe for number, recipe in enumerate(tuning.draws(trials, seed))
+    }
+
+
+def ranked(trials: Sequence[Trial]) -> list[Trial]:
+    """Return trials, best first; those that could not be fitted last."""
+    return sorted(trials, key=lambda trial: -trial.judgement.r2 if trial.judgement else float("inf"))
+
+
+def _params(recipe: Recipe) -> dict[str, Any]:
+    """Return a recipe as parameters of a run, each hyperparameter by its own name."""
+    values = recipe.to_dict()
+    return {
+        **{f"parameters.{name}": value for name, value in values.pop("parameters").items()},
+        **values,
+        "without": ", ".join(values["without"]),
+    }

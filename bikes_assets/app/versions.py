@@ -1,0 +1,149 @@
+"""Versions by their address, and what the lake and the lineage index know of them. It knows nothing of Dagster and MLflow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import TYPE_CHECKING
+
+from bikes_assets.app.store import ASSETS, SCHEMAS, lake, table
+from bikes_assets.core.address import WHOLE, Address
+from bikes_assets.core.errors import LineageError
+from bikes_assets.core.record import Record, Version, parse_address
+from bikes_assets.core.staleness import Made, Reason, remade
+from bikes_assets.lineage import queries
+from bikes_assets.lineage.diff import Known, compare_rows
+from bikes_assets.lineage.projection import ALIAS, COLUMN_VERSION, MODEL, VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from bikes_assets.lineage.diff import RowChange
+    from bikes_assets.lineage.index import Index
+
+
+def record_of(index: Index, address: str) -> Record:
+    """Return how the version was made that an address names.
+
+    Args:
+        index: the lineage index, which knows registered models and aliases.
+        address: `demand_model@3`, `demand_model@champion`, `demand_features[2012-08]@20` as of a table version, or
+            `demand_features[2012-08]` for the present one.
+
+    Raises:
+        LineageError: there is no such version.
+    """
+    asset, partition, version = parse_address(address)
+    if asset not in ASSETS:
+        raise LineageError(f"{address}: found no asset {asset!r} in the lake, expected one of {', '.join(ASSETS)}")
+    if partition is None and version is None:
+        raise LineageError(
+            f"{address}: found no partition, expected one such as {asset}[2012-08] or {asset}[2012-08]@20"
+        )
+    if partition is not None:
+        if version is not None and not version.isdecimal():
+            raise LineageError(
+                f"{address}: found table version {version!r}, expected a number, as in {asset}[{partition}]@20"
+            )
+        return lake().record(asset, partition, None if version is None else int(version))
+    named = queries.find(index, address)
+    if named.kind not in (MODEL, ALIAS):
+        raise LineageError(f"{address}: found a {named.kind}, expected a version, such as {asset}[2012-08]@20")
+    return record_of(index, named.facts["address"])
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Making:
+    """One making of a partition, and why.
+
+    Attributes:
+        address: the version that was made.
+        time: when, Unix seconds.
+        run: Dagster's run that made it.
+        reasons: what differed from what had made the version before; `asked` where nothing did, `missing` where there was none.
+        changed: columns whose content was another than the version's before, all where there was none; "*" for what has none.
+    """
+
+    address: str
+    time: float
+    run: str
+    reasons: tuple[Reason, ...]
+    changed: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"<Making {self.address}: {', '.join(dict.fromkeys(reason.kind for reason in self.reasons))}>"
+
+
+def makings(asset: str, partition: str | None, function: str) -> list[Making]:
+    """Return every version of a partition, oldest first, by the lake's own log.
+
+    Args:
+        asset: the asset.
+        partition: partition key, None where it has none.
+        function: dotted name of the function that makes it.
+    """
+    found: list[Making] = []
+    before: Made | None = None
+    for commit in table(asset).commits():
+        if commit.partition != partition:
+            continue
+        record = Record.from_dict(commit.record).at(commit.version)
+        made = Made.of(record)
+        reasons = remade(before, made, function)
+        was = (before.columns or {WHOLE: before.digest}) if before else {}
+        changed = [name for name, digest in (made.columns or {WHOLE: made.digest}).items() if was.get(name) != digest]
+        run = record.made_by.get("dagster_run_id", "")
+        found.append(Making(record.output.address, record.time, run, tuple(reasons), tuple(changed)))
+        before = made
+    return found
+
+
+class Stored(Known):
+    """What the lake and the index know beside two records."""
+
+    def __init__(self, index: Index) -> None:
+        self._index, self._lake = index, lake()
+        # a pair of versions is often reached by several ways
+        self._record, self._rows = cache(self._lake.record), cache(self._compared)
+        self._functions, self._text = cache(self._lake.code), cache(self._lake.text)
+
+    def record(self, version: Version) -> Record | None:
+        """Return how a version of an asset of the lake was made."""
+        if version.asset not in ASSETS or version.partition is None:
+            return None
+        return self._record(version.asset, version.partition, int(version.version))
+
+    def rows(self, a: Version, b: Version) -> RowChange | None:
+        """Return how the rows of two versions of a table's partition differ, as they lie in the lake, checked."""
+        return self._rows(a, b) if a.asset in SCHEMAS else None
+
+    def functions(self, code_version: str) -> Mapping[str, str] | None:
+        """Return the digests that the lake keeps of a code version's functions."""
+        return self._functions(code_version)
+
+    def text(self, digest: str) -> str | None:
+        """Return the text that the lake keeps of a function."""
+        return self._text(digest)
+
+    def _compared(self, a: Version, b: Version) -> RowChange:
+        known = table(a.asset)
+        one, other = (known.read([a.partition], int(item.version))[a.partition][1] for item in (a, b))
+        return compare_rows(one, other, known.schema.key)
+
+    def used(self, record: Record, columns: Collection[str]) -> Mapping[str, Collection[str]] | None:
+        """Return which columns the index says that some columns of a version are made from."""
+        output = record.output
+        if not self._index.find(output.address, VERSION):
+            return None
+        version = Address(output.asset, None, output.partition, str(output.version))
+        starts = [(COLUMN_VERSION, str(replace(version, column=name))) for name in columns or (WHOLE,)]
+        found: dict[str, set[str]] = {}
+        for item in self._index.walk(starts, "upstream", depth=1, kinds=(COLUMN_VERSION,)).things:
+            above = Address.parse(item.name)
+            if above and above.column is not None:
+                found.setdefault(above.asset, set()).add(above.column)
+        return found or None
+
+    def key(self, asset: str) -> Collection[str]:
+        """Return a table's key."""
+        return SCHEMAS[asset].key if asset in SCHEMAS else ()

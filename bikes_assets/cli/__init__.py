@@ -1,0 +1,1 @@
+"""The command `bikes`, and the servers that it starts."""

@@ -1,0 +1,122 @@
+"""Dagster's webserver for its own pages alone: what a page of another origin sends is refused.
+
+Dagster looks neither at `Origin` nor at `Host`, executes what is sent by GET, and lets anybody report events. So `bikes ui`
+starts it by
+
+    python -m bikes_assets.cli.guarded webserver ARGUMENTS...     as dagster-webserver does
+    python -m bikes_assets.cli.guarded dev ARGUMENTS...           as dagster dev does, with that webserver
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Collection, Mapping
+
+LOCAL = ("127.0.0.1", "localhost", "::1")
+"""Names by which a browser reaches this machine; any other is one that was made to point here."""
+
+
+def refusal(method: str, path: str, headers: Mapping[str, str], names: Collection[str] = LOCAL) -> str:
+    """Return why a request is refused, "" where it is not.
+
+    Programs send neither `Origin` nor `Sec-Fetch-Site`; a browser sends the one with whatever may change something, and the other
+    always. A link on another page may open one of Dagster's, but never its GraphQL, which executes what the address says.
+
+    Args:
+        method: GET, POST, ...
+        path: path of the address.
+        headers: by name in small letters.
+        names: names of this server.
+    """
+    host = headers.get("host", "")
+    if urlsplit(f"//{host}").hostname not in names:
+        return f"found the name {host!r}, expected {' or '.join(names)}"
+    origin = headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != host:
+        return f"found a request of {origin!r}, expected one of this server's own pages"
+    site = headers.get("sec-fetch-site", "none")
+    if site in ("same-origin", "none"):
+        return ""
+    is_link = (method, headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")) == ("GET", "navigate", "document")
+    if is_link and path.rstrip("/") != "/graphql":
+        return ""
+    return f"found a {site} request, expected one of this server's own pages"
+
+
+class OwnPages:
+    """ASGI middleware that refuses what other pages send.
+
+    Args:
+        app: what is guarded.
+        names: names of this server.
+    """
+
+    def __init__(self, app: Callable[..., Awaitable[None]], names: Collection[str]) -> None:
+        self.app, self.names = app, names
+
+    async def __call__(self, scope: dict[str, Any], receive: Callable[..., Any], send: Callable[..., Any]) -> None:
+        """Answer a refused request with 403, and hand on any other."""
+        if scope["type"] in ("http", "websocket"):
+            headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+            if why := refusal(scope.get("method", "GET"), scope["path"], headers, self.names):
+                await self._refuse(scope["type"], why, send)
+                return
+        await self.app(scope, receive, send)
+
+    @staticmethod
+    async def _refuse(kind: str, why: str, send: Callable[..., Any]) -> None:
+        if kind == "websocket":  # before it is accepted: the server answers 403
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        headers = [(b"content-type", b"text/plain; charset=utf-8")]
+        await send({"type": "http.response.start", "status": 403, "headers": headers})
+        await send({"type": "http.response.body", "body": f"refused: {why}\n".encode()})
+
+
+def main() -> None:
+    """Start what the first argument names, with the others."""
+    {"webserver": _webserver, "dev": _dev}[sys.argv.pop(1)]()
+
+
+def _webserver() -> None:
+    from dagster_webserver.cli import main as serve
+    from dagster_webserver.webserver import DagsterWebserver
+    from starlette.middleware import Middleware
+
+    from bikes_assets.events.webserver import correct
+
+    correct()
+    ask = DagsterWebserver.build_middleware
+    shown = urlsplit(os.environ.get("BIKES_DAGSTER_URL", "")).hostname
+    names = (*LOCAL, shown) if shown else LOCAL
+    DagsterWebserver.build_middleware = lambda self: [Middleware(OwnPages, names=names), *ask(self)]
+    serve()
+
+
+def _dev() -> None:
+    import warnings
+
+    from dagster._cli import dev
+
+    # its successor, `dg dev`, starts this command and has no place to name another webserver
+    warnings.filterwarnings("ignore", message="Function `dev_command` is superseded")
+
+    # the only place where it says which program is the webserver; a test asks the one that it starts
+    start = dev.open_ipc_subprocess  # pyright: ignore[reportPrivateImportUsage] - Dagster has no public way
+    ours = ["-m", "bikes_assets.cli.guarded", "webserver"]
+
+    def guarded(parts: list[str], **more: Any) -> Any:
+        is_webserver = parts[1:3] == ["-m", "dagster_webserver"]
+        return start([parts[0], *ours, *parts[3:]] if is_webserver else parts, **more)
+
+    dev.open_ipc_subprocess = guarded  # pyright: ignore[reportPrivateImportUsage]
+    dev.dev_command()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,471 @@
+"""Runs, in one process, of whatever is stale: months in order, each thing once."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bikes_assets.app import answers, env_file, state
+from bikes_assets.app.settings import ROOT, settings
+from bikes_assets.app.store import current_identity
+from bikes_assets.core.address import Address
+from bikes_assets.core.errors import LineageError, SettingsError, TrackingError
+from bikes_assets.core.record import Record, partition_address
+from bikes_assets.core.staleness import DUE, Ended, Key, Made, NextRun, Plan, Present, Status, judge, next_runs
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+    from bikes_assets.orchestration.agreed import Agreement
+
+_STORAGE = "BIKES_DAGSTER_STORAGE"
+_EVENT_LOG = re.compile(
+    r"bikes_assets\.(?:events\.sqlite_storage|adapters\.storage)|\bConsolidatedSqliteEventLogStorage\b"
+)
+"""What dagster.yaml names where the event log is one SQLite file, which the record is read from."""
+# what goes wrong is told once, in the summary; Dagster's page has every event
+_QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+_POLL_SECONDS = 2.0
+_WAITING = ("pending", "stale", "missing")
+
+
+@dataclass
+class Summary:
+    """What a run did.
+
+    Attributes:
+        partitions: number of partitions materialized, by asset.
+        rows: rows of the partitions materialized, by asset.
+        unchanged: number of partitions that came out with the digest that they had.
+        champion: address of the champion of the newest month that was materialized.
+        champion_month: that month.
+        seconds: wall time.
+        skipped: addresses of partitions that had nothing to work on.
+        unlogged: whether something is left that MLflow did not take.
+        left: what is left, and why.
+        restored: what was restored in MLflow before anything was made, in words.
+        failed: what failed, by address, with its message.
+        waiting: what was to be materialized and could not yet: it waits for partitions that failed, or that were not asked for.
+    """
+
+    partitions: Counter[str] = field(default_factory=Counter)
+    rows: Counter[str] = field(default_factory=Counter)
+    unchanged: int = 0
+    champion: str = ""
+    champion_month: str = ""
+    seconds: float = 0.0
+    skipped: list[str] = field(default_factory=list)
+    unlogged: bool = False
+    left: list[str] = field(default_factory=list)
+    restored: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    waiting: list[Status] = field(default_factory=list)
+
+
+def setup() -> Path:
+    """Make the folder DAGSTER_HOME ready, have .env name it for Dagster's own commands, and return it.
+
+    Raises:
+        SettingsError: BIKES_DAGSTER_STORAGE is unusable, or not what DAGSTER_HOME was made for.
+    """
+    from bikes_assets.storage.files import write_file
+
+    known, instance = settings(), _instance_file()
+    if not instance.exists():
+        template = "dagster-postgres.yaml" if known.dagster_storage.get_secret_value() else "dagster.yaml"
+        write_file(str(instance), Path(__file__).parents[1].joinpath(template).read_bytes())
+    # where the environment names another store than the project's own, .env stays
+    if not (os.environ.get("BIKES_DATA") or os.environ.get("DAGSTER_HOME")):
+        env_file.write_home(ROOT / ".env", str(known.default_home))
+    os.environ["DAGSTER_HOME"] = str(known.dagster_home)  # absolute, also for the processes that Dagster starts
+    return known.dagster_home
+
+
+def _instance_file() -> Path:
+    """Return the file that says where Dagster keeps its records: where the settings say, if it is there.
+
+    Raises:
+        SettingsError: it says another place, or BIKES_DAGSTER_STORAGE is unusable.
+    """
+    known = settings()
+    instance, postgres = known.dagster_home / "dagster.yaml", _postgres(known.dagster_storage.get_secret_value())
+    if not instance.exists():
+        return instance
+    try:
+        text = re.sub("#.*", "", instance.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise _no_configuration(instance, str(error)) from error
+    if postgres != (_STORAGE in text):
+        found = (
+            f"kept elsewhere than in the database of {_STORAGE}; unset it"
+            if postgres
+            else f"kept in a database, expected its URL in {_STORAGE}; set it"
+        )
+        raise SettingsError(
+            f"{instance}: found Dagster's records {found}, or move the file away and a new one is made; records are not "
+            "carried over"
+        )
+    if not (postgres or _EVENT_LOG.search(text)):
+        raise _no_configuration(
+            instance,
+            "it names no event log that this project reads, such as EventLogStorage of bikes_assets.events.sqlite_storage; "
+            "Dagster's default is a file for each run",
+        )
+    return instance
+
+
+def ready() -> Path:
+    """Return DAGSTER_HOME after making it ready, Dagster's databases in it too; nothing is written where the store is two.
+
+    Raises:
+        SettingsError: BIKES_DAGSTER_STORAGE is unusable, or not what DAGSTER_HOME was made for, or the event log is of another
+            store than the lake.
+        StoreError: a database is damaged.
+    """
+    from bikes_assets.events.dagster_home import create_databases
+
+    _instance_file()
+    current_identity()
+    home = setup()
+    if not settings().dagster_storage.get_secret_value():
+        with _configured(home):
+            create_databases(home)
+    return home
+
+
+@contextmanager
+def opened() -> Iterator[dg.DagsterInstance]:
+    """Give Dagster's instance, whose event log is that of the lake.
+
+    Raises:
+        SettingsError: the event log is of another store than the lake, or MLflow is.
+    """
+    import dagster as dg
+
+    from bikes_assets.app.store import claim
+
+    home = ready()
+    with _configured(home):
+        instance = dg.DagsterInstance.from_config(str(home))
+    with instance:
+        claim(instance)
+        yield instance
+
+
+@contextmanager
+def _configured(home: Path) -> Iterator[None]:
+    """Have what Dagster says of its configuration, or of the copy that new databases are made by, be one line."""
+    try:
+        yield
+    except Exception as error:
+        import dagster as dg
+        import yaml
+        from dagster_shared.check import CheckError
+
+        if isinstance(error, dg.DagsterInvalidConfigError) and error.errors:
+            # without what is expected, which is the whole schema
+            told = " ".join(item.message.partition(" Expected: ")[0] for item in error.errors)
+        elif isinstance(error, dg.DagsterInvalidConfigError | CheckError | yaml.YAMLError | RecursionError):
+            told = re.sub(r"\.new-\w+/", "", str(error))
+        else:
+            raise
+        raise _no_configuration(home / "dagster.yaml", told) from error
+
+
+def _no_configuration(file: Path, why: str) -> SettingsError:
+    told = f"{file}: found no configuration of Dagster ({' '.join(why.split())})"
+    return SettingsError(f"{told}; correct it, or move it away: a new one is made")
+
+
+def agree() -> Agreement:
+    """Reconcile run states, events and MLflow by `orchestration.reconcile`, which is asked where something has happened."""
+    if known := state.agreement():
+        return known
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
+    from bikes_assets.defs.resources import pipeline
+    from bikes_assets.orchestration.reconcile import sync
+
+    with opened() as instance:
+        return sync(pipeline(instance))
+
+
+def _postgres(url: str) -> bool:
+    """Return whether Dagster's records lie in PostgreSQL; the URL, which holds a password, goes into the environment alone."""
+    if url and find_spec("dagster_postgres") is None:
+        raise SettingsError(
+            f"{_STORAGE}: PostgreSQL needs a package that is missing: pip install 'bikes-assets[postgres]'"
+        )
+    if url:
+        os.environ[_STORAGE] = url  # it may come from .env, and dagster.yaml names the variable
+    return bool(url)
+
+
+def plan() -> Plan:
+    """Return what would make everything now; Dagster is imported only where code, settings or months have changed."""
+    current_identity()  # before anything is remembered of a store that is two
+    known, is_current = state.remembered_plan()
+    if known and is_current:
+        return known
+    from bikes_assets.definitions import defs
+    from bikes_assets.defs.due import remembered
+
+    return remembered(defs().resolve_asset_graph())
+
+
+def status_of(addresses: Sequence[str] = ()) -> list[Status]:
+    """Return the status of partitions, upstream assets first; the source is read where it may have changed.
+
+    Args:
+        addresses: assets or partitions; all by default.
+
+    Raises:
+        DataError: the source cannot be read.
+        LineageError: there is no such asset or partition, or an address names a column, a version or an alias.
+    """
+    made = plan()
+    found = judge(made, state.now(state.observed()))
+    wanted: set[Key] = set()
+    for address in addresses:
+        named = Address.parse(address)
+        if named is None or named.column is not None or named.version is not None:
+            raise LineageError(
+                f"found {address!r}, expected an asset or a partition, such as demand_features or demand_features[2012-08], "
+                "without column, version or alias"
+            )
+        if named.asset not in made.nodes:
+            raise LineageError(f"found {address!r}, expected an asset or a partition of one: {', '.join(made.nodes)}")
+        keys = {key for key in found if key[0] == named.asset and named.partition in (None, key[1])}
+        if not keys:
+            months = made.nodes[named.asset].partitions
+            if not months:
+                raise LineageError(f"found {address!r}, expected an asset that has months: {named.asset} has none yet")
+            raise LineageError(
+                f"found month {named.partition} of {named.asset}, expected one from {months[0]} to {months[-1]}"
+            )
+        wanted |= keys
+    return [status for key, status in found.items() if not addresses or key in wanted]
+
+
+def check_served(month: str) -> None:
+    """Refuse a month that no model serves.
+
+    Raises:
+        LineageError: it is none.
+    """
+    from bikes_assets.app.store import SERVING
+
+    served = plan().nodes[SERVING].partitions
+    if month not in served:
+        expected = (
+            f"one that a model serves, from {served[0]} to {served[-1]}" if served else "none: no model serves any yet"
+        )
+        raise LineageError(f"found month {month!r}, expected {expected}")
+
+
+def run_history(
+    months: Sequence[str] | None, progress: Callable[[str, int, int], None], *, force: bool = False
+) -> Summary:
+    """Materialize what is stale, missing or failed and what becomes stale by it, each partition once.
+
+    Args:
+        months: partition keys; None for all that the source has.
+        progress: called with the month, the number of partitions that are done and of all that are due, before each run.
+        force: make every partition of the months again, whatever it is.
+
+    Returns:
+        What was done. What lies downstream of a partition that failed is left; everything else is done.
+
+    Raises:
+        SettingsError: the source has no such month.
+        DataError: the source cannot be read.
+    """
+    start, made = time.monotonic(), plan()
+    source = state.observed()
+    known = sorted({str(partition) for node in made.nodes.values() for partition in node.partitions})
+    if unknown := [month for month in months or () if month not in known]:
+        raise SettingsError(f"found month {', '.join(unknown)}, expected one from {known[0]} to {known[-1]}")
+    targets = {
+        (asset, key) for asset, node in made.nodes.items() for key in node.partitions if key in (months or known)
+    }
+    work = Work(made, state.now(source), targets, asked=targets if force else set())
+    wanted = set(targets)
+    if not work.is_done() or state.unlogged():
+        with _alone(lambda: progress("waiting for another bikes run", 0, 0)):
+            work.present = state.now(source)
+            _work_off(work, progress)
+    found = judge(made, work.present)
+    work.summary.waiting = [found[key] for key in found if key in wanted and found[key].state in _WAITING]
+    work.summary.seconds = time.monotonic() - start
+    return work.summary
+
+
+class Work:
+    """Partitions that are to be made, and what is there of them by now.
+
+    Args:
+        plan: what would make everything now.
+        found: what is there.
+        targets: what is to be made where it is not fresh.
+        asked: what is to be made whatever it is.
+    """
+
+    def __init__(self, plan: Plan, found: Present, targets: set[Key], asked: set[Key]) -> None:
+        self.plan, self.present, self.targets, self.asked = plan, found, set(targets), set(asked)
+        self.tried: set[Key] = set()
+        self.done = 0
+        self.summary = Summary()
+
+    def next(self) -> NextRun | None:
+        """Return what can be made now, None where that is nothing."""
+        found = self._judged()
+        # what failed before, or in another run meanwhile, is tried once
+        retried = {key for key, status in found.items() if status.state == "failed"} - self.tried
+        return next(next_runs(self.plan, found, targets=self.targets, present=self.present, retried=retried), None)
+
+    def is_done(self) -> bool:
+        """Return whether there is nothing to do, and nothing to wait for."""
+        return not self.present.at_work & self.targets and self.next() is None
+
+    def due(self) -> int:
+        """Return how many partitions are known to be due."""
+        return sum(status.state in DUE for key, status in self._judged().items() if key in self.targets)
+
+    def take(self, run: NextRun, made: dict[str, Record], failed: dict[str, str], run_id: str) -> None:
+        """Take note of what a run published, by asset, and of what failed, by asset, with its message."""
+        for asset in run.assets:
+            key = (asset, run.partition)
+            self.asked.discard(key)
+            self.tried.add(key)
+            self.done += 1
+            if asset in made:
+                new, old = Made.of(made[asset]), self.present.made.get(key)
+                self.present.made[key] = new
+                self.present.altered.pop(key, None)
+                self.present.ended.pop(key, None)
+                self.summary.unchanged += bool(old and old.digest == new.digest)
+                self.targets.discard(key)  # once is enough, even where its code is edited meanwhile
+            elif asset in failed:
+                self.present.ended[key] = Ended("failed", time.time(), failed[asset], run_id)
+                self.summary.failed[partition_address(*key)] = failed[asset]
+            elif not failed:
+                self.present.ended[key] = Ended("skipped", time.time(), "", run_id)
+                self.summary.skipped.append(partition_address(*key))
+                self.targets.discard(key)
+
+    def _judged(self) -> dict[Key, Status]:
+        return judge(self.plan, self.present, self.asked)
+
+
+def _work_off(work: Work, progress: Callable[[str, int, int], None]) -> None:
+    """Make everything that is due, in this process; wait for what other runs are at."""
+    from bikes_assets.definitions import defs
+    from bikes_assets.defs.resources import pipeline
+    from bikes_assets.events.code_location import attribute_runs
+    from bikes_assets.events.workers import end_abandoned
+    from bikes_assets.orchestration.reconcile import sync
+    from bikes_assets.tracking.resource import backlog
+
+    # it warns of each check that a partition with nothing to work on did not come to
+    logging.getLogger("dagster._core.execution.plan.active").setLevel(logging.ERROR)
+    job = defs().resolve_implicit_global_asset_job_def()
+    with opened() as instance:
+        _check_mlflow(instance, work.summary)
+        attribute_runs(instance, job, "bikes_assets.definitions", "bikes_assets")
+        if end_abandoned(instance) or backlog(instance):
+            sync(pipeline(instance))
+            work.present = state.now()
+        while not work.is_done():
+            run = work.next()
+            if run is None:
+                progress("waiting for other runs", work.done, work.done + work.due())
+                time.sleep(_POLL_SECONDS)
+                end_abandoned(instance)
+                work.present = state.now()
+                continue
+            progress(str(run.partition), work.done, work.done + work.due())
+            _execute(job, instance, run, work)
+        progress("done", work.done, work.done)
+        if backlog(instance):
+            work.summary.left = sync(pipeline(instance)).left
+        work.summary.unlogged = bool(backlog(instance))
+    answers.refreshed()
+
+
+def _check_mlflow(instance: dg.DagsterInstance, summary: Summary) -> None:
+    """Refuse to begin where MLflow is another store's; where it is away, or its store is damaged, a run says so and goes on."""
+    from bikes_assets.defs.resources import pipeline
+
+    with suppress(TrackingError):
+        pipeline(instance).connect(summary.restored)
+
+
+def _execute(job: dg.JobDefinition, instance: dg.DagsterInstance, run: NextRun, work: Work) -> None:
+    import dagster as dg
+
+    from bikes_assets.defs.due import WHY
+    from bikes_assets.events.attempts import innermost, what_failed
+    from bikes_assets.events.metadata import RECORD
+    from bikes_assets.events.workers import WORKER, was_interrupted
+    from bikes_assets.storage.processes import Process
+
+    result = job.execute_in_process(
+        instance=instance,
+        partition_key=run.partition,
+        asset_selection=[dg.AssetKey.from_user_string(asset) for asset in run.assets],
+        run_config=_QUIET,
+        tags={WORKER: str(Process.this()), WHY: run.why[:250]},
+        raise_on_error=False,
+    )
+    if was_interrupted(result):
+        raise KeyboardInterrupt
+    made: dict[str, Record] = {}
+    for event in result.get_asset_materialization_events():
+        _count(work.summary, event.materialization)
+        record: Any = event.materialization.metadata[RECORD].value
+        made[event.materialization.asset_key.to_user_string()] = Record.from_dict(record)
+    failed = {
+        str(event.step_key): innermost(event.step_failure_data.error)
+        for event in result.all_events
+        if event.is_step_failure
+    }
+    if not result.success and not failed:
+        failed = dict.fromkeys(run.assets, what_failed(instance, result.dagster_run))
+    work.take(run, made, failed, result.run_id)
+
+
+@contextmanager
+def _alone(waiting: Callable[[], None]) -> Iterator[None]:
+    """Let one process of this machine at a time work things off; what it did, the next one finds done."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(settings().dagster_home / ".bikes_run.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        waiting()
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _count(summary: Summary, made: Any) -> None:
+    from bikes_assets.app.store import SERVING
+
+    asset = made.asset_key.to_user_string()
+    summary.partitions[asset] += 1
+    if "dagster/row_count" in made.metadata:  # a model has none
+        summary.rows[asset] += made.metadata["dagster/row_count"].value
+    if asset == SERVING and made.partition >= summary.champion_month:
+        (model,) = made.metadata["lineage"].value["models"]
+        summary.champion, summary.champion_month = model["origin"], made.partition

@@ -1,0 +1,119 @@
+"""The servers behind `bikes ui`, all on 127.0.0.1: started together, stopped together."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+
+import click
+
+from bikes_assets.app.settings import ROOT, settings
+from bikes_assets.app.store import current_identity, mlflow_client
+from bikes_assets.core.errors import SettingsError, StoreError, TrackingError
+from bikes_assets.events.pages import mlflow_experiment
+from bikes_assets.storage.processes import end_as_interrupted, ending_with_this
+
+_STOP_SECONDS = 15
+_DEFAULTS = {
+    "DAGSTER_GRPC_TIMEOUT_SECONDS": "300",  # a busy machine may take more than Dagster's minute to start a run
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SERVER_ALLOWED_HOSTS": "127.0.0.1,127.0.0.1:*,localhost,localhost:*",  # not a name made to point here
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # it would keep eight processes for jobs that there are not
+}
+
+
+def dagster_command(port: int, *, read_only: bool = False) -> list[str]:
+    """Return the command that serves Dagster's webserver, guarded, and daemon; or the former alone, which changes nothing."""
+    serve = ["bikes_assets.cli.guarded", *(("webserver", "--read-only") if read_only else ("dev",))]
+    workspace = ["--workspace", str(ROOT / "workspace.yaml")]
+    return [sys.executable, "-m", *serve, "-h", "127.0.0.1", "-p", str(port), *workspace]
+
+
+def mlflow_command(port: int) -> list[str]:
+    """Return the command that serves MLflow's page; the environment names the store, whose address may hold a password.
+
+    Raises:
+        SettingsError: MLflow's store is in use by another store.
+        StoreError: it is damaged, or of another version of MLflow.
+    """
+    mlflow_client()  # creates the store's tables, before several workers would at once
+    return [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+
+
+def mlflow_page(server: str) -> str:
+    """Return the address of the page of MLflow that people want to see: the experiment, which is created where there is none.
+
+    In the list of experiments, MLflow's own links lead to its pages for language models.
+
+    Args:
+        server: where MLflow is served.
+
+    Raises:
+        SettingsError: MLflow's store is in use by another store.
+        StoreError: it is damaged, or of another version of MLflow.
+    """
+    from bikes_assets.defs.resources import mlflow_runs
+
+    mlflow_client()
+    try:
+        return mlflow_experiment(server, mlflow_runs(current_identity().store).experiment_id)
+    except TrackingError:  # somebody has deleted or renamed the experiment: `bikes sync` restores it
+        return mlflow_experiment(server)
+
+
+def serve_until_interrupted(commands: Mapping[str, Sequence[str]], ports: Sequence[int]) -> None:
+    """Run the commands until Ctrl-C, SIGTERM or SIGHUP, or until one of them ends, and then stop them all.
+
+    Where this process is killed, they stop as well.
+
+    Args:
+        commands: what people are told, and the command behind it.
+        ports: ports of 127.0.0.1 that must be free.
+
+    Raises:
+        SettingsError: a port is taken.
+        StoreError: a server has ended by itself.
+    """
+    for port in ports:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                raise SettingsError(f"port {port} of 127.0.0.1 is taken; choose another (see bikes ui --help)")
+    # a background shell hands down ignored signals, which the servers would inherit
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    end_as_interrupted()
+    environment = _DEFAULTS | os.environ | {"MLFLOW_BACKEND_STORE_URI": settings().tracking_uri}
+    # not in the project's root: Dagster would take DAGSTER_HOME from .env there, over the environment's
+    folder = settings().dagster_home
+    ending = ending_with_this(signal.SIGINT)
+    servers = [
+        subprocess.Popen(command, cwd=folder, env=environment, start_new_session=True, preexec_fn=ending)
+        for command in commands.values()
+    ]
+    for line in commands:
+        click.secho(line, bold=True)
+    click.echo("Ctrl-C stops all.")
+    try:
+        while all(server.poll() is None for server in servers):
+            time.sleep(0.5)
+        raise StoreError("a server has ended by itself, so all were stopped; what it printed says why")
+    except KeyboardInterrupt:
+        click.echo("Stopping.")
+    finally:
+        _stop(servers)
+
+
+def _stop(servers: Sequence[subprocess.Popen[bytes]]) -> None:
+    for server in servers:
+        if server.poll() is None:
+            server.send_signal(signal.SIGINT)
+    deadline = time.monotonic() + _STOP_SECONDS
+    for server in servers:
+        try:
+            server.wait(max(deadline - time.monotonic(), 0.1))
+        except subprocess.TimeoutExpired:
+            server.kill()

@@ -1,0 +1,64 @@
+"""What Dagster does after an error: it tries the step again after a transient one, and fails it after any other.
+
+An error of ours reaches Dagster as a `dg.Failure`: its description is the message, its metadata what was found, what was expected
+and what to do, so that the page of a run begins with it rather than with a stack trace.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from bikes_assets.core.errors import LineageError, NothingToDo
+from bikes_assets.core.faults import passes, store_fault
+from bikes_assets.core.secrets import without_secrets
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+RETRIES = dg.RetryPolicy(max_retries=2, delay=1, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
+"""How often, and after how many seconds, a step is tried again. It is asked for fault by fault, and is no asset's own policy:
+with one, Dagster tries a step again that somebody has interrupted."""
+
+
+@contextmanager
+def judged(attempt: int, place: str) -> Iterator[None]:
+    """Have Dagster try a step again after a transient error, and fail it with one message after an error of ours.
+
+    Of a store that cannot be used it is said which one it is. Dagster stores what is raised, with its causes: none of them
+    tells a secret.
+
+    Args:
+        attempt: number of the attempt, from 1.
+        place: folder or URL that is worked on.
+
+    Raises:
+        dg.Failure: for an error of ours, which is its cause, or a store that is full, read-only or closed to this user.
+        dg.RetryRequested: for a transient error.
+        NothingToDo: as it is; it is no failure.
+    """
+    try:
+        yield
+    except (dg.RetryRequested, dg.Failure, NothingToDo):
+        raise
+    except Exception as error:
+        told, is_transient = without_secrets(error), passes(error)
+        if not is_transient and (fault := store_fault(error, place)):
+            fault.__cause__ = told
+            told = fault
+        if isinstance(told, LineageError):
+            told = failure_of(told)
+        if is_transient and attempt <= RETRIES.max_retries:
+            raise dg.RetryRequested(RETRIES.max_retries, RETRIES.calculate_delay(attempt)) from told
+        if told is error:
+            raise
+        raise told from told.__cause__
+
+
+def failure_of(error: LineageError) -> dg.Failure:
+    """Return what Dagster is to show of an error of ours: its message, and the parts of it that are known by name."""
+    failure = dg.Failure(f"{type(error).__name__}: {error}", metadata=dict(error.details), allow_retries=False)
+    failure.__cause__ = error
+    return failure

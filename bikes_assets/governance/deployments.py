@@ -1,0 +1,115 @@
+"""The history of which model serves: promotions, pins and lifts, as the lake's commits tell it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from bikes_assets.core.record import Record
+from bikes_assets.storage.lake import MODEL_ROWS
+
+if TYPE_CHECKING:
+    from bikes_assets.storage.commits import Commit
+    from bikes_assets.storage.lake import Lake
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """One decision about which model serves a partition.
+
+    Attributes:
+        time: when it was published.
+        partition: partition that is served.
+        action: `promoted` (another model than before), `kept`, `pinned` (by a decision), `pin` or `lift` (the decision itself).
+        model: address of the model, empty for a lift.
+        version: address of the decision.
+        reason: why.
+        judged_on: rows on which the candidates were judged, empty for a pin or lift.
+        judged_digest: content digest of those rows.
+        figures: root mean squared error of each candidate there, by address.
+        metrics: the model's scores there.
+        who: user that made it.
+        deployment: where it was made, such as production.
+        git_commit: commit of the code.
+        dagster_run_id: Dagster run that made it, empty for a pin or lift.
+    """
+
+    time: datetime
+    partition: str
+    action: str
+    model: str
+    version: str
+    reason: str
+    judged_on: str = ""
+    judged_digest: str = ""
+    figures: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+    who: str = ""
+    deployment: str = ""
+    git_commit: str = ""
+    dagster_run_id: str = ""
+
+    def to_json(self) -> str:
+        """Return it as one line of JSON."""
+        return json.dumps(asdict(self) | {"time": self.time.isoformat()})
+
+
+def deployments(lake: Lake, pins: str) -> list[Deployment]:
+    """Return every decision about which model serves, oldest first.
+
+    Args:
+        lake: where decisions lie; its `serving` asset holds them.
+        pins: asset that holds pins.
+    """
+    tables = [lake.table(asset, MODEL_ROWS) for asset in (lake.serving, pins)]
+    commits = [(commit, table.name) for table in tables for commit in table.commits()]
+    serving: dict[str, str] = {}
+    found: list[Deployment] = []
+    for commit, asset in sorted(commits, key=lambda item: (item[0].time, item[0].version)):
+        record = Record.from_dict(commit.record).at(commit.version)
+        common = _common(commit, record)
+        if asset == pins:
+            model = str(record.config.get("pinned", ""))
+            action, reason = "pin" if model else "lift", str(record.config["reason"])
+            found.append(Deployment(**common, action=action, model=model, reason=reason))
+            continue
+        model, reason = record.models[0]["origin"], record.params.get("reason", "")
+        partition = str(commit.partition)
+        earlier = [key for key in serving if key <= partition]
+        before = serving[max(earlier)] if earlier else ""
+        action = "pinned" if reason.startswith("pinned") else "kept" if model == before else "promoted"
+        serving[partition] = model
+        judged = next((use for use in record.datasets if use.context == "validation"), None)
+        found.append(
+            Deployment(
+                **common,
+                action=action,
+                model=model,
+                reason=reason,
+                judged_on=judged.name if judged else "",
+                judged_digest=judged.digest if judged else "",
+                figures=_figures(record.params.get("candidates", "")),
+                metrics=record.metrics,
+            )
+        )
+    return found
+
+
+def _figures(candidates: str) -> dict[str, float]:
+    """Return figure by address of `demand_model[2012-02]@12: 47.64, ...`."""
+    pairs = (item.rpartition(": ") for item in candidates.split(", ") if item)
+    return {address: float(figure) for address, _, figure in pairs}
+
+
+def _common(commit: Commit, record: Record) -> dict[str, Any]:
+    return {
+        "time": datetime.fromtimestamp(commit.time, UTC),
+        "partition": str(commit.partition),
+        "version": record.output.address,
+        "who": record.made_by.get("user", ""),
+        "deployment": record.made_by.get("deployment", ""),
+        "git_commit": record.environment["git_commit"],
+        "dagster_run_id": record.made_by.get("dagster_run_id", ""),
+    }

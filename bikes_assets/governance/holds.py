@@ -1,0 +1,87 @@
+"""Holds: what must stay in the lake, whatever its age. Small files, never changed or deleted; a release is a second one."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+from bikes_assets.core.errors import LineageError
+from bikes_assets.core.secrets import scrubbed
+from bikes_assets.storage.files import new_name, read_folder, read_json, write_file
+from bikes_assets.storage.parsed import fields
+
+_RELEASED = ".released.json"
+_TYPES = {"address": str, "version": str, "reason": str, "user": str, "time": (int, float)}
+_EXPECTED = "a hold; restore the file, or where the version that it held may go, remove it"
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A hold on a version.
+
+    Attributes:
+        id: its name in the lake.
+        address: what was held, in the words of who did.
+        version: address of the version that this named at that time.
+        reason: why.
+        user: who.
+        time: when, Unix seconds.
+    """
+
+    id: str
+    address: str
+    version: str
+    reason: str
+    user: str
+    time: float
+
+
+def holds(lake: str) -> list[Hold]:
+    """Return the holds that stand in a lake, oldest first."""
+    files = read_folder(_folder(lake))
+    standing = (name for name in files if not name.endswith(_RELEASED) and f"{_id(name)}{_RELEASED}" not in files)
+    return sorted(
+        (read_json(files[name], f"{_folder(lake)}/{name}", partial(_hold, _id(name)), _EXPECTED) for name in standing),
+        key=lambda hold: (hold.time, hold.id),
+    )
+
+
+def hold(lake: str, address: str, version: str, *, reason: str, user: str) -> Hold:
+    """Put a hold on a version, and return it."""
+    made = Hold(new_name(), address, version, scrubbed(reason), user, time.time())
+    values: dict[str, Any] = asdict(made)
+    del values["id"]
+    write_file(f"{_folder(lake)}/{made.id}.json", json.dumps(values).encode())
+    return made
+
+
+def release(lake: str, address: str, *, reason: str, user: str) -> list[Hold]:
+    """Lift the holds that were put under an address, or on the version of that address, and return them.
+
+    Raises:
+        LineageError: there is none; those that stand are told.
+    """
+    standing = holds(lake)
+    lifted = [item for item in standing if address in (item.address, item.version)]
+    if not lifted:
+        known = ", ".join(dict.fromkeys(item.address for item in standing)) or "none, for nothing is held"
+        raise LineageError(f"{address}: found no hold on it, expected one of {known}")
+    for item in lifted:
+        values = {"address": address, "reason": scrubbed(reason), "user": user, "time": time.time()}
+        write_file(f"{_folder(lake)}/{item.id}{_RELEASED}", json.dumps(values).encode())
+    return lifted
+
+
+def _hold(name: str, values: Any) -> Hold:
+    return Hold(name, **fields(values, _TYPES))
+
+
+def _folder(lake: str) -> str:
+    return f"{lake}/holds"
+
+
+def _id(name: str) -> str:
+    return name.removesuffix(".json")

@@ -1,0 +1,113 @@
+"""Which versions stay: what is live, and everything that it was made from. It looks at records alone, and at no store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from bikes_assets.core.record import Record
+
+DAY = 86_400.0
+"""Seconds of a day. A version that was replaced less than a day ago stays: a run that began before may still be reading it."""
+
+Why = Literal["present", "held", "alias", "young", "replaced today", "needed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A version of a partition, and when it was published.
+
+    Attributes:
+        record: how it was made.
+        time: when it was published, Unix seconds.
+    """
+
+    record: Record
+    time: float
+
+    @property
+    def address(self) -> str:
+        """The address of the version."""
+        return self.record.output.address
+
+
+@dataclass(frozen=True, slots=True)
+class Stays:
+    """Why a version stays.
+
+    Attributes:
+        why: what makes it live; `needed` where something live was made from it.
+        live: address of the live version that needs it, the nearest; the version itself where it is live.
+        steps: how many steps lie between them.
+    """
+
+    why: Why
+    live: str
+    steps: int = 0
+
+
+def live(
+    published: Iterable[Published], *, held: Iterable[str], aliased: Iterable[str], now: float, days: float
+) -> dict[str, Why]:
+    """Return what is live by itself: address to why, the first reason that holds.
+
+    Args:
+        published: every version, in any order.
+        held: addresses that a hold names.
+        aliased: addresses of the versions that an alias of a registered model leads to.
+        now: the present, Unix seconds.
+        days: for how many days a version stays in any case.
+    """
+    by_partition: dict[tuple[str, str | None], list[Published]] = {}
+    for item in published:
+        by_partition.setdefault((item.record.output.asset, item.record.output.partition), []).append(item)
+    held, aliased = set(held), set(aliased)
+    found: dict[str, Why] = {}
+    for versions in by_partition.values():
+        versions.sort(key=_number)
+        for item, later in zip(versions, [*versions[1:], None], strict=True):
+            reasons: tuple[tuple[Why, bool], ...] = (
+                ("present", later is None),
+                ("held", item.address in held),
+                ("alias", item.address in aliased),
+                ("young", item.time > now - days * DAY),
+                ("replaced today", later is not None and later.time > now - DAY),
+            )
+            those: list[Why] = [why for why, holds in reasons if holds]
+            if those:
+                found[item.address] = those[0]
+    return found
+
+
+def staying(published: Iterable[Published], roots: Mapping[str, Why]) -> dict[str, Stays]:
+    """Return each version that stays, and why: what is live, and all that it was made from, step by step.
+
+    Args:
+        published: every version.
+        roots: what is live by itself, see `live`.
+    """
+    records = {item.address: item.record for item in published}
+    found = {address: Stays(why, address) for address, why in roots.items() if address in records}
+    level: Sequence[str] = sorted(found)
+    while level:
+        following: dict[str, Stays] = {}
+        for address in level:
+            near = found[address]
+            for source in sources(records[address]):
+                if source in records and source not in found:
+                    following.setdefault(source, Stays("needed", near.live, near.steps + 1))
+        found |= following
+        level = list(following)
+    return found
+
+
+def sources(record: Record) -> list[str]:
+    """Return the addresses of what a version was made from: what was read, and the versions in which its models were fitted."""
+    origins = (model["origin"].removesuffix(" baseline") for model in record.models)
+    return [*(item.address for item in record.inputs), *(origin for origin in origins if origin)]
+
+
+def _number(item: Published) -> int:
+    return int(item.record.output.version)

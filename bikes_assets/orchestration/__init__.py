@@ -1,0 +1,1 @@
+"""Dagster at work: the asset decorator, IO managers, engines, reconciliation."""

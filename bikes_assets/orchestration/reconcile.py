@@ -1,0 +1,466 @@
+"""Agreement: what Dagster's event log says is what the lake holds and what MLflow shows. Doing it twice changes nothing.
+
+The event log is the outbox: what MLflow did not take while a run was at work is written from the events' records, in their
+order, once.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import dagster as dg
+
+from bikes_assets.core.address import parse_address
+from bikes_assets.core.errors import LineageError, RecordError
+from bikes_assets.core.record import Record, partition_address
+from bikes_assets.core.secrets import scrubbed
+from bikes_assets.events import metadata
+from bikes_assets.events.attempts import Attempt, attempts_of, ended
+from bikes_assets.events.reported import REGISTERED, of_instance
+from bikes_assets.events.run_log import BACKLOG
+from bikes_assets.events.workers import end_abandoned, may_report
+from bikes_assets.lineage.event_log import reported_since
+from bikes_assets.lineage.projection import MODEL
+from bikes_assets.orchestration.agreed import NONE, Agreement, differing, everything, evident, is_so, keep, kept, look
+from bikes_assets.orchestration.registered import Registry, is_whole, models_in
+from bikes_assets.storage.commits import differing as differing_record
+from bikes_assets.storage.processes import Process
+from bikes_assets.storage.removals import removed_versions
+from bikes_assets.tracking.client import one_by_one
+from bikes_assets.tracking.model_copies import copy_from_lake, set_aliases
+from bikes_assets.tracking.names import is_refusal, model_name
+from bikes_assets.tracking.numbers import Numbers
+from bikes_assets.tracking.resource import backlog, clear_backlog
+from bikes_assets.tracking.runs import KEY, PARENT, PARENT_OF_FLAT, batched, by_attempt, end_failed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+
+    from mlflow.entities import Run, RunInfo
+
+    from bikes_assets.lineage.index import Index
+    from bikes_assets.orchestration.agreed import Scope, Stores
+    from bikes_assets.storage.lake import Lake, ModelFormat
+    from bikes_assets.tracking.runs import MlflowRuns
+
+_OVER = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
+_DECISION_SECONDS = 30
+_ROUNDS = 3
+"""How often it is looked again whether what was done agrees."""
+_BATCH = 100
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """What is to agree.
+
+    Attributes:
+        instance: Dagster's instance.
+        lake: where tables and models lie.
+        models: how models are written.
+        assets: the lake's assets.
+        connect: returns the writer of MLflow's runs, or raises TrackingError; it says in the list what it has restored.
+        tracking_uri: MLflow's store or server.
+        index: returns the lineage index, up to date with the event log, which knows what is registered; None where there is none.
+        stores: where all this lies, and where it is kept what agreed, so that only what is new is looked at; None for everything
+            each time.
+    """
+
+    instance: dg.DagsterInstance
+    lake: Lake
+    models: ModelFormat
+    assets: Sequence[str]
+    connect: Callable[[list[str]], MlflowRuns]
+    tracking_uri: str
+    index: Callable[[], Index] | None = None
+    stores: Stores | None = None
+
+    def is_in_agreement(self) -> bool:
+        """Return whether nothing was changed since everything agreed, as far as that can be told."""
+        return bool(self.stores and is_so(self.stores, BACKLOG))
+
+
+def sync(pipeline: Pipeline, *, whole: bool = True) -> Agreement:
+    """Bring run states, events and MLflow into agreement: what is new, or was changed since everything agreed.
+
+    Args:
+        pipeline: what is to agree.
+        whole: whether all that was written to an MLflow server is looked at: which rows were changed, a server does not tell.
+
+    Returns:
+        What was done and what is left.
+    """
+    from filelock import FileLock
+
+    agreement = Agreement()
+    with FileLock(Path(pipeline.instance.root_directory) / ".bikes_sync.lock", timeout=600):
+        for number in range(_ROUNDS):  # what was done is looked at once more
+            if (number and pipeline.is_in_agreement()) or not _bring_together(pipeline, agreement, whole=whole):
+                break
+    return agreement
+
+
+def _bring_together(pipeline: Pipeline, agreement: Agreement, *, whole: bool) -> bool:
+    """Bring into agreement what may not agree, and return whether it can be told now what that has changed."""
+    stores = pipeline.stores
+    agreement.done += end_abandoned(pipeline.instance)
+    unlogged = backlog(pipeline.instance)
+    known = kept(stores) if stores else None
+    now = look(stores, known) if stores else None
+    scope = differing(stores, known, now, whole=whole) if stores and now else everything(pipeline.assets)
+    recovered = recover_events(pipeline, scope)
+    agreement.done += recovered.done
+    agreement.left += recovered.left
+    agreement.set_aside = [*(known.set_aside if known and scope.after else ()), *recovered.set_aside]
+    agreement.foreign = [*known.foreign] if known else []
+    agreement.refused = []
+    try:
+        runs = replace(pipeline.connect(agreement.done), registered=Numbers(pipeline.instance))
+        only = scope.runs
+        if only is None and stores and now and not agreement.set_aside:
+            only = now.runs.keys() - evident(stores, runs.experiment_ids)
+        unlogged_attempts, unended = _settle_runs(pipeline, runs, only, agreement)
+        # what is registered again needs its run; what is registered for the first time, numbers beyond those in use
+        _reconcile_registered(pipeline, runs, agreement, scope.registered, whole=whole)
+        refused = _log_runs(pipeline, runs, unlogged_attempts, unended, agreement)
+        agreement.done += [f"MLflow: alias {change}" for change in set_aliases(runs.client, pipeline.lake)]
+    except Exception as error:  # noqa: BLE001 - whatever MLflow raises: the rest is done, and this is said
+        agreement.left.append(scrubbed(f"MLflow: {error}", pipeline.tracking_uri))
+        return False
+    if agreement.left or unlogged != backlog(pipeline.instance):
+        return False
+    clear_backlog(pipeline.instance)
+    if stores and now:  # what is not as it should be is looked at again
+        tables = {
+            **now.tables,
+            **{asset: known.tables.get(asset, NONE) if known else NONE for asset in recovered.unfinished},
+        }
+        settled = {run: state for run, state in now.runs.items() if run not in refused}
+        marks = replace(now, tables=tables, runs=settled, set_aside=agreement.set_aside, foreign=agreement.foreign)
+        keep(stores, replace(marks, registry={}, database="") if agreement.refused else marks)
+    return bool(now and now.mlflow is not None)
+
+
+class Recovered(NamedTuple):
+    """What was done about commits that no event tells of.
+
+    Attributes:
+        done: what was done, in words.
+        left: what could not be done, and why.
+        set_aside: the events that are not believed, and why.
+        unfinished: the tables that hold what may be reported yet by the process that committed it.
+    """
+
+    done: list[str]
+    left: list[str]
+    set_aside: list[str]
+    unfinished: list[str]
+
+
+def recover_events(pipeline: Pipeline, scope: Scope | None = None) -> Recovered:
+    """Report what was committed to the lake and never reached the event log: its process was killed in between.
+
+    Events whose table version the lake does not hold, or of which it has another record, are left; what is no event of ours is
+    set aside.
+
+    Args:
+        pipeline: what is to agree.
+        scope: what is looked at, everything by default.
+    """
+    scope = scope or everything(pipeline.assets)
+    found = Recovered([], [], [], [])
+    removed = removed_versions(pipeline.lake.location)
+    reported: dict[str, dict[int, Record]] = {}
+    stores = pipeline.stores
+    for event in reported_since(stores.events, scope.after) if stores else of_instance(pipeline.instance):
+        if event.record:
+            reported.setdefault(event.asset, {})[int(event.record.output.version)] = event.record
+        elif event.set_aside:
+            found.set_aside.append(event.set_aside)
+    for asset in pipeline.assets:
+        known, first = reported.get(asset, {}), scope.tables.get(asset)
+        if known or first is not None:
+            _recover_table(pipeline, found, asset, known, removed, first)
+    return found
+
+
+def _recover_table(
+    pipeline: Pipeline,
+    found: Recovered,
+    asset: str,
+    known: Mapping[int, Record],
+    removed: Collection[str],
+    first: int | None,
+) -> None:
+    """Compare the commits of a table with the events that tell of them.
+
+    Args:
+        pipeline: what is to agree.
+        found: takes what was done, and what is left.
+        asset: the asset that owns the table.
+        known: the records of events, by version.
+        removed: addresses of versions that retention has removed: what an event says of their rows cannot be told any more.
+        first: the first commit of which an event is missed, None where it is of none.
+    """
+    table = pipeline.lake.table(asset)
+    listed = table.commits(lambda version: version in known or (first is not None and version >= first))
+    commits = {commit.version: commit for commit in listed}
+    found.left.extend(
+        filter(None, (differing_record(record, commits.get(version), table.uri) for version, record in known.items()))
+    )
+    untold = sorted(commits.keys() - known.keys())
+    newest = {key: commit.version for key, commit in table.published().items()} if untold else {}
+    for version in untold:
+        commit = commits[version]
+        try:
+            record = Record.from_dict(commit.record).at(version)
+        except RecordError as error:
+            found.left.append(f"{asset}@{version}: {error}; restore {table.uri}")
+            continue
+        if not _is_over(pipeline.instance, record, commit.time):
+            found.unfinished.append(asset)
+        elif record.output.address not in removed:
+            _report(pipeline, record, is_present=newest[commit.partition] == version)
+            found.done.append(f"{record.output.address}: was committed, and is now in the event log")
+
+
+def _reconcile_registered(
+    pipeline: Pipeline, runs: MlflowRuns, agreement: Agreement, only: Collection[str] | None, *, whole: bool
+) -> None:
+    """Have what is registered in MLflow be what the event log says, and say in the event log what it does not know of it.
+
+    Args:
+        pipeline: what is to agree.
+        runs: MLflow's runs.
+        agreement: takes what was done, and what cannot be.
+        only: the registered versions that are looked at, as `agreed.Scope` names them, None for all.
+        whole: whether it is looked, too, whether the logged models of all versions are there.
+    """
+    if pipeline.index is None or (only is not None and not only):
+        return
+    agreement.foreign = []
+    names = None if only is None else [name.rpartition("/") for name in only]
+    index = pipeline.index()
+    found = Registry(runs, pipeline.lake, pipeline.models, index, removed_versions(pipeline.lake.location))
+    numbers = Numbers(pipeline.instance)
+    for asset in models_in(index, pipeline.assets):
+        numbers_of = None if names is None else {int(number) for name, _, number in names if name == model_name(asset)}
+        done = found.reconcile(asset, numbers_of, whole=whole)
+        agreement.done += done.done
+        agreement.refused += done.left
+        agreement.foreign += done.foreign
+        for address, number in done.registered:
+            _tell_registered(pipeline, address, {REGISTERED: number})
+        highest = max((int(str(item.version)) for item in index.within(MODEL, asset)), default=0)
+        numbers.note(asset, max([highest, *(number for _, number in done.registered)]))
+
+
+def _settle_runs(
+    pipeline: Pipeline, runs: MlflowRuns, only: Collection[str] | None, agreement: Agreement
+) -> tuple[list[tuple[Attempt, RunInfo, dg.DagsterRun]], list[tuple[str, dg.DagsterRun]]]:
+    """Give each Dagster run that is over and each of its attempts its run in MLflow.
+
+    Args:
+        pipeline: what is to agree.
+        runs: MLflow's runs.
+        only: the Dagster runs that are looked at, None for all.
+        agreement: takes what was done.
+
+    Returns:
+        Each attempt whose record is not written yet, with its run in MLflow and Dagster's, and each parent that is to be ended.
+    """
+    unlogged: list[tuple[Attempt, RunInfo, dg.DagsterRun]] = []
+    unended: list[tuple[str, dg.DagsterRun]] = []
+    removed = removed_versions(pipeline.lake.location)
+    for run in _runs_over(pipeline.instance, only):
+        attempts = [item for item in attempts_of(pipeline.instance, run.run_id) if item.asset in pipeline.assets]
+        with one_by_one(pipeline.tracking_uri):
+            known = runs.of(run.run_id)
+            if not attempts and not known:  # it ended before its first step, or is of something else
+                continue
+            parent, found = _settled(pipeline, runs, run, attempts, known, removed, agreement)
+        unlogged += [(attempt, info, run) for attempt, info in found]
+        if parent:
+            unended.append((parent, run))
+    return unlogged, unended
+
+
+def _log_runs(
+    pipeline: Pipeline,
+    runs: MlflowRuns,
+    unlogged: Iterable[tuple[Attempt, RunInfo, dg.DagsterRun]],
+    unended: Iterable[tuple[str, dg.DagsterRun]],
+    agreement: Agreement,
+) -> set[str]:
+    """Write the records that are not written yet, in the order in which they were published, and end the parents.
+
+    Returns:
+        The Dagster runs of which MLflow refuses a record.
+    """
+    refused: set[str] = set()
+    for attempt, info, run in sorted(unlogged, key=lambda item: item[0].published):
+        try:
+            _log(pipeline, runs, attempt, info)
+        except LineageError as error:
+            agreement.left.append(f"{_named(attempt, run)}: {error}")
+        except Exception as error:
+            if not is_refusal(error):
+                raise
+            agreement.refused.append(f"MLflow refuses {_named(attempt, run)}: {error}")
+            refused.add(run.run_id)
+        else:
+            agreement.done.append(f"MLflow: {_named(attempt, run)} is logged")
+    for parent, run in unended:
+        runs.end(parent, str(ended(run)), _end_time(pipeline.instance, run))
+        agreement.done.append(f"MLflow: Dagster run {run.run_id} has ended as {ended(run)}")
+    return refused
+
+
+def _settled(
+    pipeline: Pipeline,
+    runs: MlflowRuns,
+    run: dg.DagsterRun,
+    attempts: Sequence[Attempt],
+    present: Sequence[Run],
+    removed: Collection[str],
+    agreement: Agreement,
+) -> tuple[str, list[tuple[Attempt, RunInfo]]]:
+    """Give a Dagster run its parent and each of its attempts its run, and delete what stands for nothing.
+
+    What retention has removed gets none again.
+
+    Returns:
+        The parent, "" where it has ended as it should, and each attempt whose record is not written yet with its run.
+    """
+    status = str(ended(run))
+    found = _without_doubles(runs, present, agreement)
+    present_attempts = by_attempt(found)
+    known = next((item.info for item in found if KEY not in item.data.tags), None)
+    parent = (known or runs.create_parent(run, attempts[0].start if attempts else None)).run_id
+    if run.tags.get("mlflow_run_id") != parent:
+        pipeline.instance.add_run_tags(run.run_id, {"mlflow_run_id": parent})
+    for attempt in end_failed(
+        runs, run, parent, [item for item in attempts if not item.record], status, present_attempts
+    ):
+        agreement.done.append(f"MLflow: {_named(attempt, run)} has ended as {attempt.status(status)}")
+    for key in present_attempts.keys() - {attempt.key for attempt in attempts if attempt.status(status)}:
+        runs.client.delete_run(present_attempts[key].run_id)
+        agreement.done.append(f"MLflow: run {present_attempts[key].run_id} stood for nothing and is deleted")
+    unlogged: list[tuple[Attempt, RunInfo]] = []
+    for attempt in attempts:
+        info = present_attempts.get(attempt.key)
+        if not attempt.record or (info is None and attempt.record.output.address in removed):
+            continue
+        if info is None or info.status != "FINISHED":
+            create = partial(runs.create, parent, run, attempt.step_key, attempt.number, attempt.asset, attempt.start)
+            unlogged.append((attempt, info or create()))
+    return "" if known and known.status == status else parent, unlogged
+
+
+def _log(pipeline: Pipeline, runs: MlflowRuns, attempt: Attempt, info: RunInfo) -> None:
+    """Write an attempt's record to its run, and say in the event log where it is, unless the event itself does."""
+    record, run_id = attempt.record, info.run_id
+    assert record  # noqa: S101 - only those with a record are logged
+    model_id = ""
+    if record.fitted and not is_whole(runs, record.fitted["mlflow_model_id"]):
+        model_id = _copied(runs, run_id, record.fitted["sha256"]) or copy_from_lake(
+            runs.client, run_id, pipeline.lake, pipeline.models, record.output.address
+        )
+    version = runs.finish(run_id, record, model_id, attempt.plots)
+    if record.made_by.get("mlflow_run_id") == run_id and (attempt.registered or not version):
+        return
+    values: dict[str, Any] = {"mlflow_run": dg.MetadataValue.url(runs.url(run_id, info.experiment_id))}
+    _tell_registered(pipeline, record.output.address, values | ({REGISTERED: version} if version else {}))
+
+
+def _tell_registered(pipeline: Pipeline, address: str, values: Mapping[str, Any]) -> None:
+    """Say in the event log where in MLflow a version is that was logged or registered after it had been materialized."""
+    asset, partition, _ = parse_address(address)
+    metadata.report(
+        pipeline.instance,
+        dg.AssetObservation(
+            dg.AssetKey.from_user_string(asset),
+            partition=partition,
+            description="Logged in MLflow after the fact.",
+            metadata={**values, "address": address},
+        ),
+    )
+
+
+def _copied(runs: MlflowRuns, run_id: str, sha256: str) -> str:
+    """Return the whole copy that an earlier, interrupted attempt to log left at a run, "" where there is none."""
+    outputs = runs.client.get_run(run_id).outputs
+    whole = (item.model_id for item in (outputs.model_outputs if outputs else ()) if is_whole(runs, item.model_id))
+    return next((known for known in whole if runs.client.get_logged_model(known).tags.get("sha256") == sha256), "")
+
+
+def _without_doubles(runs: MlflowRuns, found: Iterable[Run], agreement: Agreement) -> list[Run]:
+    """Return one run for each attempt and one parent, the rest deleted: a server killed in answering may leave two."""
+    kept: dict[str, Run] = {}
+    for run in sorted(found, key=lambda item: (item.info.status != "FINISHED", item.info.start_time)):
+        key = run.data.tags.get(KEY, "")
+        if key not in kept:
+            kept[key] = run
+            continue
+        runs.client.delete_run(run.info.run_id)
+        agreement.done.append(f"MLflow: run {run.info.run_id} was a second one of {key or 'its parent'} and is deleted")
+    if "" in kept:
+        parent = kept[""].info.run_id
+        for run in kept.values():
+            for tag in (PARENT, PARENT_OF_FLAT):
+                if run.data.tags.get(tag, parent) != parent:
+                    runs.client.set_tag(run.info.run_id, tag, parent)
+    return list(kept.values())
+
+
+def _runs_over(instance: dg.DagsterInstance, only: Collection[str] | None) -> Iterator[dg.DagsterRun]:
+    """Yield the Dagster runs that are over, all or some, oldest first."""
+    if only is None:
+        yield from instance.get_runs(dg.RunsFilter(statuses=list(_OVER)), ascending=True)
+        return
+    for some in batched(sorted(only), _BATCH):
+        yield from instance.get_runs(dg.RunsFilter(statuses=list(_OVER), run_ids=some), ascending=True)
+
+
+def _is_over(instance: dg.DagsterInstance, record: Record, committed: float) -> bool:
+    """Return whether what made a commit is over, so that its event is lost rather than about to come."""
+    made_by = record.made_by
+    if run_id := made_by.get("dagster_run_id"):
+        run = instance.get_run_by_id(
+            run_id
+        )  # None where somebody has deleted it, or the log is another: its events are gone
+        return run is None or (run.is_finished and not may_report(instance, run))
+    process = Process.parse(made_by.get("process", ""))
+    return bool(process and process.is_gone()) or committed < time.time() - _DECISION_SECONDS
+
+
+def _report(pipeline: Pipeline, record: Record, *, is_present: bool) -> None:
+    """Report a lost commit: as a materialization, or as an observation where a newer one has replaced it since.
+
+    It becomes an event of the run that made it, so that whoever looks at the run finds it there.
+    """
+    asset, partition = record.output.asset, record.output.partition
+    ((_, rows),) = pipeline.lake.table(asset).read([partition], int(record.output.version)).values()
+    values = metadata.of_materialization(rows, record, {})
+    tags = {"dagster/data_version": record.output.digest, "dagster/code_version": record.code_version}
+    kind = dg.AssetMaterialization if is_present else dg.AssetObservation
+    metadata.report(
+        pipeline.instance,
+        kind(dg.AssetKey.from_user_string(asset), partition=partition, metadata=values, tags=tags),
+        run_id=record.made_by.get("dagster_run_id", ""),
+        step_key=record.made_by.get("step_key", ""),
+    )
+
+
+def _end_time(instance: dg.DagsterInstance, run: dg.DagsterRun) -> float | None:
+    record = instance.get_run_record_by_id(run.run_id)
+    return record.end_time if record else None
+
+
+def _named(attempt: Attempt, run: dg.DagsterRun) -> str:
+    address = partition_address(attempt.asset, run.tags.get("dagster/partition"))
+    return address + (f" attempt {attempt.number}" if attempt.number > 1 else "") + f" of run {run.run_id[:8]}"

@@ -1,0 +1,1 @@
+"""The code and environment that something was materialized with: git commit, working tree, libraries."""

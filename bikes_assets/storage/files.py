@@ -1,0 +1,237 @@
+"""Files in a folder or at a URL of object storage: each appears whole or not at all, and for good.
+
+Keys of a store are read from the environment (`AWS_ACCESS_KEY_ID`, ...) by the libraries that need them; nothing here
+keeps them.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import uuid4
+
+from bikes_assets.core.errors import DataError, SettingsError, StoreError
+from bikes_assets.core.faults import at_store
+from bikes_assets.core.secrets import shown
+from bikes_assets.storage import disk
+from bikes_assets.storage.parsed import parsed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+T = TypeVar("T")
+
+_SILENT_SECONDS = 60
+_MOST_OF_SMALL = 1 << 16
+"""Bytes of a file that people or a tool write by the line."""
+
+
+def is_remote(location: str) -> bool:
+    """Return whether a location is a URL, not a folder of this machine."""
+    return "://" in location and not location.startswith("file://")
+
+
+def base_name(location: str) -> str:
+    """Return the last part of a path or URL; what follows a URL's `?` is no part of it, nor what a chained URL leads through."""
+    if not is_remote(location):
+        return Path(os.path.abspath(location.removeprefix("file://"))).name or "/"
+    first, _, rest = shown(location).partition("::")
+    name = first.partition("://")[2].partition("?")[0].rstrip("/").rpartition("/")[2]
+    return name or (base_name(rest) if rest else location)
+
+
+def file_location(location: str, name: str) -> str:
+    """Return where a file of a folder or URL lies."""
+    first, chained, rest = location.partition("::") if is_remote(location) else (location, "", "")
+    return f"{first.rstrip('/')}/{name}{chained}{rest}"
+
+
+def is_of_this_user(location: str) -> bool:
+    """Return whether a location is a folder of this machine that nobody but this user, or their own group, can write to."""
+    if is_remote(location):
+        return False
+    state = Path(location.removeprefix("file://")).stat()
+    by_group = bool(state.st_mode & stat.S_IWGRP) and state.st_gid != os.getgid()
+    return state.st_uid == os.getuid() and not by_group and not state.st_mode & stat.S_IWOTH
+
+
+def filesystem_of(location: str) -> tuple[Any, str]:
+    """Return fsspec's file system of a folder or URL, and the path on it.
+
+    Raises:
+        ImportError: the package for this kind of URL is not installed.
+        ValueError: there is no such kind of URL.
+    """
+    from fsspec.core import url_to_fs
+
+    if "://" not in location:  # in a path, `::` chains nothing
+        from fsspec.implementations.local import LocalFileSystem
+
+        return LocalFileSystem(), str(Path.cwd() / location)
+    options: dict[str, Any] = {}
+    if location.startswith(("http://", "https://")):
+        import aiohttp
+
+        # a large file may take its time, a silent server may not
+        patience = aiohttp.ClientTimeout(total=None, sock_connect=_SILENT_SECONDS, sock_read=_SILENT_SECONDS)
+        options["client_kwargs"] = {"timeout": patience}
+    region = os.environ.get("AWS_REGION")  # boto knows AWS_DEFAULT_REGION alone, Delta Lake both
+    if _is_s3(location) and region:
+        options["client_kwargs"] = {"region_name": region}
+    return url_to_fs(location, **options)
+
+
+def delta_options(location: str) -> dict[str, str]:
+    """Return what Delta Lake has to be told of a location beyond the environment: that its endpoint is plain HTTP."""
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+    return {"allow_http": "true"} if _is_s3(location) and endpoint.startswith("http://") else {}
+
+
+def read_files(locations: Sequence[str]) -> list[bytes]:
+    """Return the contents of files of one store; from a URL all are asked for at once.
+
+    Raises:
+        FileNotFoundError: one of them is not there.
+    """
+    if not locations:
+        return []
+    filesystem, _ = filesystem_of(locations[0])
+    with at_store(locations[0]):
+        return filesystem.cat_ranges(list(locations), None, None, on_error="raise")
+
+
+def read_file(location: str) -> bytes | None:
+    """Return the content of a file as it is now, None where there is none."""
+    filesystem, path = filesystem_of(location)
+    filesystem.invalidate_cache()  # another process may have written there since
+    try:
+        with at_store(location):
+            return filesystem.cat_file(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def read_folder(location: str) -> dict[str, bytes]:
+    """Return the contents of a folder's files that end in .json, by name, as they are now; nothing where there is no folder."""
+    filesystem, folder = filesystem_of(location)
+    filesystem.invalidate_cache()  # another process may have written there since
+    with at_store(location):
+        if not filesystem.exists(folder):
+            return {}
+        paths = sorted(path for path in filesystem.ls(folder, detail=False) if path.endswith(".json"))
+        return {path.rpartition("/")[2]: content for path, content in filesystem.cat(paths).items()} if paths else {}
+
+
+def read_json(content: bytes, place: str, of: Callable[[Any], T], expected: str) -> T:
+    """Return what `of` makes of the JSON values of a file of a store.
+
+    Args:
+        content: the file's.
+        place: where the file lies, for the error.
+        of: takes the values, and raises whatever it likes where they are others.
+        expected: what the file should hold, and what to do where it does not.
+
+    Raises:
+        StoreError: it holds something else.
+    """
+    try:
+        return parsed(content, of)
+    except ValueError as error:
+        raise StoreError(f"{place}: found what cannot be read ({error}), expected {expected}") from None
+
+
+def small_file(path: Path) -> bytes:
+    """Return the content of a small file of this machine that anybody may have made, nothing where there is none.
+
+    Raises:
+        DataError: it is no plain file, or large.
+    """
+    if not path.exists():
+        return b""
+    if not path.is_file():
+        raise DataError(str(path), found="no plain file", expected="one; move what is there away")
+    with path.open("rb") as handle:
+        content = handle.read(_MOST_OF_SMALL + 1)
+    if len(content) > _MOST_OF_SMALL:
+        raise DataError(str(path), found="a large file", expected=f"at most {_MOST_OF_SMALL} bytes")
+    return content
+
+
+def remove_files(locations: Sequence[str]) -> None:
+    """Remove files of one store; from a URL many at once. One that is gone already is as it should be."""
+    if not locations:
+        return
+    filesystem, _ = filesystem_of(locations[0])
+    paths = [filesystem_of(location)[1] for location in locations]
+    if is_remote(locations[0]):
+        with at_store(locations[0]):
+            filesystem.rm(paths)
+        return
+    for path in paths:
+        Path(path).unlink(missing_ok=True)
+
+
+def new_name() -> str:
+    """Return a name that no other file has, which sorts by the time at which it was given."""
+    return f"{time.time_ns() // 10**6}-{uuid4().hex[:8]}"
+
+
+def write_file(location: str, content: bytes) -> None:
+    """Store a file whole or not at all, in the place of one that may be there; it outlives a loss of power."""
+    filesystem, path = filesystem_of(location)
+    if is_remote(location):
+        with at_store(location):
+            filesystem.pipe_file(path, content)
+        return
+    disk.put(Path(path), content)
+
+
+def write_files(contents: Mapping[str, bytes]) -> None:
+    """Store several files of one store, each whole or not at all, in their order; at a URL all at once."""
+    if contents and is_remote(next(iter(contents))):
+        places = {location: filesystem_of(location) for location in contents}
+        filesystem = next(iter(places.values()))[0]
+        with at_store(next(iter(contents))):
+            filesystem.pipe({path: contents[location] for location, (_, path) in places.items()})
+        return
+    for location, content in contents.items():
+        write_file(location, content)
+
+
+def create_file(url: str, content: bytes) -> bool:
+    """Store a file at a URL if there is none, and return whether this was so: of many that try at once, one succeeds.
+
+    Args:
+        url: where it is to be.
+        content: what no other writer stores there: by it, a file is known as this writer's own after an answer that was lost.
+
+    Raises:
+        SettingsError: the store replaces a file that is there, so commits of two writers would be lost in it.
+        StoreError: the store is away or busy.
+    """
+    filesystem, path = filesystem_of(url)
+    try:
+        with at_store(url):
+            filesystem.pipe_file(path, content, mode="create")
+    except (OSError, StoreError):  # stores word their refusal differently
+        there = read_file(url)
+        if there is None:
+            raise
+        if there != content:
+            return False
+    try:
+        filesystem.pipe_file(path, content, mode="create")
+    except OSError:
+        return True
+    filesystem.rm_file(path)
+    raise SettingsError(
+        f"{url}: found a store that replaces a file where it is asked to create one, expected conditional writes "
+        "(If-None-Match), for two writers would lose each other's commits; choose another store"
+    )
+
+
+def _is_s3(location: str) -> bool:
+    return location.startswith(("s3://", "s3a://"))

@@ -1,0 +1,139 @@
+"""What retention has removed from a lake: a small record of each removal, written before anything is deleted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from bikes_assets.core.errors import RemovedError
+from bikes_assets.storage.files import new_name, read_folder, read_json, remove_files, write_file
+from bikes_assets.storage.parsed import fields, texts
+
+_IN_MLFLOW = ".mlflow.json"
+_NUMBER = (int, float)
+_TYPES = {"id": str, "time": _NUMBER, "user": str, "days": _NUMBER, "versions": list, "models": dict}
+_EXPECTED = "a record of what retention removed; restore the file"
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """One removal.
+
+    Attributes:
+        id: its name in the lake.
+        time: when, Unix seconds.
+        user: who.
+        days: how old a version had to be.
+        versions: address of each version whose rows went.
+        models: SHA-256 of each model file that went, and the version in which it was fitted.
+    """
+
+    id: str
+    time: float
+    user: str
+    days: float
+    versions: Sequence[str]
+    models: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def moment(self) -> str:
+        """When it was, in UTC."""
+        return moment(self.time)
+
+
+def moment(seconds: float) -> str:
+    """Return a time in words, from Unix seconds."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def removals(lake: str) -> list[Removal]:
+    """Return every removal, oldest first."""
+    files = read_folder(_folder(lake))
+    found = (
+        read_json(text, f"{_folder(lake)}/{name}", _removal, _EXPECTED)
+        for name, text in files.items()
+        if not name.endswith(_IN_MLFLOW)
+    )
+    return sorted(found, key=lambda item: (item.time, item.id))
+
+
+def removed_versions(lake: str) -> dict[str, Removal]:
+    """Return each version that was removed, by address, with the removal that it went in."""
+    return {address: item for item in reversed(removals(lake)) for address in item.versions}
+
+
+def raise_if_removed(lake: str, address: str) -> None:
+    """Fail where a version was removed: for who finds its files missing.
+
+    Raises:
+        RemovedError: it was; the message says when.
+    """
+    if found := removed_versions(lake).get(address):
+        raise RemovedError(
+            f"{address}: its rows were removed by retention on {found.moment} ({found.user}), for nothing live needed them; "
+            f"what it was made from is on record: bikes upstream '{address}'"
+        )
+
+
+def raise_if_model_removed(lake: str, sha256: str) -> None:
+    """Fail where a model's file was removed: for who finds it missing.
+
+    Raises:
+        RemovedError: it was; the message names the version in which it was fitted, and when.
+    """
+    for item in reversed(removals(lake)):
+        if address := item.models.get(sha256):
+            raise RemovedError(
+                f"{address}: its model file {sha256}.skops was removed by retention on {item.moment} ({item.user}), for nothing "
+                f"live needed it; how it was fitted is on record: bikes upstream '{address}'"
+            )
+
+
+def write_removal(
+    lake: str, *, time: float, user: str, days: float, versions: Sequence[str], models: Mapping[str, str]
+) -> Removal:
+    """Write down what is about to be removed, and return it."""
+    made = Removal(new_name(), time, user, days, versions, models)
+    write_file(f"{_folder(lake)}/{made.id}.json", json.dumps(asdict(made)).encode())
+    return made
+
+
+def withdraw(lake: str, removal: Removal) -> None:
+    """Take back a removal of which nothing was deleted."""
+    remove_files([f"{_folder(lake)}/{removal.id}.json"])
+
+
+def removed_in_mlflow(lake: str) -> set[str]:
+    """Return the versions whose runs and copies are deleted in MLflow, by address."""
+    files = read_folder(_folder(lake))
+    return {
+        address
+        for name, text in files.items()
+        if name.endswith(_IN_MLFLOW)
+        for address in read_json(text, f"{_folder(lake)}/{name}", _versions, _EXPECTED)
+    }
+
+
+def write_removed_in_mlflow(lake: str, *, time: float, versions: Sequence[str]) -> None:
+    """Write down the versions whose runs and copies are deleted in MLflow."""
+    values: dict[str, Any] = {"time": time, "versions": list(versions)}
+    write_file(f"{_folder(lake)}/{new_name()}{_IN_MLFLOW}", json.dumps(values).encode())
+
+
+def _removal(values: Any) -> Removal:
+    found = Removal(**fields(values, _TYPES))
+    return replace(found, versions=_versions(values), models=texts(found.models))
+
+
+def _versions(values: Any) -> list[str]:
+    found = values["versions"]
+    if not isinstance(found, list) or not all(isinstance(address, str) for address in found):
+        raise ValueError("expected a list of versions")
+    return found
+
+
+def _folder(lake: str) -> str:
+    return f"{lake}/removed"

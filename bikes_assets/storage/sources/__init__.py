@@ -1,0 +1,1 @@
+"""Sources of raw rows: CSV, Parquet, SQL and DVC, each with the version that was read."""

@@ -1,0 +1,57 @@
+"""SQLite files that Dagster and MLflow own: a damaged one is an error that names it, before they meet it."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
+
+from bikes_assets.core.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@contextmanager
+def opened(file: Path, expected: str) -> Iterator[sqlite3.Connection]:
+    """Give a connection to a database that is there.
+
+    Args:
+        file: the database.
+        expected: what it should be, and what to do where it is damaged.
+
+    Raises:
+        StoreError: it is no database, or a damaged one.
+    """
+    with named_errors(file, expected), closing(sqlite3.connect(file, timeout=30, isolation_level=None)) as store:
+        store.execute("pragma page_count").fetchone()  # an error where the file is shorter than its header says
+        yield store
+
+
+@contextmanager
+def named_errors(file: Path, expected: str) -> Iterator[None]:
+    """Say of which file and what to do where SQLite finds no database in it, or a damaged one.
+
+    Raises:
+        StoreError: it does.
+    """
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        # a text that is not UTF-8 has no code; what is missing in a whole database, the schema does not name any more
+        code = getattr(error, "sqlite_errorcode", None)
+        if isinstance(error, sqlite3.OperationalError) and code not in (None, sqlite3.SQLITE_ERROR):
+            raise  # it is locked, or this user may not open it
+        raise StoreError(f"{file}: found no SQLite database, or a damaged one ({error}), expected {expected}") from None
+
+
+def tables(store: sqlite3.Connection) -> set[str]:
+    """Return the names of a database's tables."""
+    return {name for (name,) in store.execute("select name from sqlite_master where type = 'table'")}
+
+
+def discard(file: Path) -> None:
+    """Remove what SQLite keeps beside a database, before another takes its place: it would take it for that one's."""
+    for rest in ("-journal", "-wal", "-shm"):
+        file.with_name(f"{file.name}{rest}").unlink(missing_ok=True)

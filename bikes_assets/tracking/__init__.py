@@ -1,0 +1,1 @@
+"""MLflow: runs, datasets, logged and registered models. The only package that imports mlflow."""

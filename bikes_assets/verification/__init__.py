@@ -1,0 +1,1 @@
+"""Whether what is recorded holds: column lineage by perturbation, reproduction, snapshots, integrity."""

@@ -1,0 +1,467 @@
+"""The examination of a function with one table: what all experiments have in common.
+
+An experiment is a trial of a perturbed table. It begins from a ground, perturbs some cells, and judges what moved: a row of an
+output that the declaration protects from all of these cells must stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from bikes_assets.lineage.rows import groups_apart
+from bikes_assets.verification.declaration import ROWS, Declaration, Pair
+from bikes_assets.verification.grounds import REAL, Ground, Grounds
+from bikes_assets.verification.perturb import MISSING, Bench, Blocked, Case, Said
+
+if TYPE_CHECKING:
+    import narwhals as nw
+    import numpy as np
+
+    from bikes_assets.verification.perturb import Cells, Places
+
+TIME = "time"
+"""The experiments with what comes after a row."""
+
+_MOST_BLOCKED = 20
+_EFFORT_ROWS, _MOST_EFFORT = 4_200, 4
+_SHIFTS = (0, 4_451, 1_487, 5_939, 2_971, 7_417)
+"""Steps by which fresh grounds are moved: in hours through the seasons, to other hours and days of the week."""
+_NUDGES, _NUDGED, _QUANTUM, _MOST_QUANTA = 3, 0.6, 2.0**-30, 9
+"""How often, in how many of the cells and by how much values are changed to see whether it was the last bits that moved."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What an experiment says of a column that a function makes: what its declaration denies, or what could not be tried.
+
+    Attributes:
+        check: the experiment.
+        output: the column that it makes, "(rows)" for which rows there are, "" for all.
+        column: the column that it reads; "" where it is not one column that does it.
+        message: what was perturbed how, and what moved; or why nothing ran.
+        failed: of what could not be tried: whether that is for the function failed; else there was nothing to perturb.
+    """
+
+    check: str
+    output: str
+    column: str
+    message: str
+    failed: bool = False
+
+
+@dataclass(slots=True)
+class Count:
+    """How many perturbed tables the function was tried on: on how many it ran, and on how many it failed."""
+
+    ran: int = 0
+    blocked: int = 0
+
+
+@dataclass(slots=True)
+class Seen:
+    """What was seen of one dependency so far: in how many tables, which checks saw it move, at which offsets."""
+
+    trials: Count = field(default_factory=Count)
+    by_value: bool = False
+    checks: dict[str, None] = field(default_factory=dict)
+    offsets: set[int] = field(default_factory=set)
+
+
+@dataclass(slots=True)
+class Found:
+    """What the experiments have found so far.
+
+    Attributes:
+        counts: by experiment, the tables that were tried.
+        outputs: by experiment and output, the tables that could have shown something of it.
+        seen: by dependency.
+        findings: what denies the declaration.
+        blocked: why the function failed on perturbed tables.
+        unchecked: what could not be checked, and why.
+        undeclared: columns that are made, and of which nothing is declared.
+        progress: called with the experiment and the number of tables so far, after each; None where nobody waits.
+    """
+
+    counts: dict[str, Count] = field(default_factory=dict)
+    outputs: dict[tuple[str, str], Count] = field(default_factory=dict)
+    seen: dict[Pair, Seen] = field(default_factory=dict)
+    findings: dict[tuple[str, str, str], Finding] = field(default_factory=dict)
+    blocked: dict[str, None] = field(default_factory=dict)
+    unchecked: dict[str, None] = field(default_factory=dict)
+    undeclared: dict[str, None] = field(default_factory=dict)
+    progress: Callable[[str, int], None] | None = None
+
+    def find(self, check: str, output: str, column: str, message: str) -> None:
+        """Add a finding, unless there is one of the same."""
+        self.findings.setdefault((check, output, column), Finding(check, output, column, message))
+
+    def count(
+        self,
+        check: str,
+        outputs: Iterable[str] = (),
+        pairs: Iterable[Pair] = (),
+        blocked: object = None,
+        ground: str = "",
+    ) -> None:
+        """Count a perturbed table.
+
+        Args:
+            check: the experiment.
+            outputs: what it could have shown something of.
+            pairs: the dependencies that it tried.
+            blocked: why the function failed on it, None where it ran.
+            ground: what the table was before.
+        """
+        counts = [self.counts.setdefault(check, Count())]
+        counts += [self.outputs.setdefault((check, name), Count()) for name in outputs]
+        counts += [self.seen.setdefault(pair, Seen()).trials for pair in pairs]
+        for each in counts:
+            if blocked is None:
+                each.ran += 1
+            else:
+                each.blocked += 1
+        if blocked is not None and len(self.blocked) < _MOST_BLOCKED:
+            self.blocked[f"{check}{', ' if ground else ''}{ground}: {blocked}"] = None
+        if self.progress:
+            self.progress(check, sum(count.ran + count.blocked for count in self.counts.values()))
+
+    def leave(self, what: str, why: str) -> None:
+        """Note that something could not be checked."""
+        self.unchecked[f"{what}: {why}"] = None
+
+    def see(self, check: str, pair: Pair, *, moved: bool, by_value: bool) -> None:
+        """Note whether a perturbed input moved an output."""
+        seen = self.seen.setdefault(pair, Seen())
+        if moved:
+            seen.checks[check] = None
+            seen.by_value |= by_value
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One perturbed table of an experiment.
+
+    Attributes:
+        check: the experiment.
+        ground: what it began from.
+        case: the perturbed table.
+        perturbed: the cells that are others than before.
+        firsts: for each column that has such cells, the first key of one.
+        judge: judges what the function returns; outside of it nothing may be drawn, so that the order of calls does not matter.
+        outputs: the outputs of which it could show something.
+        pairs: the dependencies that it tries.
+    """
+
+    check: str
+    ground: Ground
+    case: Case
+    perturbed: Cells
+    firsts: Mapping[str, int]
+    judge: Callable[[Trial, Said], None]
+    outputs: Sequence[str] = ()
+    pairs: Sequence[Pair] = ()
+
+
+class Examination:
+    """A table, a function of it, and what is declared; each experiment adds to what was found.
+
+    Args:
+        bench: the table and the function.
+        declaration: what is declared.
+        draw: where randomness comes from.
+        found: where findings go.
+    """
+
+    def __init__(self, bench: Bench, declaration: Declaration, draw: np.random.Generator, found: Found) -> None:
+        import numpy as np
+
+        self.bench, self.declaration, self.draw, self.found = bench, declaration, draw, found
+        self.everything = np.ones(bench.size, dtype=bool)
+        self.half = draw.random(bench.size) < 0.5
+        self.effort = max(1, min(_MOST_EFFORT, round(_EFFORT_ROWS / bench.size)))
+        """How many times over experiments are made: fewer rows show less."""
+        self.alike: dict[frozenset[str], list[str]] = {}
+        """Outputs by what they declare."""
+        for output, columns in declaration.sources.items():
+            self.alike.setdefault(frozenset(columns), []).append(output)
+        self.said: dict[str, Said] = {}
+        """What the function returns of each ground, by its name."""
+        self.grounds: list[Ground] = []
+        self.watched: dict[str, int] = {}
+        """By output, the single rows that were perturbed and of which it could be told what moved for them."""
+
+    def begin(self) -> None:
+        """Make the grounds; those on which the function fails are told and left out."""
+        self.maker = Grounds(self.bench, self.draw)
+        grounds = self.maker.base()
+        if self.bench.is_ordered:
+            grounds += [self.maker.trend(), *(self.maker.fresh(shift) for shift in _SHIFTS[: 2 * self.effort])]
+        for ground, said in zip(grounds, self.bench.said([item.case for item in grounds]), strict=True):
+            if isinstance(said, Blocked):
+                self.found.count("grounds", blocked=said, ground=ground.name)
+            else:
+                self.grounds.append(ground)
+                self.said[ground.name] = said
+
+    def ground(self, *kinds: str) -> list[Ground]:
+        """Return the grounds that there are of some kinds."""
+        return [ground for kind in kinds for ground in self.grounds if ground.kind == kind]
+
+    def passed_on(self) -> set[str]:
+        """Return the outputs that are a column that they declare, in every row of every ground: no value in these moves them."""
+        found = set[str]()
+        for output in self.declaration.outputs:
+            for column in self.declaration.inputs(output):
+                if all(self.bench.passes_on(output, column, item.case, self.said[item.name]) for item in self.grounds):
+                    found.add(output)
+        return found
+
+    def trial(
+        self,
+        check: str,
+        ground: Ground,
+        change: Places,
+        judge: Callable[[Trial, Said], None],
+        outputs: Sequence[str] = (),
+        pairs: Sequence[Pair] = (),
+        shift: int = 0,
+    ) -> Iterator[Trial]:
+        """Yield a trial in which the cells of some columns come from other places; none where that changes nothing."""
+        case, perturbed = self.bench.perturbed(ground.case, change, shift)
+        firsts = {name: int(self.bench.times[rows].min()) for name, rows in perturbed.items() if rows.any()}
+        pairs = [pair for pair in pairs if pair[1] in firsts]
+        if firsts or shift:
+            trial = Trial(check, ground, case, perturbed, firsts, judge, outputs, pairs)
+            start = self.bench.times.min()
+            yield replace(trial, outputs=[name for name in outputs if self._known_from(trial, name) > start])
+
+    def run(self, trials: Iterable[Trial]) -> None:
+        """Judge what the function returns in each trial; one that is blocked is counted."""
+        waiting = list[Trial]()
+
+        def cases() -> Iterator[Case]:
+            for trial in trials:
+                waiting.append(trial)
+                yield trial.case
+
+        for said in self.bench.said(cases()):
+            trial = waiting.pop(0)
+            blocked = said if isinstance(said, Blocked) else None
+            self.found.count(trial.check, trial.outputs, trial.pairs, blocked, trial.ground.name)
+            if isinstance(said, Said):
+                trial.judge(trial, said)
+
+    def groups(self) -> list[list[Pair]]:
+        """Return dependencies in groups that one trial can try.
+
+        An output that was seen to read more than it declares is tried with one column at a time, and so are all where
+        invariants tie columns together.
+        """
+        reads_more = {item.output for item in self.found.findings.values()}
+        if self.bench.invariants or not reads_more.isdisjoint(("", ROWS)):
+            reads_more = {*self.declaration.outputs}
+        sources = {name: self.declaration.inputs(name) for name in self.declaration.outputs}
+        pairs = [(name, column) for name in sources if name in reads_more for column in sources[name]]
+        return [
+            *groups_apart({name: columns for name, columns in sources.items() if name not in reads_more}),
+            *([pair for pair in pairs if pair[1] == column] for column in dict.fromkeys(column for _, column in pairs)),
+        ]
+
+    def changed(
+        self, columns: Iterable[str], way: str, before: Case, rows: np.ndarray | Mapping[str, np.ndarray] | None = None
+    ) -> dict[str, np.ndarray]:
+        """Return new places for columns in some rows, for those of which that changes a cell."""
+        import numpy as np
+
+        now, changed = np.arange(self.bench.size), dict[str, np.ndarray]()
+        for name in columns:
+            here = before.places.get(name, now)
+            drawn = self.bench.pools[name].drawn(self.draw, way, here) if name in self.bench.pools else None
+            if drawn is None:
+                continue
+            mask = rows.get(name) if isinstance(rows, Mapping) else rows
+            places = drawn if mask is None else np.where(mask, drawn, here)
+            if self.bench.pools[name].differs(places, here).any():
+                changed[name] = places
+        return changed
+
+    def moved(self, output: str, said: Said, ground: Ground) -> np.ndarray:
+        """Return the rows of an output that are others than on the ground."""
+        return self.bench.moved(output, said, self.said[ground.name])
+
+    def stay(self, trial: Trial, output: str) -> np.ndarray:
+        """Return the rows of an output that may know none of a trial's cells."""
+        return self.bench.times < self._known_from(trial, output)
+
+    def _known_from(self, trial: Trial, output: str) -> float:
+        only_time = trial.check == TIME
+        return self.declaration.known_from(output, trial.firsts, self.bench.step, only_time=only_time)
+
+    def judge(self, trial: Trial, said: Said, *, way: str, since: Callable[[str], str] | None = None) -> None:
+        """Add a finding for each output of a trial that moves where it is protected, and each column that moves it."""
+        bench, before = self.bench, trial.ground
+        blamed = {finding.output for finding in self.found.findings.values() if finding.check == trial.check}
+        moving: dict[str, np.ndarray] = {}
+        for name in trial.outputs:
+            if name not in blamed and (rows := self.moved(name, said, before)).any():
+                moving[name] = rows & self.stay(trial, name)
+        if trial.check == TIME:
+            steady = self.steady(TIME, {(name, ""): rows for name, rows in moving.items()}, before.case, trial.case)
+            moving = {name: rows for name, _, rows in steady}
+        moving = {name: self.stay(trial, name) for name, rows in moving.items() if rows.any()}
+        if not moving:
+            return
+
+        def only(columns: Iterable[str]) -> Case:
+            """Return the case in which these columns are perturbed, and no others."""
+            places = {name: trial.case.places[name] for name in columns if name in trial.case.places}
+            repaired = {name: trial.case.repaired[name] for name in columns if name in trial.case.repaired}
+            case = replace(before.case, shift=trial.case.shift, repaired=repaired)
+            return replace(case, places={**before.case.places, **places})
+
+        def moves(output: str, other: Said | Blocked) -> bool:
+            return isinstance(other, Said) and bool((self.moved(output, other, before) & moving[output]).any())
+
+        columns = [name for name, rows in trial.perturbed.items() if rows.any()]
+        alone = dict(zip(columns, bench.said([only([name]) for name in columns]), strict=True))
+        for output in moving:
+            culprits = {name: (other, "") for name, other in alone.items() if moves(output, other)}
+            if not culprits:  # only together: each that is not needed is put back
+                needed = list(columns)
+                for name in columns:
+                    without = [other for other in needed if other != name]
+                    needed = without if moves(output, bench.alone(only(without))) else needed
+                together = f"; only together: {', '.join(needed)}" if len(needed) > 1 else ""
+                culprits = dict.fromkeys(needed, (said, together))
+            for name, (other, together) in culprits.items():
+                if isinstance(other, Said):
+                    how = f"when {name} is {way} {since(name) if since else ''}".strip() + together
+                    rows = self.moved(output, other, before) & moving[output]
+                    self.find(trial.check, output, name, rows, other, how, before)
+
+    def find(
+        self,
+        check: str,
+        output: str,
+        column: str,
+        moved: np.ndarray,
+        said: Said,
+        how: str,
+        ground: Ground | None = None,
+        before: Said | None = None,
+    ) -> None:
+        """Add a finding where an output moved at all: where first, from what to what, and how that came."""
+        rows = moved.nonzero()[0]
+        if not len(rows):
+            return
+        where = ground.name if ground else REAL
+        before = before or self.said.get(where, self.bench.unperturbed)
+        at = self.bench.label(int(rows[0]))
+        if output == ROWS:
+            what = f"the row {at} {'comes' if said.present[rows[0]] else 'goes'}"
+        else:
+            one, other = (item.values[output][rows[0]] for item in (before, said))
+            what = f"{output} moves at {at} from {one:g} to {other:g}"
+        self.found.find(check, output, column, f"{what} {how} ({len(rows)} such rows, of {where})")
+
+    def steady(
+        self, check: str, moving: Mapping[Pair, np.ndarray], one: Case, other: Case
+    ) -> Iterator[tuple[str, str, np.ndarray]]:
+        """Yield, of outputs of which some rows differ in two cases, those that do by more than the last bits of floats.
+
+        A sum of floats has other last bits when other cells were added before. What compares it with a threshold that it just
+        meets tips over, and what divides by the spread of equal values is nothing but last bits. So the cells of both cases are
+        rounded, the same in both, that sums are exact, and most of them are changed by as little, in two ways: what is no
+        accident still moves, by more than these little changes move it.
+
+        Args:
+            check: the experiment; what it has found before is not looked at again.
+            moving: by output, and the column that a finding is to name, the rows that differ.
+            one: a case.
+            other: another.
+        """
+        import numpy as np
+
+        left = {pair: rows for pair, rows in moving.items() if rows.any() and (check, *pair) not in self.found.findings}
+        for number in range(_NUDGES if left else 0):
+            some = np.random.default_rng(number).random(self.bench.size) < _NUDGED
+            said = [
+                self.bench.alone(case, partial(self._nudged, some, way, case.kept))
+                for way in (0, 1)
+                for case in (one, other)
+            ]
+            for (output, column), rows in list(left.items()):
+                moved = rows & self._is_steady(output, said)
+                if moved.any():
+                    del left[output, column]
+                    yield output, column, moved
+            if not left:
+                return
+
+    def _nudged(self, some: np.ndarray, way: int, kept: np.ndarray | None, frame: nw.DataFrame[Any]) -> Any:
+        """Return a frame whose floats are rounded, and in some rows changed by a few units of that, towards the middle."""
+        import narwhals as nw
+        import numpy as np
+
+        series: list[nw.Series[Any]] = []
+        for number, (name, pool) in enumerate(self.bench.pools.items()):
+            if pool.middle is None:
+                continue
+            draw = np.random.default_rng([way, number])
+            quanta = draw.integers(1, _MOST_QUANTA, self.bench.size) * some
+            values, quanta = frame[name].to_numpy().astype(float), quanta if kept is None else quanta[kept]
+            quantum = _QUANTUM * 2 ** np.ceil(np.log2(max(abs(pool.middle), pool.reach, 1e-300)))
+            inwards = np.where(values > pool.middle, -1, 1)
+            rounded = np.where(inwards > 0, np.ceil(values / quantum), np.floor(values / quantum)) + inwards * quanta
+            by = np.nan_to_num(rounded * quantum - values, nan=0, posinf=0, neginf=0)
+            series.append(frame[name] + nw.new_series(name, by, backend=frame.implementation))
+        return frame.with_columns(*series)
+
+    def _is_steady(self, output: str, said: Sequence[Said | Blocked]) -> np.ndarray:
+        """Return the rows in which two cases differ, whichever way they are nudged; all where a function fails on one of them."""
+        import numpy as np
+
+        known = [item for item in said if isinstance(item, Said)]
+        if len(known) < len(said):
+            return np.ones(self.bench.size, dtype=bool)
+        moved = self.bench.moved(output, known[0], known[1]) & self.bench.moved(output, known[2], known[3])
+        if output == ROWS:
+            return moved
+        with np.errstate(invalid="ignore"):
+            one, other, again, and_other = (item.values[output] for item in known)
+            least = np.nan_to_num(np.minimum(np.abs(one - other), np.abs(again - and_other)), nan=np.inf) / 2
+            for before, after in ((one, again), (other, and_other)):
+                moved &= (np.isnan(before) & np.isnan(after)) | (before == after) | (np.abs(before - after) < least)
+        return moved
+
+    def only(self, output: str) -> str:
+        """Return the column that an output declares, where it is one."""
+        inputs = self.declaration.inputs(output)
+        return inputs[0] if len(inputs) == 1 else ""
+
+    def of_columns(self, columns: Collection[str], outputs: Sequence[str] | None = None) -> Said | Blocked:
+        """Return what the function returns of a table that has only some columns."""
+        names = [name for name in self.bench.names if name in columns]
+        return self.bench.alone(Case(), lambda frame: frame.select(names), outputs)
+
+    def repeats(self, when: str) -> bool:
+        """Return whether the function returns the same of the same table."""
+        said = self.bench.alone(Case())
+        self.found.count("repeat")
+        if isinstance(said, Blocked):
+            self.found.find("repeat", "", "", f"it fails when it is called {when}: {said}")
+            return False
+        differs = False
+        for output in self.declaration.sources:
+            moved = self.bench.moved(output, said, self.bench.unperturbed)
+            self.find("repeat", output, "", moved, said, f"when it is called {when} with the same table")
+            differs |= bool(moved.any())
+        return not differs
+
+
+def is_by_value(way: str) -> bool:
+    """Return whether a way to perturb a column changes its values, and not only what is missing."""
+    return way != MISSING

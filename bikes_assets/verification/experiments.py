@@ -1,0 +1,303 @@
+"""Experiments with which columns have a part in an output, and whether the form of the table has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from bikes_assets.verification.declaration import ROWS
+from bikes_assets.verification.examine import Trial, is_by_value
+from bikes_assets.verification.grounds import ABSENT, BOTH, HOLES, REAL, RESHUFFLED, Ground
+from bikes_assets.verification.perturb import MISSING, MIXED, OUTSIDE, REDRAWN, Blocked, Case, Said
+
+if TYPE_CHECKING:
+    import narwhals as nw
+    import numpy as np
+
+    from bikes_assets.verification.declaration import Pair
+    from bikes_assets.verification.examine import Examination
+
+UNDECLARED, DECLARED, MOVED_KEY, RESTRICTED = (
+    "undeclared influence",
+    "declared influence",
+    "moved key",
+    "restricted run",
+)
+
+_SHIFTS = (1, 893, -5, 2_207, -1_103, 4_409, 6_607, 8_783)
+"""Steps that the key is moved by: in hours to another hour, day of the week, month and year, and never whole days or weeks."""
+
+
+def restricted(exam: Examination) -> None:
+    """Compute each column from a table that has only the key and what it declares, or all that is declared.
+
+    What invariants tie together stays: a table without it would be none that the function may be given.
+    """
+    bench, declaration = exam.bench, exam.declaration
+    always = {bench.key, *declaration.rows, *bench.tied}
+    declared = always.union(*declaration.sources.values())
+    if bench.tied.issuperset(bench.pools):
+        exam.found.leave(RESTRICTED, "an invariant may ask for any column")
+    said = exam.of_columns(declared)
+    exam.found.count(RESTRICTED, blocked=said if isinstance(said, Blocked) else None)
+    if isinstance(said, Blocked):
+        # a column that it makes and nobody declares may be the one that reads it
+        for name in () if bench.others else bench.names:
+            without = bench.unperturbed if name in declared else exam.of_columns({*bench.names} - {name})
+            if isinstance(without, Blocked):
+                message = f"it fails without {name}, which no column declares: {without}"
+                exam.found.find(RESTRICTED, "", name, message)
+        return
+    for columns, outputs in exam.alike.items():
+        asked = [name for name in outputs if name != ROWS]
+        narrow = exam.of_columns({*always, *columns}, asked)
+        for output in outputs:
+            for other in (said, narrow):  # the narrow one fails where a function makes several columns
+                if not isinstance(other, Said) or output not in (ROWS, *other.values):
+                    continue
+                if bench.moved(output, other, bench.unperturbed).any():
+                    _blame_absent(exam, output, {*always, *columns})
+
+
+def _blame_absent(exam: Examination, output: str, declared: set[str]) -> None:
+    """Add a finding for each column without which an output is another."""
+    bench = exam.bench
+    for name in bench.names:
+        said = bench.unperturbed if name in declared else exam.of_columns({*bench.names} - {name}, [output])
+        if isinstance(said, Said):
+            moved = bench.moved(output, said, bench.unperturbed)
+            exam.find(RESTRICTED, output, name, moved, said, f"when the table has no {name}")
+
+
+def undeclared(exam: Examination) -> Iterator[Trial]:
+    """Perturb all that a column does not declare: it stays."""
+    passed_on = exam.passed_on()
+    some = exam.half
+    for columns, outputs in exam.alike.items():
+        others = [name for name in exam.bench.pools if name not in columns]
+        ways: list[tuple[Ground, str, np.ndarray | None]] = [
+            *((ground, MIXED, None) for ground in exam.ground(REAL, BOTH)),
+            *((ground, MISSING, some) for ground in exam.ground(BOTH)),
+        ]
+        if not passed_on.issuperset(outputs):
+            ways += [(ground, MIXED, None) for ground in exam.ground(HOLES, RESHUFFLED, ABSENT)]
+            ways += [(ground, MISSING, None) for ground in exam.ground(REAL, RESHUFFLED)]
+            ways += [(ground, MISSING, some) for ground in [*exam.ground(HOLES), *exam.ground(ABSENT)[::2]]]
+        for ground, way, rows in ways:
+            change = exam.changed(others, way, ground.case, rows)
+            yield from exam.trial(UNDECLARED, ground, change, partial(exam.judge, way=way), outputs)
+
+
+def moved_key(exam: Examination) -> Iterator[Trial]:
+    """Move the key of all rows: only what declares it may move with it."""
+    for ground in exam.ground(REAL, BOTH):
+        for shift in _SHIFTS:
+            outputs = [name for name, columns in exam.declaration.sources.items() if exam.bench.key not in columns]
+            case, perturbed = exam.bench.perturbed(ground.case, {}, shift)
+            # what invariants tie to the key moves with it
+            moved = {exam.bench.key, *(name for name, rows in perturbed.items() if rows.any())}
+            pairs = [
+                (name, column)
+                for name in exam.declaration.outputs
+                for column in exam.declaration.sources[name]
+                if column in moved
+            ]
+            if not outputs and not pairs:
+                return
+            firsts = {name: int(exam.bench.times[rows].min()) for name, rows in perturbed.items() if rows.any()}
+            yield Trial(MOVED_KEY, ground, case, perturbed, firsts, partial(_judge_key, exam, shift), outputs, pairs)
+
+
+def _judge_key(exam: Examination, shift: int, trial: Trial, said: Said) -> None:
+    key = exam.bench.key
+    for output, column in trial.pairs:
+        exam.found.see(
+            MOVED_KEY, (output, column), moved=bool(exam.moved(output, said, trial.ground).any()), by_value=True
+        )
+    for output in trial.outputs:
+        moved = exam.moved(output, said, trial.ground) & exam.stay(trial, output)
+        how = f"when {key} is moved by {shift:,} in every row, which it does not declare"
+        exam.find(UNDECLARED, output, key, moved, said, how, trial.ground)
+
+
+def swapped_key(exam: Examination) -> None:
+    """Give the rows one another's keys, where these are names: what declares the key may move with them."""
+    import numpy as np
+
+    bench, key = exam.bench, exam.bench.key
+    said = bench.alone(Case(swapped=np.roll(np.arange(bench.size), 1)))
+    pairs = [(name, key) for name in exam.declaration.outputs if key in exam.declaration.sources[name]]
+    exam.found.count(MOVED_KEY, pairs=pairs, blocked=said if isinstance(said, Blocked) else None)
+    if isinstance(said, Said):
+        for pair in pairs:
+            moved = bench.moved(pair[0], said, bench.unperturbed)
+            exam.found.see(MOVED_KEY, pair, moved=bool(moved.any()), by_value=True)
+
+
+def declared(exam: Examination, groups: Sequence[Sequence[Pair]], *kinds: str) -> Iterator[Trial]:
+    """Perturb each declared column: what declares it moves at least once, by a change of values or by what is missing.
+
+    Args:
+        exam: the examination.
+        groups: dependencies, in groups that one trial can try.
+        kinds: the grounds to begin from.
+    """
+    for group in groups:
+        for ground in exam.ground(*kinds) if group else ():
+            for way in (REDRAWN, OUTSIDE, MISSING):
+                judge = partial(_judge_declared, exam, is_by_value(way))
+                yield from of_pairs(exam, DECLARED, group, ground, way, judge)
+
+
+def unseen(exam: Examination, groups: Sequence[Sequence[Pair]]) -> list[list[Pair]]:
+    """Return, of groups of dependencies, those that no change of values has moved so far."""
+    known = {pair for pair, seen in exam.found.seen.items() if seen.by_value}
+    return [[pair for pair in group if pair not in known] for group in groups]
+
+
+def _judge_declared(exam: Examination, by_value: bool, trial: Trial, said: Said) -> None:
+    for pair in trial.pairs:
+        moved = exam.moved(pair[0], said, trial.ground)
+        exam.found.see(DECLARED, pair, moved=bool(moved.any()), by_value=by_value)
+
+
+def of_pairs(
+    exam: Examination,
+    check: str,
+    pairs: Sequence[Pair],
+    ground: Ground,
+    way: str,
+    judge: Callable[[Trial, Said], None],
+    cells: Mapping[str, np.ndarray] | None = None,
+) -> Iterator[Trial]:
+    """Yield a trial of dependencies: their columns are perturbed in some rows, all where none are given.
+
+    Where invariants keep a column from changing by itself, those that none of its readers declares change with it, which moves
+    none of them; else all do.
+    """
+    columns = list(dict.fromkeys(column for _, column in pairs))
+    also = [list[str]()]
+    if exam.bench.invariants:
+        read = {name for output, _ in pairs for name in exam.declaration.sources[output]}
+        also += [[name for name in exam.bench.pools if name not in read], list(exam.bench.pools)]
+    for more in also:
+        names = [*columns, *(name for name in more if name not in columns)]
+        rows = None if cells is None else {name: cells[name if name in cells else columns[0]] for name in names}
+        change = exam.changed(names, way, ground.case, rows)
+        if change.keys().isdisjoint(columns):  # whatever changes with them, they stay
+            return
+        trials = list(exam.trial(check, ground, change, judge, pairs=pairs))
+        if trials and trials[0].pairs:
+            yield trials[0]
+            return
+
+
+def presence(exam: Examination) -> Iterator[Trial]:
+    """Drop some rows: the others say the same as when all cells of those are missing."""
+    import numpy as np
+
+    bench = exam.bench
+    if lacking := [name for name, pool in bench.pools.items() if not pool.is_nullable]:
+        exam.found.leave("presence", f"{', '.join(lacking)} cannot be missing")
+        return
+    for ground in exam.ground(REAL, RESHUFFLED):
+        for length in (1, 30):
+            starts = exam.draw.random(bench.size) < 0.1 / length
+            dropped = np.convolve(starts, np.ones(length))[: bench.size] > 0
+            empty, emptied = exam.changed(bench.pools, MISSING, ground.case, dropped), list[tuple[Trial, Said]]()
+            for trial in exam.trial(
+                "presence", ground, empty, lambda trial, said, to=emptied: to.append((trial, said))
+            ):
+                yield trial
+                case = Case(ground.case.places, kept=np.flatnonzero(~dropped))
+                judge = partial(_judge_presence, exam, dropped, emptied)
+                yield Trial("presence", ground, case, {}, {}, judge, tuple(exam.declaration.sources))
+
+
+def _judge_presence(
+    exam: Examination, dropped: np.ndarray, emptied: list[tuple[Trial, Said]], trial: Trial, said: Said
+) -> None:
+    for empty, before in emptied:
+        moving = {
+            (output, exam.only(output)): exam.bench.moved(output, said, before) & ~dropped
+            for output in exam.declaration.sources
+        }
+        how = f"when {int(dropped.sum())} rows are absent instead of empty"
+        for output, column, moved in exam.steady("presence", moving, empty.case, trial.case):
+            exam.find("presence", output, column, moved, said, how, trial.ground, before)
+
+
+def order(exam: Examination) -> None:
+    """Put rows, columns and labels in another order: each row says the same."""
+    bench = exam.bench
+    shuffled = exam.draw.permutation(bench.size)
+    names = bench.names  # the reverse swaps every pair; the other order leaves none in its place
+    ways: dict[str, Callable[[nw.DataFrame[Any]], Any]] = {
+        "columns are in reverse order, and rows have other labels": lambda frame: _labelled(
+            frame.select(*names[::-1]), shuffled
+        ),
+        "columns stand in other places": lambda frame: frame.select(*names[1:], names[0]),
+    }
+    orders = {
+        "rows are shuffled": Case(kept=shuffled),
+        "rows are in reverse order": Case(kept=bench.sorted_rows[::-1]),
+    }
+    said = dict(zip(orders, bench.said(list(orders.values())), strict=True))
+    said |= {way: bench.alone(Case(), prepared) for way, prepared in ways.items()}
+    for way, other in said.items():
+        exam.found.count("order", blocked=other if isinstance(other, Blocked) else None, ground=way)
+        if isinstance(other, Blocked):
+            continue
+        moving = {(output, ""): bench.moved(output, other, bench.unperturbed) for output in exam.declaration.sources}
+        for output, column, moved in (
+            exam.steady("order", moving, Case(), orders[way])
+            if way in orders
+            else ((*pair, rows) for pair, rows in moving.items())
+        ):
+            exam.find("order", output, column, moved, other, f"when {way}")
+
+
+def types(exam: Examination) -> None:
+    """Hand over whole numbers as floats: the same is said."""
+    bench = exam.bench
+    whole = [name for name, pool in bench.pools.items() if pool.cells.dtype.is_integer()]
+    if not whole:
+        return
+    said = bench.alone(Case(), partial(_floats, whole))
+    exam.found.count("type", blocked=said if isinstance(said, Blocked) else None, ground="whole numbers as floats")
+    if isinstance(said, Blocked):
+        return
+    moving = {
+        output: moved
+        for output in exam.declaration.sources
+        if (moved := bench.moved(output, said, bench.unperturbed)).any()
+    }
+    alone = {name: bench.alone(Case(), partial(_floats, [name])) for name in whole} if moving else {}
+    for output, moved in moving.items():
+        culprits = {
+            name: bench.moved(output, other, bench.unperturbed)
+            for name, other in alone.items()
+            if isinstance(other, Said) and bench.moved(output, other, bench.unperturbed).any()
+        } or {exam.only(output): moved}
+        for name, rows in culprits.items():
+            exam.find("type", output, name, rows, said, "when whole numbers are floats")
+
+
+def _floats(names: Sequence[str], frame: nw.DataFrame[Any]) -> nw.DataFrame[Any]:
+    import narwhals as nw
+    import numpy as np
+
+    if not frame.implementation.is_pandas_like():
+        return frame.with_columns(nw.col(*names).cast(nw.Float64))
+    made = [
+        nw.new_series(name, frame[name].cast(nw.Float64).to_numpy().astype(np.float64), backend=frame.implementation)
+        for name in names
+    ]  # plain pandas has NaN for a missing value
+    return frame.with_columns(*made)
+
+
+def _labelled(frame: nw.DataFrame[Any], labels: np.ndarray) -> Any:
+    """Return a pandas frame with other labels of its rows; frames of other engines have none."""
+    native = frame.to_native()
+    return native.set_axis(labels, axis=0) if hasattr(native, "set_axis") else native

@@ -1,0 +1,173 @@
+"""Whether everything in the lake, and each model's copy in MLflow, still is what was stored, to the last bit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from bikes_assets.core.address import parse_address
+from bikes_assets.core.digest import file_digest
+from bikes_assets.core.errors import LineageError
+from bikes_assets.core.faults import passes
+from bikes_assets.core.record import Record, partition_address
+from bikes_assets.storage.delta import broken_seal
+from bikes_assets.storage.files import read_files
+from bikes_assets.tracking.names import model_name, or_none
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping
+
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion
+
+    from bikes_assets.storage.commits import Commit
+    from bikes_assets.storage.delta import LakeTable
+    from bikes_assets.storage.lake import Lake
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was found of one thing that was looked at.
+
+    Attributes:
+        name: its address, or the name of a file.
+        damage: what is wrong with it, "" where nothing is.
+        unsealed: whether there are files of it that have no seal, so that its content's digest alone holds it.
+        gone: whether it is a version that retention removed, or a copy in MLflow, that is not there any more; its record stays.
+    """
+
+    name: str
+    damage: str = ""
+    unsealed: bool = False
+    gone: bool = False
+
+
+def of_table(table: LakeTable, removed: Collection[str] = ()) -> Iterator[Finding]:
+    """Yield what is found of each version that was published: the present ones are read, digests checked; of all, the seals.
+
+    Args:
+        table: a table that is there.
+        removed: addresses of the versions that retention has removed; any other that is not there any more is damage.
+    """
+    present = {commit.version for commit in table.published().values()}
+    for commit in table.commits():
+        name = f"{partition_address(table.name, commit.partition)}@{commit.version}"
+        if name in removed:
+            yield Finding(name, gone=True)
+            continue
+        if commit.version in present:
+            yield _present(table, commit, name)
+        else:
+            yield _earlier(table, commit, name)
+
+
+def _present(table: LakeTable, commit: Commit, name: str) -> Finding:
+    """Return what reading a present version says: its rows' digest, and its files' seals."""
+    try:
+        table.read([commit.partition])
+    except LineageError as error:
+        if passes(error):
+            raise  # a store that is away is no damage
+        return Finding(name, str(error))
+    return Finding(name, unsealed=commit.seals is None)
+
+
+def _earlier(table: LakeTable, commit: Commit, name: str) -> Finding:
+    """Return what the seals of an earlier version's files say."""
+    seals = commit.seals or {}
+    try:
+        contents = read_files([f"{table.uri}/{path}" for path in commit.added])
+    except FileNotFoundError:
+        return Finding(name, f"{name}: {gone_by_others(table.uri)}")
+    for path, content in zip(commit.added, contents, strict=True):
+        seal = seals.get(path)
+        if seal and (sha256 := file_digest(content)) != seal:
+            return Finding(name, f"{name}: {broken_seal(f'{table.uri}/{path}', sha256, seal)}; restore {table.uri}")
+    return Finding(name, unsealed=commit.seals is None)
+
+
+def gone_by_others(uri: str) -> str:
+    """Return what people are told of a version whose rows are gone, and not by retention."""
+    return (
+        "its rows are not there any more, and retention has not removed them: another program has, such as by VACUUM; restore "
+        f"{uri}, or materialize again what was made from it"
+    )
+
+
+def of_model_files(lake: Lake, needed: Iterable[str]) -> Iterator[Finding]:
+    """Yield what is found of each model file that is there, and of each that is needed.
+
+    Args:
+        lake: the lake.
+        needed: SHA-256 of those that must be there.
+    """
+    for sha256 in sorted({*lake.model_files(), *needed}):
+        try:
+            lake.load_file(sha256)
+        except LineageError as error:
+            if passes(error):
+                raise
+            yield Finding(f"model_files/{sha256}.skops", str(error))
+        else:
+            yield Finding(f"model_files/{sha256}.skops")
+
+
+def of_runs(client: MlflowClient, records: Iterable[Record]) -> Iterator[Finding]:
+    """Yield each version of which MLflow's run says something else than its record; what MLflow does not hold is not looked at.
+
+    Args:
+        client: client of the tracking store.
+        records: the records.
+
+    Raises:
+        MlflowException: MLflow cannot be reached.
+    """
+    from bikes_assets.events.attempts import attempt_of
+    from bikes_assets.tracking.runs import contradictions, finished_runs
+
+    runs = finished_runs(client)
+    for record in records:
+        run = runs.get(attempt_of(record))
+        if run and (names := ", ".join(contradictions(run, record))):
+            name = f"MLflow run of {record.output.address}"
+            yield Finding(
+                name, f"{name}: {names} is not as in the record: delete run {run.info.run_id}, then bikes sync"
+            )
+
+
+def of_copies(client: MlflowClient, models: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
+    """Yield what is found of MLflow's copy of each registered model version.
+
+    Args:
+        client: client of the tracking store.
+        models: registered versions, such as `demand_model@3`, and what was fitted, as the record of each says: `Record.fitted`;
+            empty where there is no record.
+
+    Raises:
+        MlflowException: MLflow cannot be reached.
+    """
+    for name, fitted in models.items():
+        asset, _, number = parse_address(name)
+        version = or_none(partial(client.get_model_version, model_name(asset), str(number)))
+        yield _copy(client, name, version, fitted) if version else Finding(f"MLflow {name}", gone=True)
+
+
+def _copy(client: MlflowClient, name: str, version: ModelVersion, fitted: Mapping[str, Any]) -> Finding:
+    """Return what is found of the copy that a registered version is of: the record says which one it must be."""
+    from bikes_assets.tracking import registry
+    from bikes_assets.tracking.version_source import is_copy, is_gone, model_of
+
+    name, model = f"MLflow {name}", model_of(client, version)
+    if is_gone(client, version):
+        return Finding(name, gone=True)
+    if model is None or (fitted and not is_copy(model, fitted)):
+        of = f"logged model {model.model_id}" if model else version.source
+        return Finding(
+            name, f"{name}: found that it is of {of}, expected a copy of the model that was fitted; run bikes sync"
+        )
+    try:
+        registry.checked(client, model.model_id, manifest=version.tags.get("manifest"))
+    except LineageError as error:
+        return Finding(name, f"{name}: {error}")
+    return Finding(name)

@@ -1,0 +1,651 @@
+"""A table whose cells are perturbed on purpose, within their type and allowed range, and what a function then says of each row.
+
+Many perturbed copies are computed in one call where the function keeps histories apart by a column that names the copy.
+That it does shows in an unperturbed copy in each call; else, and where a call fails, each copy is computed by itself.
+"""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from bikes_assets.core.errors import FeatureError, LineageError
+from bikes_assets.verification.declaration import ROWS
+from bikes_assets.verification.invariants import differs, joined
+
+if TYPE_CHECKING:
+    import narwhals as nw
+    import numpy as np
+
+    from bikes_assets.core.schema import Column
+    from bikes_assets.verification.invariants import Invariant
+
+    Places: TypeAlias = Mapping[str, np.ndarray]
+    """By column, for each row of the table the place in the column's pool that its value is taken from."""
+    Cells: TypeAlias = Mapping[str, np.ndarray]
+    """By column, the rows whose cell is perturbed."""
+
+REDRAWN, OUTSIDE, MISSING = "redrawn", "set outside its range", "missing"
+MIXED = "redrawn or set outside its range"
+
+_BATCH_ROWS, _MOST_VALUES, _SPREAD, _ALIKE = 150_000, 1_000, 64, 1e-9
+
+
+@dataclass(frozen=True)
+class Case:
+    """A perturbed copy of a table.
+
+    Attributes:
+        places: where the cells of perturbed columns come from.
+        kept: positions of the rows that stay, in order; None for all.
+        shift: steps of the grid by which the key is moved in every row.
+        swapped: for each row the row whose key it has, None where each keeps its own.
+        repaired: columns as they are in place of that, once invariants were restored.
+    """
+
+    places: Places = field(default_factory=dict)
+    kept: np.ndarray | None = None
+    shift: int = 0
+    swapped: np.ndarray | None = None
+    repaired: Mapping[str, nw.Series[Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a function returns for each row of the table, whatever the order in which it returns them.
+
+    Attributes:
+        values: each output column as float64, NaN where it is missing; texts are numbered.
+        present: whether the output has the row.
+    """
+
+    values: Mapping[str, np.ndarray]
+    present: np.ndarray
+
+
+@dataclass(frozen=True)
+class Blocked:
+    """A function failed on a perturbed table, which does not tell what it reads."""
+
+    error: Exception
+
+    def __str__(self) -> str:
+        return f"{type(self.error).__name__}: {self.error}"[:200]
+
+
+class Pool:
+    """The cells of one column, and behind them what they may be set to: usual values, extremes, a missing one.
+
+    Args:
+        cells: the column.
+        usual: values that it is redrawn from, see `usual_values`.
+        column: its declaration, None where there is none.
+    """
+
+    def __init__(self, cells: nw.Series[Any], usual: nw.Series[Any], column: Column | None) -> None:
+        import numpy as np
+
+        self.size = len(cells)
+        beyond, extremes = _unobserved(usual, column), _extremes(usual, column)
+        parts = [cells, usual, beyond, extremes]
+        self._usual, self._beyond, self._extremes = (
+            sum(map(len, parts[:number])) + np.arange(len(parts[number])) for number in (1, 2, 3)
+        )
+        gap = cells[[0]].shift(1)
+        self.gap: int | None = None
+        if (column is None or column.nullable) and gap.dtype == cells.dtype:  # numpy's integers cannot be missing
+            parts.append(gap)
+            self.gap = sum(map(len, parts)) - 1
+        self.is_nullable = self.gap is not None
+        self.is_restricted = False
+        """Whether there are values that it is never set to, for the function fails on them."""
+        self.cells = joined(parts)
+        self._known, self._codes = ~is_missing(self.cells), np.empty(0, dtype=int)
+        self.middle: float | None = float(usual.mean()) if len(usual) and cells.dtype.is_float() else None
+        """The mean of its values, None where they are no floats."""
+        self.reach = 0.0 if self.middle is None else float(extremes.abs().max())
+        """The largest size of its values, of those that were not observed, too."""
+
+    @property
+    def ends(self) -> np.ndarray:
+        """The places of the lowest and the highest value that was observed."""
+        return self._usual[[0, -1]]
+
+    def only_observed(self) -> None:
+        """Set cells to no value that was not observed from now on."""
+        self._beyond = self._extremes = self._beyond[:0]
+        self.is_restricted = True
+
+    def freeze(self) -> None:
+        """Set no cell to anything from now on."""
+        self.only_observed()
+        self.never_missing()
+        self._usual = self._usual[:0]
+
+    def never_missing(self) -> None:
+        """Set no cell to a missing value from now on."""
+        self.gap = None
+        self.is_restricted = True
+
+    def add(self, cells: nw.Series[Any]) -> np.ndarray:
+        """Return places of cells that are put behind all others."""
+        import numpy as np
+
+        first = len(self.cells)
+        self.cells = joined([self.cells, cells])
+        self._known = np.append(self._known, ~is_missing(cells))
+        return np.arange(first, len(self.cells))
+
+    def is_known(self, places: np.ndarray) -> np.ndarray:
+        """Return which places hold a value."""
+        return self._known[places]
+
+    def codes(self) -> np.ndarray:
+        """Return a whole number for each of the column's own cells, in order of their values; equal ones have the same."""
+        import narwhals as nw
+        import numpy as np
+
+        if len(self._codes) < len(self.cells):
+            cells = self.cells
+            values = (
+                cells.cast(nw.Float64).to_numpy().astype(float)
+                if cells.dtype.is_numeric()
+                else [str(value) for value in cells.to_list()]
+            )
+            self._codes = np.where(self._known, np.unique(values, return_inverse=True)[1], -1)
+        return self._codes[: self.size]
+
+    def differs(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
+        """Return where the cells of some places have other values than those of others."""
+        self.codes()
+        return self._codes[one] != self._codes[other]
+
+    def drawn(self, draw: np.random.Generator, way: str, places: np.ndarray | None = None) -> np.ndarray | None:
+        """Return places for a column that is perturbed in one way, None where it has no such value.
+
+        Cells that are missing stay so, but for MIXED, so that the influence of values is told apart from that of gaps.
+
+        Args:
+            draw: where randomness comes from.
+            way: one of the ways above.
+            places: where its cells come from before; None for the column itself.
+        """
+        import numpy as np
+
+        now = np.arange(self.size) if places is None else places
+        if way == MISSING:
+            return None if self.gap is None else np.full(self.size, self.gap)
+        if not len(self._usual) or (way == OUTSIDE and not len(self._extremes)):
+            return None
+        # in one half, a rare value is as likely as any other; in the other half, as it is in the table
+        is_rare, anywhere = draw.random(self.size) < 0.5, draw.integers(0, self.size, self.size)
+        rare = draw.choice(self._usual, self.size)
+        if len(self._beyond):
+            rare = np.where(draw.random(self.size) < 0.2, draw.choice(self._beyond, self.size), rare)
+        redrawn = outside = np.where(is_rare, rare, anywhere)
+        if len(self._extremes):  # most on one side, or a median would stay where it is
+            most = self._extremes[draw.integers(len(self._extremes))]
+            outside = np.where(draw.random(self.size) < 0.8, most, draw.choice(self._extremes, self.size))
+        if way == MIXED:
+            return np.where(draw.random(self.size) < 0.5, redrawn, outside)
+        return np.where(self._known[now], redrawn if way == REDRAWN else outside, now)
+
+
+def usual_values(cells: nw.Series[Any]) -> nw.Series[Any]:
+    """Return the values that a column is redrawn from, in order: all that were observed, or many of them."""
+    import numpy as np
+
+    values = cells.filter((~is_missing(cells)).tolist()).unique().sort()
+    if len(values) > _MOST_VALUES:
+        values = values[np.linspace(0, len(values) - 1, _MOST_VALUES).astype(int)]
+    return values
+
+
+def _unobserved(usual: nw.Series[Any], column: Column | None) -> nw.Series[Any]:
+    """Return allowed values that were not observed: codes, whole numbers beside others, some between the limits, zero."""
+    if not len(usual):
+        return usual
+    known, more = set(usual.to_list()), list[Any]()
+    if column and column.allowed:
+        more = list(column.allowed)
+    elif usual.dtype.is_numeric():
+        lowest, highest = _limits(usual, column)
+        kind = type(lowest)
+        more = [kind(lowest + (highest - lowest) * number / _SPREAD) for number in range(1, _SPREAD)]
+        if kind is int and max(known) - min(known) < _SPREAD:
+            more += range(min(known) - 1, max(known) + 2)
+        more = [value for value in dict.fromkeys([*more, kind(0)]) if lowest <= value <= highest]
+    more = [value for value in more if value not in known]
+    return _with(usual, more)[list(range(len(usual), len(usual) + len(more)))]
+
+
+def _extremes(usual: nw.Series[Any], column: Column | None) -> nw.Series[Any]:
+    """Return the lowest and the highest allowed value; where no limit is declared, one outside of what was observed."""
+    if not len(usual):
+        return usual
+    ends = usual[[0, len(usual) - 1]]
+    if not usual.dtype.is_numeric() or (column and column.allowed):
+        return ends
+    return _with(ends, list(_limits(usual, column)))[[2, 3]]
+
+
+def _limits(usual: nw.Series[Any], column: Column | None) -> tuple[Any, Any]:
+    low, high = usual[[0, len(usual) - 1]].to_list()
+    minimum, maximum = (column.minimum, column.maximum) if column else (None, None)
+    reach = max(high - low, 1)
+    lowest = low - reach if minimum is None else type(low)(minimum)
+    highest = high + reach if maximum is None else type(high)(maximum)
+    return lowest, highest
+
+
+def _with(values: nw.Series[Any], more: Sequence[Any]) -> nw.Series[Any]:
+    """Return values with more behind them, in the same type."""
+    if not more:
+        return values
+    return joined([values, values[[0] * len(more)].scatter(list(range(len(more))), list(more))])
+
+
+def is_missing(cells: nw.Series[Any]) -> np.ndarray:
+    """Return where cells are missing; NaN is what plain pandas has for that."""
+    missing = cells.is_null().to_numpy().astype(bool)
+    if cells.dtype.is_float():
+        missing |= cells.is_nan().fill_null(value=True).to_numpy().astype(bool)
+    return missing
+
+
+class Bench:
+    """A table, and a function of it whose output's rows are matched with the table's rows by key.
+
+    An output without the key, such as an array of predictions, is matched by position.
+
+    Args:
+        function: from a native frame to a frame, a series or an array.
+        frame: the table.
+        outputs: columns that the function makes.
+        key: name of the column that names a row.
+        columns: declarations, by name.
+        usual: values that each column is redrawn from.
+        copy: name of a column by which the function keeps copies apart, "" where it does not.
+        invariants: what holds of each perturbed copy, too.
+        texts: numbers of the texts that were met, which benches share that are compared.
+
+    Raises:
+        LineageError: the key is not one, or the table breaks an invariant.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Any], Any],
+        frame: nw.DataFrame[Any],
+        outputs: Sequence[str],
+        *,
+        key: str,
+        columns: Mapping[str, Column],
+        usual: Mapping[str, nw.Series[Any]],
+        copy: str = "",
+        invariants: Sequence[Invariant] = (),
+        texts: dict[Any, float] | None = None,
+    ) -> None:
+        import narwhals as nw
+        import numpy as np
+
+        self.function, self.outputs, self.key, self.copy = function, tuple(outputs), key, copy
+        self.names, self.size, self._table = tuple(frame.columns), len(frame), frame
+        self.pools = {name: Pool(frame[name], usual[name], columns.get(name)) for name in self.names if name != key}
+        self._key = nw.maybe_reset_index(frame.select(key))[key]
+        self._is_apart, self._texts = bool(copy), {} if texts is None else texts
+        self._is_float: dict[str, bool] = {}
+        self.others: tuple[str, ...] = ()
+        """Columns that the function makes beside these outputs."""
+        self.is_ordered = self._key.dtype.is_integer() or self._key.dtype.is_temporal()
+        self.times = self._numbers(frame, key).astype(np.int64)
+        self.sorted_rows = np.argsort(self.times, kind="stable")
+        self._sorted = self.times[self.sorted_rows]
+        gaps = np.diff(self._sorted)
+        if not len(gaps) or not gaps.all():
+            raise LineageError(
+                f"found a row's {key} twice, or a single row; expected rows, each with a {key} of its own"
+            )
+        self.step = int(gaps.min())
+        self.invariants: list[Invariant] = []
+        self.frozen: set[str] = set()
+        """Columns that are never perturbed, for the function fails when they are."""
+        self._valid: tuple[Case, nw.DataFrame[Any]] | None = None
+        for invariant in invariants:
+            self.keep(invariant)
+        self.unperturbed = self._unperturbed()
+        self._scale = {name: self._scale_of(name) for name in self.outputs}
+
+    def label(self, row: int) -> str:
+        """Return the key of a row, for people."""
+        return str(self._key[row])
+
+    def keep(self, invariant: Invariant) -> None:
+        """Have an invariant hold of each perturbed table from now on.
+
+        Raises:
+            LineageError: it names a column that the table does not have, or the table itself breaks it.
+        """
+        import numpy as np
+
+        if absent := [name for name in getattr(invariant, "names", ()) if name not in self.names]:
+            raise LineageError(f"{invariant!r} names {', '.join(absent)}, but the table has {', '.join(self.names)}")
+
+        table = self._frame([Case()])
+        # given the next row's cells as what was before, it may set all of them
+        next_row = np.roll(np.arange(self.size), 1)
+        before = self._frame([Case(dict.fromkeys(self.pools, next_row))])
+        repaired = self._valid_frame(invariant(table.to_native(), before.to_native()))
+        for name in self.pools:
+            rows = differs(repaired[name], table[name])
+            if rows.any():
+                at = self.label(int(rows.nonzero()[0][0]))
+                raise LineageError(
+                    f"{invariant!r}: found {name} of {at} otherwise, which a repair of the table as it is changes; expected a "
+                    "table that it leaves alone; declare what holds of every row"
+                )
+        self.invariants.append(invariant)
+
+    def freeze(self, name: str) -> None:
+        """Never perturb a column from now on."""
+        self.pools[name].freeze()
+        self.frozen.add(name)
+
+    @property
+    def tied(self) -> set[str]:
+        """Columns without which a table is none that the function may be given: an invariant, or the function, asks for them."""
+        return self.frozen.union(*(getattr(invariant, "names", self.names) for invariant in self.invariants))
+
+    def perturbed(self, before: Case, change: Places, shift: int = 0) -> tuple[Case, Cells]:
+        """Return a case in which cells of another are perturbed, and which cells that changes.
+
+        Where invariants are declared they are restored; a row in which that would change a column that is not to be perturbed
+        is left as it was.
+
+        Args:
+            before: what is perturbed.
+            change: where the cells of some columns come from instead.
+            shift: steps by which the key is moved beside.
+        """
+        import numpy as np
+
+        case = replace(before, places={**before.places, **change}, shift=before.shift + shift)
+        if self.invariants:
+            return self._repaired(case, before, {*change} | ({self.key} if shift else set()))
+        now = np.arange(self.size)
+        return case, {
+            name: self.pools[name].differs(places, before.places.get(name, now)) for name, places in change.items()
+        }
+
+    def settled(self, case: Case) -> Case:
+        """Return a case whose repaired columns are places, from which others can begin."""
+        added = {name: self.pools[name].add(cells) for name, cells in case.repaired.items()}
+        return replace(case, places={**case.places, **added}, repaired={})
+
+    def said(self, cases: Iterable[Case]) -> Iterator[Said | Blocked]:
+        """Yield what the function returns in each case; all of them together would not fit into memory."""
+        waiting, count = iter(cases), max(1, _BATCH_ROWS // self.size - 1)
+        while some := list(itertools.islice(waiting, count if self._is_apart else 1)):
+            yield from self._together(some)
+
+    def alone(
+        self,
+        case: Case,
+        prepared: Callable[[nw.DataFrame[Any]], Any] | None = None,
+        outputs: Sequence[str] | None = None,
+    ) -> Said | Blocked:
+        """Return what the function returns in one case.
+
+        Args:
+            case: the case.
+            prepared: what becomes of its frame before it is handed over.
+            outputs: the columns that are asked for, None for all.
+        """
+        import narwhals as nw
+
+        frame = self._frame([case])
+        try:
+            made = self._called(nw.to_native(prepared(frame) if prepared else frame, pass_through=True))
+            return self._read(made, [case], self.outputs if outputs is None else outputs)[0]
+        except Exception as error:  # noqa: BLE001 - whatever a user's function raises
+            return Blocked(error)
+
+    def moved(self, name: str, one: Said, other: Said) -> np.ndarray:
+        """Return the rows of which two say something else, beyond what the order of a sum of floats makes of it."""
+        import numpy as np
+
+        if name == ROWS:
+            return one.present != other.present
+        first, second, scale = one.values[name], other.values[name], self._scale[name]
+        with np.errstate(invalid="ignore"):  # the difference of two infinite values
+            size = scale + np.minimum(np.abs(first), np.abs(second))
+            near = np.abs(first - second) <= _ALIKE * size if scale else first == second
+        same = near | (first == second) | (np.isnan(first) & np.isnan(second))
+        return one.present & other.present & ~same
+
+    def passes_on(self, output: str, column: str, case: Case, said: Said) -> bool:
+        """Return whether an output is one of the table's columns, in every row of a case that it has."""
+        import numpy as np
+
+        pool = self.pools[column]
+        cells = self._numbers(
+            pool.cells[case.places.get(column, np.arange(self.size))].alias(column).to_frame(), column
+        )
+        same = (cells == said.values[output]) | (np.isnan(cells) & np.isnan(said.values[output]))
+        return bool(same[said.present].all())
+
+    def _repaired(self, case: Case, before: Case, wanted: set[str]) -> tuple[Case, Cells]:
+        """Return a case in which the invariants hold, and the cells in which it is not what was before."""
+        import numpy as np
+
+        if self._valid is None or self._valid[0] is not before:
+            self._valid = before, self._frame([replace(before, kept=None)])
+        valid = self._valid[1]
+        native: Any = self._frame([replace(case, kept=None)]).to_native()
+        touched = set(wanted)
+        for invariant in self.invariants:
+            names = getattr(invariant, "names", self.names)
+            if not touched.isdisjoint(names):  # else it holds as it did before
+                native = invariant(native, valid.to_native())
+                touched |= set(names)
+        repaired = self._valid_frame(native)
+        changed = {name: differs(repaired[name], valid[name]) for name in self.pools if name in touched}
+        back = np.zeros(self.size, dtype=bool)
+        if not case.shift - before.shift:
+            for name in set(changed) - wanted:
+                back |= changed[name]
+        found = {name: rows & ~back for name, rows in changed.items() if (rows & ~back).any()}
+        place = np.arange(self.size) + np.where(back, self.size, 0)
+        cells = {name: joined([repaired[name], valid[name]])[place] if back.any() else repaired[name] for name in found}
+        return replace(before, shift=case.shift, repaired=cells), found
+
+    def _valid_frame(self, native: Any) -> nw.DataFrame[Any]:
+        """Return what an invariant made, which has the rows and columns that it was given."""
+        import narwhals as nw
+
+        frame: nw.DataFrame[Any] = nw.from_native(native, eager_only=True)
+        if (len(frame), set(frame.columns)) != (self.size, set(self.names)):
+            raise LineageError(
+                f"an invariant returns {len(frame)} rows of {', '.join(frame.columns)}, expected the {self.size} rows and "
+                f"the columns {', '.join(self.names)}; return the frame that is handed over, with other cells"
+            )
+        return frame
+
+    def _called(self, frame: Any) -> Any:
+        with warnings.catch_warnings():  # what a function has to say of perturbed rows is nobody's business
+            warnings.simplefilter("ignore")
+            return self.function(frame)
+
+    def _unperturbed(self) -> Said:
+        try:
+            made = self._called(self._frame([Case()]).to_native())
+        except Exception as error:  # whatever a user's function raises
+            raise FeatureError(f"cannot be computed on the table as it is: {error}") from error
+        return self._read(made, [Case()], self.outputs)[0]
+
+    def _scale_of(self, name: str) -> float:
+        """Return the size of a column's values, 0 where they have no last bits that could differ."""
+        import numpy as np
+
+        values = self.unperturbed.values[name]
+        return (
+            float(np.nanmax(np.abs(values[np.isfinite(values)]), initial=1e-3)) if self._is_float.get(name, True) else 0
+        )
+
+    def _together(self, cases: Sequence[Case]) -> list[Said | Blocked]:
+        if len(cases) < 2 or not self._is_apart:
+            return [self.alone(case) for case in cases]
+        whole = [*cases, Case()]
+        frame = self._frame(whole, self.copy).to_native()
+        try:
+            made = self._called(frame)
+            *found, guard = self._read(made, whole, self.outputs)
+        except Exception:  # noqa: BLE001 - one of the copies is to blame, which halves tell
+            half = len(cases) // 2
+            return [*self._together(cases[:half]), *self._together(cases[half:])]
+        if any(self.moved(name, guard, self.unperturbed).any() for name in (*self.outputs, ROWS)):
+            self._is_apart = False
+            return [self.alone(case) for case in cases]
+        return list(found)
+
+    def _frame(self, cases: Sequence[Case], copy: str = "") -> nw.DataFrame[Any]:
+        """Return the cases' tables one after the other, each with its number in the column `copy`."""
+        import narwhals as nw
+        import numpy as np
+
+        everything = np.arange(self.size)
+        kept = [everything if case.kept is None else case.kept for case in cases]
+        numbers = np.repeat(np.arange(len(cases)), [len(rows) for rows in kept])
+        columns = dict[str, Any]()
+        for name in self.names:
+            if name == self.key:
+                keys = [
+                    rows if case.swapped is None else case.swapped[rows] for case, rows in zip(cases, kept, strict=True)
+                ]
+                columns[name] = _taken(self._key, np.concatenate(keys))
+                if any(case.shift for case in cases):
+                    moved = np.array([case.shift * self.step for case in cases])[numbers]
+                    columns[name] = _moved_by(self._key[np.concatenate(keys)], moved)
+            elif any(name in case.repaired for case in cases):
+                parts = [
+                    case.repaired[name][rows]
+                    if name in case.repaired
+                    else self.pools[name].cells[case.places.get(name, everything)[rows]]
+                    for case, rows in zip(cases, kept, strict=True)
+                ]
+                columns[name] = nw.maybe_reset_index(joined(parts)).to_native()
+            else:
+                places = [case.places.get(name, everything)[rows] for case, rows in zip(cases, kept, strict=True)]
+                columns[name] = _taken(self.pools[name].cells, np.concatenate(places))
+        if copy:
+            columns[copy] = nw.new_series(copy, numbers, backend=self._table.implementation).to_native()
+        return nw.from_native(type(self._table.to_native())(columns), eager_only=True)
+
+    def _read(self, made: Any, cases: Sequence[Case], outputs: Sequence[str]) -> list[Said]:
+        """Return what an output says of the rows of each case."""
+        import narwhals as nw
+        import numpy as np
+
+        frame = nw.from_native(made, pass_through=True, allow_series=True)
+        frame = frame.collect() if isinstance(frame, nw.LazyFrame) else frame
+        if isinstance(frame, nw.DataFrame):
+            if lacking := [name for name in outputs if name not in frame.columns]:
+                raise LineageError(f"the function makes no {', '.join(lacking)}; it makes {', '.join(frame.columns)}")
+            if outputs is self.outputs:
+                self.others = tuple(name for name in frame.columns if name not in (*self.outputs, self.key, self.copy))
+            columns = {name: self._numbers(frame, name) for name in outputs}
+            if not self._is_float:
+                self._is_float = {name: frame[name].dtype.is_float() for name in outputs}
+        else:
+            columns = self._by_position(frame)
+        shape = (len(cases), self.size)
+        if isinstance(frame, nw.DataFrame) and self.key in frame.columns:
+            numbers = frame[self.copy].to_numpy().astype(int) if len(cases) > 1 else np.zeros(len(frame), dtype=int)
+            shifts = np.array([case.shift * self.step for case in cases])
+            times = self._numbers(frame, self.key).astype(np.int64) - shifts[numbers]
+            at = np.searchsorted(self._sorted, times).clip(max=self.size - 1)
+            known, rows = self._sorted[at] == times, self.sorted_rows[at]
+            if len(cases) == 1 and cases[0].swapped is not None:
+                rows = np.argsort(cases[0].swapped)[rows]
+            places = (numbers[known], rows[known])
+        else:
+            rows = np.arange(self.size) if cases[0].kept is None else cases[0].kept
+            count = len(next(iter(columns.values())))
+            if count != len(rows):
+                raise LineageError(
+                    f"found {count} rows without {self.key}, expected {len(rows)}, or the column {self.key}"
+                )
+            known, places = np.full(count, fill_value=True), (np.zeros(count, dtype=int), rows)
+        present = np.zeros(shape, dtype=int)
+        np.add.at(present, places, 1)
+        if present.max(initial=0) > 1:
+            raise LineageError(f"the function makes several rows of one {self.key}, expected one at most")
+        filled = {name: np.full(shape, np.nan) for name in columns}
+        for name, values in columns.items():
+            filled[name][places] = values[known]
+        handed = np.zeros(shape, dtype=bool)  # what a function adds for rows that it was not handed is not asked for
+        for number, case in enumerate(cases):
+            handed[number, slice(None) if case.kept is None else case.kept] = True
+        return [
+            Said({name: values[number] for name, values in filled.items()}, handed[number] & (present[number] > 0))
+            for number in range(len(cases))
+        ]
+
+    def _by_position(self, made: Any) -> dict[str, np.ndarray]:
+        """Return the columns of an array that has a number, or a row of them, for each row of a table."""
+        import narwhals as nw
+        import numpy as np
+
+        try:
+            # a series has labels of its own, which position would pass over
+            values = np.empty(()) if isinstance(made, nw.Series) else np.asarray(made, dtype=float)
+        except (TypeError, ValueError):  # of anything but numbers
+            values = np.empty(())
+        if values.ndim not in (1, 2) or values.size != len(values) * len(self.outputs):
+            kind = "None" if made is None else type(made).__name__
+            found = f"an array of shape {values.shape}" if values.ndim else kind
+            numbers = "a number" if len(self.outputs) == 1 else f"{len(self.outputs)} numbers"
+            raise LineageError(
+                f"the function returns {found}, expected a frame with {self.key} and {', '.join(self.outputs)} among its "
+                f"columns, or an array with {numbers} for each row"
+            )
+        return dict(zip(self.outputs, values.reshape(len(values), -1).T, strict=True))
+
+    def _numbers(self, frame: nw.DataFrame[Any], name: str) -> np.ndarray:
+        """Return a column's values as float64: times in microseconds, texts numbered as they come."""
+        import narwhals as nw
+        import numpy as np
+
+        if frame.implementation.is_pandas():  # on NumPy there is a short way
+            native: Any = frame.to_native()[name]
+            kind = native.dtype.kind if isinstance(native.dtype, np.dtype) else ""
+            if kind in ("i", "u", "f", "b"):
+                return native.to_numpy().astype(float)
+            if kind == "M":
+                times = native.to_numpy().astype("datetime64[us]")
+                return np.where(np.isnat(times), np.nan, times.astype(float))
+        values = frame[name]
+        dtype = values.dtype
+        if dtype.is_numeric() or dtype == nw.Boolean:
+            return values.cast(nw.Float64).to_numpy().astype(float)
+        if dtype.is_temporal() and dtype != nw.Duration and dtype != nw.Time:
+            return values.dt.timestamp("us").to_numpy().astype(float)
+        texts = zip(values.to_list(), values.is_null().to_list(), strict=True)
+        return np.array([np.nan if null else self._texts.setdefault(text, len(self._texts)) for text, null in texts])
+
+
+def _taken(cells: nw.Series[Any], places: np.ndarray) -> Any:
+    """Return native cells at some places; a column of pandas without labels, which takes a tenth of the time."""
+    native: Any = cells.to_native()
+    return native.array.take(places) if cells.implementation.is_pandas() else cells[places].to_native()
+
+
+def _moved_by(times: nw.Series[Any], numbers: np.ndarray) -> Any:
+    """Return native keys that are moved by whole numbers, of microseconds where they are times."""
+    import narwhals as nw
+
+    by = numbers if times.dtype.is_integer() else numbers.astype("timedelta64[us]")
+    return (nw.maybe_reset_index(times) + nw.new_series("by", by, backend=times.implementation)).to_native()

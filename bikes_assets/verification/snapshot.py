@@ -1,0 +1,180 @@
+"""Snapshot: what a store holds, as a small text for version control; and how two of them differ.
+
+It is JSON of one thing a line, sorted, without times, so that a month that was made anew is one changed line::
+
+    {
+    "format": "bikes-snapshot-1",
+    "source": {
+    "hour.csv": {"sha256": "35f5..."}
+    },
+    "code": {
+    "demand_features": {"code_version": "b1f0..."}
+    },
+    "partitions": {
+    "demand_features[2011-01]": {"version": 1, "digest": "1488...", "content": "1488...", "record": "c02e..."}
+    },
+    "models": {
+    "demand_model@1": {"address": "demand_model[2011-03]@1", "digest": "77aa...", "sha256": "90b1...", "record": "5d77..."}
+    }
+    }
+
+A snapshot from before there were digests of records has none, and nothing is said of them.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+
+from bikes_assets.core.errors import LineageError
+from bikes_assets.storage.parsed import parsed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FORMAT = "bikes-snapshot-1"
+
+Kind: TypeAlias = Literal["source", "code", "partitions", "models"]
+"""What a snapshot tells of."""
+
+Entry: TypeAlias = dict[str, str | int]
+"""What it tells of one thing."""
+
+_FIELDS: Mapping[str, Mapping[str, type]] = {
+    "source": {"sha256": str},
+    "code": {"code_version": str},
+    "partitions": {"version": int, "digest": str, "content": str},
+    "models": {"address": str, "digest": str, "sha256": str},
+}
+RECORD = "record"
+"""What an entry calls the digest of a record."""
+_WITH_RECORDS = ("partitions", "models")
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a store holds.
+
+    Attributes:
+        source: SHA-256 of each file of the source.
+        code: code version of each asset, as the code here has it.
+        partitions: table version, digest, content and the record's digest of each partition's present version, by its address.
+        models: address, digest, SHA-256 of the file and the record's digest of each registered model version.
+    """
+
+    source: dict[str, Entry] = field(default_factory=dict)
+    code: dict[str, Entry] = field(default_factory=dict)
+    partitions: dict[str, Entry] = field(default_factory=dict)
+    models: dict[str, Entry] = field(default_factory=dict)
+
+    def dumps(self) -> str:
+        """Return the text of it, which `loads` reads."""
+        parts = [f'"format": {json.dumps(FORMAT)}']
+        for kind in get_args(Kind):
+            entries = sorted(getattr(self, kind).items())
+            lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(entry)}" for name, entry in entries)
+            parts.append(f"{json.dumps(kind)}: {{\n{lines}\n}}" if lines else f"{json.dumps(kind)}: {{}}")
+        return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
+def loads(text: str, file: str) -> Snapshot:
+    """Return the snapshot that a text holds.
+
+    Args:
+        text: what `Snapshot.dumps` wrote.
+        file: where it is from, for the error.
+
+    Raises:
+        LineageError: it is none.
+    """
+
+    def refused(found: str, expected: str) -> LineageError:
+        return LineageError(f"{file}: found {found}, expected {expected}; write it with bikes snapshot")
+
+    try:
+        values: Any = parsed(text, lambda values: values)
+    except ValueError as error:
+        raise refused(f"no JSON ({error})", "a snapshot") from None
+    if not isinstance(values, dict) or values.get("format") != FORMAT:
+        raise refused("JSON that does not say its format", f'"format": "{FORMAT}"')
+    if values.keys() != {"format", *get_args(Kind)}:
+        raise refused(", ".join(values), ", ".join(("format", *get_args(Kind))))
+    for kind, fields in _FIELDS.items():
+        entries = values[kind]
+        if not isinstance(entries, dict):
+            raise refused(f"{kind} {entries!r}", "an object")
+        for name, entry in entries.items():
+            optional = {RECORD: str} if isinstance(entry, dict) and RECORD in entry and kind in _WITH_RECORDS else {}
+            if not isinstance(entry, dict) or {key: type(value) for key, value in entry.items()} != {
+                **fields,
+                **optional,
+            }:
+                raise refused(
+                    f"{kind}, {name}: {entry!r}", ", ".join(f"{key} ({of.__name__})" for key, of in fields.items())
+                )
+    return Snapshot(**{kind: values[kind] for kind in get_args(Kind)})
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One thing in which a store differs from a snapshot.
+
+    Attributes:
+        kind: what it is.
+        name: file, asset, address of a partition, or registered model version.
+        was: what the snapshot says of it, None where it is new.
+        now: what is there, None where it is gone.
+    """
+
+    kind: Kind
+    name: str
+    was: Entry | None
+    now: Entry | None
+
+    @property
+    def is_remade(self) -> bool:
+        """Whether it was made again and came out with the digest that it had: another version of the same content."""
+        if not self.was or not self.now or self.kind not in ("partitions", "models"):
+            return False
+        version = "version" if self.kind == "partitions" else "address"
+        return self.was["digest"] == self.now["digest"] and self.was[version] != self.now[version]
+
+    def __str__(self) -> str:
+        """Return it in words, one line."""
+        if self.was is None or self.now is None:
+            told, known = ("is new", self.now) if self.was is None else ("is gone", self.was)
+            return f"{self.name}: {told}: {_told(known or {})}"
+        if self.is_remade:
+            version = "version" if self.kind == "partitions" else "address"
+            return (
+                f"{self.name}: made again, with the same digest {self.now['digest']}: "
+                f"was {version} {self.was[version]}, is {self.now[version]}"
+            )
+        return f"{self.name}: was {_told(self.was)}; is {_told(self.now)}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON-ready values."""
+        return {"kind": self.kind, "name": self.name, "was": self.was, "now": self.now, "same_content": self.is_remade}
+
+
+def compare(was: Snapshot, now: Snapshot) -> list[Change]:
+    """Return each thing in which two snapshots differ, by kind and name."""
+    return [
+        Change(kind, name, before.get(name), after.get(name))
+        for kind in get_args(Kind)
+        for before, after in [(getattr(was, kind), getattr(now, kind))]
+        for name in sorted(before.keys() | after.keys())
+        if _differ(before.get(name), after.get(name))
+    ]
+
+
+def _differ(was: Entry | None, now: Entry | None) -> bool:
+    """Return whether a thing is another than it was; of its record nothing is known where an older snapshot has no digest."""
+    if was and now and RECORD not in was:
+        now = {key: value for key, value in now.items() if key != RECORD}
+    return was != now
+
+
+def _told(entry: Mapping[str, str | int]) -> str:
+    return ", ".join(f"{key.replace('_', ' ').replace('sha256', 'SHA-256')} {value}" for key, value in entry.items())
