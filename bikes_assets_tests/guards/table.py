@@ -34,17 +34,17 @@ GUARDS = (
     # commands
     Guard(
         "a search of no recipe",
-        "cli.py",
+        "cli/main.py",
         'type=_COUNT, help="Number of recipes;',
         'type=int, help="Number of recipes;',
-        "test_tune.py::test_a_search_of_nothing_is_refused_and_leaves_no_run",
+        "app/test_tuning.py::test_a_search_of_nothing_is_refused_and_leaves_no_run",
     ),
     Guard(
         "a table that is wider than the terminal",
         "cli/reports/terminal.py",
         "                    _fit(item, self.width)",
         "                    pass",
-        "test_reports.py::test_a_table_is_as_wide_as_the_terminal_at_most_and_folds_no_name_that_fits",
+        "cli/test_reports.py::test_a_table_is_as_wide_as_the_terminal_at_most_and_folds_no_name_that_fits",
     ),
     # alerts
     Guard(
@@ -63,10 +63,10 @@ GUARDS = (
     ),
     Guard(
         "the path of a webhook in messages",
-        "settings.py",
+        "app/settings.py",
         '    secrets.learn_webhooks(values.get("BIKES_ALERT", ""))\n',
         "",
-        "test_settings.py::test_the_path_of_a_webhook_is_a_secret_once_it_is_set",
+        "app/test_settings.py::test_the_path_of_a_webhook_is_a_secret_once_it_is_set",
     ),
     Guard(
         "a webhook that redirects, where the message would be lost",
@@ -127,17 +127,17 @@ GUARDS = (
     ),
     Guard(
         "two runs at once",
-        "runs.py",
+        "cli/runner.py",
         "        lock.acquire(timeout=0)\n",
         "        return (yield)\n",
-        "test_runs.py::test_of_two_runs_at_once_the_later_one_finds_done_what_the_first_one_did",
+        "cli/test_runner.py::test_of_two_runs_at_once_the_later_one_finds_done_what_the_first_one_did",
     ),
     Guard(
         "doing again what the run before has done",
-        "runs.py",
+        "cli/runner.py",
         "            work.present = present.now(source)\n            _work_off",
         "            _work_off",
-        "test_runs.py::test_of_two_runs_at_once_the_later_one_finds_done_what_the_first_one_did",
+        "cli/test_runner.py::test_of_two_runs_at_once_the_later_one_finds_done_what_the_first_one_did",
     ),
     # what processes leave
     Guard(
@@ -170,17 +170,17 @@ GUARDS = (
     ),
     Guard(
         "months beside those of the source",
-        "present.py",
+        "app/state.py",
         "    _check_months(min(months), max(months))",
         "    _ = months",
-        "test_hostile_settings.py::test_months_without_rows_are_an_error_where_both_ends_are_set",
+        "cli/test_hostile_settings.py::test_months_without_rows_are_an_error_where_both_ends_are_set",
     ),
     Guard(
         "a device that a file takes the place of",
-        "snapshots.py",
+        "app/snapshot.py",
         "if file.exists() and not file.is_file():",
         "if False:",
-        "test_snapshots.py::test_a_pipe_is_written_to_and_what_a_link_leads_to_is_replaced",
+        "app/test_snapshot.py::test_a_pipe_is_written_to_and_what_a_link_leads_to_is_replaced",
     ),
     # files
     Guard(
@@ -664,24 +664,24 @@ GUARDS = (
     # pages of others
     Guard(
         "names that were made to point here",
-        "guarded.py",
+        "cli/guarded.py",
         '    if urlsplit(f"//{host}").hostname not in names:',
         "    if False:",
-        "test_guarded.py::test_what_other_pages_send_is_refused",
+        "cli/test_guarded.py::test_what_other_pages_send_is_refused",
     ),
     Guard(
         "pages of other origins",
-        "guarded.py",
+        "cli/guarded.py",
         "    if origin is not None and urlsplit(origin).netloc != host:",
         "    if False:",
-        "test_guarded.py::test_what_other_pages_send_is_refused",
+        "cli/test_guarded.py::test_what_other_pages_send_is_refused",
     ),
     Guard(
         "links that execute GraphQL",
-        "guarded.py",
+        "cli/guarded.py",
         '    if is_link and path.rstrip("/") != "/graphql":',
         "    if is_link:",
-        "test_guarded.py::test_what_other_pages_send_is_refused",
+        "cli/test_guarded.py::test_what_other_pages_send_is_refused",
     ),
     # repositories of others
     Guard(
@@ -795,31 +795,31 @@ GUARDS = (
     # settings and snapshots
     Guard(
         "a store at a path that it cannot hold",
-        "settings.py",
+        "app/settings.py",
         "            if found := refused.search(path):",
         "            if found := None:",
-        "test_settings.py::test_a_path_that_a_store_cannot_hold_is_named",
+        "app/test_settings.py::test_a_path_that_a_store_cannot_hold_is_named",
     ),
     Guard(
         "months out of order",
-        "settings.py",
+        "app/settings.py",
         "        if self.first_month and self.last_month and self.first_month > self.last_month:",
         "        if False:",
-        "test_settings.py::test_months_out_of_order_are_named",
+        "app/test_settings.py::test_months_out_of_order_are_named",
     ),
     Guard(
         "links that hold a password",
-        "settings.py",
+        "app/settings.py",
         '    return re.sub(r"(?<=://)[^/]*@", "", url).rstrip("/")',
         '    return url.rstrip("/")',
-        "test_settings.py::test_links_hold_no_password",
+        "app/test_settings.py::test_links_hold_no_password",
     ),
     Guard(
         "places of .env in the store that the environment names",
-        "settings.py",
+        "app/settings.py",
         '*(PLACES if "BIKES_DATA" in given else ())',
         "*()",
-        "test_settings.py::test_the_environments_data_folder_is_a_whole_store",
+        "app/test_settings.py::test_the_environments_data_folder_is_a_whole_store",
     ),
     Guard(
         "a snapshot of another form",
