@@ -135,7 +135,7 @@ GUARDS = (
     Guard(
         "doing again what the run before has done",
         "cli/runner.py",
-        "            work.present = present.now(source)\n            _work_off",
+        "            work.present = state.now(source)\n            _work_off",
         "            _work_off",
         "cli/test_runner.py::test_of_two_runs_at_once_the_later_one_finds_done_what_the_first_one_did",
     ),
