@@ -3,7 +3,7 @@
 import dagster as dg
 
 from bikes_assets.app import state
-from bikes_assets.defs.mlflow_sync import mlflow_sync
+from bikes_assets.defs.sensors import mlflow_sync
 
 
 def tick(history):
@@ -47,7 +47,7 @@ def test_it_logs_what_mlflow_did_not_take(history):
 def test_while_something_is_left_it_looks_each_time(history, monkeypatch):
     from dataclasses import replace
 
-    from bikes_assets.defs import mlflow_sync as module
+    from bikes_assets.defs import sensors as module
     from bikes_assets.tracking.resource import connect, mark_backlog
 
     mark_backlog(history.instance)

@@ -1,18 +1,36 @@
-"""The sensor that shows in Dagster's pages which partitions are stale, and why."""
+"""The sensors that keep other pages right, and begin no run: MLflow's, and the check `up_to_date` on Dagster's."""
 
 import json
 
 import dagster as dg
 
-from bikes_assets.app import state
+from bikes_assets.app import answers, state
 from bikes_assets.app.settings import settings
 from bikes_assets.core.errors import DataError
 from bikes_assets.core.record import partition_address
 from bikes_assets.core.texts import counted
 from bikes_assets.defs.due import due, outdated
+from bikes_assets.defs.resources import pipeline
 from bikes_assets.events.up_to_date import report
+from bikes_assets.orchestration.reconcile import sync
 
 _MOST_AT_ONCE = 200
+
+
+@dg.sensor(
+    description="Does what `bikes sync` does: logs to MLflow what is missing there, ends runs whose process is gone, and reports "
+    "commits without an event.",
+    minimum_interval_seconds=60,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+)
+def mlflow_sync(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+    """Do what `bikes sync` does, for what happened since the last time that everything was consistent."""
+    if state.agreement():
+        return dg.SkipReason("Nothing has happened.")
+    result = sync(pipeline(context.instance), whole=False)
+    answers.refreshed()
+    told = result.left + result.refused + result.set_aside + result.done + result.foreign
+    return dg.SkipReason("; ".join(told) or "Everything agrees.")
 
 
 @dg.sensor(

@@ -1,0 +1,44 @@
+"""The size of packages, classes and functions: what is larger has more than one subject."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import bikes_assets
+
+ROOT = Path(bikes_assets.__file__).parent
+MOST_FILES, MOST_OF_CLASS, MOST_OF_FUNCTION = 15, 250, 60
+LARGER = {
+    "app.sandbox.Bench": 288,
+    "lineage.index.Index": 315,
+    "orchestration.asset.decorate": 62,
+    "orchestration.asset.lineage_asset": 105,
+    "storage.delta.LakeTable": 431,
+    "storage.delta.write": 80,
+    "tracking.registry.register": 67,
+    "verification.column_lineage.check": 113,
+    "verification.examine.Examination": 295,
+    "verification.perturb.Bench": 379,
+}
+"""Those that are to be split yet, with their lines: they may only shrink."""
+
+
+def test_no_package_has_more_files_than_one_sees_at_a_glance() -> None:
+    counts = {folder: len([*folder.glob("*.py")]) for folder in [ROOT, *ROOT.rglob("*/")]}
+    assert {str(folder.relative_to(ROOT)): count for folder, count in counts.items() if count > MOST_FILES} == {}
+
+
+def test_no_class_or_function_is_longer_than_a_few_screens() -> None:
+    found = {
+        f"{'.'.join(file.relative_to(ROOT).with_suffix('').parts)}.{node.name}": (node.end_lineno or 0)
+        - node.lineno
+        + 1
+        for file in ROOT.rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.ClassDef | ast.FunctionDef)
+        and (node.end_lineno or 0) - node.lineno
+        >= (MOST_OF_CLASS if isinstance(node, ast.ClassDef) else MOST_OF_FUNCTION)
+    }
+    assert {name: lines for name, lines in found.items() if lines > LARGER.get(name, 0)} == {}
+    assert LARGER.keys() - found.keys() == set(), "no longer too large: take it off the list"
