@@ -17,7 +17,7 @@ HERE = Path(__file__).parent
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
 """How often each thing is measured; what is printed are medians."""
 
-BIKES = [sys.executable, "-c", "from bikes_assets.cli.main import main; main()"]
+BIKES = [sys.executable, "-c", "from bikes_assets.cli import main; main()"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,13 @@
 
 from typing import TYPE_CHECKING, Any
 
+from bikes_assets import renamed
+
 if TYPE_CHECKING:
     from bikes_assets.app.notebook import experiment, load
 
 __all__ = ["experiment", "load"]
+renamed.install()
 
 
 def __getattr__(name: str) -> Any:

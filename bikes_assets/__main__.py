@@ -1,5 +1,5 @@
 """`python -m bikes_assets`: the command `bikes` of the project in which it is called."""
 
-from bikes_assets.cli.main import main
+from bikes_assets.cli import main
 
 main(prog_name="bikes")

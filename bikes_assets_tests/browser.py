@@ -163,7 +163,7 @@ def bikes_ui(folder: Path, last_month: str = "", settings: Mapping[str, str] | N
     """
     dagster_port, mlflow_port = free_ports(2)
     dagster, mlflow = f"http://127.0.0.1:{dagster_port}", f"http://127.0.0.1:{mlflow_port}"
-    command = [sys.executable, "-c", "from bikes_assets.cli.main import main; main()", "ui"]
+    command = [sys.executable, "-c", "from bikes_assets.cli import main; main()", "ui"]
     command += ["--dagster-port", str(dagster_port), "--mlflow-port", str(mlflow_port)]
     environment = settings_of(folder, last_month, dagster, mlflow) | dict(settings or {})
     log = folder / "servers.log"

@@ -65,7 +65,7 @@ class Store:
 
     def bikes(self, *arguments: str, code: int = 0) -> str:
         """Run a command, which must end with a code, and return what it printed."""
-        done = self.python("from bikes_assets.cli.main import main; main()", *arguments)
+        done = self.python("from bikes_assets.cli import main; main()", *arguments)
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout
 

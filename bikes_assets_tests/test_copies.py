@@ -18,7 +18,7 @@ from dotenv import dotenv_values
 from bikes_assets_tests.fire.processes import SOAK
 
 ROOT = Path(__file__).parents[1]
-COMMAND = "from bikes_assets.cli.main import main; main()"
+COMMAND = "from bikes_assets.cli import main; main()"
 ODD = "My Projects #1 'n' \"q\" $HOME ${X} `id` ü &;*<>{}~ 100% =+,@:"
 """A folder's name with whatever a format, a shell or a URL has to quote."""
 

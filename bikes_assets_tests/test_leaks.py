@@ -15,7 +15,7 @@ import pytest
 
 from bikes_assets_tests.fire.processes import turns
 
-COMMAND = "from bikes_assets.cli.main import main; main()"
+COMMAND = "from bikes_assets.cli import main; main()"
 STEP = """
 import dagster as dg
 from bikes_assets.cli import runner as runs

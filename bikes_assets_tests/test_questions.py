@@ -21,7 +21,7 @@ OWN = re.compile(
 
 def answer_to(question: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", "from bikes_assets.cli.main import main; main()", *shlex.split(question)],
+        [sys.executable, "-c", "from bikes_assets.cli import main; main()", *shlex.split(question)],
         capture_output=True, text=True, env=os.environ | {"COLUMNS": "160"},
     )  # fmt: skip
     assert done.returncode in (0, 1), done.stderr

@@ -49,7 +49,7 @@ def test_stores_named_by_bikes_data_alone_leave_each_other_alone(tmp_path: Path)
 
     def bikes(name: str, *arguments: str) -> str:
         done = subprocess.run(
-            [sys.executable, "-c", "from bikes_assets.cli.main import main; main()", *arguments],
+            [sys.executable, "-c", "from bikes_assets.cli import main; main()", *arguments],
             env=own | {"BIKES_DATA": str(tmp_path / name), "BIKES_SOURCE": str(tmp_path / f"{name}.csv")},
             capture_output=True,
             text=True,

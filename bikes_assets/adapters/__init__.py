@@ -1,1 +1,1 @@
-"""The name under which a dagster.yaml of an earlier release finds its storages."""
+"""The package of an earlier release, empty: `bikes_assets.renamed` says where its modules are."""

@@ -292,7 +292,7 @@ def test_code_and_runs_are_found_by_the_beginnings_of_their_names(log) -> None:
 
 def bikes(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     code = (
-        "import sys; from bikes_assets.cli.main import main\n"
+        "import sys; from bikes_assets.cli import main\n"
         "try: main(prog_name='bikes')\n"
         "finally: print(sorted({'dagster', 'mlflow', 'sklearn', 'pandas', 'pyarrow'} & set(sys.modules)), file=sys.stderr)"
     )
@@ -426,9 +426,7 @@ def test_a_search_finds_all_that_has_the_words(log) -> None:
 
 
 def test_who_has_read_enough_is_no_error(log) -> None:
-    program = (
-        f"{sys.executable} -c 'from bikes_assets.cli.main import main; main()' upstream demand_predictions | head -1"
-    )
+    program = f"{sys.executable} -c 'from bikes_assets.cli import main; main()' upstream demand_predictions | head -1"
     done = subprocess.run(program, shell=True, capture_output=True, text=True)
     assert (done.stdout.count("\n"), done.stderr) == (1, "")
 

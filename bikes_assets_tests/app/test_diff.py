@@ -173,6 +173,6 @@ def test_a_store_whose_functions_have_no_text_names_them_all_the_same(store: Sto
     ],
 )
 def test_what_cannot_be_compared_is_trouble(store: Store, digests: list[str], a: str, b: str, told: str) -> None:
-    done = store.python("from bikes_assets.cli.main import main; main()", "diff", a, b)
+    done = store.python("from bikes_assets.cli import main; main()", "diff", a, b)
     assert done.returncode == 2
     assert told in done.stderr

@@ -31,7 +31,7 @@ from bikes_assets_tests.repositories import git
 SOAK = os.environ.get("BIKES_SOAK") == "1"
 MODEL, RENTALS = "demand_model[2011-03]", "hourly_rentals[2011-02]"
 DVC = find_spec("dvc") is not None
-COMMAND = "from bikes_assets.cli.main import main; main()"
+COMMAND = "from bikes_assets.cli import main; main()"
 HEARING = f"import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL); {COMMAND}"
 """Heard also where these tests run under nohup."""
 FUNCTION = "bikes_assets.demand.features.wet_hours_3h"

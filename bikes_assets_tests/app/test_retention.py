@@ -92,7 +92,7 @@ def bikes(store: Path, *arguments: str, code: int = 0, program: str = "", **sett
         "BIKES_MLFLOW_TRACKING_URI": f"sqlite:///{store}/mlflow/mlflow.db",
     }
     done = subprocess.run(
-        [sys.executable, "-c", program or "from bikes_assets.cli.main import main; main()", *arguments],
+        [sys.executable, "-c", program or "from bikes_assets.cli import main; main()", *arguments],
         capture_output=True,
         text=True,
         env=os.environ | own | settings,
@@ -153,7 +153,7 @@ def test_the_command_shows_removes_and_leaves_to_the_next_time_what_mlflow_does_
     shown = bikes(
         store,
         "retain",
-        program="import sys\nfrom bikes_assets.cli.main import main\nmain(standalone_mode=False)\n"
+        program="import sys\nfrom bikes_assets.cli import main\nmain(standalone_mode=False)\n"
         f"print([name for name in {heavy} if name in sys.modules])",
     )
     # Then

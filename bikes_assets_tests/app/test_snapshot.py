@@ -210,7 +210,7 @@ def test_what_cannot_be_told_is_an_error(store: Path) -> None:
 
 def bikes(*arguments: str) -> subprocess.CompletedProcess[str]:
     program = (
-        "import sys\nfrom bikes_assets.cli.main import main\ntry:\n    main()\nfinally:\n"
+        "import sys\nfrom bikes_assets.cli import main\ntry:\n    main()\nfinally:\n"
         "    print([m for m in ('dagster', 'mlflow', 'sklearn', 'pandas') if m in sys.modules], file=sys.stderr)"
     )
     return subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True)

@@ -15,7 +15,7 @@ HEAVY = """
 import atexit, sys
 heavy = ("dagster", "mlflow", "sklearn", "pandas")
 atexit.register(lambda: print([name for name in heavy if name in sys.modules], file=sys.stderr))
-from bikes_assets.cli.main import main
+from bikes_assets.cli import main
 main()
 """
 

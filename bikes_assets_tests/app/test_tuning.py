@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from bikes_assets.app import tuning as tune
 from bikes_assets.app.notebook import load
-from bikes_assets.cli.main import main
+from bikes_assets.cli import main
 from bikes_assets.core.errors import NothingToDo, SettingsError
 from bikes_assets.demand import tuning
 from bikes_assets.demand.features import FEATURE_NAMES

@@ -144,7 +144,7 @@ def test_every_link_of_24_months_leads_somewhere_and_back(tmp_path, monkeypatch)
         "BIKES_FIRST_MONTH": months[0],
         "BIKES_LAST_MONTH": months[1],
     }
-    program = "from bikes_assets.cli.main import main; main()"
+    program = "from bikes_assets.cli import main; main()"
     subprocess.run([sys.executable, "-c", program, "run"], env=environment, cwd=ROOT, check=True, capture_output=True)
 
     from bikes_assets.app.store import lake

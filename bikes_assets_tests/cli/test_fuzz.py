@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from rich.cells import cell_len
 
 from bikes_assets.app import answers, snapshot
-from bikes_assets.cli.main import main
+from bikes_assets.cli import main
 from bikes_assets.lineage import queries
 from bikes_assets.lineage.projection import RUN
 from bikes_assets_tests.fire.processes import turns

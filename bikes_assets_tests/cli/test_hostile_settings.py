@@ -19,8 +19,7 @@ from dagster._utils.schedules import is_valid_cron_schedule, schedule_execution_
 from bikes_assets.app import state
 from bikes_assets.app.settings import settings
 from bikes_assets.app.store import SERVING
-from bikes_assets.cli import runner
-from bikes_assets.cli.main import main
+from bikes_assets.cli import main, runner
 from bikes_assets.cli.reports import accuracy
 from bikes_assets.core.errors import LineageError, SettingsError, StoreError
 from bikes_assets.core.faults import store_fault

@@ -156,7 +156,7 @@ def test_the_lake_of_another_store_is_refused(told, tmp_path):
         "postgres": {"BIKES_DATA": str(tmp_path), "DAGSTER_HOME": str(tmp_path / "dagster")},
     }[told["place"]]
     done = subprocess.run(
-        [sys.executable, "-c", "from bikes_assets.cli.main import main; main()", "status"],
+        [sys.executable, "-c", "from bikes_assets.cli import main; main()", "status"],
         env=told["environment"] | elsewhere,
         cwd=ROOT,
         capture_output=True,

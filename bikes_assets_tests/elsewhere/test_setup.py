@@ -13,7 +13,7 @@ import bikes_assets
 
 PACKAGE = Path(bikes_assets.__file__).parent
 URL = "postgresql+psycopg2://bikes:s3cr3t@127.0.0.1:9/dagster"
-MAIN = "from bikes_assets.cli.main import main; main()"
+MAIN = "from bikes_assets.cli import main; main()"
 WITHOUT_EXTRAS = """
 import importlib.util as util
 find = util.find_spec

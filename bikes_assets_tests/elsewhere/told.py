@@ -11,7 +11,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-COMMAND = "from bikes_assets.cli.main import main; main()"
+COMMAND = "from bikes_assets.cli import main; main()"
 
 
 def bikes(environment: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:

@@ -24,7 +24,7 @@ from typing import Any
 
 _MODULES = (
     "bikes_assets_tests.fire.warm",
-    "bikes_assets.cli.main",
+    "bikes_assets.cli.commands",
     "bikes_assets.demand.plots",
     "bikes_assets.cli.reports.runs",
     "bikes_assets.cli.runner",
@@ -424,7 +424,7 @@ def _make(order: dict[str, Any]) -> dict[str, Any]:
 
 
 def _command(order: dict[str, Any]) -> dict[str, Any]:
-    from bikes_assets.cli.main import main
+    from bikes_assets.cli import main
     from bikes_assets.events import identity
 
     identity._checked.clear()  # the command is a process of its own, which looks itself

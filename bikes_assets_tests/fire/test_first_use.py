@@ -83,7 +83,7 @@ def test_a_store_is_whole_whenever_its_first_use_is_killed(tmp_path: Path) -> No
 @pytest.mark.skipif(not SOAK, reason="the part of it that creates a store is killed above")
 def test_the_first_run_of_a_store_is_killed_and_the_next_makes_everything(tmp_path: Path) -> None:
     rng = random.Random(1)
-    command = [sys.executable, "-c", "from bikes_assets.cli.main import main; main()", "run"]
+    command = [sys.executable, "-c", "from bikes_assets.cli import main; main()", "run"]
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("BIKES_", "DAGSTER_HOME"))}
     for turn in range(30):
         environment = inherited | {"BIKES_DATA": str(tmp_path / str(turn)), "BIKES_LAST_MONTH": "2011-01"}

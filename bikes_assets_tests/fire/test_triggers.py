@@ -147,7 +147,7 @@ def at_work(folder: Path, source: str, **settings: str) -> Iterator[Site]:
         **settings,
     }
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
-    command = [sys.executable, "-c", "from bikes_assets.cli.main import main; main()"]
+    command = [sys.executable, "-c", "from bikes_assets.cli import main; main()"]
     if not SOAK:  # the daemon finds what is there already made
         subprocess.run([*command, "run"], env=environment, check=True)
     ports = ["--dagster-port", str(free_port()), "--mlflow-port", str(free_port())]

@@ -34,7 +34,7 @@ GUARDS = (
     # commands
     Guard(
         "a search of no recipe",
-        "cli/main.py",
+        "cli/commands.py",
         'type=_COUNT, help="Number of recipes;',
         'type=int, help="Number of recipes;',
         "app/test_tuning.py::test_a_search_of_nothing_is_refused_and_leaves_no_run",

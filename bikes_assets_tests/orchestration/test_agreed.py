@@ -307,7 +307,7 @@ def test_a_memory_of_it_that_is_damaged_or_gone_costs_time_alone(copied: Path) -
 def test_the_command_that_has_nothing_to_do_imports_neither_dagster_nor_mlflow(copied: Path) -> None:
     runner.agree()
     script = (
-        "import sys\nfrom bikes_assets.cli.main import main\ntry:\n    main(['sync'])\nexcept SystemExit as end:\n"
+        "import sys\nfrom bikes_assets.cli import main\ntry:\n    main(['sync'])\nexcept SystemExit as end:\n"
         "    print(end.code, sorted({'dagster', 'mlflow', 'sklearn', 'pandas'} & sys.modules.keys()))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

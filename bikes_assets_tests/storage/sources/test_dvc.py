@@ -343,7 +343,7 @@ import dagster as dg
 from click.testing import CliRunner
 from bikes_assets.cli import runner as runs
 from bikes_assets.tracking.client import client_of
-from bikes_assets.cli.main import main
+from bikes_assets.cli import main
 from bikes_assets.app.settings import settings
 
 def told(what, *words):

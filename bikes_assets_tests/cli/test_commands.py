@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from bikes_assets.app import answers
-from bikes_assets.cli.main import main
+from bikes_assets.cli import main
 from bikes_assets.cli.reports import accuracy
 from bikes_assets.core.errors import LineageError
 from bikes_assets.lineage.index import Index
@@ -114,7 +114,7 @@ def test_what_is_no_hour_is_not_evaluated(time):
 
 def test_help_imports_nothing_heavy():
     heavy = ("dagster", "mlflow", "sklearn", "pandas")
-    program = f"import sys, bikes_assets.cli.main; print([m for m in {heavy} if m in sys.modules])"
+    program = f"import sys, bikes_assets.cli.commands; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "[]"
@@ -241,7 +241,9 @@ def test_a_time_long_ago_or_far_away_is_one(tmp_path, time):
 
 def test_no_folder_for_temporary_files_is_one_error():
     program = "import tempfile; tempfile._candidate_tempdir_list = lambda: ['/nowhere']; tempfile.gettempdir()"
-    told = f"import click; from bikes_assets.cli.main import main; main.callback = lambda: exec({program!r}); main(['columns'])"
+    told = (
+        f"import click; from bikes_assets.cli import main; main.callback = lambda: exec({program!r}); main(['columns'])"
+    )
     done = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, cwd=ROOT, timeout=120)
     assert done.returncode == 1
     assert done.stderr == (

@@ -1,0 +1,71 @@
+"""Modules by the names that they had in the release before: what was built on them, and each dagster.yaml, finds them."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+MODULES = {
+    "adapters.asset": "orchestration.asset",
+    "adapters.estimators": "storage.estimators",
+    "adapters.event_log": "lineage.event_log",
+    "adapters.experiments": "tracking.experiments",
+    "adapters.io_managers": "orchestration.io_managers",
+    "adapters.lake": "storage.lake",
+    "adapters.metadata": "events.metadata",
+    "adapters.mlflow_source": "tracking.datasets",
+    "adapters.mlflow_store": "tracking.client",
+    "adapters.observed": "storage.sources.source_state",
+    "adapters.readers": "storage.sources.readers",
+    "adapters.registry": "tracking.registry",
+    "adapters.storage": "events.sqlite_storage",
+    "adapters.sync": "orchestration.reconcile",
+    "adapters.trace": "lineage.trace",
+    "adapters.tracking": "tracking.resource",
+    "lineage.address": "core.address",
+    "lineage.checks": "core.checks",
+    "lineage.code": "core.code_version",
+    "lineage.columns": "core.columns",
+    "lineage.digest": "core.digest",
+    "lineage.errors": "core.errors",
+    "lineage.graph": "core.record",
+    "lineage.model_file": "core.model_file",
+    "lineage.schema": "core.schema",
+    "notebook": "app.notebook",
+    "runs": "cli.runner",
+    "settings": "app.settings",
+    "store": "app.store",
+}
+"""Old name of a module in this package, and its name now."""
+_ROOT = __package__
+
+
+class Renamed(MetaPathFinder, Loader):
+    """Finds a module by an old name: it is the one that the new name gives, not a second one."""
+
+    def find_spec(self, fullname: str, *_: object) -> ModuleSpec | None:
+        """Return what loads a module that has another name now, None of any other."""
+        return ModuleSpec(fullname, self) if fullname.removeprefix(f"{_ROOT}.") in MODULES else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """Return the module by its present name."""
+        module = import_module(f"{_ROOT}.{MODULES[spec.name.removeprefix(f'{_ROOT}.')]}")
+        spec.loader_state = module.__spec__
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Have the module keep its own specification: it has been executed."""
+        spec = module.__spec__
+        module.__spec__ = spec.loader_state if spec else spec
+
+
+def install() -> None:
+    """Have Python find modules by their old names, before files of that name that something left behind."""
+    if not any(isinstance(finder, Renamed) for finder in sys.meta_path):
+        sys.meta_path.insert(0, Renamed())
