@@ -11,7 +11,7 @@ $(shell made="$$(sed -n 's/^command = //p' $(VENV)/pyvenv.cfg 2>/dev/null)"; \
   [ -L $(VENV) ] || [ -z "$$made" ] || [ "$${made%" $$(pwd -P)/$(VENV)"}" != "$$made" ] || rm -rf $(VENV))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run test ui soak bench lock clean
+.PHONY: help setup run check test ui soak bench lock clean
 
 help:  ## show the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -24,6 +24,12 @@ run: setup  ## materialize every asset for every month of the source
 
 ui: setup  ## open Dagster and MLflow on 127.0.0.1
 	@$(BIKES) ui
+
+check: $(VENV)/.dev  ## what to run while working: lint, types, import contracts, tests that need no history
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(BIN)/basedpyright
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m pytest --fast -n auto --maxprocesses 4
 
 # conftest.py says in which order, and what is run by one process
 test: $(VENV)/.dev  ## lint, types, import contracts and all tests

@@ -191,9 +191,24 @@ def pytest_xdist_auto_num_workers() -> int:
     return 2 * (os.cpu_count() or 1)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Take `--fast`: without the tests that work on a materialized history, kill processes, or open a browser."""
+    parser.addoption(
+        "--fast", action="store_true", help="only what needs no history, no server and no other process's end"
+    )
+
+
+def _is_fast(item: pytest.Item) -> bool:
+    file = _file(item.path)
+    is_slow = file.startswith(("fire/", "elsewhere/", "earlier/")) or file in (*SLOWEST, *TOGETHER)
+    return not is_slow and not {"history", "copied", "copies", "copy"} & {*getattr(item, "fixturenames", ())}
+
+
 @pytest.hookimpl(tryfirst=True)  # before pytest brings those together that share a fixture's parameter
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Have the files that need it begin first, then the slowest; processes take tests, or groups of them, in this order."""
+    if items and items[0].config.getoption("--fast"):
+        items[:] = filter(_is_fast, items)
     first = (*PRISTINE, *SLOWEST)
     items.sort(key=lambda item: first.index(_file(item.path)) if _file(item.path) in first else len(first))
 

@@ -21,7 +21,7 @@ from bikes_assets import load as load_
 from bikes_assets.app import answers
 from bikes_assets.core.errors import DigestError, LineageError
 from bikes_assets.lineage.trace import Tracer
-from bikes_assets_tests.cli.test_main import bikes
+from bikes_assets_tests.cli.test_commands import bikes
 from bikes_assets_tests.fire.processes import turns
 
 ROOT = Path(__file__).parents[2]
