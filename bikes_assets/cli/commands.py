@@ -44,6 +44,15 @@ LEVELS = {
 }
 """What a walk may list, as it is written on the command line."""
 
+FAMILIES = {
+    "Run": ("setup", "run", "status", "sync", "ui"),
+    "Ask": ("upstream", "downstream", "path", "trace", "diff", "search", "columns", "index", "waste"),
+    "Prove": ("check-lineage", "reproduce", "snapshot", "verify"),
+    "Models": ("deployments", "evaluate", "pin", "unpin", "tune"),
+    "Keep and remove": ("retain", "hold", "release"),
+}
+"""The commands by what they are for, as `bikes --help` lists them."""
+
 _DAGSTER_PORT, _MLFLOW_PORT = 3000, 5000
 _COUNT, _SEED, _PORT = click.IntRange(1, 10_000), click.IntRange(0, 2**32 - 1), click.IntRange(1, 65_535)
 
@@ -101,6 +110,16 @@ class _Group(click.Group):
                 complain(f"error: found argument {argument!r}, which is not UTF-8; expected text")
                 ctx.exit(2)
         return super().parse_args(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands by what they are for."""
+        width = max(map(len, self.commands))
+        for family, names in FAMILIES.items():
+            with formatter.section(family):
+                most = formatter.width - 6 - width
+                formatter.write_dl(
+                    [(f"{name:{width}}", self.commands[name].get_short_help_str(most)) for name in names]
+                )
 
     def invoke(self, ctx: click.Context) -> object:
         # an interruption in its midst is told below, in a line, and not by SQLAlchemy too, with a traceback
