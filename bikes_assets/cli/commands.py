@@ -111,7 +111,7 @@ class _Group(click.Group):
                 ctx.exit(2)
         return super().parse_args(ctx, args)
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
         """Write the commands by what they are for."""
         width = max(map(len, self.commands))
         for family, names in FAMILIES.items():
