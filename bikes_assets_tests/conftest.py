@@ -173,12 +173,17 @@ def _file(path: str | Path) -> str:
 def _environment() -> Iterator[None]:
     """Have what a test does to the environment end with it: a command sets DAGSTER_HOME for the processes that it starts.
 
-    Settings that were read meanwhile are forgotten, for they may be those of another environment.
+    Settings that were read meanwhile are forgotten, for they may be those of another environment, and the secrets that they hold.
     """
     from bikes_assets.app.settings import settings
+    from bikes_assets.core import secrets
 
-    before, read = dict(os.environ), settings.cache_info().misses
+    before, read, learned = dict(os.environ), settings.cache_info().misses, dict(secrets._learned)
     yield
+    if secrets._learned != learned:
+        secrets._learned.clear()
+        secrets._learned.update(learned)
+        secrets._pattern.cache_clear()
     if os.environ != before:
         os.environ.clear()
         os.environ.update(before)
