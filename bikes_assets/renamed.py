@@ -1,4 +1,4 @@
-"""Modules by the names that they had in the release before: what was built on them, and each dagster.yaml, finds them."""
+"""Old module names of the release before, so that code built on them, and each dagster.yaml, still works."""
 
 from __future__ import annotations
 
@@ -42,30 +42,30 @@ MODULES = {
     "settings": "app.settings",
     "store": "app.store",
 }
-"""Old name of a module in this package, and its name now."""
+"""Old module name in this package, and its current name."""
 _ROOT = __package__
 
 
 class Renamed(MetaPathFinder, Loader):
-    """Finds a module by an old name: it is the one that the new name gives, not a second one."""
+    """Finds a module by an old name: the same module as under its current name, not a second one."""
 
     def find_spec(self, fullname: str, *_: object) -> ModuleSpec | None:
-        """Return what loads a module that has another name now, None of any other."""
+        """Return the loader of a renamed module, None for any other."""
         return ModuleSpec(fullname, self) if fullname.removeprefix(f"{_ROOT}.") in MODULES else None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
-        """Return the module by its present name."""
+        """Return the module by its current name."""
         module = import_module(f"{_ROOT}.{MODULES[spec.name.removeprefix(f'{_ROOT}.')]}")
         spec.loader_state = module.__spec__
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """Have the module keep its own specification: it has been executed."""
+        """Keep the module's own specification: it has been executed."""
         spec = module.__spec__
         module.__spec__ = spec.loader_state if spec else spec
 
 
 def install() -> None:
-    """Have Python find modules by their old names, before files of that name that something left behind."""
+    """Make Python resolve old module names before it looks for leftover files of that name."""
     if not any(isinstance(finder, Renamed) for finder in sys.meta_path):
         sys.meta_path.insert(0, Renamed())

@@ -1,1 +1,1 @@
-"""This project's settings, store and current state, and what is asked of them from Python."""
+"""This project's settings, store and current state, and the questions that Python code can ask about them."""

@@ -1,4 +1,4 @@
-"""Answers to questions of lineage, for the command line, notebooks and pages; it imports none of the heavy libraries.
+"""Answers to lineage questions, for the command line, notebooks and pages; it imports none of the heavy libraries.
 
 ```python
 from bikes_assets.app import answers
@@ -52,17 +52,19 @@ _LOG = logging.getLogger(__name__)
 def upstream(
     address: str, *, level: str | None = None, depth: int | None = None, as_of: str | datetime | None = None
 ) -> Answer:
-    """Return all that contributed to what an address names, nearest first.
+    """Return everything that contributed to what an address names, nearest first.
 
     Args:
-        address: a dataset, column, partition, version, column of a version, model version, alias, tag, file, code or run. An
-            alias and a registered model version answer as the version of which they are names.
-        level: what is asked about, one of `lineage.queries.KINDS` such as `column`; by default what the address names.
-        depth: how many edges to go at most, None for all.
-        as_of: time that counts, such as 2012-08-14T17:00; without an offset it is local time. None for now.
+        address: a dataset, column, partition, version, column of a version, model version, alias, tag, file, code or
+            run.
+                An alias or a registered model version is resolved to the version that it names.
+        level: kind of the things to return, one of `lineage.queries.KINDS` such as `column`; by default that of the
+            address.
+        depth: largest number of edges to follow, None for no limit.
+        as_of: answer as of this time, such as 2012-08-14T17:00; without an offset it is local time. None for now.
 
     Raises:
-        LineageError: there is nothing of that name at that time.
+        LineageError: nothing had that name at that time.
     """
     index = refreshed()
     return queries.walk(index, address, "upstream", level=level, depth=depth, as_of=_event(index, as_of))
@@ -71,13 +73,13 @@ def upstream(
 def downstream(
     address: str, *, level: str | None = None, depth: int | None = None, as_of: str | datetime | None = None
 ) -> Answer:
-    """Return all that what an address names contributed to, nearest first: its impact. See `upstream`."""
+    """Return everything that what an address names contributed to, nearest first: its impact. See `upstream`."""
     index = refreshed()
     return queries.walk(index, address, "downstream", level=level, depth=depth, as_of=_event(index, as_of))
 
 
 def tree(answer: Answer, direction: Direction, *, as_of: str | datetime | None = None) -> list[Branch]:
-    """Return an answer of `upstream` or `downstream` as a tree, with ranges of partitions and versions.
+    """Return an answer of `upstream` or `downstream` as a tree; partitions and versions are grouped into ranges.
 
     Args:
         answer: the answer, or a part of it.
@@ -91,7 +93,7 @@ def tree(answer: Answer, direction: Direction, *, as_of: str | datetime | None =
 
 
 def functions() -> Mapping[str, str]:
-    """Return the dotted name of the function that materializes each asset, as far as it is remembered."""
+    """Return the dotted name of the function that materializes each asset, as far as the remembered plan knows it."""
     from bikes_assets.app import state
 
     plan = state.last_plan()
@@ -99,7 +101,7 @@ def functions() -> Mapping[str, str]:
 
 
 def named(address: str, *, as_of: str | datetime | None = None) -> str:
-    """Return an address with the version that it is a name of, such as `demand_model@3 (demand_model[2011-05]@3)`."""
+    """Return an address with the version that it resolves to, such as `demand_model@3 (demand_model[2011-05]@3)`."""
     index = refreshed()
     event = _event(index, as_of)
     found = queries.find(index, address, as_of=event)
@@ -108,32 +110,32 @@ def named(address: str, *, as_of: str | datetime | None = None) -> str:
 
 
 def paths(start: str, end: str, *, as_of: str | datetime | None = None) -> tuple[int, Iterator[list[Found]]]:
-    """Return how many ways lead from one thing downstream to another, and the ways one by one."""
+    """Return how many paths lead from one thing downstream to another, and the paths themselves."""
     index = refreshed()
     return queries.paths(index, start, end, as_of=_event(index, as_of))
 
 
 def search(words: str, *, most: int = 50) -> list[Found]:
-    """Return what has all words, or words that begin so: datasets and columns in name, meaning or unit, model versions, tags.
+    """Return what matches all words, by whole word or prefix: datasets and columns (name, meaning, unit), models, tags.
 
-    Files that are tracked are found by name, MD5 and revision.
+    Tracked files are found by name, MD5 and revision.
     """
     return refreshed().search(words, most=most)
 
 
 def begun(text: str) -> list[str]:
-    """Return the addresses that begin with a text, as far as the index has taken events in: for completion, which cannot wait."""
+    """Return the addresses that begin with a text, from the index as it is: completion cannot wait for an update."""
     return queries.begun(_index(), text) if _index().path.exists() else []
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Code that differs from that of what was materialized last.
+    """Code that differs from that of the last materialization.
 
     Attributes:
-        asset: the asset that it makes.
-        functions: what became of each function that makes the difference: `changed`, `new` or `gone`.
-        columns: columns of the asset that they have a part in.
+        asset: the asset that the code materializes.
+        functions: change of each function that differs: `changed`, `new` or `gone`.
+        columns: columns of the asset that these functions contribute to.
     """
 
     asset: str
@@ -142,10 +144,10 @@ class Change:
 
 
 def changed(plan: Plan) -> tuple[list[Change], Answer]:
-    """Return in which code the working tree differs from what was materialized last, and all that lies downstream of that.
+    """Return where the code in the working tree differs from the last materialization, and everything downstream of it.
 
     Args:
-        plan: what would make everything now; see `bikes_assets.cli.runner.plan`.
+        plan: the current plan of the definitions; see `bikes_assets.cli.runner.plan`.
     """
     from bikes_assets.app import state
 
@@ -166,7 +168,7 @@ def changed(plan: Plan) -> tuple[list[Change], Answer]:
 
 
 def makings(address: str) -> list[Making]:
-    """Return every version of a partition, oldest first, with why it was made and what of it was new; [] where there is none.
+    """Return every version of a partition, oldest first, why it was materialized and what changed; [] without versions.
 
     Args:
         address: of a partition, such as `demand_features[2012-08]`.
@@ -179,7 +181,7 @@ def makings(address: str) -> list[Making]:
 
 
 def waste() -> Waste:
-    """Return what is made and nobody reads, what was made again and came out as it was, and where the time goes."""
+    """Return what nobody reads, what was rematerialized unchanged, and where the time goes."""
     from bikes_assets.events.run_log import seconds_of
     from bikes_assets.lineage import waste as module
 
@@ -187,15 +189,15 @@ def waste() -> Waste:
 
 
 def diff(a: str, b: str) -> Difference:
-    """Return how two versions of one asset differ, and why, down to the rows from outside, the code and the settings.
+    """Return how two versions of one asset differ, and why, down to the external rows, the code and the settings.
 
     Args:
-        a: address of the one: `demand_model@3`, `demand_model@champion`, `demand_model[2012-08]@18`, or `demand_model[2012-08]`
-            for its present version.
-        b: address of the other.
+        a: address of the first: `demand_model@3`, `demand_model@champion`, `demand_model[2012-08]@18`, or
+                `demand_model[2012-08]` for its current version.
+        b: address of the second.
 
     Raises:
-        LineageError: there is no such version, or they are of two assets.
+        LineageError: there is no such version, or they belong to two assets.
     """
     from bikes_assets.app import versions
     from bikes_assets.lineage.diff import explain
@@ -211,35 +213,36 @@ def diff(a: str, b: str) -> Difference:
 
 
 def trace(address: str) -> Trace:
-    """Return where the values of one row came from: the model, the features, the raw rows and the source's file, as recorded.
+    """Return where one row's values came from: the model, features, raw rows and source file, as recorded.
 
-    Everything is read from the lake with its digest checked; see `lineage.trace_result.Trace`.
+    Everything is read from the lake and its digest is verified; see `lineage.trace_result.Trace`.
 
     Args:
-        address: `demand_predictions[2012-08]#2012-08-14T17:00`; with a column, `demand_predictions.prediction[2012-08]#...`, for
-            that alone; with a table version, `demand_predictions[2012-08]@18#...`, for what stood there then. Of several key
-            columns the values stand in their order, with commas between them.
+        address: `demand_predictions[2012-08]#2012-08-14T17:00`; with a column,
+            `demand_predictions.prediction[2012-08]#...`,
+                for that column alone; with a table version, `demand_predictions[2012-08]@18#...`, as of that version.
+                The values of several key columns are given in their order, separated by commas.
 
     Raises:
-        LineageError: there is no such table, column, partition, version or row; the message says which there are.
-        DigestError: what lies there is not what was published, or not what was read according to a record.
+        LineageError: no such table, column, partition, version or row exists; the message lists those that do.
+        DigestError: the stored rows are not those that were published, or not those that a record says were read.
     """
     return tracer().trace(address)
 
 
 def tracer() -> Tracer:
-    """Return what traces several rows, and reads and checks each version once for all of them."""
-    from bikes_assets.app import derivations  # with every feature: other questions need none of it
+    """Return a tracer for several rows, which reads and verifies each version only once."""
+    from bikes_assets.app import derivations  # imports every feature: other questions need none of it
 
     return derivations.tracer()
 
 
 def refreshed() -> Index:
-    """Return the index, brought up to date with Dagster's event log; one that is damaged is rebuilt, which is logged.
+    """Return the index, updated from Dagster's event log; a damaged index is rebuilt, and a log message says so.
 
     Raises:
-        SettingsError: the event log is not that of the lake.
-        StoreError: it is not there any more.
+        SettingsError: the event log belongs to another store than the lake.
+        StoreError: the event log no longer exists.
     """
     current = _identity()
     if current.is_log_lost:
@@ -267,13 +270,13 @@ def _assets() -> tuple[str, ...]:
 
 def _projection(index: Index) -> Projection:
     from bikes_assets.app import state
-    from bikes_assets.app.store import COLUMNS, SERVING  # with every feature: most questions need none of it
+    from bikes_assets.app.store import COLUMNS, SERVING  # imports every feature: most questions need none of it
 
     return Projection(index, COLUMNS, SERVING, described=state.descriptions())
 
 
 def rebuild() -> Index:
-    """Return the index after making it anew from nothing."""
+    """Return the index after rebuilding it from scratch."""
     _index().remove()
     return refreshed()
 
@@ -283,17 +286,17 @@ def _index() -> Index:
 
 
 @cache
-def _index_of(thread: int) -> Index:  # noqa: ARG001 - a connection to SQLite is of one thread: Dagster's servers have several
+def _index_of(thread: int) -> Index:  # noqa: ARG001 - a SQLite connection is bound to one thread
     return Index(settings().data_folder / "lineage.db")
 
 
 def _event(index: Index, as_of: str | datetime | None) -> int | None:
-    """Return the number of the last event by a time; None for now."""
+    """Return the number of the last event before a time; None for now."""
     if as_of is None:
         return None
     try:
         seconds = (as_of if isinstance(as_of, datetime) else datetime.fromisoformat(as_of)).timestamp()
-    except (ValueError, OverflowError, OSError):  # no time, or one that no clock of this machine shows
+    except (ValueError, OverflowError, OSError):  # not a time, or outside this machine's range
         now = datetime.now(UTC).isoformat(timespec="minutes")
         raise LineageError(f"found time {str(as_of)!r}, expected one like {now}") from None
     return index.event_at(seconds)

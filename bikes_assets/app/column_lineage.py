@@ -1,4 +1,4 @@
-"""What is declared of this project's columns, held against what its code does on all that has been made."""
+"""The declared column lineage of this project, compared with what its code does on the data in the lake."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def of_features(seed: int = 0, progress: Callable[[str, int], None] | None = None) -> Evidence:
-    """Return what is found when the features are held against their declaration, on every month of the lake.
+    """Return the result of verifying the features' declared column lineage by perturbation, on every month of the lake.
 
     Args:
-        seed: where the perturbations come from.
+        seed: seed of the perturbations.
         progress: called with the experiment and the number of perturbed tables so far, after each.
 
     Raises:
@@ -33,12 +33,12 @@ def of_features(seed: int = 0, progress: Callable[[str, int], None] | None = Non
 
 @dataclass(frozen=True, slots=True)
 class ModelProof:
-    """How far each input of a fitted model reaches, and how much it matters, which has no part in that.
+    """How far each input of a fitted model reaches, and its importance, which is measured independently of that.
 
     Attributes:
         address: the model's partition.
-        inputs: each input, on the rows of the month that the model was judged on.
-        importance: by how much its RMSE grows there when an input is shuffled, rentals/hour.
+        inputs: reach of each input, on the rows of the month that the model was validated on.
+        importance: increase of the RMSE on those rows when an input is shuffled, rentals/hour.
     """
 
     address: str
@@ -47,7 +47,7 @@ class ModelProof:
 
 
 def of_model(seed: int = 0) -> ModelProof:
-    """Return what is found of the newest fitted model.
+    """Return the model inputs of the newest fitted model.
 
     Raises:
         NothingToDo: there is no model.

@@ -1,4 +1,4 @@
-"""How the values of each table of this project come about, for who traces them."""
+"""How the values of each table of this project are derived, for tracing them."""
 
 from bikes_assets.app.settings import settings
 from bikes_assets.app.store import lake
@@ -19,5 +19,5 @@ _DERIVATIONS = Derivations(
 
 
 def tracer() -> Tracer:
-    """Return what traces rows of the lake."""
+    """Return a tracer of rows in the lake."""
     return Tracer(lake(), _DERIVATIONS, settings().source_files)

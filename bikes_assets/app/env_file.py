@@ -1,7 +1,8 @@
 """The file .env: settings that people write there, and one line that is written for Dagster's own commands.
 
-`dagster dev` and `dg` read .env of the folder in which they start, over the environment, and need DAGSTER_HOME there. So `bikes
-setup` writes that line. It is output: what it says is never a setting, for a copied or moved project has it from another place.
+`dagster dev` and `dg` read .env in the folder in which they start; it overrides the environment, and must name
+DAGSTER_HOME. So `bikes setup` writes that line. It is output and never read as a setting: in a copied or moved project
+it names the old place.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ _MARK = "# Written by bikes setup for Dagster's own commands, and again where it
 _QUOTED = r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*\""""
 _LINE = re.compile(rf"^{re.escape(_MARK)}\n{HOME}=(?:{_QUOTED}|.*)\n?", re.MULTILINE | re.DOTALL)
 _OLDER = re.compile(rf"\s*{HOME}=[^\n]*/data/dagster\s*")
-"""A whole file as earlier versions wrote it, which did not mark the line."""
+"""Content of the whole file as earlier versions wrote it, without marking the line."""
 
 
 def read(file: Path) -> tuple[dict[str, str], str]:
-    """Return what people wrote, and the value of the line that was written for Dagster, "" where there is none.
+    """Return what people wrote, and the value of the line that was written for Dagster, "" without one.
 
     Raises:
         SettingsError: the file cannot be read.
@@ -36,7 +37,7 @@ def read(file: Path) -> tuple[dict[str, str], str]:
 
 
 def write_home(file: Path, home: str) -> None:
-    """Have the line for Dagster name a home, once; where people wrote one of their own, theirs stays alone.
+    """Make the line for Dagster name a home, once; a DAGSTER_HOME line that people wrote is left alone.
 
     A file that cannot be written is left as it is: Dagster's own commands then need DAGSTER_HOME in the environment.
     """
@@ -46,7 +47,7 @@ def write_home(file: Path, home: str) -> None:
     gap = "\n" if theirs and not theirs.endswith("\n") else ""
     wanted = theirs if HOME in _parsed(theirs) else f"{theirs}{gap}{line}"
     if wanted != text:
-        with suppress(OSError, UnicodeEncodeError):  # a read-only checkout, or a folder whose name is no text
+        with suppress(OSError, UnicodeEncodeError):  # a read-only checkout, or a folder name that is not text
             _replace(file, wanted)
 
 
@@ -80,7 +81,7 @@ def _text(file: Path) -> str:
 
 
 def _quoted(value: str) -> str:
-    """Return a value as python-dotenv reads it back, and a shell too where it holds no backslash, quote or newline."""
+    """Quote a value so that python-dotenv reads it back; so does a shell if it has no backslash, quote or newline."""
     value = value.replace("\\", "\\\\").replace("${", "${:-$}{")
     if "\n" in value or "\r" in value:
         return '"' + value.replace('"', '\\"').replace("\n", "\\n").replace("\r", "\\r") + '"'
@@ -88,8 +89,8 @@ def _quoted(value: str) -> str:
 
 
 def _replace(file: Path, text: str) -> None:
-    """Write the file whole or not at all, readable for whom it was: people may keep passwords in it."""
-    place = file.resolve()  # it may be a link
+    """Write the file atomically and keep its permissions: people may keep passwords in it."""
+    place = file.resolve()  # it may be a symbolic link
     part = place.with_name(f".env.{os.getpid()}")
     try:
         part.touch(exist_ok=False)

@@ -1,9 +1,9 @@
-"""What a notebook needs: anything in the lake by its address, and runs in MLflow that can put nothing in charge.
+"""Notebook API: load anything in the lake by its address, and log runs in MLflow that cannot promote anything.
 
 ```python
 from bikes_assets import experiment, load
 
-features = load("demand_features[2012-08]@20")   # as of a table version; without it, the present one
+features = load("demand_features[2012-08]@20")   # as of a table version; without it, the current one
 model = load("demand_model@champion")
 
 with experiment("deeper trees") as run:
@@ -40,26 +40,26 @@ _TO = ".."
 
 @dataclass(frozen=True, slots=True)
 class _OfColumn(Use):
-    """Rows in a role, of which one column is used."""
+    """Rows in a role, of which one column may be selected."""
 
     column: str
 
     @property
     def name(self) -> str:
-        """The address of the column in the partitions together."""
+        """The address of the column over all partitions."""
         return str(replace(Address(self.asset, self.column), partition=self.span))
 
 
 @dataclass(frozen=True, repr=False)
 class Rows:
-    """Rows of a table as they were read, digests checked.
+    """Rows of a table as they were read, with verified digests.
 
     Attributes:
-        table: the table.
+        table: name of the table.
         version: table version that was read.
         parts: version and rows of each partition, in order.
-        schema: the declared columns that were asked for.
-        column: the one column that was asked for, "" for all.
+        schema: the declared columns that were requested.
+        column: the single column that was requested, "" for all.
     """
 
     table: LakeTable
@@ -78,7 +78,7 @@ class Rows:
         return str(Address(self.table.name, self.column or None))
 
     def value(self) -> pd.DataFrame | pd.Series:
-        """Return a frame in key order, or one column as a series by the key; `attrs["lineage"]` holds addresses and digests."""
+        """Return a frame in key order, or one column as a series by key; `attrs["lineage"]` has address and digest."""
         from bikes_assets.storage.lake import to_pandas
 
         frame: Any = to_pandas([self._part(key) for key in self.parts], self.schema)
@@ -90,7 +90,7 @@ class Rows:
         return found
 
     def use(self, context: str, partitions: Sequence[str] | None = None) -> Use:
-        """Return the rows in a role, all of them or those of some partitions."""
+        """Return the rows in a role, for all partitions or some."""
         from bikes_assets.storage.lake import DeltaReader
 
         keys = [key for key in self.parts if partitions is None or key in partitions]
@@ -103,7 +103,7 @@ class Rows:
         return self.parts[key][1].select(list(self.schema.names))
 
     def _digest(self, keys: Sequence[str]) -> str:
-        """Return the digest of the rows of partitions together, or of the one column of them."""
+        """Return the digest of the rows of several partitions together, or of their selected column."""
         import pyarrow as pa
 
         from bikes_assets.core.digest import table_digest
@@ -116,10 +116,10 @@ class Rows:
 
 
 class Experiment:
-    """A run of one's own in MLflow; see `experiment`.
+    """A run of the user's own in MLflow; see `experiment`.
 
     Args:
-        run: where it is written.
+        run: the MLflow run that is written to.
     """
 
     def __init__(self, run: ExperimentRun) -> None:
@@ -146,9 +146,10 @@ class Experiment:
         """Return what `load` returns, and log it as an input: rows as a dataset in a role, a model as a model.
 
         Args:
-            address: what to load.
-            context: role of the rows: training, validation, ...; the figures of a model that is logged afterwards are linked to
-                the rows with the role `validation`.
+            address: address to load.
+            context: role of the rows: training, validation, ...; the metrics of a model that is logged afterwards are
+                linked
+                    to the rows with the role `validation`.
         """
         if _is_model(address):
             model, copy = _model(address)
@@ -162,7 +163,7 @@ class Experiment:
         return value
 
     def log_rows(self, use: Use, schema: Schema) -> None:
-        """Log rows in a role that were read before."""
+        """Log rows that were read before, in a role."""
         self._run.log_dataset(use, schema)
 
     def log(
@@ -172,17 +173,17 @@ class Experiment:
         metrics: Mapping[str, float | Mapping[int, float]] | None = None,
         model: Any = None,
     ) -> None:
-        """Log parameters, figures and a fitted model, which the figures are then of.
+        """Log parameters, metrics and a fitted model, to which the metrics then belong.
 
         Args:
-            params: settings, written as text.
-            metrics: figures by name: a number, or numbers by whole number.
-            model: a `demand.model.Model`, or a scikit-learn estimator that was fitted to columns of rows loaded by this run.
+            params: settings, logged as text.
+            metrics: metrics by name: a number, or numbers by step (a whole number).
+            model: a `demand.model.Model`, or a scikit-learn estimator fitted to columns of rows that this run loaded.
 
         Raises:
-            LineageError: nothing loaded by this run holds the model's columns.
-            ModelError: the model holds a type that the project does not trust.
-            TrackingError: MLflow did not take it.
+            LineageError: nothing that this run loaded has the model's columns.
+            ModelError: the model contains a type that the project does not trust.
+            TrackingError: MLflow refused it or could not be reached.
         """
         model_id = "" if model is None else self._log_model(model)
         self._run.log(params or {}, metrics or {}, model_id)
@@ -204,19 +205,19 @@ class Experiment:
 
     @contextmanager
     def trial(self, name: str) -> Iterator[Experiment]:
-        """Open a run that is nested in this one."""
+        """Open a run nested in this one."""
         with _opened(name, parent=self.run_id) as run:
             yield run
 
 
 def load(address: str) -> Any:
-    """Return what an address names, read from the lake with its digest checked.
+    """Return what an address names, read from the lake with its digest verified.
 
-    | address | is |
+    | address | returns |
     |---|---|
-    | `demand_features[2012-08]@20` | a partition as of a table version; without it, the present one |
-    | `demand_features[2011-01..2011-04]` | several, as MLflow's datasets are called |
-    | `demand_features` | all of them |
+    | `demand_features[2012-08]@20` | a partition as of a table version; without it, the current one |
+    | `demand_features[2011-01..2011-04]` | several partitions, named like MLflow's datasets |
+    | `demand_features` | all partitions |
     | `demand_features.demand_lag_24h[2012-08]` | one column |
     | `demand_model[2012-08]` | the model of a month |
     | `demand_model@3`, `demand_model@champion` | a version of the registered model, by number or alias |
@@ -226,22 +227,22 @@ def load(address: str) -> Any:
         `attrs["lineage"]` of a frame or series holds the exact addresses that were read, each with its digest.
 
     Raises:
-        LineageError: there is no such asset, column, partition or version; the message says which there are.
-        DigestError: what lies there is not what was published.
-        TrackingError: a registered model is asked for, and MLflow cannot be reached.
+        LineageError: no such asset, column, partition or version exists; the message lists those that do.
+        DigestError: the stored content is not what was published.
+        TrackingError: a registered model was requested and MLflow cannot be reached.
     """
     return _model(address)[0] if _is_model(address) else read(address).value()
 
 
 @contextmanager
 def experiment(name: str) -> Iterator[Experiment]:
-    """Open a run in MLflow's experiment for notebooks; it ends with the block, FAILED when an error ended that.
+    """Open a run in MLflow's experiment for notebooks; it ends with the block, as FAILED after an exception.
 
-    MLflow's fluent calls in the block go to it. It can promote nothing: it reads the lake, registers no model and sets no
-    alias, so what is logged here is no candidate for `champion_model`.
+    MLflow's fluent calls inside the block log to it. It cannot promote anything: it reads the lake, registers no model
+    and sets no alias, so what is logged here is never a candidate for `champion_model`.
 
     Raises:
-        TrackingError: MLflow cannot be reached; found out in seconds.
+        TrackingError: MLflow cannot be reached; raised within seconds.
     """
     with _opened(name) as run:
         yield run
@@ -251,12 +252,12 @@ def read(address: str, before: str | None = None) -> Rows:
     """Return the rows that an address names; see `load`.
 
     Args:
-        address: what to read.
-        before: partitions from this one on are not read, None to read all.
+        address: address to read.
+        before: first partition that is not read, None to read all.
 
     Raises:
-        LineageError: there is no such asset, column, partition or version; the message says which there are.
-        DigestError: what lies there is not what was published.
+        LineageError: no such asset, column, partition or version exists; the message lists those that do.
+        DigestError: the stored content is not what was published.
     """
     from bikes_assets.app.store import SCHEMAS
 
@@ -278,11 +279,11 @@ def read(address: str, before: str | None = None) -> Rows:
 
 
 def _published(asset: str, wanted: str | None, version: str | None) -> tuple[LakeTable, int, list[str]]:
-    """Return the table of an asset, the table version to read and the partitions that are wanted of it, in order."""
+    """Return the table of an asset, the table version to read and the requested partitions, in order."""
     from bikes_assets.app.store import lake
 
     table = lake().table(asset)
-    if not table.exists():  # asking for its version would create it
+    if not table.exists():  # asking for the version of a missing table would create it
         raise LineageError(f"{asset}: found no table at {table.uri}; materialize {asset} first, as with bikes run")
     present = table.version()
     if version is not None and not (version.isdecimal() and int(version) <= present):
@@ -312,7 +313,7 @@ def _is_model(address: str) -> bool:
 
 
 def _model(address: str) -> tuple[Model, str]:
-    """Return a model of the lake, and the id of its copy in MLflow, "" where there is none."""
+    """Return a model of the lake, and the id of its copy in MLflow, "" without one."""
     from bikes_assets.app.store import MODELS, lake
 
     asset, wanted, version = parse_address(address)
@@ -342,9 +343,9 @@ def _model(address: str) -> tuple[Model, str]:
 
 
 def _named(asset: str, version: str) -> dict[str, str]:
-    """Return address and digest of what a number or alias is: by the event log, whatever MLflow's registry says of it.
+    """Return the address and digest of a version number or alias, from the event log and not from MLflow's registry.
 
-    Aliases that the event log does not know are people's own, and are asked for there.
+    Aliases that the event log does not know belong to users and are looked up in the registry.
     """
     from bikes_assets.app import answers
     from bikes_assets.lineage.projection import ALIAS, MODEL
@@ -355,7 +356,7 @@ def _named(asset: str, version: str) -> dict[str, str]:
 
 
 def _registered(asset: str, version: str) -> dict[str, str]:
-    """Return what the registry says of a version: the tags `address`, `digest` and `sha256`."""
+    """Return a version's tags `address`, `digest` and `sha256` in the registry."""
     from bikes_assets.app.settings import settings
     from bikes_assets.app.store import mlflow_client
     from bikes_assets.tracking.names import model_name, reaching
@@ -416,7 +417,7 @@ def _assets() -> tuple[str, ...]:
 
 
 def _one_of(what: str, name: str, known: Sequence[str]) -> None:
-    """Refuse a name that is not known, with the nearest ones."""
+    """Raise an error for an unknown name that suggests the nearest ones."""
     if name in known:
         return
     near = difflib.get_close_matches(name, known, n=3)

@@ -1,7 +1,7 @@
-"""Making versions again from their records, apart from the store, to see whether what comes out is what was recorded.
+"""Rebuilding versions from their records, apart from the store, to see whether the result is what was recorded.
 
-Each version, and all that lies upstream of it, is made again by the code of its own commit, in a git worktree, on a lake that
-is thrown away; tables are written and read there by that code's own pipeline. Then the records of both are compared.
+Each version, and everything upstream of it, is rebuilt by the code of its own commit, in a git worktree, on a temporary
+lake; that code's own pipeline reads and writes the tables there. Then the records of both are compared.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
 
 def live() -> list[str]:
-    """Return the address of every version that is there to be used: each partition's present one, each registered model's."""
+    """Return the address of every version in use: the current one of each partition, and each registered one."""
     present_ones = [
         f"{asset}[{key}]@{commit.version}"
         for asset in ASSETS
@@ -67,19 +67,20 @@ def reproduce(
     trusted: bool = False,
     progress: Callable[[str, int, int], None] = lambda *_: None,
 ) -> list[Reproduction]:
-    """Make versions again and return what came of it, in the order of their addresses.
+    """Rebuild versions and return the results, in the order of their addresses.
 
     Args:
         addresses: `demand_model@3`, `demand_model@champion`, `demand_features[2012-08]@20`, `demand_features[2012-08]`.
-        here: what would make everything now (see `runs.plan`): make them with the code, the settings and the source that are
-            here, not with those that were recorded.
-        stored: take what cannot be made again, upstream of these, as it is stored.
-        trusted: run code that only the lake holds, though others can write to that: what a tree had beside its commit.
-        progress: called with what is being made, how many versions are done, and of how many.
+        here: the current plan (see `runs.plan`): rebuild with the code, settings and source in this working tree
+            instead of
+                the recorded ones.
+        stored: use the stored rows of upstream versions that cannot be rebuilt.
+        trusted: also run code that only the lake has, although others can write there: uncommitted changes of a tree.
+        progress: called with what is being rebuilt, the number of versions that are done, and their total.
 
     Raises:
-        LineageError: there is no such version, it cannot be made again, or one of its steps fails; the message says why.
-        DigestError: what lies in the store is not what was published.
+        LineageError: there is no such version, it cannot be rebuilt, or one of its steps fails; the message says why.
+        DigestError: the stored content is not what was published.
     """
     index = answers.refreshed()
     targets = [versions.record_of(index, address) for address in addresses]
@@ -93,14 +94,14 @@ def reproduce(
 
 
 class _Both(Known):
-    """What is known of both: the recorded versions, and those that came out on a bench."""
+    """What is known of both sides: the recorded versions and the rebuilt ones."""
 
     def __init__(self, stored: versions.Stored, bench: Bench) -> None:
         self._stored, self._bench, self._real = stored, bench, lake()
         self._again = {made.output: (recorded, made) for recorded, made in bench.made.values()}
 
     def record(self, version: Version) -> Record | None:
-        """Return how a version was made, recorded or made again; None for what comes from outside."""
+        """Return the record of a version, recorded or rebuilt; None for what comes from outside."""
         return self._again[version][1] if version in self._again else self._stored.record(version)
 
     def rows(self, a: Version, b: Version) -> RowChange | None:
@@ -113,7 +114,7 @@ class _Both(Known):
             return None
 
     def functions(self, code_version: str) -> Mapping[str, str] | None:
-        """Return the digest of each function that a code version stands for."""
+        """Return the digest of each function in a code version."""
         return self._stored.functions(code_version) or self._bench.lake.code(code_version)
 
     def text(self, digest: str) -> str | None:
@@ -121,7 +122,7 @@ class _Both(Known):
         return self._stored.text(digest) or self._bench.lake.text(digest)
 
     def used(self, record: Record, columns: Collection[str]) -> Mapping[str, Collection[str]] | None:
-        """Return which columns of each input went into some columns of what was made."""
+        """Return which columns of each input contributed to some columns of a version."""
         return self._stored.used(self._again.get(record.output, (record,))[0], columns)
 
     def key(self, asset: str) -> Collection[str]:
@@ -129,10 +130,10 @@ class _Both(Known):
         return self._stored.key(asset)
 
     def outcome(self, target: Record) -> Reproduction:
-        """Return what came of making a version again.
+        """Return the result of rebuilding a version.
 
         Raises:
-            LineageError: it could not be made.
+            LineageError: it could not be rebuilt.
         """
         address = target.output.address
         taken = self._bench.taken
@@ -159,7 +160,7 @@ class _Both(Known):
         )
 
     def _chain(self, target: Record) -> list[tuple[Record, Record]]:
-        """Return what was made for a version, in the order of its making, itself last."""
+        """Return everything that was rebuilt for a version, in order, itself last."""
         wanted, waiting = set[str](), [target.output.address]
         while waiting:
             address = waiting.pop()
@@ -169,11 +170,11 @@ class _Both(Known):
         return [pair for address, pair in self._bench.made.items() if address in wanted]
 
     def _compared(self, a: Record, b: Record) -> tuple[float | None, tuple[str, str], str]:
-        """Return how far two versions are apart beyond their digests.
+        """Return how far two versions are apart, beyond comparing their digests.
 
         Returns:
-            The largest relative difference, None where there is none to tell; of models, digests of their predictions, "" where
-            there are none; and why the recorded one cannot be looked at, "" where it can.
+            The largest relative difference, None if it cannot be computed; for models, the digests of their
+            predictions, "" without any; and why the recorded version cannot be read, "" if it can.
         """
         import numpy as np
 
@@ -195,10 +196,10 @@ class _Both(Known):
         return largest, (file_digest(one.tobytes())[:32], file_digest(other.tobytes())[:32]), ""
 
     def _predicted(self, model: Version, recorded: Record) -> np.ndarray:
-        """Return what a model predicts for the rows that the recorded one was fitted or validated on.
+        """Return a model's predictions for the rows that the recorded model was fitted or validated on.
 
         Raises:
-            RemovedError: the model, or rows that did not come out as they were recorded, were removed by retention.
+            RemovedError: retention removed the model, or rows that were not reproduced as recorded.
         """
         import numpy as np
 
@@ -211,12 +212,12 @@ class _Both(Known):
         return np.concatenate(said).astype("float64")
 
     def _equal(self, version: Version) -> Version:
-        """Return a version whose rows are those of a recorded one: what came out on the bench where that is equal, or itself."""
+        """Return a version with the rows of a recorded one: the rebuilt one if it is equal, else the recorded one."""
         _, made = self._bench.made.get(version.address, (None, None))
         return made.output if made and made.output.digest == version.digest else version
 
     def _unlocked(self, record: Record) -> Iterator[Change]:
-        """Yield what is installed otherwise than the lock file of the code that made a version says."""
+        """Yield installed packages that differ from the lock file of the code that made a version."""
         lock = self._bench.locks[record.output.address]
         digest = hashlib.sha256(lock.encode()).hexdigest() if lock else ""
         if not self._bench.is_here and record.environment.get("lock", "") != digest:
@@ -228,7 +229,7 @@ class _Both(Known):
 
 @cache
 def _installed_otherwise(lock: str) -> tuple[Change, ...]:
-    """Return what is installed here in another version than a lock file says."""
+    """Return packages that are installed here in another version than a lock file says."""
     found = [(wanted, _installed(wanted.name)) for wanted in _requirements(lock)]
     return tuple(
         Change(f"locked.{wanted.name}", str(wanted.specifier).removeprefix("=="), installed)
@@ -238,7 +239,7 @@ def _installed_otherwise(lock: str) -> tuple[Change, ...]:
 
 
 def _requirements(lock: str) -> Iterator[Requirement]:
-    """Yield what a lock file has installed on a machine like this."""
+    """Yield the packages that a lock file installs on a machine like this one."""
     from packaging.requirements import Requirement
 
     for line in lock.splitlines():

@@ -1,4 +1,4 @@
-"""What of this project's store may go and what must stay, removing it, and holds. It imports MLflow only to delete there."""
+"""Retention and holds of this project's store. It imports MLflow only to delete there."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ if TYPE_CHECKING:
     from bikes_assets.governance.retention import Plan
 
 DAYS = 90.0
-"""For how many days a version stays in any case, unless another number is asked for."""
+"""Default number of days for which every version stays."""
 
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """What may go or went, and what stands.
+    """The result of retention, and the active holds.
 
     Attributes:
-        plan: what may go, or went; and what stays.
-        holds: the holds that stand.
-        in_mlflow: how many versions' runs were deleted in MLflow; None where nothing was to be removed.
-        left: what could not be done in MLflow, and why; "" where all was.
+        plan: what may be removed or was removed, and what stays.
+        holds: the active holds.
+        in_mlflow: number of versions whose runs were deleted in MLflow; None if nothing was to be removed.
+        left: what could not be done in MLflow, and why; "" if everything was done.
     """
 
     plan: Plan
@@ -46,11 +46,11 @@ class Retention:
 
 
 def look(days: float = DAYS, *, now: float | None = None) -> Retention:
-    """Return what may go and what must stay, and change nothing.
+    """Return what may be removed and what must stay, without changing anything.
 
     Args:
-        days: for how many days a version stays in any case.
-        now: the time that counts as present, Unix seconds; None for the clock's.
+        days: number of days for which every version stays.
+        now: current time, Unix seconds; None for the clock's.
     """
     standing = holds.holds(lake().location)
     index = answers.refreshed()
@@ -67,10 +67,10 @@ def look(days: float = DAYS, *, now: float | None = None) -> Retention:
 
 
 def apply(days: float = DAYS, *, now: float | None = None) -> Retention:
-    """Remove what may go, and return what that was. MLflow comes last; what it does not take is left to the next time.
+    """Remove what may be removed, and return it. MLflow comes last; what it refuses is left to the next call.
 
     Raises:
-        LineageError: something that was to go came to be needed meanwhile; nothing was removed.
+        LineageError: something to be removed has become needed meanwhile; nothing was removed.
     """
     plan = retention.apply(lake(), lambda: look(days, now=now).plan, user())
     standing = holds.holds(lake().location)
@@ -83,15 +83,16 @@ def apply(days: float = DAYS, *, now: float | None = None) -> Retention:
 
 
 def hold(address: str, reason: str) -> Hold:
-    """Put a hold on the version that an address names now, and so on everything that it was made from.
+    """Put a hold on the version that an address currently names, which also keeps everything that it was made from.
 
     Args:
-        address: as in `versions.record_of`: a version, a partition for its present one, a registered model version or an alias.
-        reason: why; it is recorded.
+        address: as in `versions.record_of`: a version, a partition for its current one, a registered model version or
+            an alias.
+        reason: why it is held; it is recorded.
 
     Raises:
         LineageError: there is no such version.
-        RemovedError: it was removed.
+        RemovedError: the version was removed.
     """
     version = record_of(answers.refreshed(), address).output.address
     location = lake().location
@@ -99,7 +100,7 @@ def hold(address: str, reason: str) -> Hold:
     try:
         raise_if_removed(
             location, version
-        )  # after the hold: who removes at this time looks for holds after writing it down
+        )  # after the hold: a concurrent removal looks for holds after writing down its plan
     except RemovedError:
         holds.release(location, made.version, reason="it was removed before", user=user())
         raise
@@ -107,19 +108,19 @@ def hold(address: str, reason: str) -> Hold:
 
 
 def release(address: str, reason: str) -> list[Hold]:
-    """Lift the holds that were put under an address or on the version of that address, and return them.
+    """Lift the holds that were put under an address or on its version, and return them.
 
     Raises:
-        LineageError: there is none.
+        LineageError: there is no such hold.
     """
     return holds.release(lake().location, address, reason=reason, user=user())
 
 
 def _remove_in_mlflow(plan: Plan) -> int:
-    """Delete runs and copies of what went; return of how many versions.
+    """Delete the runs and copies of removed versions in MLflow; return the number of versions.
 
     Raises:
-        TrackingError: MLflow is away.
+        TrackingError: MLflow cannot be reached.
     """
     known = settings()
     try:

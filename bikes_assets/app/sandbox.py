@@ -1,6 +1,6 @@
-"""Where versions are made again: a lake that is thrown away, and processes that make them by the code of their commits.
+"""Where versions are rebuilt: a temporary lake, and processes that rebuild them by the code of their commits.
 
-Nothing of the real store is written, and none of its registry is asked for.
+The real store is never written to, and its registry is never read.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ if TYPE_CHECKING:
 _REBUILD = Path(__file__).parents[1] / "orchestration" / "rebuild.py"
 _ENGINES = {"duckdb": "duckdb", "pyspark": "spark"}
 _AGAIN = "again "
-"""How the version of what came out begins: then comes its table version on the bench, so that none is a recorded one's."""
+"""Prefix of rebuilt versions, before their table version in the sandbox, so that none has the id of a recorded one."""
 
 
 class _Place(NamedTuple):
-    """What versions are made with.
+    """The code, source and engine that versions are rebuilt with.
 
     Attributes:
-        commit: git commit, "" for the working tree as it stands.
-        changed: digest of the difference from it.
-        source: where the source is read, "" for versions that read none.
-        query: its query, where it is a database.
-        engine: what computes features.
+        commit: git commit, "" for the current working tree.
+        changed: digest of the uncommitted changes on top of it.
+        source: path or URL of the source, "" for versions that read none.
+        query: SQL query of the source, if it is a database.
+        engine: engine that computes features.
     """
 
     commit: str
@@ -62,19 +62,19 @@ class _Place(NamedTuple):
 
 
 class Bench:
-    """Where versions are made again.
+    """The place in which versions are rebuilt.
 
     Args:
-        folder: a folder that is thrown away.
+        folder: temporary folder.
         recorded: a version's record, None for what comes from outside.
-        here: what would make everything now, to make them with that; None to make them with what was recorded.
-        stored: whether what cannot be made again is taken as it is stored.
-        trusted: whether code runs that only the lake holds, though others can write to that.
+        here: the current plan, to rebuild with the current code; None to rebuild with what was recorded.
+        stored: whether the stored rows of a version that cannot be rebuilt are used.
+        trusted: whether code that only the lake has may run, although others can write there.
 
     Attributes:
-        lake: what they are made in.
-        made: recorded and made, by the address of the recorded one, in the order of their making.
-        taken: address of what was taken as it is stored, and why.
+        lake: the temporary lake.
+        made: recorded and rebuilt version, by the recorded one's address, in the order of rebuilding.
+        taken: address of each version whose stored rows are used, and why.
         locks: text of the lock file of the code that made a version, by its address.
     """
 
@@ -96,7 +96,7 @@ class Bench:
         self.locks: dict[str, str] = {}
         self._latest: dict[tuple[str, str | None], Version] = {}
         self._span = ("", "")
-        # most versions are of few commits and of one source
+        # most versions share a few commits and one source
         self._has, self._difference = cache(has_commit), cache(self._real.difference)
         self._sources: dict[tuple[int | str, tuple[str, str]], tuple[str, str]] = {}
         self._places, self._digests = Places(settings().source_files, ROOT), cache(_digests_of)
@@ -104,17 +104,17 @@ class Bench:
 
     @property
     def is_here(self) -> bool:
-        """Whether versions are made with what is here, not with what was recorded."""
+        """Whether versions are rebuilt with the current code, settings and source, not with the recorded ones."""
         return self._here is not None
 
     def rows(self, version: Version) -> Any:
-        """Return the rows of a version, as recorded or made again."""
+        """Return the rows of a version, recorded or rebuilt."""
         asset, key = version.asset, version.partition
         at = self.lake.table(asset, SCHEMAS.get(asset, MODEL_ROWS)) if is_again(version) else table(asset)
         return at.read([key], int(str(version.version).removeprefix(_AGAIN)))[key][1]
 
     def place_of(self, record: Record) -> _Place | None:
-        """Return what a version is made with; None where it is to be taken as it is stored."""
+        """Return what a version is rebuilt with; None if its stored rows are used."""
         code = self._code_of(record)
         if isinstance(code, str):
             return self._left(record, code)
@@ -126,10 +126,10 @@ class Bench:
         return _Place(*code, *source, settings().engine if self._here else _ENGINES.get(name, "pandas"))
 
     def _left(self, record: Record, why: str) -> None:
-        """Take note of what is taken as it is stored; what was decided always is.
+        """Note that a version's stored rows are used; for recorded decisions they always are.
 
         Raises:
-            LineageError: it is to be made; or it cannot be taken, for its rows were removed.
+            LineageError: the version must be rebuilt; or its rows cannot be used, as they were removed.
         """
         address = record.output.address
         if record.code_version and not self._may_take:
@@ -141,7 +141,7 @@ class Bench:
         self.taken[address] = why
 
     def make(self, wanted: Sequence[Step], progress: Callable[[str, int, int], None]) -> None:
-        """Make versions in an order in which each finds its inputs as it read them."""
+        """Rebuild versions in an order in which each finds its inputs as it read them."""
         self._span = self._months([step.record for step in wanted])
         for place, group in groupby(wanted, key=lambda step: step.place):
             if place is None:
@@ -152,7 +152,7 @@ class Bench:
                 self._make_at(place, list(group), progress, len(wanted))
 
     def _code_of(self, record: Record) -> tuple[str, str] | str:
-        """Return commit and difference of the code that a version is made by, or why there is none."""
+        """Return the commit and uncommitted changes of the code that rebuilds a version, or why there is none."""
         if not record.code_version:
             return "decided, not made"
         if self._here:
@@ -172,11 +172,11 @@ class Bench:
         if self._plan and asset in self._plan.nodes:
             module, _, name = self._plan.nodes[asset].function.rpartition(".")
             if code_version(module, name) == record.code_version:
-                return "", ""  # whatever else changed, what makes it did not
+                return "", ""  # whatever else changed, the function that makes it did not
         return f"{why}, and the code here is another"
 
     def _source_of(self, record: Record, read: Version, code: tuple[str, str]) -> tuple[str, str] | str:
-        """Return where a version of the source is read, and by which query, or why it cannot be."""
+        """Return where a version of the source is read and by which query, or why it cannot be read."""
         known = settings()
         here = (known.source_location, known.source_query or "")
         if self._here or self._source_here() == read.version:
@@ -187,7 +187,7 @@ class Bench:
         source, why = self._sources[read.version, code]
         if source and not why:
             return source, ""
-        # not all of it is at hand, but what is may hold the very rows
+        # some files are missing, but the available ones may have the very rows
         database = (str(origin["uri"]), str(origin["name"])) if origin.get("kind") == "sql" else ("", "")
         for place in ((source, ""), here, database):
             if self._digests(*place).get(str(read.partition)) == read.digest:
@@ -196,22 +196,22 @@ class Bench:
 
     @staticmethod
     def _source_here() -> str:
-        """Return the version of the source that the settings name, "" where it cannot be read."""
+        """Return the version of the source that the settings name, "" if it cannot be read."""
         try:
             return state.observed().origin.version
         except LineageError:
             return ""
 
     def _gathered(self, origin: Mapping[str, Any], commit: str, changed: str) -> tuple[str, str]:
-        """Copy the files of a version of the source from wherever they are at hand, and return the source that they make.
+        """Copy the files of a source version from wherever they are available, and return the source that they form.
 
         Args:
             origin: where its rows came from.
-            commit: git commit that a version was made by; its tree is looked in last but for DVC.
-            changed: digest of the difference from it.
+            commit: git commit that a version was made by; its tree is searched last but for DVC.
+            changed: digest of the uncommitted changes on top of it.
 
         Returns:
-            Path of the file or folder, "" where no file is at hand; and which are not, "" where all are.
+            Path of the file or folder, "" if no file is available; and the missing files, "" if there are none.
         """
         version, files = str(origin["version"]), recorded_files(origin)
         if not files:
@@ -245,11 +245,11 @@ class Bench:
 
     @staticmethod
     def _fetched(origin: Mapping[str, Any], folder: Path) -> Path | str:
-        """Return a version of the source that DVC has, or why it has not."""
+        """Return a version of the source from DVC, or why DVC does not have it."""
         from bikes_assets.storage.sources.dvc import fetch
 
         recorded = [Path(str(facts["repository"])) for facts in origin["tracked"].values()]
-        # in another place, the repository is taken to be the project's own
+        # elsewhere, the repository is assumed to be the project's own
         repository = None if all((place / ".dvc").is_dir() for place in recorded) else ROOT
         try:
             return fetch(origin, folder, repository)
@@ -257,7 +257,7 @@ class Bench:
             return str(error)
 
     def _take(self, record: Record) -> None:
-        """Put a version on the bench as it is stored, checked."""
+        """Copy a version's stored rows into the sandbox, with their digest verified."""
         output = record.output
         rows = table(output.asset).read([output.partition], int(output.version))[output.partition][1]
         if output.asset not in SCHEMAS:
@@ -270,7 +270,7 @@ class Bench:
     def _make_at(
         self, place: _Place, group: Sequence[Step], progress: Callable[[str, int, int], None], total: int
     ) -> None:
-        """Make versions by the code of one commit, in a process of its own."""
+        """Rebuild versions by the code of one commit, in a separate process."""
         with self._tree(place.commit, place.changed) as tree:
             lock = _text(tree / "requirements.lock")
             asked = [
@@ -285,7 +285,7 @@ class Bench:
             remembered = {
                 f"bikes_assets/evidence/{step.version.asset}": json.dumps(step.record.evidence)
                 for step in group
-                if step.record.evidence  # what experiments showed of this very code need not be shown again
+                if step.record.evidence  # what experiments observed of this very code need not be observed again
             }
             order = {"definitions": "bikes_assets.definitions:defs", "remembered": remembered, "steps": asked}
             told = _rebuilt(tree, self._environment(place), order, self._folder / "log")
@@ -300,7 +300,7 @@ class Bench:
                 progress(output.asset, len(self.made), total)
 
     def _tree(self, commit: str, changed: str) -> AbstractContextManager[Path]:
-        """Return the code of a commit with a difference, by its digest, as a context; the working tree where there is none."""
+        """Return a commit's code with its uncommitted changes, as a context; the working tree if no commit is given."""
         found = difference(ROOT) if self._here else self._difference(changed)
         if not commit or found is None:
             return nullcontext(ROOT)
@@ -310,7 +310,7 @@ class Bench:
         return self._here.nodes[record.output.asset].config if self._here else record.config
 
     def _months(self, records: Sequence[Record]) -> tuple[str, str]:
-        """Return the first and last partition of some versions and all that is upstream of them."""
+        """Return the first and last partition of some versions and everything upstream of them."""
         found, waiting = dict[Version, Record](), [*records]
         while waiting:
             record = waiting.pop()
@@ -321,7 +321,7 @@ class Bench:
         return min(keys), max(keys)
 
     def _environment(self, place: _Place) -> dict[str, str]:
-        """Return the environment of a process that makes versions: it knows the bench, and nothing of the store."""
+        """Return the environment of a rebuilding process: it knows the sandbox, and nothing of the store."""
         kept = {
             name: value for name, value in os.environ.items() if not name.startswith(("BIKES_", "DAGSTER_", "MLFLOW_"))
         }
@@ -330,34 +330,34 @@ class Bench:
             "BIKES_LAKE": self.lake.location,
             "BIKES_SOURCE": place.source or str(self._folder / "no source"),
             "BIKES_SOURCE_QUERY": place.query,
-            "BIKES_DVC": "mark",  # it is known by its SHA-256
+            "BIKES_DVC": "mark",  # the file is identified by its SHA-256
             "BIKES_ENGINE": place.engine,
             "BIKES_FIRST_MONTH": self._span[0],
             "BIKES_LAST_MONTH": self._span[1],
             "BIKES_MLFLOW_TRACKING_URI": f"sqlite:///{self._folder}/mlflow.db",
             "DAGSTER_HOME": str(self._folder / "dagster"),
             "DAGSTER_DISABLE_TELEMETRY": "yes",
-            "TMPDIR": str(self._folder),  # what it leaves goes with the bench
+            "TMPDIR": str(self._folder),  # its temporary files are deleted with the sandbox
         }
         return kept | {name: value for name, value in own.items() if value}
 
     def _note(self, recorded: Record, made: Record) -> None:
-        """Take note of what came out, under versions that no recorded one has."""
+        """Note the rebuilt versions, under ids that no recorded version has."""
         output = replace(made.output, version=f"{_AGAIN}{made.output.version}")
-        # the latest of each partition is what was read
+        # the latest version of each partition is what was read
         inputs = tuple(self._latest.get((item.asset, item.partition), item) for item in made.inputs)
         self._latest[output.asset, output.partition] = output
-        self.made.pop(recorded.output.address, None)  # made once more, it comes after what was made before
+        self.made.pop(recorded.output.address, None)  # rebuilt once more, it comes after what was rebuilt before
         self.made[recorded.output.address] = (recorded, replace(made, output=output, inputs=inputs))
 
 
 def is_again(version: Version) -> bool:
-    """Return whether a version is one that came out."""
+    """Return whether a version is a rebuilt one."""
     return str(version.version).startswith(_AGAIN)
 
 
 def _digests_of(source: str, query: str) -> Mapping[str, str]:
-    """Return the digest of each month's rows that a source holds, nothing where it cannot be read."""
+    """Return the digest of each month's rows in a source, empty if it cannot be read."""
     try:
         return state.digests_of(source, query or None) if source and "***" not in source else {}
     except LineageError:
@@ -365,7 +365,7 @@ def _digests_of(source: str, query: str) -> Mapping[str, str]:
 
 
 def _origin(record: Record, read: Version) -> Mapping[str, Any]:
-    """Return where the rows of a version of the source came from, as a record says."""
+    """Return where a source version's rows came from, according to a record."""
     found = (use.source for use in record.datasets if use.asset == read.asset)
     return next(found, {"version": read.version})
 
@@ -373,7 +373,7 @@ def _origin(record: Record, read: Version) -> Mapping[str, Any]:
 def _rebuilt(
     tree: Path, environment: Mapping[str, str], order: Mapping[str, Any], log: Path
 ) -> Iterator[dict[str, Any]]:
-    """Yield what a process answers that makes partitions by the code of a tree; what else it prints goes into a file."""
+    """Yield the answers of a process that rebuilds partitions by a tree's code; its other output goes to a file."""
     paths = os.pathsep.join(part for part in (str(tree), os.environ.get("PYTHONPATH", "")) if part)
     wanted = log.with_name("asked.json")
     wanted.write_text(json.dumps(order))

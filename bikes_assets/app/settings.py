@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
-"""The project's root, which relative paths in settings are relative to."""
+"""The project's root; relative paths in settings are relative to it."""
 MLFLOW = ("BIKES_MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_URI")
 PLACES = ("BIKES_LAKE", "BIKES_DAGSTER_STORAGE", "DAGSTER_HOME", *MLFLOW)
-"""Settings that say where parts of the store lie, beside BIKES_DATA."""
+"""Settings, beside BIKES_DATA, that say where parts of the store are."""
 _TRACKING = re.compile(r"sqlite:///[^?]+(\?.*)?|(https?|(postgresql|mysql|mssql)(\+\w+)?)://[^/].*", re.DOTALL)
 _STORAGE = re.compile(r"postgresql(\+psycopg2)?://.*", re.DOTALL)
 _PACKAGES = {
@@ -45,14 +45,14 @@ _PACKAGES = {
     **dict.fromkeys(("az", "abfs", "abfss"), ("adlfs", "adlfs")),
     "file": ("fsspec", "fsspec"),
 }
-"""What reads a lake at each kind of URL, and what to install for it."""
+"""Package that reads a lake for each URL scheme, and what to install for it."""
 _NOT_IN_DELTA = re.compile(r"[\x00-\x1f\x7f\\\[\]^|\ud800-\udfff]|%[0-9A-Fa-f]{2}"), "Delta Lake"
 _NOT_IN_SQLITE = re.compile(r"[?\ud800-\udfff]|%[0-9A-Fa-f]{2}"), "the URL of a SQLite file"
-"""What the path of a part of the store must not hold, and why."""
+"""What the path of a part of the store must not contain, and why."""
 
 
 def _place(path: str) -> str:
-    """Return the absolute path of a folder or file of this machine: `~` is the home, what is relative is of the root."""
+    """Return the absolute path of a local folder or file: `~` is the home, a relative path is relative to the root."""
     expanded = os.path.expanduser(path)
     if expanded.startswith("~"):
         raise ValueError(f"found {path!r}, and no such user's home folder is known; give the path itself")
@@ -70,7 +70,7 @@ def _folder(path: str) -> str:
 
 
 def _location(location: str) -> str:
-    """Return a URL as it is, without slashes at its end, or the absolute path of a folder."""
+    """Return a URL without trailing slashes, or the absolute path of a folder."""
     if "://" not in location:
         return _folder(location) if location else ""
     if (kind := location.partition("://")[0]) not in _PACKAGES:
@@ -82,19 +82,19 @@ def _location(location: str) -> str:
 
 
 def _in_sqlite(uri: str) -> str:
-    """Return a URL of a SQLite file with the file's absolute path; any other as it is."""
+    """Return a SQLite URL with the file's absolute path; any other URL unchanged."""
     path, mark, query = uri.removeprefix("sqlite:///").partition("?")
     return f"sqlite:///{_place(path)}{mark}{query}" if uri.startswith("sqlite:///") else uri
 
 
 def _is_placed(source: str) -> str:
-    """Return a source as it is, once its place can be told."""
+    """Return a source unchanged, after checking that its location can be determined."""
     _in_sqlite(source) if "://" in source else _place(source)
     return source
 
 
 def _tracking(uri: str) -> str:
-    """Return MLflow's store or server, of a SQLite file with its absolute path."""
+    """Return MLflow's store or server; a SQLite file with its absolute path."""
     if uri and not _TRACKING.fullmatch(uri):
         raise ValueError(
             f"found {secrets.shown(uri)}, expected a server, such as http://127.0.0.1:5000, or a database, such as "
@@ -113,7 +113,7 @@ def _storage(url: SecretStr) -> SecretStr:
 
 
 def _alert(target: SecretStr) -> SecretStr:
-    """Return a webhook or a command as it is; its value may hold a token, so no message repeats it."""
+    """Return a webhook or a command unchanged; its value may contain a token, so no message repeats it."""
     text = target.get_secret_value()
     if text and (wrong := _wrong_webhook(text) if re.match(r"\s*\w+://", text) else _wrong_command(text)):
         raise ValueError(
@@ -123,7 +123,7 @@ def _alert(target: SecretStr) -> SecretStr:
 
 
 def _wrong_webhook(text: str) -> str:
-    """Return why no POST can ever reach a URL, "" where one may; nothing of the URL is repeated."""
+    """Return why a POST can never reach a URL, "" if it may; the reason repeats nothing of the URL."""
     if not re.fullmatch(r"[!-~]+", text):
         return "a URL with spaces, control characters or others that are not ASCII"
     try:
@@ -141,7 +141,7 @@ def _wrong_webhook(text: str) -> str:
 
 
 def _wrong_command(text: str) -> str:
-    """Return why a text is no command, "" where it is one."""
+    """Return why a text is not a command, "" if it is one."""
     try:
         return "" if shlex.split(text) else "no command"
     except ValueError:
@@ -149,7 +149,7 @@ def _wrong_command(text: str) -> str:
 
 
 def _no_nan(values: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of a model as they are, once a record, which is JSON, can hold them."""
+    """Return a model's settings unchanged, after checking that a record, which is JSON, can store them."""
     try:
         json.dumps(values, allow_nan=False)
     except ValueError:
@@ -158,7 +158,7 @@ def _no_nan(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _page(url: str) -> str:
-    """Return the address of a page as people open it: links hold no password."""
+    """Return a page's address as people open it: links contain no password."""
     if not url.startswith(("http://", "https://")) or not urlsplit(url).hostname:
         raise ValueError(f"found {secrets.shown(url)}, expected a URL such as http://127.0.0.1:3000")
     return re.sub(r"(?<=://)[^/]*@", "", url).rstrip("/")
@@ -171,12 +171,12 @@ Cron = Annotated[str, AfterValidator(cron.checked)]
 
 
 class Settings(BaseModel):
-    """Where things are. Secrets (a database password, a store's keys) belong in the environment; they are stored nowhere.
+    """Where things are. Secrets (a database password, a store's keys) belong in the environment; they are never stored.
 
     Attributes:
         source: rental records: a CSV or Parquet file, a folder of them, a URL that fsspec reads, or a database URL.
         source_query: SQL query, when `source` is a database URL.
-        dvc: what becomes of a file that DVC tracks and that is not what its pointer says: `refuse` or `mark` it.
+        dvc: what to do with a file that DVC tracks and that differs from its pointer: `refuse` or `mark` it.
         first_month: first partition, such as 2011-01; default is the source's first month.
         last_month: last partition; default is the source's last month.
         data: folder of everything that is produced.
@@ -185,15 +185,16 @@ class Settings(BaseModel):
         home: Dagster's instance folder, from `DAGSTER_HOME`; default is `dagster` under `data`.
         dagster_storage: database URL of Dagster's runs and events; default is SQLite under `home`.
         experiment: MLflow experiment.
-        engine: what computes features: `pandas`, `duckdb` or `spark`.
+        engine: engine that computes features: `pandas`, `duckdb` or `spark`.
         engine_memory: memory limit of DuckDB, such as 2GB.
-        deployment: which deployment this is, such as production; records name it.
+        deployment: name of this deployment, such as production; records contain it.
         model: settings of `demand_model` that differ from the defaults, as JSON, such as {"seed": 1}.
-        triggers: whether sensor, schedule and automation are on until somebody switches them in Dagster's page.
-        tick_seconds: seconds between two looks of sensor and automation.
-        schedule: when the schedule looks, as a cron expression in UTC.
-        proof: when the champion is made again from its record, as a cron expression in UTC.
-        alert: who is told that a run failed: an http(s) URL that takes a POST, or a command that reads it; "" for nobody.
+        triggers: whether sensor, schedule and automation are on until somebody switches them in Dagster's UI.
+        tick_seconds: seconds between two evaluations of sensor and automation.
+        schedule: when the schedule runs, as a cron expression in UTC.
+        proof: when the champion is rebuilt from its record, as a cron expression in UTC.
+        alert: who is alerted of a failed run: an http(s) URL that takes a POST, or a command that reads it; "" for
+            nobody.
         dagster_url: where people open Dagster; links in MLflow lead there.
         mlflow_url: where people open MLflow; links in Dagster lead there.
     """
@@ -239,7 +240,7 @@ class Settings(BaseModel):
         return self
 
     def _paths(self) -> Iterator[tuple[str, str, tuple[re.Pattern[str], str]]]:
-        """Yield the paths of this machine where parts of the store lie: by which setting, and what must not be in them."""
+        """Yield the local paths of the store's parts: the setting that names each, and what the path must not have."""
         if "://" not in self.lake:
             yield "BIKES_LAKE" if self.lake else "BIKES_DATA", self.lake_location, _NOT_IN_DELTA
         if not self.dagster_storage.get_secret_value():
@@ -251,12 +252,12 @@ class Settings(BaseModel):
 
     @property
     def source_location(self) -> str:
-        """The source with a relative path made absolute; URLs of other things than SQLite files stay as they are."""
+        """The source, a relative path made absolute; URLs of anything but SQLite files are unchanged."""
         return _in_sqlite(self.source) if "://" in self.source else _place(self.source)
 
     @property
     def source_files(self) -> str:
-        """The source where it is a file or folder, "" where it is a database."""
+        """The source if it is a file or folder, "" if it is a database."""
         return "" if self.source_query else self.source_location
 
     @property
@@ -281,12 +282,12 @@ class Settings(BaseModel):
 
     @property
     def default_home(self) -> Path:
-        """Dagster's instance folder where `DAGSTER_HOME` names none."""
+        """Dagster's instance folder if `DAGSTER_HOME` names none."""
         return self.data_folder / "dagster"
 
     @property
     def event_storage(self) -> str:
-        """Where Dagster's runs and events are: a database URL, which may hold a password, or `dagster_home`."""
+        """Where Dagster's runs and events are: a database URL, which may contain a password, or `dagster_home`."""
         return self.dagster_storage.get_secret_value() or str(self.dagster_home)
 
 
@@ -294,11 +295,11 @@ class Settings(BaseModel):
 def settings() -> Settings:
     """Return this process's settings; they are read once.
 
-    Where the environment names `BIKES_DATA`, it names a whole store: what .env says of places does not count. Otherwise each
-    setting of the environment counts before that of .env.
+    If the environment sets `BIKES_DATA`, it names a whole store, and locations in .env are ignored. Otherwise each
+    setting in the environment overrides that in .env.
 
     Raises:
-        SettingsError: settings make no sense; there is a line for each.
+        SettingsError: settings are invalid; the message has a line for each.
     """
     kept, written = env_file.read(ROOT / ".env")
     given = {name: value for name, value in os.environ.items() if value}
@@ -320,7 +321,7 @@ def settings() -> Settings:
 
 
 def _message(error: Any) -> str:
-    """Return a line for what pydantic found."""
+    """Return one line for an error that pydantic reported."""
     own = error.get("ctx", {}).get("error")
     if not error["loc"]:
         return str(own)

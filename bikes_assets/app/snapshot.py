@@ -1,4 +1,4 @@
-"""Snapshots of this project's store: written for version control, and compared with what is there."""
+"""Snapshots of this project's store: written for version control, and compared with the current state."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ if TYPE_CHECKING:
     from bikes_assets.verification.integrity import Finding
 
 FILE = ROOT / "lineage.lock.json"
-"""Where a snapshot lies unless it is told."""
+"""Default path of a snapshot."""
 
 
 @dataclass
 class Verification:
-    """Whether a store is what a snapshot says.
+    """Whether a store matches a snapshot.
 
     Attributes:
-        changes: each thing in which it differs; those that came out with the digest that they had among them.
-        checked: how many versions, model files and copies were read and checked, where that was asked.
+        changes: each difference, including what was rematerialized with an unchanged digest.
+        checked: number of versions, model files and copies that were read and verified, if that was requested.
         damage: what of them is not what was stored, by name.
         notes: what could not be checked, and why.
     """
@@ -50,7 +50,7 @@ class Verification:
 
     @property
     def is_same(self) -> bool:
-        """Whether the store has the snapshot's content, and nothing of it is damaged."""
+        """Whether the store has the snapshot's content and none of it is damaged."""
         return not self.damage and all(change.is_remade for change in self.changes)
 
     def to_dict(self) -> dict[str, Any]:
@@ -65,10 +65,10 @@ class Verification:
 
 
 def take(plan: Plan) -> Snapshot:
-    """Return the snapshot of what is there.
+    """Return the snapshot of the current state.
 
     Args:
-        plan: what would make everything now, which tells the code versions; see `bikes_assets.cli.runner.plan`.
+        plan: the current plan, which gives the code versions; see `bikes_assets.cli.runner.plan`.
 
     Raises:
         DataError: the source cannot be read.
@@ -94,13 +94,13 @@ def take(plan: Plan) -> Snapshot:
 
 
 def write(plan: Plan, file: Path = FILE) -> Snapshot:
-    """Write the snapshot of what is there to a file, and return it."""
+    """Write the snapshot of the current state to a file, and return it."""
     snapshot = take(plan)
     content = snapshot.dumps().encode()
     if file.exists() and not file.is_file():
         file.write_bytes(content)  # a pipe or device, such as /dev/stdout, is written to and never replaced by a file
     else:
-        write_file(str(file.resolve()), content)  # what a link leads to
+        write_file(str(file.resolve()), content)  # the target of a link
     return snapshot
 
 
@@ -111,17 +111,17 @@ def verify(
     deep: bool = False,
     progress: Callable[[str, int, int], None] = lambda *_: None,
 ) -> Verification:
-    """Return whether the store still is what a snapshot says, and what is not.
+    """Return whether the store still matches a snapshot, and what differs.
 
     Args:
-        plan: what would make everything now.
+        plan: the current plan.
         file: the snapshot.
-        deep: whether everything that is stored is read and checked as well: every version's files, the rows' digests of present
-            versions, model files, and their copies in MLflow. The source's files are read either way.
-        progress: told what is being checked, how much is done, and of how much.
+        deep: whether everything that is stored is also read and verified: every version's files, the digests of current
+                versions' rows, model files, and their copies in MLflow. The source's files are read in any case.
+        progress: called with what is being verified, how much is done, and of how much.
 
     Raises:
-        LineageError: there is no such file, it is no snapshot, or the source cannot be read.
+        LineageError: there is no such file, it is not a snapshot, or the source cannot be read.
     """
     try:
         text = file.read_text(encoding="utf-8")
@@ -148,7 +148,7 @@ def _altered() -> dict[str, str]:
 
 
 def _compare_records(found: Verification) -> None:
-    """Compare the record on each event with that in the lake's commit, and name the events that are not believed."""
+    """Compare each event's record with that in the lake's commit, and name the events that are ignored."""
     commits = {asset: {commit.version: commit for commit in table(asset).commits()} for asset in ASSETS}
     for event in event_log.reported_since(settings().event_storage, 0):
         if event.record and event.asset in commits:
@@ -160,7 +160,7 @@ def _compare_records(found: Verification) -> None:
 
 
 def _models(commits: dict[tuple[str, int], Commit]) -> Iterator[tuple[str, dict[str, str | int]]]:
-    """Yield each registered model version that the index knows, with the file that the lake's commit names."""
+    """Yield each registered model version in the index, with the file that the lake's commit names."""
     index = answers.refreshed()
     for name in index.names(MODEL):
         facts = index.find(name, MODEL)[0].facts
@@ -173,9 +173,9 @@ def _models(commits: dict[tuple[str, int], Commit]) -> Iterator[tuple[str, dict[
 
 
 def _look(found: Verification, now: Snapshot, progress: Callable[[str, int, int], None]) -> None:
-    """Read and check everything that is stored, and keep what is found."""
+    """Read and verify everything that is stored, and collect the results."""
     tables = [table(asset) for asset in ASSETS if table(asset).exists()]
-    # of models that nothing present was made with, files may have gone with the versions that they were fitted for
+    # model files that nothing current was made with may have been removed with the versions they were fitted for
     named = [
         model for item in tables for commit in item.published().values() for model in commit.record.get("models", ())
     ]
@@ -197,7 +197,7 @@ def _look(found: Verification, now: Snapshot, progress: Callable[[str, int, int]
 
 
 def _records() -> list[Record]:
-    """Return the records of which MLflow's runs are made: those on the events."""
+    """Return the records from which MLflow's runs are written: those on the events."""
     events = event_log.reported_since(settings().event_storage, 0)
     return [event.record for event in events if event.record and event.asset in ASSETS]
 
@@ -217,5 +217,5 @@ def _everything(tables: list[Any], of_models: set[str], now: Snapshot, found: Ve
     try:
         yield from integrity.of_copies(mlflow_client(), models)
         yield from integrity.of_runs(mlflow_client(), records)
-    except Exception as error:  # noqa: BLE001 - whatever MLflow raises: the rest is checked, and this is said
+    except Exception as error:  # noqa: BLE001 - whatever MLflow raises: the rest is verified, and a note says so
         found.notes.append(f"MLflow: not all copies were checked: {scrubbed(str(error)).splitlines()[0]}")

@@ -1,4 +1,4 @@
-"""What is there now, and what is stale of it. It knows nothing of Dagster: the plan of its definitions is remembered."""
+"""The current state and which of it is stale. It does not import Dagster: the plan of its definitions is remembered."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ SOURCE = SourceFormat(
     source.month_of,
     RENTAL_RECORDS,
 )
-"""How the source is read."""
+"""How the source is read: its parser, months, rows of a month, and columns."""
 
 
 def source_reader() -> Reader:
@@ -41,14 +41,14 @@ def source_reader() -> Reader:
 
 
 def digests_of(source: str, query: str | None) -> Mapping[str, str]:
-    """Return the digest of each month's rows that any source holds.
+    """Return the digest of each month's rows in any source.
 
     Args:
         source: path or URL.
-        query: where it is a database.
+        query: SQL query, if it is a database.
 
     Raises:
-        LineageError: it cannot be read, or is not of the layout.
+        LineageError: it cannot be read, or has another layout.
     """
     from bikes_assets.storage.sources.source_state import partition_digests
 
@@ -62,10 +62,10 @@ def _reader(source: str, query: str | None, altered: Altered) -> Reader:
 
 
 def source_months() -> tuple[str, str]:
-    """Return the first and last month to work on: as set, else as the source holds.
+    """Return the first and last month to work on: as set, else those of the source.
 
-    What the source held is remembered with its fingerprint, so that loading definitions reads an unchanged source no
-    second time, and a source that is away for a while does not take the definitions with it.
+    The source's months are remembered with its fingerprint, so that loading definitions does not read an unchanged
+    source again, and still works while the source is unavailable.
 
     Raises:
         DataError: the source cannot be read, and its months are not remembered.
@@ -89,7 +89,7 @@ def source_months() -> tuple[str, str]:
 
 
 def _check_months(first: str, last: str) -> None:
-    """Refuse months that all lie before the source's, or all after them; any other month without rows is an empty one."""
+    """Refuse months that all lie before the source's, or all after; any other month without rows is an empty one."""
     known = settings()
     if known.first_month and known.first_month > last:
         name, month = "BIKES_FIRST_MONTH", known.first_month
@@ -101,26 +101,26 @@ def _check_months(first: str, last: str) -> None:
 
 
 def observed() -> Observed:
-    """Return what the source holds now; it is read only where it may have changed.
+    """Return the source's current content; it is read only if it may have changed.
 
     Raises:
-        DataError: the source is missing, damaged, or not of its layout.
-        SettingsError: the months to work on are none of its months.
+        DataError: the source is missing, damaged, or has another layout.
+        SettingsError: none of the months to work on are in the source.
     """
     found = observe(source_reader(), SOURCE, _source_memory(), file_digest((_source() + code_stamp()).encode()))
     months = [month for month, rows in found.rows.items() if rows]
-    if months:  # where both ends are set, definitions are loaded without the source
+    if months:  # if both ends are set, definitions are loaded without the source
         _check_months(min(months), max(months))
     return found
 
 
 def now(source: Observed | None = None) -> Present:
-    """Return what is there of every asset and of what it is made from.
+    """Return the current state of every asset and of its external inputs.
 
     Args:
-        source: what the source holds; by default what it held when it was last read.
+        source: content of the source; by default as it was last read.
     """
-    ended, at_work = run_log.runs_of(settings().event_storage)  # before the lake: what ends in between is there already
+    ended, at_work = run_log.runs_of(settings().event_storage)  # before the lake: what ends in between is already there
     found = Present(ended=ended, at_work=at_work)
     if source := source or remembered(_source_memory()):
         found.made |= {
@@ -135,14 +135,14 @@ def now(source: Observed | None = None) -> Present:
 
 
 def stores() -> agreed.Stores:
-    """Return where what is to agree lies, and where it is kept what did."""
+    """Return the stores to reconcile, and where the marks of the last reconciliation are kept."""
     known = settings()
     memory = known.data_folder / "agreed.json"
     return agreed.Stores(known.lake_location, ASSETS, known.event_storage, known.tracking_uri, memory)
 
 
 def agreement() -> agreed.Agreement | None:
-    """Return what is to be said where everything agrees, as nothing was changed since it did; None where `sync` has to look."""
+    """Return the result if nothing has changed since the last reconciliation; None if `sync` has to look."""
     known = None if current_identity().is_log_lost else agreed.is_so(stores(), run_log.BACKLOG)
     return agreed.Agreement(foreign=[*known.foreign], set_aside=[*known.set_aside]) if known else None
 
@@ -153,7 +153,7 @@ def unlogged() -> bool:
 
 
 def code_stamp() -> str:
-    """Return a token that changes when a source file of this package does, or where it lies."""
+    """Return a token that changes with this package's source files and their location."""
     root = Path(__file__).parents[1]
     files = sorted(root.rglob("*.py"))
     states = [(str(file), stat.st_mtime_ns, stat.st_size) for file in files if (stat := file.stat())]
@@ -162,23 +162,23 @@ def code_stamp() -> str:
 
 @cache
 def loaded_stamp() -> str:
-    """Return the token of what this process loaded: code, settings and months; call it when definitions are loaded."""
+    """Return the token of the code, settings and months of this process; call it when definitions are loaded."""
     return plan_stamp()
 
 
 def plan_stamp() -> str:
-    """Return a token that changes when the plan may: with the code, the settings, or the months of the source."""
+    """Return a token that changes whenever the plan may: with the code, the settings, or the months of the source."""
     return file_digest(f"{code_stamp()} {settings()!r} {source_months()}".encode())
 
 
 def remembered_plan() -> tuple[Plan | None, bool]:
-    """Return the plan that was remembered last, None where none was, and whether it is still that of code and settings."""
+    """Return the last remembered plan, None without one, and whether it still matches the code and settings."""
     plan, stamp = _memorized()
     return (plan, stamp == plan_stamp()) if plan else (None, False)
 
 
 def last_plan() -> Plan | None:
-    """Return the plan that was remembered last, of whatever code and settings; None where none was."""
+    """Return the last remembered plan, whatever its code and settings; None without one."""
     return _memorized()[0]
 
 
@@ -193,7 +193,7 @@ def remember_plan(plan: Plan, stamp: str) -> None:
 
 
 def descriptions() -> dict[str, str]:
-    """Return what each asset is, in a sentence: its function's docstring."""
+    """Return a one-sentence description of each asset: its function's docstring."""
     from bikes_assets.core.source_text import docstring
 
     plan = last_plan()
@@ -201,11 +201,11 @@ def descriptions() -> dict[str, str]:
 
 
 def changed_functions(was: str, now: str, function: str) -> Mapping[str, str]:
-    """Return the functions that make the difference between two code versions: name to what became of it.
+    """Return the functions that differ between two code versions: name to change.
 
     Args:
-        was: the one, which the lake keeps; where it does not, nothing is known.
-        now: the other, which the lake keeps or which is that of the code here.
+        was: the older code version, stored in the lake; if it is not, nothing is returned.
+        now: the newer one, stored in the lake or that of the current code.
         function: dotted name of the function that makes the asset.
     """
     from bikes_assets.core.code_version import code_version_of, reached_code
@@ -221,7 +221,7 @@ def changed_functions(was: str, now: str, function: str) -> Mapping[str, str]:
 
 
 def _source() -> str:
-    """Return what tells the source from another; hashed, for it may hold a password."""
+    """Return a text that identifies the source; hashed, for it may contain a password."""
     return file_digest(repr((settings().source_location, settings().source_query)).encode())
 
 

@@ -1,4 +1,4 @@
-"""What lies where in this project: its tables, its models and the lake that holds them, and which store they are."""
+"""This project's tables, its models and the lake that stores them, and the identity of the store."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ SCHEMAS = {
 """Declared columns of each table in the lake."""
 
 COLUMNS = {**SCHEMAS, tables.RENTAL_RECORDS.name: tables.RENTAL_RECORDS}
-"""Declared columns of every dataset, the external source's too."""
+"""Declared columns of every dataset, including the external source."""
 
 SERVING, PINS = "champion_model", "champion_pins"
-"""The asset that says which model serves a month, and the one that holds recorded decisions about it."""
+"""The asset that says which model serves a month, and the asset of recorded decisions about it."""
 
 ASSETS = (*SCHEMAS, "demand_model", PINS, SERVING)
-"""Assets of which the lake has a table."""
+"""Assets that have a table in the lake."""
 
 COMPARED = ("demand_model", "prediction_quality")
-"""Assets whose runs people compare in MLflow's experiment; the runs of all others are in the experiment beside it."""
+"""Assets whose runs people compare in MLflow's experiment; all other runs are in a second experiment."""
 
 MODELS = ModelFormat(
     model.dump, model.load, model.card, model.state, model.estimator, model.TRUSTED_TYPES, part="estimator"
@@ -43,7 +43,7 @@ def lake() -> Lake:
     """Return the lake that the settings name.
 
     Raises:
-        SettingsError: the event log that the settings name is of another store.
+        SettingsError: the event log in the settings belongs to another store.
     """
     current_identity()
     made_by = {"user": user(), "deployment": settings().deployment}
@@ -59,21 +59,21 @@ def table(asset: str) -> LakeTable:
 
 
 def current_identity() -> identity.Identity:
-    """Return the store that the settings name; its id is "" for a new one, and for a copy that nothing was written to yet.
+    """Return the store in the settings; its id is "" for a new one, and for a copy that was never written to.
 
     Raises:
-        SettingsError: its lake and its event log are of two stores.
+        SettingsError: its lake and its event log belong to two stores.
     """
     return identity.check(settings().lake_location, settings().event_storage, lambda: ASSETS)
 
 
 def claim(instance: dg.DagsterInstance) -> str:
-    """Write the store's id to the lake and to an instance's event log before anything else is written, and return it.
+    """Write the store's id to the lake and to an instance's event log before anything else, and return it.
 
-    An event log that was lost is marked as one that `bikes sync` has to write again. An instance in memory keeps nothing.
+    A lost event log is marked so that `bikes sync` writes it again. An instance in memory keeps nothing.
 
     Raises:
-        SettingsError: they are of two stores.
+        SettingsError: they belong to two stores.
     """
     from bikes_assets.events.workers import is_of_one_machine
     from bikes_assets.tracking.resource import mark_backlog
@@ -96,7 +96,7 @@ def mlflow_client() -> MlflowClient:
     """Return the client of MLflow's store.
 
     Raises:
-        SettingsError: it is of another store.
+        SettingsError: it belongs to another store.
     """
     from bikes_assets.tracking.client import client_of_store
 

@@ -1,4 +1,4 @@
-"""Searches for a better recipe: one run in MLflow for a search, one nested in it for each recipe that is judged."""
+"""Searches for a better recipe: one MLflow run for a search, with a nested run for each recipe that is evaluated."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Trial:
-    """One recipe that was judged.
+    """One recipe that was evaluated.
 
     Attributes:
-        name: what it is called in the search.
+        name: its name in the search.
         recipe: the recipe.
-        judgement: how good it is, None where it cannot be fitted.
+        judgement: its scores, None if it cannot be fitted.
         seconds: wall time.
-        error: why it cannot be fitted, "" where it can.
+        error: why it cannot be fitted, "" if it can.
     """
 
     name: str
@@ -44,18 +44,18 @@ def search(
     progress: Callable[[str, int, int], None],
     done: Callable[[Trial], None],
 ) -> None:
-    """Judge recipes on the months before one, and record each: the rows as read, the recipe and its figures.
+    """Evaluate recipes on the months before one, and log each: the rows as read, the recipe and its metrics.
 
     Args:
-        recipes: what is judged, by name.
+        recipes: recipes to evaluate, by name.
         name: name of the search's run.
         before: first month that is not read.
-        params: how the search was called, for its run.
-        progress: called with the trial's name, the number that are done and of all, before each.
-        done: called with each trial as it is done; those stand whatever becomes of the search.
+        params: arguments of the search, logged to its run.
+        progress: called before each trial with its name, the number that are done, and their total.
+        done: called with each trial when it is done; these are kept even if the search fails.
 
     Raises:
-        SettingsError: `before` is within the hold-out.
+        SettingsError: `before` is after the start of the hold-out.
         NothingToDo: there are too few months before it.
         TrackingError: MLflow cannot be reached.
     """
@@ -92,7 +92,7 @@ def search(
 
 
 def drawn(trials: int, seed: int) -> dict[str, Recipe]:
-    """Return the default recipe and others that a search draws, by name."""
+    """Return the default recipe and the random ones of a search, by name."""
     return {
         f"trial {number}" if number else "default": recipe for number, recipe in enumerate(tuning.draws(trials, seed))
     }
@@ -104,7 +104,7 @@ def ranked(trials: Sequence[Trial]) -> list[Trial]:
 
 
 def _params(recipe: Recipe) -> dict[str, Any]:
-    """Return a recipe as parameters of a run, each hyperparameter by its own name."""
+    """Return a recipe as parameters of a run, one for each hyperparameter."""
     values = recipe.to_dict()
     return {
         **{f"parameters.{name}": value for name, value in values.pop("parameters").items()},

@@ -1,4 +1,4 @@
-"""Versions by their address, and what the lake and the lineage index know of them. It knows nothing of Dagster and MLflow."""
+"""Versions by address, and what the lake and the lineage index know of them. It imports neither Dagster nor MLflow."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 
 def record_of(index: Index, address: str) -> Record:
-    """Return how the version was made that an address names.
+    """Return the record of the version that an address names.
 
     Args:
         index: the lineage index, which knows registered models and aliases.
         address: `demand_model@3`, `demand_model@champion`, `demand_features[2012-08]@20` as of a table version, or
-            `demand_features[2012-08]` for the present one.
+                `demand_features[2012-08]` for the current one.
 
     Raises:
         LineageError: there is no such version.
@@ -54,14 +54,15 @@ def record_of(index: Index, address: str) -> Record:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Making:
-    """One making of a partition, and why.
+    """One materialization of a partition, and why.
 
     Attributes:
         address: the version that was made.
         time: when, Unix seconds.
         run: Dagster's run that made it.
-        reasons: what differed from what had made the version before; `asked` where nothing did, `missing` where there was none.
-        changed: columns whose content was another than the version's before, all where there was none; "*" for what has none.
+        reasons: what differed from the version before; `asked` if nothing did, `missing` if there was none.
+        changed: columns with other content than in the version before, all if there was none; "*" for assets without
+            columns.
     """
 
     address: str
@@ -75,11 +76,11 @@ class Making:
 
 
 def makings(asset: str, partition: str | None, function: str) -> list[Making]:
-    """Return every version of a partition, oldest first, by the lake's own log.
+    """Return every version of a partition, oldest first, from the lake's own log.
 
     Args:
         asset: the asset.
-        partition: partition key, None where it has none.
+        partition: partition key, None for an unpartitioned asset.
         function: dotted name of the function that makes it.
     """
     found: list[Making] = []
@@ -99,30 +100,30 @@ def makings(asset: str, partition: str | None, function: str) -> list[Making]:
 
 
 class Stored(Known):
-    """What the lake and the index know beside two records."""
+    """What the lake and the index know beyond two records."""
 
     def __init__(self, index: Index) -> None:
         self._index, self._lake = index, lake()
-        # a pair of versions is often reached by several ways
+        # a pair of versions is often reached by several paths
         self._record, self._rows = cache(self._lake.record), cache(self._compared)
         self._functions, self._text = cache(self._lake.code), cache(self._lake.text)
 
     def record(self, version: Version) -> Record | None:
-        """Return how a version of an asset of the lake was made."""
+        """Return the record of a version of an asset in the lake."""
         if version.asset not in ASSETS or version.partition is None:
             return None
         return self._record(version.asset, version.partition, int(version.version))
 
     def rows(self, a: Version, b: Version) -> RowChange | None:
-        """Return how the rows of two versions of a table's partition differ, as they lie in the lake, checked."""
+        """Return how the stored rows of two versions of a table's partition differ, with verified digests."""
         return self._rows(a, b) if a.asset in SCHEMAS else None
 
     def functions(self, code_version: str) -> Mapping[str, str] | None:
-        """Return the digests that the lake keeps of a code version's functions."""
+        """Return the digests of a code version's functions, as stored in the lake."""
         return self._functions(code_version)
 
     def text(self, digest: str) -> str | None:
-        """Return the text that the lake keeps of a function."""
+        """Return a function's source text, as stored in the lake."""
         return self._text(digest)
 
     def _compared(self, a: Version, b: Version) -> RowChange:
@@ -131,7 +132,7 @@ class Stored(Known):
         return compare_rows(one, other, known.schema.key)
 
     def used(self, record: Record, columns: Collection[str]) -> Mapping[str, Collection[str]] | None:
-        """Return which columns the index says that some columns of a version are made from."""
+        """Return which columns some columns of a version are made from, according to the index."""
         output = record.output
         if not self._index.find(output.address, VERSION):
             return None

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 _PIPE = 141
-"""Exit code where whoever reads has read enough: as a shell tells it of other programs."""
+"""Exit code when the reader of a pipe has closed it, as shells report it for other programs."""
 
 LEVELS = {
     "dataset": "dataset",
@@ -42,7 +42,7 @@ LEVELS = {
     "code": "code",
     "run": "run",
 }
-"""What a walk may list, as it is written on the command line."""
+"""Kinds of things that `--level` accepts."""
 
 FAMILIES = {
     "Run": ("setup", "run", "status", "sync", "ui"),
@@ -51,14 +51,14 @@ FAMILIES = {
     "Models": ("deployments", "evaluate", "pin", "unpin", "tune"),
     "Keep and remove": ("retain", "hold", "release"),
 }
-"""The commands by what they are for, as `bikes --help` lists them."""
+"""The commands by purpose, as `bikes --help` lists them."""
 
 _DAGSTER_PORT, _MLFLOW_PORT = 3000, 5000
 _COUNT, _SEED, _PORT = click.IntRange(1, 10_000), click.IntRange(0, 2**32 - 1), click.IntRange(1, 65_535)
 
 
 class _File(click.Path):
-    """A file's path; an empty one would be the working directory."""
+    """A file's path; an empty one is refused, as it would be the working directory."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if value == "":
@@ -70,7 +70,7 @@ _FILE = _File(dir_okay=False, path_type=Path)
 
 
 def _not_blank(_context: click.Context, _parameter: click.Parameter, text: str) -> str:
-    """Refuse a text that says nothing."""
+    """Refuse an empty text."""
     if not text.strip():
         raise click.BadParameter("found a blank text, expected a reason")
     return text
@@ -80,10 +80,10 @@ _reason = click.option("--reason", required=True, callback=_not_blank, help="Why
 
 
 class _Group(click.Group):
-    """Shows the project's own errors, and a store that cannot be used, as one line, for it says what to do."""
+    """Prints the project's own errors, and an unusable store, as one line that says what to do."""
 
     def main(self, *arguments: Any, **options: Any) -> Any:
-        """Run a command; what it prints is scrubbed, its pipe may be closed, and signals end it as Ctrl-C does."""
+        """Run a command: secrets are removed from its output, a closed pipe is no error, signals act as Ctrl-C."""
         _open_streams()
         secrets.guard()
         unwritten = _output_errors()
@@ -91,18 +91,18 @@ class _Group(click.Group):
         end_as_interrupted()
         try:
             return super().main(*arguments, **options)
-        except (SystemExit, OSError):  # in the end a command always exits
+        except (SystemExit, OSError):  # a command always exits in the end
             with suppress(OSError):
                 sys.stdout.flush()
             if not unwritten:
                 raise
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # or Python would try again, and complain, when it ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # otherwise Python would try again at exit, and complain
             if not isinstance(unwritten[0], BrokenPipeError):
                 complain(f"error: what is printed cannot be written: {unwritten[0].strerror}")
             sys.exit(_PIPE if isinstance(unwritten[0], BrokenPipeError) else 1)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Refuse arguments that are no text: they would be recorded, and what reads the record might not take them."""
+        """Refuse arguments that are not valid text: they would be recorded, and readers of the record might fail."""
         for argument in args:
             try:
                 argument.encode()
@@ -112,7 +112,7 @@ class _Group(click.Group):
         return super().parse_args(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
-        """Write the commands by what they are for."""
+        """Write the commands by purpose."""
         width = max(map(len, self.commands))
         for family, names in FAMILIES.items():
             with formatter.section(family):
@@ -122,20 +122,20 @@ class _Group(click.Group):
                 )
 
     def invoke(self, ctx: click.Context) -> object:
-        # an interruption in its midst is told below, in a line, and not by SQLAlchemy too, with a traceback
+        # an interruption is reported below, in one line, and not by SQLAlchemy too, with a traceback
         logging.getLogger("sqlalchemy").addHandler(logging.NullHandler())
         try:
             return super().invoke(ctx)
         except Exception as error:
             if error in _output_errors():
-                raise  # it is of what is printed
+                raise  # the error is about what is printed
             told = _own_error(error) or _no_folder(error) or store_fault(error, _home()) or away(error)
             if not told:
                 raise
             complain(f"error: {told}")
-            sys.exit(2 if ctx.invoked_subcommand in ("diff", "reproduce", "verify") else 1)  # to these, 1 is an answer
+            sys.exit(2 if ctx.invoked_subcommand in ("diff", "reproduce", "verify") else 1)  # for these, 1 is an answer
         except BaseException as error:
-            # Dagster makes an interruption of its own of Ctrl-C, which SIGTERM and SIGHUP are made to be
+            # Dagster turns Ctrl-C into its own interruption, and SIGTERM and SIGHUP are made to act as Ctrl-C
             if type(error).__name__ not in ("KeyboardInterrupt", "DagsterExecutionInterruptedError"):
                 raise
             click.echo("Interrupted: what was published stands, the rest is as it was; run again to go on.", err=True)
@@ -143,19 +143,20 @@ class _Group(click.Group):
 
 
 def _open_streams() -> None:
-    """Have the three streams be open: where one is closed, the next file that is opened would be it."""
+    """Make sure that the three standard streams are open: the next opened file would take the place of a closed one."""
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
     sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - it stays open
 
 
 def _check_environment() -> None:
-    """Give a user without a home one, and end where the command is that of a copied environment.
+    """Set HOME for a user without one, and end if the command is that of a copied environment.
 
-    That would run the original project on the original store. Libraries ask for a home that nothing is written to.
+    A copied environment would run the original project on the original store. Libraries ask for a home but write
+    nothing.
     """
     try:
         Path.home()
@@ -172,7 +173,7 @@ def _check_environment() -> None:
 
 
 def _output_errors() -> list[OSError]:
-    """Return what has gone wrong as standard output was written; it is watched from the first call on."""
+    """Return errors of writing to standard output; it is watched from the first call on."""
     output: Any = sys.stdout
     if hasattr(output, "_output_errors"):
         return output._output_errors
@@ -193,14 +194,14 @@ def _output_errors() -> list[OSError]:
 
 
 def _own_error(error: BaseException | None) -> LineageError | None:
-    """Return the first error of ours among an error and its causes: Dagster wraps what it meets as it loads definitions."""
+    """Return the first of our errors among an error and its causes: Dagster wraps errors while it loads definitions."""
     while error and not isinstance(error, LineageError):
         error = error.__cause__
     return error
 
 
 def _home() -> str:
-    """Return the folder that is named where an error of the file system names none itself."""
+    """Return the folder to name when an error of the file system names none itself."""
     try:
         return str(settings().dagster_home)
     except LineageError:
@@ -208,14 +209,14 @@ def _home() -> str:
 
 
 def _no_folder(error: Exception) -> LineageError | None:
-    """Return what people are told where there is no folder for temporary files, None where the error is another one."""
+    """Return the message for a missing folder for temporary files, None for any other error."""
     if isinstance(error, FileNotFoundError) and "No usable temporary directory" in str(error):
         return StoreError(f"TMPDIR: {error.strerror}; set it to a folder that this user may write to")
     return None
 
 
 def _begun(_context: click.Context, _parameter: click.Parameter, text: str) -> list[str]:
-    """Return the addresses that begin with a text, for completion."""
+    """Return the addresses that begin with a text, for shell completion."""
     from bikes_assets.app import answers
 
     return answers.begun(text)
@@ -228,7 +229,7 @@ def main() -> None:
 
 @main.command()
 def setup() -> None:
-    """Make DAGSTER_HOME ready and write .env."""
+    """Prepare DAGSTER_HOME and write .env."""
     from bikes_assets.cli import runner as runs
 
     say(f"DAGSTER_HOME={runs.setup()}")
@@ -242,7 +243,7 @@ def run(months: tuple[str, ...], force: bool) -> None:
     from bikes_assets.cli import runner as runs
     from bikes_assets.cli.reports.runs import print_summary, progress_bar
 
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # it would tell of each table that it creates
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # it would log each table that it creates
     runs.ready()
     with progress_bar() as show:
         summary = runs.run_history(months or None, show, force=force)
@@ -257,8 +258,8 @@ def run(months: tuple[str, ...], force: bool) -> None:
 def status(addresses: tuple[str, ...], as_json: bool) -> None:
     """List what is fresh, stale, missing or failed, and why. Exit code 1 when not everything is fresh.
 
-    ADDRESS, such as demand_features or demand_features[2012-08], restricts it to an asset or a partition. Of a partition it says
-    too when each of its versions was made, why, and what of it was new.
+    ADDRESS, such as demand_features or demand_features[2012-08], restricts it to an asset or a partition. For a
+    partition, it also lists when each version was materialized, why, and what changed in it.
     """
     from bikes_assets.app import answers
     from bikes_assets.cli import runner as runs
@@ -278,7 +279,7 @@ def status(addresses: tuple[str, ...], as_json: bool) -> None:
 
 
 def _walked(direction: Direction) -> Callable[[Callable[..., None]], click.Command]:
-    """Return a decorator that makes a command of a walk, with the options of both."""
+    """Return a decorator that makes a command follow lineage, with the options of both directions."""
 
     def decorate(function: Callable[..., None]) -> click.Command:
         for option in (
@@ -299,9 +300,10 @@ def _walked(direction: Direction) -> Callable[[Callable[..., None]], click.Comma
 def upstream(
     address: str, level: str | None, depth: int | None, as_of: str | None, *, runs: bool, as_json: bool
 ) -> None:
-    """List what ADDRESS was made from, as a tree. It has tables, columns, partitions or versions, as ADDRESS or --level says.
+    """List what ADDRESS was made from, as a tree. By default, it lists things of ADDRESS's own kind; see --level.
 
-    Each is listed once, at the nearest of what was made from it; [2011-01..2011-05]@1..5 are five partitions and their versions.
+    Each is listed once, under the nearest thing made from it; [2011-01..2011-05]@1..5 are five partitions and their
+    versions.
 
     ADDRESS is demand_features, demand_features.temperature, demand_features[2012-08], demand_features[2012-08]@20,
     demand_features.temperature[2012-08], demand_model@3, demand_model@champion, or a tag, file, code version or run.
@@ -326,10 +328,10 @@ def downstream(
     as_json: bool,
     change: bool,
 ) -> None:
-    """List what was made from ADDRESS, as a tree. That is what a change of it reaches; for addresses, see bikes upstream.
+    """List what was made from ADDRESS, as a tree. This is the impact of a change; for addresses, see bikes upstream.
 
-    With --change and no ADDRESS, list what the functions reach that were edited since everything was made; exit code 1 when
-    there is one.
+    With --change and no ADDRESS, list what is downstream of the functions that were edited since everything was
+    materialized; exit code 1 when there is any.
     """
     from bikes_assets.app import answers
     from bikes_assets.cli.reports.answers import print_answer, print_changes
@@ -356,9 +358,9 @@ def downstream(
 @click.option("--most", default=20, show_default=True, type=_COUNT, help="How many ways are shown; all are counted.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON list of addresses a line.")
 def path(start: str, end: str, as_of: str | None, most: int, as_json: bool) -> None:
-    """List the ways from START downstream to END. Exit code 1 when there is none.
+    """List the paths from START downstream to END. Exit code 1 when there is none.
 
-    A table, partition or version as an end means any of its columns where the other end is a column.
+    If one end is a column, a table, partition or version at the other end means any of its columns.
     """
     from bikes_assets.app import answers
     from bikes_assets.cli.reports.answers import print_paths
@@ -374,10 +376,10 @@ def path(start: str, end: str, as_of: str | None, most: int, as_json: bool) -> N
 @click.argument("b", shell_complete=_begun)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def diff(a: str, b: str, as_json: bool) -> None:
-    """Say why two versions of one asset differ. First come rows, code and settings at the roots, then what lies between.
+    """Explain why two versions of one asset differ. Root causes (rows, code, settings) come first.
 
     A and B are addresses of versions, such as demand_model@3, demand_model@champion, demand_features[2012-08]@20, or
-    demand_features[2012-08] for the current one. What differs and cannot have contributed is listed apart.
+    demand_features[2012-08] for the current one. Differences that cannot have contributed are listed apart.
 
     Exit code 0 when their content is equal, 1 when it differs, 2 when they cannot be compared.
     """
@@ -394,10 +396,10 @@ def diff(a: str, b: str, as_json: bool) -> None:
 @click.argument("address", shell_complete=_begun)
 @click.option("--json", "as_json", is_flag=True, help="All of it as one JSON object.")
 def trace(address: str, as_json: bool) -> None:
-    """Show where one row's values came from. Model, features, raw rows and file are as recorded, their digests verified.
+    """Show where one row's values came from. Model, features, raw rows and file are as recorded, with verified digests.
 
-    ADDRESS is demand_predictions[2012-08]#2012-08-14T17:00, demand_predictions.prediction[2012-08]#2012-08-14T17:00 for one
-    column, or demand_predictions[2012-08]@18#2012-08-14T17:00 as of a table version.
+    ADDRESS is demand_predictions[2012-08]#2012-08-14T17:00, demand_predictions.prediction[2012-08]#2012-08-14T17:00 for
+    one column, or demand_predictions[2012-08]@18#2012-08-14T17:00 as of a table version.
     """
     from bikes_assets.app import answers
     from bikes_assets.cli.reports.trace import print_trace
@@ -425,10 +427,11 @@ def reproduce(
 ) -> None:
     """Rebuild versions from their records and compare them. The store is not changed.
 
-    ADDRESS is demand_model@3, demand_model@champion, demand_features[2012-08]@20, or demand_features[2012-08]. All that is
-    upstream of it is made again as well, from the source on, by the code of the recorded commit.
+    ADDRESS is demand_model@3, demand_model@champion, demand_features[2012-08]@20, or demand_features[2012-08].
+    Everything upstream of it is rebuilt as well, from the source on, by the code of the recorded commit.
 
-    Exit code 0 when all came out as recorded, or equal within the tolerance, 1 when one differs, 2 when one cannot be made.
+    Exit code 0 when all are as recorded, or equal within the tolerance, 1 when one differs, 2 when one cannot be
+    rebuilt.
     """
     from bikes_assets.app import reproduction as again
     from bikes_assets.cli import runner as runs
@@ -449,7 +452,7 @@ def reproduce(
 @click.argument("words", nargs=-1, required=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def search(words: tuple[str, ...], as_json: bool) -> None:
-    """Find tables, columns, models and tags. Names, meanings and units are searched; exit code 1 when there is none."""
+    """Find tables, columns, models and tags. Names, meanings and units are searched; exit code 1 without a match."""
     from bikes_assets.app import answers
     from bikes_assets.cli.reports.answers import print_found
 
@@ -462,7 +465,7 @@ def search(words: tuple[str, ...], as_json: bool) -> None:
 @main.command()
 @click.option("--json", "as_json", is_flag=True, help="All of it as one JSON object.")
 def waste(as_json: bool) -> None:
-    """Show what nobody reads and where the time goes. That is also what was rematerialized and came out unchanged."""
+    """Show what nobody reads and where the time goes. It also lists unchanged rematerializations."""
     from bikes_assets.app import answers
     from bikes_assets.cli.reports.answers import print_waste
 
@@ -473,10 +476,10 @@ def waste(as_json: bool) -> None:
 @click.option("--seed", default=0, show_default=True, type=_SEED, help="Seed of the perturbations.")
 @click.option("--json", "as_json", is_flag=True, help="All of it as one JSON object.")
 def check_lineage(seed: int, as_json: bool) -> None:
-    """Verify the features' column lineage by perturbation. Exit code 1 when the code does not read what is declared.
+    """Verify the features' column lineage by perturbation. Exit code 1 when the code contradicts the declaration.
 
-    Every run verifies it on its months before features are published; this command does on all months. Then it shows which
-    inputs move the newest model's prediction.
+    Every run verifies it on its own months before features are published; this command verifies it on all months. It
+    also shows which inputs move the newest model's prediction.
     """
     from bikes_assets.app import column_lineage
     from bikes_assets.cli.reports.proofs import print_proofs
@@ -498,7 +501,7 @@ def check_lineage(seed: int, as_json: bool) -> None:
 @main.command()
 @click.option("--rebuild", is_flag=True, help="Make it anew from nothing.")
 def index(rebuild: bool) -> None:
-    """Bring the lineage index up to date. It follows Dagster's event log; every question does so by itself."""
+    """Update the lineage index. It follows Dagster's event log; every query updates it by itself."""
     from bikes_assets.app import answers
 
     found = answers.rebuild() if rebuild else answers.refreshed()
@@ -508,7 +511,7 @@ def index(rebuild: bool) -> None:
 @main.command()
 @click.option("--markdown", is_flag=True, help="As a page of Markdown: docs/columns.md.")
 def columns(markdown: bool) -> None:
-    """Print every table's columns. Each with type, unit, allowed values, what it is computed from and what it means."""
+    """Print every table's columns. For each: type, unit, allowed values, what it is computed from and what it means."""
     from bikes_assets.cli.reports.columns import columns_page, print_columns
 
     if markdown:
@@ -522,7 +525,7 @@ def columns(markdown: bool) -> None:
 @click.option("--month", required=True, help="Month that the model is to serve.")
 @_reason
 def pin(model: str, month: str, reason: str) -> None:
-    """Promote MODEL for a month. MODEL is like demand_model[2012-06]; materialize champion_model for it to take effect."""
+    """Promote MODEL for a month. MODEL is like demand_model[2012-06]; materialize champion_model to apply it."""
     from bikes_assets.app.store import PINS, lake
     from bikes_assets.cli import runner as runs
     from bikes_assets.governance import pins
@@ -549,7 +552,7 @@ def pin(model: str, month: str, reason: str) -> None:
 @click.option("--month", required=True, help="Month whose pin is lifted.")
 @_reason
 def unpin(month: str, reason: str) -> None:
-    """Lift a month's pin. The best model serves it again once champion_model is materialized."""
+    """Lift a month's pin. Materialize champion_model to let the best model serve the month again."""
     from bikes_assets.app.store import PINS, lake
     from bikes_assets.cli import runner as runs
     from bikes_assets.governance import pins
@@ -581,7 +584,7 @@ def deployments(month: str | None, as_json: bool) -> None:
 
 @main.command()
 def sync() -> None:
-    """Reconcile run states, events and MLflow. It says what was done; exit code 1 when something is left."""
+    """Reconcile run states, events and MLflow. It lists what was done; exit code 1 when something is left."""
     from bikes_assets.app import answers
     from bikes_assets.cli import runner as runs
     from bikes_assets.cli.reports.runs import print_agreement
@@ -597,7 +600,7 @@ def sync() -> None:
 @click.option("--since", required=True, help="First hour that is judged, such as 2012-08-07T12:00.")
 @click.option("--by", type=click.Choice(["month", "hour", "weather"]), help="Errors by group, beside the baseline's.")
 def evaluate(since: str, by: str | None) -> None:
-    """Print the accuracy on the rows from an hour on. Of the published predictions, and of one fit on the rows before it."""
+    """Print the accuracy on the rows from an hour on. For the published predictions, and one fit on earlier rows."""
     from bikes_assets.cli.reports.accuracy import print_evaluation, print_quality
 
     if by:
@@ -616,7 +619,7 @@ def evaluate(since: str, by: str | None) -> None:
 )
 @click.option("--groups", is_flag=True, help="Judge what each group of features adds instead.")
 def tune(trials: int, seed: int, before: str | None, groups: bool) -> None:
-    """Search for a better recipe. It sees the months before the hold-out; each trial is a run in MLflow, Ctrl-C keeps those."""
+    """Search for a better recipe. It reads no hold-out month; each trial is an MLflow run, kept after Ctrl-C."""
     from bikes_assets.app import tuning as searches
     from bikes_assets.cli.reports.runs import progress_bar
     from bikes_assets.cli.reports.trials import print_trials
@@ -647,9 +650,9 @@ def tune(trials: int, seed: int, before: str | None, groups: bool) -> None:
 @click.option("--mlflow-port", default=_MLFLOW_PORT, show_default=True, type=_PORT)
 @click.option("--read-only", is_flag=True, help="Dagster to look at: it changes nothing, and no daemon runs.")
 def ui(dagster_port: int, mlflow_port: int, *, read_only: bool) -> None:
-    """Open Dagster and MLflow on 127.0.0.1. Dagster's daemon runs, too; Ctrl-C stops all.
+    """Open Dagster and MLflow on 127.0.0.1. Dagster's daemon runs too; Ctrl-C stops all.
 
-    Where MLflow is a server already, it is left to that.
+    If MLflow is already a server, no other is started for it.
     """
     from bikes_assets.cli import runner as runs
     from bikes_assets.cli import servers
@@ -661,11 +664,11 @@ def ui(dagster_port: int, mlflow_port: int, *, read_only: bool) -> None:
     dagster_url = f"http://127.0.0.1:{dagster_port}"
     mlflow_url = secrets.shown(mlflow).replace("***@", "") if is_served else f"http://127.0.0.1:{mlflow_port}"
     for name, url in (("BIKES_DAGSTER_URL", dagster_url), ("BIKES_MLFLOW_URL", mlflow_url)):
-        os.environ.setdefault(name, url)  # links from one page to the other lead to where it is
+        os.environ.setdefault(name, url)  # links from one page to the other
     settings.cache_clear()
 
     with runs.opened():
-        pass  # the servers find a store whose parts know each other
+        pass  # by now lake, event log and MLflow carry the same store id
     if (dagster_port, mlflow_port) != (_DAGSTER_PORT, _MLFLOW_PORT):
         say(
             "Links in what was materialized before lead to the ports of that time: docs/mlflow.md says how to set them."
@@ -679,7 +682,7 @@ def ui(dagster_port: int, mlflow_port: int, *, read_only: bool) -> None:
 @main.command()
 @click.argument("file", required=False, type=_FILE)
 def snapshot(file: Path | None) -> None:
-    """Write what the store holds to FILE. By default lineage.lock.json, a small text for version control; see bikes verify."""
+    """Write what the store holds to FILE. By default lineage.lock.json, for version control; see bikes verify."""
     from bikes_assets.app import snapshot as snapshots
     from bikes_assets.cli import runner as runs
     from bikes_assets.cli.reports.snapshot import print_snapshot
@@ -695,8 +698,8 @@ def snapshot(file: Path | None) -> None:
 def verify(file: Path | None, *, deep: bool, as_json: bool) -> None:
     """Compare the store with the snapshot in FILE. By default that is lineage.lock.json.
 
-    Exit code 0 when it has the same content, 1 when it differs or is damaged, 2 when it cannot be told. What was rematerialized
-    with an unchanged digest is the same.
+    Exit code 0 when the content is the same, 1 when it differs or is damaged, 2 when it cannot be compared. What was
+    rematerialized with an unchanged digest counts as the same.
     """
     from bikes_assets.app import snapshot as snapshots
     from bikes_assets.cli import runner as runs
@@ -716,10 +719,11 @@ def verify(file: Path | None, *, deep: bool, as_json: bool) -> None:
 @click.option("--apply", "applied", is_flag=True, help="Remove what may go; without it nothing is changed.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for each version, model file and hold.")
 def retain(days: int, applied: bool, as_json: bool) -> None:
-    """Show which versions nothing live needs. And why the others stay; with --apply, their rows and model files are removed.
+    """Show which versions nothing live needs. It also says why the others stay; --apply removes rows and model files.
 
-    Live are the present version of each partition, what is held, what an alias leads to, and what is young; and all that these
-    were made from stays with them. Records, events and the index are never removed. Exit code 1 when MLflow was away.
+    Live versions are the current version of each partition, those with a hold or an alias, and recent ones; everything
+    that they were made from stays too. Records, events and the index are never removed. Exit code 1 when MLflow was
+    unreachable.
     """
     from bikes_assets.app import retention
     from bikes_assets.cli.reports.retention import print_retention
@@ -735,7 +739,7 @@ def retain(days: int, applied: bool, as_json: bool) -> None:
 @click.argument("address", shell_complete=_begun)
 @_reason
 def hold(address: str, reason: str) -> None:
-    """Keep a version and all that it was made from. The version that ADDRESS names now is kept until it is released.
+    """Keep a version and all that it was made from. The version that ADDRESS currently names is kept until released.
 
     ADDRESS is demand_features[2012-08]@20, demand_features[2012-08], demand_model@3 or demand_model@champion.
     """
@@ -749,7 +753,7 @@ def hold(address: str, reason: str) -> None:
 @click.argument("address", shell_complete=_begun)
 @_reason
 def release(address: str, reason: str) -> None:
-    """Lift holds. Those that were put under ADDRESS are lifted, or on the version of that address."""
+    """Lift holds. Those that were put under ADDRESS, or on the version that it names, are lifted."""
     from bikes_assets.app import retention
     from bikes_assets.cli.reports.retention import print_holds
 

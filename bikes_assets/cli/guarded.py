@@ -1,7 +1,7 @@
-"""Dagster's webserver for its own pages alone: what a page of another origin sends is refused.
+"""Dagster's webserver, restricted to its own pages: requests from pages of another origin are refused.
 
-Dagster looks neither at `Origin` nor at `Host`, executes what is sent by GET, and lets anybody report events. So `bikes ui`
-starts it by
+Dagster checks neither `Origin` nor `Host`, executes GraphQL sent by GET, and lets anybody report events. So `bikes ui`
+starts it by one of
 
     python -m bikes_assets.cli.guarded webserver ARGUMENTS...     as dagster-webserver does
     python -m bikes_assets.cli.guarded dev ARGUMENTS...           as dagster dev does, with that webserver
@@ -18,19 +18,20 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
-"""Names by which a browser reaches this machine; any other is one that was made to point here."""
+"""Names by which a browser reaches this machine; any other may be a foreign name that resolves to it."""
 
 
 def refusal(method: str, path: str, headers: Mapping[str, str], names: Collection[str] = LOCAL) -> str:
-    """Return why a request is refused, "" where it is not.
+    """Return why a request is refused, "" if it is not.
 
-    Programs send neither `Origin` nor `Sec-Fetch-Site`; a browser sends the one with whatever may change something, and the other
-    always. A link on another page may open one of Dagster's, but never its GraphQL, which executes what the address says.
+    Programs send neither `Origin` nor `Sec-Fetch-Site`; a browser sends `Origin` with whatever may change something,
+    and `Sec-Fetch-Site` always. A link on another page may open one of Dagster's pages, but never its GraphQL, which
+    executes the query in the URL.
 
     Args:
         method: GET, POST, ...
-        path: path of the address.
-        headers: by name in small letters.
+        path: path of the URL.
+        headers: by lower-case name.
         names: names of this server.
     """
     host = headers.get("host", "")
@@ -49,10 +50,10 @@ def refusal(method: str, path: str, headers: Mapping[str, str], names: Collectio
 
 
 class OwnPages:
-    """ASGI middleware that refuses what other pages send.
+    """ASGI middleware that refuses requests from other origins.
 
     Args:
-        app: what is guarded.
+        app: the application behind it.
         names: names of this server.
     """
 
@@ -60,7 +61,7 @@ class OwnPages:
         self.app, self.names = app, names
 
     async def __call__(self, scope: dict[str, Any], receive: Callable[..., Any], send: Callable[..., Any]) -> None:
-        """Answer a refused request with 403, and hand on any other."""
+        """Answer a refused request with 403, and pass on any other."""
         if scope["type"] in ("http", "websocket"):
             headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
             if why := refusal(scope.get("method", "GET"), scope["path"], headers, self.names):
@@ -79,7 +80,7 @@ class OwnPages:
 
 
 def main() -> None:
-    """Start what the first argument names, with the others."""
+    """Start the server that the first argument names, with the other arguments."""
     {"webserver": _webserver, "dev": _dev}[sys.argv.pop(1)]()
 
 
@@ -103,10 +104,10 @@ def _dev() -> None:
 
     from dagster._cli import dev
 
-    # its successor, `dg dev`, starts this command and has no place to name another webserver
+    # its successor, `dg dev`, starts this command and has no option for another webserver
     warnings.filterwarnings("ignore", message="Function `dev_command` is superseded")
 
-    # the only place where it says which program is the webserver; a test asks the one that it starts
+    # the only place where the webserver's program is chosen; a test checks the process that it starts
     start = dev.open_ipc_subprocess  # pyright: ignore[reportPrivateImportUsage] - Dagster has no public way
     ours = ["-m", "bikes_assets.cli.guarded", "webserver"]
 

@@ -1,4 +1,4 @@
-"""Runs, in one process, of whatever is stale: months in order, each thing once."""
+"""Runs, in one process, of whatever is stale: months in order, each partition once."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ _STORAGE = "BIKES_DAGSTER_STORAGE"
 _EVENT_LOG = re.compile(
     r"bikes_assets\.(?:events\.sqlite_storage|adapters\.storage)|\bConsolidatedSqliteEventLogStorage\b"
 )
-"""What dagster.yaml names where the event log is one SQLite file, which the record is read from."""
-# what goes wrong is told once, in the summary; Dagster's page has every event
+"""What dagster.yaml names if the event log is one SQLite file, from which the record is read."""
+# errors are reported once, in the summary; Dagster's UI has every event
 _QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 _POLL_SECONDS = 2.0
 _WAITING = ("pending", "stale", "missing")
@@ -45,16 +45,16 @@ class Summary:
     Attributes:
         partitions: number of partitions materialized, by asset.
         rows: rows of the partitions materialized, by asset.
-        unchanged: number of partitions that came out with the digest that they had.
+        unchanged: number of partitions that were rematerialized with an unchanged digest.
         champion: address of the champion of the newest month that was materialized.
         champion_month: that month.
         seconds: wall time.
-        skipped: addresses of partitions that had nothing to work on.
+        skipped: addresses of partitions that had nothing to do.
         unlogged: whether something is left that MLflow did not take.
         left: what is left, and why.
-        restored: what was restored in MLflow before anything was made, in words.
+        restored: what was restored in MLflow before anything was materialized, in words.
         failed: what failed, by address, with its message.
-        waiting: what was to be materialized and could not yet: it waits for partitions that failed, or that were not asked for.
+        waiting: what could not be materialized yet: it waits for partitions that failed, or that were not requested.
     """
 
     partitions: Counter[str] = field(default_factory=Counter)
@@ -72,10 +72,10 @@ class Summary:
 
 
 def setup() -> Path:
-    """Make the folder DAGSTER_HOME ready, have .env name it for Dagster's own commands, and return it.
+    """Prepare the folder DAGSTER_HOME, make .env name it for Dagster's own commands, and return it.
 
     Raises:
-        SettingsError: BIKES_DAGSTER_STORAGE is unusable, or not what DAGSTER_HOME was made for.
+        SettingsError: BIKES_DAGSTER_STORAGE is unusable, or differs from what DAGSTER_HOME was created with.
     """
     from bikes_assets.storage.files import write_file
 
@@ -83,7 +83,7 @@ def setup() -> Path:
     if not instance.exists():
         template = "dagster-postgres.yaml" if known.dagster_storage.get_secret_value() else "dagster.yaml"
         write_file(str(instance), Path(__file__).parents[1].joinpath(template).read_bytes())
-    # where the environment names another store than the project's own, .env stays
+    # if the environment names another store than the project's own, .env is not changed
     if not (os.environ.get("BIKES_DATA") or os.environ.get("DAGSTER_HOME")):
         env_file.write_home(ROOT / ".env", str(known.default_home))
     os.environ["DAGSTER_HOME"] = str(known.dagster_home)  # absolute, also for the processes that Dagster starts
@@ -91,10 +91,10 @@ def setup() -> Path:
 
 
 def _instance_file() -> Path:
-    """Return the file that says where Dagster keeps its records: where the settings say, if it is there.
+    """Return the path of dagster.yaml; if the file exists, it must name the storage in the settings.
 
     Raises:
-        SettingsError: it says another place, or BIKES_DAGSTER_STORAGE is unusable.
+        SettingsError: it names another place, or BIKES_DAGSTER_STORAGE is unusable.
     """
     known = settings()
     instance, postgres = known.dagster_home / "dagster.yaml", _postgres(known.dagster_storage.get_secret_value())
@@ -124,11 +124,12 @@ def _instance_file() -> Path:
 
 
 def ready() -> Path:
-    """Return DAGSTER_HOME after making it ready, Dagster's databases in it too; nothing is written where the store is two.
+    """Return DAGSTER_HOME, prepared with Dagster's databases; nothing is written if lake and log are of two stores.
 
     Raises:
-        SettingsError: BIKES_DAGSTER_STORAGE is unusable, or not what DAGSTER_HOME was made for, or the event log is of another
-            store than the lake.
+        SettingsError: BIKES_DAGSTER_STORAGE is unusable or differs from what DAGSTER_HOME was created with, or the
+            event
+                log belongs to another store than the lake.
         StoreError: a database is damaged.
     """
     from bikes_assets.events.dagster_home import create_databases
@@ -144,10 +145,10 @@ def ready() -> Path:
 
 @contextmanager
 def opened() -> Iterator[dg.DagsterInstance]:
-    """Give Dagster's instance, whose event log is that of the lake.
+    """Yield Dagster's instance, whose event log belongs to the same store as the lake.
 
     Raises:
-        SettingsError: the event log is of another store than the lake, or MLflow is.
+        SettingsError: the event log or MLflow belongs to another store than the lake.
     """
     import dagster as dg
 
@@ -163,7 +164,7 @@ def opened() -> Iterator[dg.DagsterInstance]:
 
 @contextmanager
 def _configured(home: Path) -> Iterator[None]:
-    """Have what Dagster says of its configuration, or of the copy that new databases are made by, be one line."""
+    """Turn Dagster's errors about its configuration, or about the template of new databases, into one line."""
     try:
         yield
     except Exception as error:
@@ -172,7 +173,7 @@ def _configured(home: Path) -> Iterator[None]:
         from dagster_shared.check import CheckError
 
         if isinstance(error, dg.DagsterInvalidConfigError) and error.errors:
-            # without what is expected, which is the whole schema
+            # without the expected part, which is the whole schema
             told = " ".join(item.message.partition(" Expected: ")[0] for item in error.errors)
         elif isinstance(error, dg.DagsterInvalidConfigError | CheckError | yaml.YAMLError | RecursionError):
             told = re.sub(r"\.new-\w+/", "", str(error))
@@ -187,7 +188,7 @@ def _no_configuration(file: Path, why: str) -> SettingsError:
 
 
 def agree() -> Agreement:
-    """Reconcile run states, events and MLflow by `orchestration.reconcile`, which is asked where something has happened."""
+    """Reconcile run states, events and MLflow by `orchestration.reconcile`, imported only if something has changed."""
     if known := state.agreement():
         return known
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
@@ -199,7 +200,7 @@ def agree() -> Agreement:
 
 
 def _postgres(url: str) -> bool:
-    """Return whether Dagster's records lie in PostgreSQL; the URL, which holds a password, goes into the environment alone."""
+    """Return whether Dagster's records are in PostgreSQL; its URL, with a password, only goes to the environment."""
     if url and find_spec("dagster_postgres") is None:
         raise SettingsError(
             f"{_STORAGE}: PostgreSQL needs a package that is missing: pip install 'bikes-assets[postgres]'"
@@ -210,8 +211,8 @@ def _postgres(url: str) -> bool:
 
 
 def plan() -> Plan:
-    """Return what would make everything now; Dagster is imported only where code, settings or months have changed."""
-    current_identity()  # before anything is remembered of a store that is two
+    """Return the current plan; Dagster is imported only if code, settings or months have changed."""
+    current_identity()  # before anything is remembered of two mixed stores
     known, is_current = state.remembered_plan()
     if known and is_current:
         return known
@@ -222,14 +223,14 @@ def plan() -> Plan:
 
 
 def status_of(addresses: Sequence[str] = ()) -> list[Status]:
-    """Return the status of partitions, upstream assets first; the source is read where it may have changed.
+    """Return the status of partitions, upstream assets first; the source is read if it may have changed.
 
     Args:
         addresses: assets or partitions; all by default.
 
     Raises:
         DataError: the source cannot be read.
-        LineageError: there is no such asset or partition, or an address names a column, a version or an alias.
+        LineageError: no such asset or partition exists, or an address names a column, a version or an alias.
     """
     made = plan()
     found = judge(made, state.now(state.observed()))
@@ -259,7 +260,7 @@ def check_served(month: str) -> None:
     """Refuse a month that no model serves.
 
     Raises:
-        LineageError: it is none.
+        LineageError: it is not a month that models serve.
     """
     from bikes_assets.app.store import SERVING
 
@@ -277,12 +278,13 @@ def run_history(
     """Materialize what is stale, missing or failed and what becomes stale by it, each partition once.
 
     Args:
-        months: partition keys; None for all that the source has.
-        progress: called with the month, the number of partitions that are done and of all that are due, before each run.
-        force: make every partition of the months again, whatever it is.
+        months: partition keys; None for all in the source.
+        progress: called before each run with the month, the number of partitions that are done, and the number that are
+            due.
+        force: rematerialize every partition of the months, whatever its state.
 
     Returns:
-        What was done. What lies downstream of a partition that failed is left; everything else is done.
+        What was done. What is downstream of a failed partition is left; everything else is done.
 
     Raises:
         SettingsError: the source has no such month.
@@ -309,13 +311,13 @@ def run_history(
 
 
 class Work:
-    """Partitions that are to be made, and what is there of them by now.
+    """Partitions to materialize, and their current state.
 
     Args:
-        plan: what would make everything now.
-        found: what is there.
-        targets: what is to be made where it is not fresh.
-        asked: what is to be made whatever it is.
+        plan: the current plan of the definitions.
+        found: the current state.
+        targets: partitions to materialize unless they are fresh.
+        asked: partitions to materialize whatever their state.
     """
 
     def __init__(self, plan: Plan, found: Present, targets: set[Key], asked: set[Key]) -> None:
@@ -325,22 +327,22 @@ class Work:
         self.summary = Summary()
 
     def next(self) -> NextRun | None:
-        """Return what can be made now, None where that is nothing."""
+        """Return what can be materialized now, None if there is nothing."""
         found = self._judged()
         # what failed before, or in another run meanwhile, is tried once
         retried = {key for key, status in found.items() if status.state == "failed"} - self.tried
         return next(next_runs(self.plan, found, targets=self.targets, present=self.present, retried=retried), None)
 
     def is_done(self) -> bool:
-        """Return whether there is nothing to do, and nothing to wait for."""
+        """Return whether there is nothing to materialize, and nothing to wait for."""
         return not self.present.at_work & self.targets and self.next() is None
 
     def due(self) -> int:
-        """Return how many partitions are known to be due."""
+        """Return the number of partitions that are known to be due."""
         return sum(status.state in DUE for key, status in self._judged().items() if key in self.targets)
 
     def take(self, run: NextRun, made: dict[str, Record], failed: dict[str, str], run_id: str) -> None:
-        """Take note of what a run published, by asset, and of what failed, by asset, with its message."""
+        """Note what a run published, by asset, and what failed, by asset, with its message."""
         for asset in run.assets:
             key = (asset, run.partition)
             self.asked.discard(key)
@@ -352,7 +354,7 @@ class Work:
                 self.present.altered.pop(key, None)
                 self.present.ended.pop(key, None)
                 self.summary.unchanged += bool(old and old.digest == new.digest)
-                self.targets.discard(key)  # once is enough, even where its code is edited meanwhile
+                self.targets.discard(key)  # once is enough, even if its code is edited meanwhile
             elif asset in failed:
                 self.present.ended[key] = Ended("failed", time.time(), failed[asset], run_id)
                 self.summary.failed[partition_address(*key)] = failed[asset]
@@ -366,7 +368,7 @@ class Work:
 
 
 def _work_off(work: Work, progress: Callable[[str, int, int], None]) -> None:
-    """Make everything that is due, in this process; wait for what other runs are at."""
+    """Materialize everything that is due, in this process; wait for what other runs are materializing."""
     from bikes_assets.definitions import defs
     from bikes_assets.defs.resources import pipeline
     from bikes_assets.events.code_location import attribute_runs
@@ -374,7 +376,7 @@ def _work_off(work: Work, progress: Callable[[str, int, int], None]) -> None:
     from bikes_assets.orchestration.reconcile import sync
     from bikes_assets.tracking.resource import backlog
 
-    # it warns of each check that a partition with nothing to work on did not come to
+    # it warns of each check without a result, which a partition with nothing to do has
     logging.getLogger("dagster._core.execution.plan.active").setLevel(logging.ERROR)
     job = defs().resolve_implicit_global_asset_job_def()
     with opened() as instance:
@@ -401,7 +403,7 @@ def _work_off(work: Work, progress: Callable[[str, int, int], None]) -> None:
 
 
 def _check_mlflow(instance: dg.DagsterInstance, summary: Summary) -> None:
-    """Refuse to begin where MLflow is another store's; where it is away, or its store is damaged, a run says so and goes on."""
+    """Refuse to begin if MLflow belongs to another store; if it is unreachable or damaged, a run only reports it."""
     from bikes_assets.defs.resources import pipeline
 
     with suppress(TrackingError):
@@ -444,7 +446,7 @@ def _execute(job: dg.JobDefinition, instance: dg.DagsterInstance, run: NextRun, 
 
 @contextmanager
 def _alone(waiting: Callable[[], None]) -> Iterator[None]:
-    """Let one process of this machine at a time work things off; what it did, the next one finds done."""
+    """Let one process of this machine at a time do the work; the next one finds it done."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(settings().dagster_home / ".bikes_run.lock")

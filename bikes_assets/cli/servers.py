@@ -22,36 +22,36 @@ _STOP_SECONDS = 15
 _DEFAULTS = {
     "DAGSTER_GRPC_TIMEOUT_SECONDS": "300",  # a busy machine may take more than Dagster's minute to start a run
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_SERVER_ALLOWED_HOSTS": "127.0.0.1,127.0.0.1:*,localhost,localhost:*",  # not a name made to point here
-    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # it would keep eight processes for jobs that there are not
+    "MLFLOW_SERVER_ALLOWED_HOSTS": "127.0.0.1,127.0.0.1:*,localhost,localhost:*",  # no foreign name for it
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # it would keep eight processes for jobs that do not exist
 }
 
 
 def dagster_command(port: int, *, read_only: bool = False) -> list[str]:
-    """Return the command that serves Dagster's webserver, guarded, and daemon; or the former alone, which changes nothing."""
+    """Return the command for Dagster's guarded webserver and daemon; or for a read-only webserver alone."""
     serve = ["bikes_assets.cli.guarded", *(("webserver", "--read-only") if read_only else ("dev",))]
     workspace = ["--workspace", str(ROOT / "workspace.yaml")]
     return [sys.executable, "-m", *serve, "-h", "127.0.0.1", "-p", str(port), *workspace]
 
 
 def mlflow_command(port: int) -> list[str]:
-    """Return the command that serves MLflow's page; the environment names the store, whose address may hold a password.
+    """Return the command for MLflow's UI; the environment names the store, whose URL may contain a password.
 
     Raises:
         SettingsError: MLflow's store is in use by another store.
         StoreError: it is damaged, or of another version of MLflow.
     """
-    mlflow_client()  # creates the store's tables, before several workers would at once
+    mlflow_client()  # creates the tables before several workers would at once
     return [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
 
 
 def mlflow_page(server: str) -> str:
-    """Return the address of the page of MLflow that people want to see: the experiment, which is created where there is none.
+    """Return the URL of the MLflow page that people want to see: the experiment, which is created if it is missing.
 
-    In the list of experiments, MLflow's own links lead to its pages for language models.
+    MLflow's own links, in the list of experiments, lead to its pages for language models.
 
     Args:
-        server: where MLflow is served.
+        server: URL at which MLflow is served.
 
     Raises:
         SettingsError: MLflow's store is in use by another store.
@@ -69,10 +69,10 @@ def mlflow_page(server: str) -> str:
 def serve_until_interrupted(commands: Mapping[str, Sequence[str]], ports: Sequence[int]) -> None:
     """Run the commands until Ctrl-C, SIGTERM or SIGHUP, or until one of them ends, and then stop them all.
 
-    Where this process is killed, they stop as well.
+    If this process is killed, they stop as well.
 
     Args:
-        commands: what people are told, and the command behind it.
+        commands: name shown to people, and the command.
         ports: ports of 127.0.0.1 that must be free.
 
     Raises:
@@ -83,11 +83,11 @@ def serve_until_interrupted(commands: Mapping[str, Sequence[str]], ports: Sequen
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 raise SettingsError(f"port {port} of 127.0.0.1 is taken; choose another (see bikes ui --help)")
-    # a background shell hands down ignored signals, which the servers would inherit
+    # a background shell passes on ignored signals, which the servers would inherit
     signal.signal(signal.SIGINT, signal.default_int_handler)
     end_as_interrupted()
     environment = _DEFAULTS | os.environ | {"MLFLOW_BACKEND_STORE_URI": settings().tracking_uri}
-    # not in the project's root: Dagster would take DAGSTER_HOME from .env there, over the environment's
+    # not in the project's root: Dagster would read DAGSTER_HOME from .env there, over the environment's
     folder = settings().dagster_home
     ending = ending_with_this(signal.SIGINT)
     servers = [

@@ -1,4 +1,4 @@
-"""Which model serves a month, what it predicts, and how one fit does on the rows after it."""
+"""Which model serves a month, what it predicts, and how well one fit predicts the rows after it."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class Choice:
     Attributes:
         model: the champion.
         reason: why it is.
-        judged_on: the month that they were judged on.
+        judged_on: the month that the candidates were evaluated on.
         rmse: root mean squared error of each candidate on the month that none was fitted on, by address.
-        metrics: scores of the champion there.
-        columns: columns of the features that the candidates were judged with.
+        metrics: scores of the champion on that month.
+        columns: columns of the features that the candidates' evaluation used.
     """
 
     model: Model
@@ -38,7 +38,7 @@ class Choice:
 
     @property
     def params(self) -> dict[str, str]:
-        """Why it is the champion, as text for the record: `candidates` are addresses with their RMSE in rentals/hour."""
+        """Why it is the champion, as text for the record: `candidates` are addresses with their RMSE, rentals/hour."""
         return {
             "champion": self.model.origin,
             "reason": self.reason,
@@ -48,19 +48,19 @@ class Choice:
 
 
 def choose(candidates: Mapping[str, Model], pinned: Model | None, judged_on: pd.DataFrame, month: str) -> Choice:
-    """Return the champion of a month: the candidate with the lowest error on rows that none was fitted on.
+    """Return the champion of a month: the candidate with the lowest error on rows that no candidate was fitted on.
 
-    The newest candidate's baseline takes part. On a tie the older model stays.
+    The newest candidate's baseline is a candidate too. On a tie the older model stays.
 
     Args:
         candidates: the latest models, by month.
-        pinned: the model that a recorded decision puts in charge, None where the rule holds.
-        judged_on: features and target of the month before.
-        month: the month that is to be served.
+        pinned: the model that a recorded decision promoted, None if the rule decides.
+        judged_on: features and target of the month before, on which candidates are evaluated.
+        month: the month to be served.
 
     Raises:
-        NothingToDo: there is no candidate, or no row to judge on.
-        ModelError: a candidate was fitted on rows that it would be judged on.
+        NothingToDo: there is no candidate, or no row to evaluate on.
+        ModelError: a candidate was fitted on rows that it would be evaluated on.
     """
     if not candidates or judged_on.empty:
         without = "model" if not candidates else "row to judge on"
@@ -89,7 +89,7 @@ def serving(model: Model | None, month: str) -> Model:
     """Return the model that serves a month.
 
     Raises:
-        NothingToDo: none does.
+        NothingToDo: no model does.
     """
     if model is None:
         raise NothingToDo(f"{month} is skipped: no model serves it")
@@ -103,7 +103,7 @@ def _columns(models: Sequence[Model]) -> list[str]:
 def predictions(model: Model, features: pd.DataFrame) -> pd.DataFrame:
     """Return DEMAND_PREDICTIONS: `ts`, `prediction` and `baseline` (float64, rentals/hour) for each row of features.
 
-    A model that is a baseline is its own.
+    A baseline is its own baseline.
     """
     import pandas as pd
 
@@ -114,13 +114,13 @@ def predictions(model: Model, features: pd.DataFrame) -> pd.DataFrame:
 
 
 def fixed_cut(features: pd.DataFrame, since: str, names: Sequence[str], recipe: Recipe) -> dict[str, float]:
-    """Return the scores on the rows from `since` on of one fit on the rows before it.
+    """Return the scores, on the rows from `since` on, of one fit on the rows before it.
 
     Args:
         features: DEMAND_FEATURES of all months.
-        since: first hour that is judged, such as 2012-08-07T12:00.
-        names: the features that there are.
-        recipe: which regressor to fit, and on which of them.
+        since: first hour that is evaluated, such as 2012-08-07T12:00.
+        names: the available features.
+        recipe: which regressor to fit, and on which of these features.
 
     Raises:
         NothingToDo: there are no rows before `since`, or none from it on.

@@ -1,4 +1,4 @@
-"""What must hold of rentals, features, models and predictions; and what is worth a warning."""
+"""Checks of rentals, features, models and predictions: what must hold, and what is worth a warning."""
 
 from __future__ import annotations
 
@@ -23,28 +23,29 @@ if TYPE_CHECKING:
     from bikes_assets.demand.model import Model
 
 MOST_ABSENT = 0.1
-"""Three days of a month, beyond which a feed is broken rather than a service closed for a while. Features are computed on a grid
-of hours, so absent hours become missing lags, not wrong ones. Of the shipped 24 months half lack 0.3 % of their hours or less;
-2011-01, 2011-02 and 2012-10, when a hurricane closed the service, lack 3 to 8 %, which the source has nowhere."""
+"""Three days of a month: if more hours are absent, the feed is broken; if fewer, the service may have been closed.
+Features are computed on an hourly grid, so an absent hour makes a lag missing, not wrong. Of the shipped 24 months half
+lack 0.3 % of their hours or less; 2011-01, 2011-02 and 2012-10 (a hurricane closed the service) lack 3 to 8 %, for
+which the source has no records."""
 
 LEAST_SKILL = 0.1
-"""Models of the shipped months avoid 16 to 77 % of the baseline's error; a tenth is hardly worth a model."""
+"""Models of the shipped months avoid 16 to 77 % of the baseline's error; below a tenth a model is hardly useful."""
 
 MOST_DEMAND = 2.0
-"""Predictions of the shipped months reach at most 1.2 times the highest demand that their lags hold."""
+"""Predictions of the shipped months reach at most 1.2 times the highest demand in their lags."""
 
 
 _FEWEST_TO_TRY = 2
-"""Rows without which no perturbation tells anything."""
+"""Fewest rows from which perturbation can tell anything."""
 
 
 def _may_show_more(edge: Mapping[str, Any], rentals: pd.DataFrame) -> bool:
-    """Return whether other rows may show a dependency that evidence does not: never where they have no value to perturb."""
+    """Return whether other rows may show a dependency that evidence does not: never without values to perturb."""
     return edge["state"] in ("never seen", "unverified") and bool(rentals[edge["input"]].notna().any())
 
 
 def hour_sequence(subject: Subject) -> Verdict:
-    """Return whether hours are whole, of the partition's month, ascending, and none stands twice."""
+    """Return whether hours are whole, within the partition's month, ascending and unique."""
     hours = subject.value["ts"]
     wrong = {
         "not a whole hour": hours.dt.floor("h") != hours,
@@ -58,7 +59,7 @@ def hour_sequence(subject: Subject) -> Verdict:
 
 
 def absent_hours(subject: Subject) -> Verdict:
-    """Return whether no more of the month's hours are absent than the source may lack."""
+    """Return whether the number of absent hours in the month is within what the source may lack."""
     import numpy as np
 
     year, month = map(int, subject.partition.split("-"))
@@ -79,7 +80,7 @@ def absent_hours(subject: Subject) -> Verdict:
 
 
 def every_hour(subject: Subject) -> Verdict:
-    """Return whether features have a row for each hour that the month's rentals have."""
+    """Return whether features have a row for each hour in the month's rentals."""
     hours = subject.inputs["hourly_rentals"]["ts"]
     expected = hours[hours.dt.strftime("%Y-%m") == subject.partition]
     lost = expected[~expected.isin(subject.value["ts"])]
@@ -92,12 +93,12 @@ def every_hour(subject: Subject) -> Verdict:
 
 
 def column_lineage_holds(subject: Subject) -> Verdict:
-    """Return whether each feature moves with the columns that it declares, and no others."""
+    """Return whether each feature moves with its declared columns, and with no others."""
     return _shown(subject, lambda check: check != "time", "every feature moved with its own columns alone")
 
 
 def no_leak_in_time(subject: Subject) -> Verdict:
-    """Return whether no feature moves with demand that is not known at its hour, or with the weather of a later hour."""
+    """Return whether no feature moves with demand that is unknown at its hour, or with the weather of a later hour."""
     return _shown(
         subject, lambda check: check == "time", f"no feature knows demand of the {HORIZON_HOURS} hours before it"
     )
@@ -111,9 +112,9 @@ def model_skill(subject: Subject) -> Verdict:
 
 
 def minimum_skill(subject: Subject) -> Verdict:
-    """Return whether a champion is at least as good as the newest candidate's baseline on the month that was judged.
+    """Return whether a champion is at least as good as the newest candidate's baseline on the month of the evaluation.
 
-    One that a person pinned serves all the same: its failure is waived.
+    A model that a person pinned serves in any case: its failure is waived.
     """
     model: Model = subject.value
     candidates, judged = subject.inputs["demand_model"], subject.inputs["demand_features"]
@@ -129,7 +130,7 @@ def minimum_skill(subject: Subject) -> Verdict:
 
 
 def plausible(subject: Subject) -> Verdict:
-    """Return whether predictions are finite and not far beyond the highest demand in the lags that the month's hours have."""
+    """Return whether predictions are finite and not far beyond the highest demand in the lags of the month's hours."""
     import numpy as np
 
     said = subject.value[["prediction", "baseline"]].to_numpy(dtype="float64")
@@ -160,9 +161,9 @@ def quality_skill(subject: Subject) -> Verdict:
 
 
 def no_drift(subject: Subject) -> Verdict:
-    """Return whether neither a feature that the champion reads nor its error stands out.
+    """Return whether neither a feature that the champion reads nor its error drifted enough for a warning.
 
-    Before the season of the year before is known nothing is judged: each month is then another season than all before it.
+    Until the season of the year before is known, nothing is checked: each month is a season unlike all before it.
     """
     champion: Model = subject.inputs["champion_model"]
     found = drift.of_metrics(subject.metrics, champion, subject.inputs["demand_features"], subject.partition)
@@ -177,7 +178,7 @@ def no_drift(subject: Subject) -> Verdict:
 
 
 def _shown(subject: Subject, is_asked: Callable[[str], bool], well: str) -> Verdict:
-    """Return what experiments with the features' code say; what they showed of the same code before holds still."""
+    """Return the evidence of experiments with the features' code; earlier evidence of the same code still holds."""
     rentals: pd.DataFrame = subject.inputs["hourly_rentals"]
     if len(subject.value) < _FEWEST_TO_TRY and len(rentals) < _FEWEST_TO_TRY:
         return Verdict(True, "too few hours to try anything on")
@@ -191,9 +192,9 @@ def _shown(subject: Subject, is_asked: Callable[[str], bool], well: str) -> Verd
         evidence = {"time": time.time(), "code_version": version, **shown.to_dict()}
     found = [item["message"] for item in evidence["findings"] if is_asked(item["check"])]
     blocked = evidence.get("blocked_trials", 0)
-    # records of before that was told have none of these, or do not say of each whether the code failed
+    # records from before this was recorded lack these, or do not say for each whether the code failed
     untried = [item for item in evidence.get("unverified", ()) if is_asked(item["check"])]
-    # in few rows, and in a column without a value, there is nothing to perturb, which is nobody's error
+    # with few rows, or a column without values, there is nothing to perturb: this is no error
     found += [item["message"] for item in untried if item.get("failed", bool(blocked))]
     when = datetime.fromtimestamp(evidence["time"], UTC)
     told = "; ".join(found) or well + (f"; nothing to perturb in these rows for {len(untried)} more" if untried else "")
@@ -203,7 +204,7 @@ def _shown(subject: Subject, is_asked: Callable[[str], bool], well: str) -> Verd
 
 
 def _of_skill(rmse: float, baseline_rmse: float, month: str, model: Model) -> Verdict:
-    """Return whether a model's skill on a month is enough; with too little history to learn from, it is told and not judged."""
+    """Return whether a model's skill on a month is enough; with too little history it is reported and always passes."""
     found, months = skill(rmse, baseline_rmse), len(model.training_months)
     told = f"skill {found:.2f} on {month}: RMSE {rmse:.2f}, that of the baseline is {baseline_rmse:.2f} rentals/hour"
     figures = {

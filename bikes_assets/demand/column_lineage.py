@@ -1,4 +1,4 @@
-"""What is declared of the features, and the function that makes them, as `verification.column_lineage.check` takes them."""
+"""Declaration and function of the features, in the form that `verification.column_lineage.check` takes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bikes_assets.verification.invariants import Invariant
 
 TARGET = ("cnt", "casual", "registered")
-"""Demand, and its parts, from which it can be had."""
+"""Demand, and the columns from which it can be computed."""
 
 _COPY = "copy"
 _KEY = TIMESTAMP.name
@@ -40,7 +40,7 @@ WINDOWS = {
     ("demand_trend_1d", "cnt"): Window(191, 24),
     ("demand_trend_7d", "cnt"): Window(671, 24),
 }
-"""Hours before an hour that have a part in its feature."""
+"""Window of hours before an hour that contribute to its feature."""
 
 
 def features_evidence(
@@ -49,16 +49,16 @@ def features_evidence(
     function: Callable[[pd.DataFrame], Any] | None = None,
     progress: Callable[[str, int], None] | None = None,
 ) -> Evidence:
-    """Return what is found when the features are compared with their declaration.
+    """Return the result of verifying the features' declaration by perturbation.
 
-    Rows that contradict themselves are tried as well, such as a demand that is no sum of its parts: they show more. A function
-    that refuses them is tried again with tables that keep to `source.rental_invariants`.
+    Contradictory rows, such as a demand that is not the sum of its parts, are tried as well: they reveal more. A
+    function that refuses them is tried again with tables that satisfy `source.rental_invariants`.
 
     Args:
-        rentals: HOURLY_RENTALS of some months; more than HISTORY_HOURS, so that there is something to see.
-        seed: where the perturbations come from.
-        function: makes the features of rentals; default is the shipped one.
-        progress: called with the experiment and the number of perturbed tables so far, after each.
+        rentals: HOURLY_RENTALS of some months; more than HISTORY_HOURS, or there is little to observe.
+        seed: seed of the perturbations.
+        function: computes the features from rentals; default is the shipped one.
+        progress: called after each table with the experiment and the number of perturbed tables so far.
     """
     may_be_missing = [
         column if column == TIMESTAMP else replace(column, nullable=True) for column in HOURLY_RENTALS.columns
@@ -88,14 +88,14 @@ def features_evidence(
 
 
 def features_of_rentals(rentals: pd.DataFrame) -> Any:
-    """Return the features of each hour that rentals have; those of each copy by themselves, where there are copies."""
+    """Return the features of each hour in the rentals; copies, if there are any, are kept apart."""
     if _COPY not in rentals:
         return features_of(on_grid(rentals.assign(**{_COPY: 0}))).drop(columns=_COPY, errors="ignore")
     return features_of(on_grid(rentals), by=[_COPY])
 
 
 def on_grid(rentals: pd.DataFrame) -> pd.DataFrame:
-    """Return `features.on_hourly_grid` of each copy, which are many."""
+    """Return `features.on_hourly_grid` of each of many copies."""
     import numpy as np
     import pandas as pd
 

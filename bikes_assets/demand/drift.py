@@ -1,13 +1,13 @@
-"""Whether a month is unlike the months that its predictions rest on.
+"""Whether a month is unlike the months that its predictions are based on.
 
-Two figures say how far two samples are apart, and both are needed: the population stability index says how much of the
-distribution has moved, the Kolmogorov-Smirnov statistic how far.
+Two metrics measure how far two samples are apart, and both are needed: the population stability index says how much of
+the distribution has moved, the Kolmogorov-Smirnov statistic how far.
 
-- A feature of a month is held against its season: the month before, and of the year before the same month and the next.
-  Against all months before, temperature drifts every month, for a month is one season and a year is four.
-- The champion's errors of a month are held against its errors of the month before, on which it was not fitted either.
+- A feature of a month is compared with its season: the month before, and from the year before the same month and the
+  next. Compared with all months before, temperature drifts every month: a month is one season and a year has four.
+- The champion's errors in a month are compared with its errors in the month before, on which it was not fitted either.
 
-Features of the calendar are left out: they are what a calendar says, so they cannot drift.
+Calendar features are left out: they follow from the date, so they cannot drift.
 """
 
 from __future__ import annotations
@@ -31,15 +31,16 @@ ERROR = "error"
 
 BINS = 10
 FEWEST_ROWS = 168
-"""With less than a week on either side, a sample says more of its days than of its month."""
+"""With less than a week of rows on either side, a sample says more about its days than about its month."""
 
 SMALL_PSI, LARGE_PSI = 0.1, 0.25
-"""Below the first a population is usually taken as stable, above the second as another one (Siddiqi, 2006)."""
+"""Below the first, a population is usually considered stable; above the second, a different one (Siddiqi, 2006)."""
 
 LARGE_KS = 0.35
-"""Hours of a day are much alike, so a sample is taken to hold as many observations as days: then 0.35 is the critical value
-of a month against three at a level of 1 %, 1.63 * sqrt(1/31 + 1/92). Of the 13 shipped months whose season is known, 2 stand
-out by a feature (2012-04 and 2012-11: demand of the last week against that of the last four); of all 22, 5 by the error."""
+"""Hours of a day are correlated, so a sample counts as many observations as days: then 0.35 is the critical value of a
+month against three at a level of 1 %, 1.63 * sqrt(1/31 + 1/92). Of the 13 shipped months whose season is known, 2 stand
+out by a feature (2012-04 and 2012-11: demand of the last week against that of the last four); of all 22, 5 by the
+error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +61,9 @@ class MonthDrift:
     """What drifted in a month.
 
     Attributes:
-        drifts: by feature, and by `error`, the champion's.
-        reference: the months that features were held against.
-        judged: the names whose drift can mislead the champion: those that are worth a warning when they stand out.
+        drifts: drift of each feature, and of the champion's error as `error`.
+        reference: the months that features were compared with.
+        judged: the names whose drift can mislead the champion, which are worth a warning.
     """
 
     drifts: Mapping[str, Drift]
@@ -73,7 +74,8 @@ class MonthDrift:
     def standing_out(self) -> list[str]:
         """The names to warn about.
 
-        Much of a feature has moved, and far. Errors vary from hour to hour more than weather does: much is enough.
+        A feature must have moved much and far. Errors vary more from hour to hour than weather does: much is enough for
+        them.
         """
         return [
             name
@@ -83,14 +85,14 @@ class MonthDrift:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The drifts as figures: `psi_<name>` and `ks_<name>`."""
+        """The drifts as metrics: `psi_<name>` and `ks_<name>`."""
         return {f"{kind}_{name}": value for name, item in self.drifts.items() for kind, value in asdict(item).items()}
 
 
 def month_drift(champion: Model, features: pd.DataFrame, errors: pd.Series, month: str) -> MonthDrift:
     """Return how far a month's features, and its champion's errors, are from their references.
 
-    A sample of less than a week of rows is not measured, nor is the error where the champion was fitted on the
+    A sample with less than a week of rows is not measured, nor is the error if the champion was fitted on the
     month before.
 
     Args:
@@ -112,7 +114,7 @@ def month_drift(champion: Model, features: pd.DataFrame, errors: pd.Series, mont
 
 
 def of_metrics(figures: Mapping[str, float], champion: Model, features: pd.DataFrame, month: str) -> MonthDrift:
-    """Return what `month_drift` returned from the figures that it gave, whatever other figures stand beside them."""
+    """Return what `month_drift` returned, from the metrics made of it; other metrics among them are ignored."""
     names = [key.removeprefix("psi_") for key in figures if key.startswith("psi_")]
     drifts = {name: Drift(figures[f"psi_{name}"], figures[f"ks_{name}"]) for name in names}
     months = sorted(map(str, features["ts"].dt.to_period("M").unique()))
@@ -120,10 +122,10 @@ def of_metrics(figures: Mapping[str, float], champion: Model, features: pd.DataF
 
 
 def _judging(champion: Model, months: Sequence[str], month: str) -> tuple[list[str], set[str]]:
-    """Return the months that features are held against, and the names whose drift can mislead the champion.
+    """Return the months that features are compared with, and the names whose drift can mislead the champion.
 
-    Those are the features that it reads, without the level: it moves with the seasons and the service's growth, and
-    estimates are relative to it. While the season of the year before is not known, no feature is judged.
+    These are the features that it reads, except the level: the level moves with the seasons and the service's growth,
+    and estimates are relative to it. Until the season of the year before is known, no feature is included.
     """
     reference = season(months, month)
     read = (
@@ -135,16 +137,16 @@ def _judging(champion: Model, months: Sequence[str], month: str) -> tuple[list[s
 
 
 def season(months: Sequence[str], month: str) -> list[str]:
-    """Return those of `months` that a month is held against: the one before, a year before, and the one after that."""
+    """Return the reference months among `months`: the one before, the same one a year before, and the one after it."""
     year, number = map(int, month.split("-"))
     after = f"{year}-01" if number == 12 else f"{year - 1}-{number + 1:02}"
     return sorted({previous_month(month), f"{year - 1}-{number:02}", after} & set(months))
 
 
 def drift(reference: np.ndarray, sample: np.ndarray) -> Drift | None:
-    """Return how far `sample` is from `reference`, float64, NaN where missing; None when either has less than a week of rows.
+    """Return how far `sample` is from `reference`, float64, NaN if missing; None if either has less than a week.
 
-    To the distance, a missing value lies below all others: a feed that ended is as far away as can be.
+    In the distance, a missing value counts as below all others: a feed that has ended is as far away as possible.
     """
     import numpy as np
     from scipy.stats import ks_2samp
@@ -152,7 +154,7 @@ def drift(reference: np.ndarray, sample: np.ndarray) -> Drift | None:
     if min(len(reference), len(sample)) < FEWEST_ROWS:
         return None
     before, now = (np.where(np.isnan(values), -np.inf, values) for values in (reference, sample))
-    # the statistic alone: its p-value takes hours for independent, and would call every month another world
+    # the statistic alone: its p-value assumes independent hours and would call every month a different population
     distance: Any = ks_2samp(before, now, method="asymp")
     return Drift(population_stability(reference, sample), float(distance.statistic))
 
@@ -163,7 +165,8 @@ def population_stability(reference: np.ndarray, sample: np.ndarray) -> float:
     It is sum (q - p) ln (q / p) over bins, where p and q are the shares of `reference` and `sample` in a bin (Siddiqi,
     "Credit Risk Scorecards", 2006): the symmetric divergence of Kullback and Leibler (1951). Bins are tenths of the
     reference; where it has no more than ten values, such as codes, flags and constants, each value of either is one.
-    Missing values are a bin of their own. Each bin counts half a row more than it holds, so that an empty one is finite.
+    Missing values are a bin of their own. Each bin counts half a row more than it holds, so that an empty one is
+    finite.
     """
     import numpy as np
 
@@ -190,7 +193,7 @@ def _edges(reference: np.ndarray, sample: np.ndarray) -> np.ndarray:
 
 
 def _numbers(*columns: pd.Series) -> np.ndarray:
-    """Return columns, one after the other, as float64, missing values as NaN."""
+    """Return concatenated columns as float64, missing values as NaN."""
     import numpy as np
 
     return np.concatenate([column.to_numpy(dtype="float64", na_value=np.nan) for column in columns])

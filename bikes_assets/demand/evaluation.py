@@ -13,7 +13,8 @@ def scores(actual: Any, predicted: Any) -> dict[str, float]:
 
     Returns:
         rows: n.
-        r2: share of the variance explained, 1 - sum (a - p)^2 / sum (a - mean a)^2; NaN-free: 0 where actuals do not vary.
+        r2: share of the variance explained, 1 - sum (a - p)^2 / sum (a - mean a)^2; NaN-free: 0 where actuals do not
+            vary.
         rmse: root of the mean squared error, rentals/hour.
         mae: mean absolute error, rentals/hour.
         bias: mean of predicted - actual, rentals/hour.
@@ -33,9 +34,9 @@ def scores(actual: Any, predicted: Any) -> dict[str, float]:
 
 
 def skill(rmse: float, baseline_rmse: float) -> float:
-    """Return the share of a baseline's RMSE that is avoided, 1 - rmse / baseline_rmse; 0 where there is none to avoid.
+    """Return the share of a baseline's RMSE that is avoided, 1 - rmse / baseline_rmse; 0 if the baseline has no error.
 
-    It is 1 for a perfect prediction, 0 for one that is as good as the baseline and below 0 for a worse one.
+    It is 1 for a perfect prediction, 0 for one as good as the baseline and negative for a worse one.
     """
     return 1 - rmse / baseline_rmse if baseline_rmse else 0.0
 
@@ -49,7 +50,7 @@ def quality(predicted: pd.DataFrame, rentals: pd.DataFrame, features: pd.DataFra
         features: `ts`, `weather_kind` of the same hours, and of others.
 
     Returns:
-        PREDICTION_QUALITY of the hours that all of them have; errors are what was said - actual.
+        PREDICTION_QUALITY of the hours in all three; errors are predicted - actual.
     """
     actuals = rentals[["ts", "cnt"]].rename(columns={"cnt": "actual"})
     joined = predicted.merge(actuals, on="ts", validate="one_to_one")
@@ -70,7 +71,7 @@ def quality_scores(errors: pd.DataFrame) -> dict[str, float]:
 
 
 def scores_by(errors: pd.DataFrame, by: str) -> dict[str, dict[str, float]]:
-    """Return the `quality_scores` of PREDICTION_QUALITY by `month`, `hour` of the day or kind of `weather`, in their order."""
+    """Return the `quality_scores` of PREDICTION_QUALITY by `month`, `hour` of day or kind of `weather`, in order."""
     groups = {
         "month": errors["ts"].dt.strftime("%Y-%m"),
         "hour": errors["ts"].dt.strftime("%H:00"),
@@ -80,13 +81,13 @@ def scores_by(errors: pd.DataFrame, by: str) -> dict[str, dict[str, float]]:
 
 
 def rmse_by(errors: pd.Series, key: pd.Series) -> dict[int, float]:
-    """Return the root mean square of n errors by n whole numbers, in their order; rows whose number is missing are left out."""
+    """Return the root mean square of n errors by n whole numbers, in ascending order; missing numbers are left out."""
     mean = (errors.astype("float64") ** 2).groupby(key).mean()
     return {int(number): float(value) ** 0.5 for number, value in mean.items()}  # pyright: ignore[reportArgumentType]
 
 
 def quality_series(errors: pd.DataFrame) -> dict[str, dict[int, float]]:
-    """Return RMSE of predictions and of their baseline, rentals/hour, by hour of the day (0 to 23) and by kind of weather."""
+    """Return RMSE of predictions and baseline, rentals/hour, by hour of the day (0 to 23) and by kind of weather."""
     keys = {"hour": errors["ts"].dt.hour, "weather": errors["weather_kind"]}
     return {
         f"{prefix}rmse_by_{name}": rmse_by(errors[f"{prefix}error"], key)

@@ -25,7 +25,7 @@ TARGET = "cnt"
 BASELINE = "hour_of_week_mean"
 BASELINE_FEATURES = ("hour_of_week",)
 MIN_TRAINING_MONTHS = 3
-"""Months to learn from below which a month is served by the baseline."""
+"""Fewest training months for a model; with fewer, the baseline serves the month."""
 
 ESTIMATORS = (
     "sklearn.ensemble.AdaBoostRegressor",
@@ -49,16 +49,16 @@ ESTIMATORS = (
     "sklearn.svm.SVR",
     "sklearn.tree.DecisionTreeRegressor",
 )
-"""The regressors that a recipe may name: each is known to fit on the features and to come back from its file as it was."""
+"""The regressors that a recipe may name: each is known to fit on the features and to load unchanged from its file."""
 
 TRUSTED_TYPES = (
     "bikes_assets.demand.relative.RelativeRegressor",
     # of a trusted function: the one below, which checks arrays
     "functools.partial",
     "sklearn.utils.validation.check_array",
-    # arrays' element types, as an imputer keeps them
+    # arrays' element types, as an imputer stores them
     "numpy.dtype",
-    # estimators and their parts: made without a call, their attributes set
+    # estimators and their parts: created without a call, then their attributes are set
     "sklearn.compose._column_transformer.ColumnTransformer",
     "sklearn.dummy.DummyRegressor",
     "sklearn.ensemble._bagging.BaggingRegressor",
@@ -92,7 +92,7 @@ TRUSTED_TYPES = (
     "sklearn.tree._classes.DecisionTreeRegressor",
     "sklearn.tree._classes.ExtraTreeRegressor",
     "sklearn.tree._tree.Tree",
-    # losses and their links; those of the first group are called with the numbers that stand in the file
+    # losses and their links; those of the first group are called with the numbers in the file
     "sklearn._loss._loss.CyAbsoluteError",
     "sklearn._loss._loss.CyHalfPoissonLoss",
     "sklearn._loss._loss.CyHalfSquaredError",
@@ -111,20 +111,22 @@ TRUSTED_TYPES = (
     "sklearn._loss.loss.HuberLoss",
     "sklearn._loss.loss.PinballLoss",
 )
-"""All that a model's file may hold beside plain values: what ESTIMATORS need, no more. It is never read from a file."""
+"""All types that a model's file may contain beside plain values: what ESTIMATORS need. It is never read from a file."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Which regressor to fit. The defaults were tuned on the months before 2012-08 alone.
+    """Which regressor to fit. The defaults were tuned only on the months before 2012-08.
 
     Attributes:
         estimator: one of ESTIMATORS.
-        parameters: its hyperparameters. By default no early stopping: it would judge on rows next to those that it fits.
+        parameters: its hyperparameters. By default no early stopping: its validation rows would be next to the fitted
+            ones.
         level: feature that the target is fitted relative to; "" to fit the target itself.
-        without: features that it does not read. Lags in rentals tie trees to the demand that they have seen; what lags tell
-            is in the trends, which are relative.
-        seed: its random state, where it has one.
+        without: features that it does not read. Lags in rentals tie trees to the demand seen in training; their
+            information is
+                also in the trends, which are relative.
+        seed: its random state, if it has one.
         threads: number of threads to fit with.
     """
 
@@ -157,12 +159,12 @@ class Model:
         estimator: the fitted scikit-learn estimator.
         features: columns that it reads, in order.
         training_months: months whose rows it was fitted on.
-        validation_month: the month that it was judged on, never fitted on.
+        validation_month: the month that it was validated on, and never fitted on.
         config: estimator, parameters, seed and threads.
         metrics: scores on the validation month.
-        baseline: the baseline fitted on the same rows, None in a baseline.
-        origin: address of the stored version that this was loaded from, empty when it was fitted just now.
-        decision: why and by whom it was pinned, empty when it was not.
+        baseline: the baseline fitted on the same rows, None for a baseline.
+        origin: address of the stored version that this was loaded from, empty for a new fit.
+        decision: why and by whom it was pinned, empty if it was not.
     """
 
     name: str
@@ -192,7 +194,7 @@ class Model:
         return self.estimate(inputs(features, self.features)).clip(min=0.0)
 
     def estimate(self, values: pd.DataFrame) -> np.ndarray:
-        """Return what the estimator says of the input columns, with the threads that it was fitted with."""
+        """Return the estimator's predictions for the input columns, with as many threads as it was fitted with."""
         with _threads().limit(limits=self.config.get("threads", 1)):
             return self.estimator.predict(values)
 
@@ -211,18 +213,18 @@ def fit(
     min_training_months: int,
     say: Callable[[str], object] = lambda _: None,
 ) -> Model:
-    """Fit the model of a month on the rows before the previous month, and judge it on the previous month.
+    """Fit the model of a month on the rows before the previous month, and validate it on the previous month.
 
     Args:
         features: DEMAND_FEATURES of earlier months.
         month: the month that it is for, such as 2012-08.
-        names: the features that there are.
-        recipe: which regressor to fit, and on which of them.
+        names: the available features.
+        recipe: which regressor to fit, and on which of these features.
         min_training_months: with fewer months, only the baseline is fitted.
-        say: called with a line when a fit begins and when it has ended.
+        say: called with a line when a fit begins and when it ends.
 
     Raises:
-        NothingToDo: there are no rows to fit on, or none to judge on.
+        NothingToDo: there are no rows to fit on, or none to validate on.
         ModelError: there is no such estimator or feature, or the estimator refuses the parameters or the rows.
     """
     known_names = [name for name in features.columns if name not in ("ts", TARGET)]
@@ -251,7 +253,7 @@ def fit(
 
 
 def unfitted(recipe: Recipe, names: Sequence[str]) -> Model:
-    """Return the model of a recipe before it is fitted; it reads those of `names` that the recipe does not leave out.
+    """Return the unfitted model of a recipe; it reads those of `names` that the recipe does not leave out.
 
     Raises:
         ModelError: there is no such estimator, parameter or feature, or no feature is left.
@@ -268,7 +270,7 @@ def unfitted(recipe: Recipe, names: Sequence[str]) -> Model:
 def build(recipe: Recipe) -> Any:
     """Return the unfitted regressor of a recipe.
 
-    One that cannot take missing values gets imputation by the median and scaling before it.
+    If it cannot take missing values, it is preceded by imputation of the median and scaling.
 
     Raises:
         ModelError: `estimator` is not one of ESTIMATORS, or it does not have these parameters.
@@ -348,8 +350,8 @@ def _baseline() -> Any:
 def fit_estimator(model: Model, training: pd.DataFrame) -> Model:
     """Fit a model's estimator, in place, on rows of features and target; return the model.
 
-    A feature without any value is fitted as a constant, of which nothing depends: scikit-learn's histograms need values. The
-    level is left as it is, see `RelativeRegressor`.
+    A feature without any value is fitted as a constant, on which nothing depends: scikit-learn's histograms need
+    values. The level is left unchanged, see `RelativeRegressor`.
 
     Raises:
         ModelError: the estimator refuses the rows.
@@ -360,7 +362,7 @@ def fit_estimator(model: Model, training: pd.DataFrame) -> Model:
     with _threads().limit(limits=model.config.get("threads", 1)):
         try:
             model.estimator.fit(values, training[TARGET].astype("float64"))
-        except (TypeError, ValueError) as error:  # scikit-learn looks at its parameters when it fits
+        except (TypeError, ValueError) as error:  # scikit-learn validates its parameters in fit
             told = {"setting": "parameters", "found": model.config.get("parameters", {}), "expected": str(error)}
             raise ModelError(f"{model.name} cannot be fitted: {error}", **told) from error
     return model
@@ -368,8 +370,8 @@ def fit_estimator(model: Model, training: pd.DataFrame) -> Model:
 
 @cache
 def _threads() -> Any:
-    """Return the control over the thread pools of numerical libraries; finding them takes milliseconds."""
-    importlib.import_module("sklearn.ensemble")  # loads those that estimators use
+    """Return the control of numerical libraries' thread pools; finding them takes milliseconds."""
+    importlib.import_module("sklearn.ensemble")  # loads the libraries that estimators use
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()
@@ -405,10 +407,11 @@ def dump(model: Model) -> bytes:
 
 
 def load(content: bytes, card: dict[str, Any]) -> Model:
-    """Return the model of a skops file whose digest was checked, and of its card.
+    """Return the model in a skops file whose digest was verified, and in its card.
 
     Raises:
-        ModelError: the file holds a type that the project does not trust, or is no skops file; nothing of it was run.
+        ModelError: the file contains a type that the project does not trust, or is not a skops file; none of it was
+            executed.
     """
     try:
         parts = model_file.loads(content, TRUSTED_TYPES)
@@ -434,7 +437,7 @@ def card(model: Model) -> dict[str, Any]:
 
 
 def state(model: Model) -> dict[str, Any]:
-    """Return the fitted parts: what the file holds and what the digest is of."""
+    """Return the fitted parts: the content of the file, over which the digest is computed."""
     return {"estimator": model.estimator, "baseline": model.baseline.estimator if model.baseline else None}
 
 
@@ -458,27 +461,27 @@ def _from_card(values: dict[str, Any], estimator: Any, origin: str) -> Model:
 
 
 def inert(model: Model) -> list[str]:
-    """Return the features that a model was fitted on and cannot use: none of its trees, or of its baseline's, splits on them."""
+    """Return the fitted features that a model cannot use: none of its trees, nor of its baseline's, splits on them."""
     from bikes_assets.verification.model_inputs import splits
 
     used: set[str] = set()
     for part in (model, model.baseline):
-        if part:  # what goes into no tree is used otherwise, such as the level
+        if part:  # an input of no tree is used in another way, such as the level
             counted = splits(part.estimator) or {}
             used.update(name for name in part.features if counted.get(name, 1))
     return [name for name in model.features if name not in used]
 
 
 def permutation_importance(model: Model, features: pd.DataFrame) -> dict[str, float]:
-    """Return how much the RMSE on the validation month grows when a feature is shuffled once, rentals/hour, by feature."""
+    """Return the increase of the RMSE on the validation month when a feature is shuffled once, rentals/hour."""
     import numpy as np
     import pandas as pd
 
     validation = features[features["ts"].dt.strftime("%Y-%m") == model.validation_month]
-    known = inputs(validation, model.features)  # predicted as the metrics are: a negative estimate counts as zero
+    known = inputs(validation, model.features)  # clipped as for the metrics: a negative estimate counts as zero
     order = np.random.default_rng(0).permutation(len(known))
     shuffled = pd.concat([known.assign(**{name: known[name].to_numpy()[order]}) for name in model.features])
-    said = model.predict(shuffled).reshape(len(model.features), -1)  # together: each prediction has a cost of its own
+    said = model.predict(shuffled).reshape(len(model.features), -1)  # one call for all: each call has a fixed cost
     return {
         name: scores(validation[TARGET], part)["rmse"] - model.metrics["rmse"]
         for name, part in zip(model.features, said, strict=True)

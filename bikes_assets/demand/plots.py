@@ -1,4 +1,4 @@
-"""Plots for the places where people would rather look than read."""
+"""Plots for those places where people prefer a picture to numbers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bikes_assets.demand.drift import MonthDrift
     from bikes_assets.demand.model import Model
 
-NOT_IN_CODE_VERSION = True  # what is drawn of something is no part of it
+NOT_IN_CODE_VERSION = True  # plots are not part of what is plotted
 
 _BLUE, _GREY, _RED = "#2f6fab", "#b8bec6", "#c0392b"
 _WEATHER = {1: "clear", 2: "mist or clouds", 3: "light rain or snow", 4: "heavy rain"}
@@ -88,7 +88,7 @@ def error_by_weather(errors: pd.DataFrame) -> Plot:
 
 
 def drift(found: MonthDrift) -> Plot:
-    """Plot the population stability index of each drift on a logarithmic axis: red stands out, grey is not judged."""
+    """Plot the population stability index of each drift on a logarithmic axis: red is a warning, grey unchecked."""
     names = list(found.drifts)[::-1]
     return _ranking(
         names,
@@ -101,7 +101,7 @@ def drift(found: MonthDrift) -> Plot:
 
 
 def candidates(choice: Choice) -> Plot:
-    """Plot the error of each candidate on the month that none was fitted on, least on top; the champion, or pin, is blue."""
+    """Plot each candidate's error on the month that none was fitted on, lowest on top; the champion or pin is blue."""
     errors = dict(choice.rmse)
     if "rmse" in choice.metrics:
         errors.setdefault(choice.model.origin, choice.metrics["rmse"])

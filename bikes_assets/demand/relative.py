@@ -1,4 +1,4 @@
-"""A regressor of demand relative to its recent level, so that a growing service does not leave the model behind."""
+"""A regressor of demand relative to its recent level, so that the model keeps up with a growing service."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 
 
 class RelativeRegressor(RegressorMixin, BaseEstimator):
-    """Fits `regressor` to y / (1 + level) and predicts (1 + level) times what it says.
+    """Fits `regressor` to y / (1 + level) and predicts (1 + level) times its prediction.
 
-    `level` is a column of the input and no input of `regressor`: trees cannot say more than they have seen, a ratio can.
-    Where the level is missing, its median over the fitted rows is used in its place. Where it is missing in all of these, y
-    itself is fitted and predicted, whatever levels come later.
+    `level` is a column of the input but not an input of `regressor`: trees cannot predict beyond the targets in
+    training, but a ratio can. A missing level is replaced by its median over the fitted rows. If it is missing in all
+    of them, y itself is fitted and predicted, whatever levels come later.
 
     Args:
         regressor: regressor of the ratio.

@@ -1,4 +1,4 @@
-"""Rental records of the source: from raw rows to one typed, checked row an hour."""
+"""Rental records of the source: from raw rows to one typed, validated row for each hour."""
 
 from __future__ import annotations
 
@@ -37,18 +37,19 @@ class _Fault(NamedTuple):
 
 
 def parse(frame: pd.DataFrame, locate: Callable[[int], tuple[str, int]]) -> pd.DataFrame:
-    """Return raw rows as rental records: typed, checked, sorted by date and hour.
+    """Return raw rows as rental records: typed, validated, sorted by date and hour.
 
     Args:
         frame: the columns of RENTAL_RECORDS, as text or in the types of a database or Parquet file; rows in any order.
-        locate: gives file and row for a position in `frame`, for error messages.
+        locate: returns file and row for a position in `frame`, for error messages.
 
     Returns:
         RENTAL_RECORDS: int64, `Int64` where values may be missing, float64, dteday as YYYY-MM-DD in `string[pyarrow]`.
 
     Raises:
-        DataError: for the lowest row that breaks a rule. Types are judged first, then ranges, then what holds between
-            columns and rows.
+        DataError: for the lowest row that breaks a rule. Types are checked first, then ranges, then rules between
+            columns
+                and rows.
         SchemaError: `frame` has other columns, or no rows.
     """
     if tuple(frame.columns) != RENTAL_RECORDS.names or frame.empty:
@@ -101,12 +102,12 @@ def hourly_rentals(records: pd.DataFrame) -> pd.DataFrame:
 
 
 def rental_invariants(rentals: pd.DataFrame) -> tuple[Invariant, ...]:
-    """Return what holds in every row of HOURLY_RENTALS beyond the columns' ranges, as `verification.invariants` has it.
+    """Return what holds in every row of HOURLY_RENTALS beyond the columns' ranges, as `verification.invariants`.
 
-    These are the rules by which contradicting records are refused.
+    Contradictory records are refused by these rules.
 
     Args:
-        rentals: HOURLY_RENTALS; tells which year `yr` counts from.
+        rentals: HOURLY_RENTALS; from which the year that `yr` counts from is derived.
     """
     counted_from = (rentals["ts"].dt.year - rentals["yr"]).mode()[0]
     return (
@@ -126,12 +127,12 @@ def _weekday(day: pd.Series[pd.Timestamp]) -> pd.Series[int]:
 
 
 def _workingday(rows: pd.DataFrame) -> pd.Series[int]:
-    """Return 1 unless weekend or holiday; missing where one of both is."""
+    """Return 1 unless weekend or holiday; missing if either is."""
     return (~rows["weekday"].isin([0, 6]) & (rows["holiday"] == 0)).astype("Int64")
 
 
 def _refuse(faults: list[_Fault], locate: Callable[[int], tuple[str, int]]) -> None:
-    """Raise the fault of the lowest row, if any."""
+    """Raise the error of the lowest row, if any."""
     if faults:
         fault = min(faults, key=lambda fault: fault.position)
         file, row = locate(fault.position)
@@ -161,7 +162,7 @@ def _calendar(dates: pd.Series[str]) -> pd.Series[pd.Timestamp]:
 
 
 def _typed(frame: pd.DataFrame, locate: Callable[[int], tuple[str, int]]) -> pd.DataFrame:
-    """Return each column in its declared type; the first value that is not written as that type is refused."""
+    """Return each column in its declared type; the first value that is not valid for it raises an error."""
     import pandas as pd
 
     columns: dict[str, pd.Series[Any]] = {}
@@ -191,7 +192,7 @@ def _typed(frame: pd.DataFrame, locate: Callable[[int], tuple[str, int]]) -> pd.
 
 
 def _as_text(values: pd.Series[Any]) -> pd.Series[str]:
-    """Return values of any type as they would be written: every source is held to one rule, and 1.0 is no integer."""
+    """Return values of any type as they would be written in a text: one rule for all sources; 1.0 is no integer."""
     written = cast("pd.Series[str]", values.astype(_ARROW_TEXT))
     if str(values.dtype).startswith("timestamp"):
         return written.str.replace(r"[ T]00:00:00(\.0+)?$", "", regex=True)
@@ -199,13 +200,13 @@ def _as_text(values: pd.Series[Any]) -> pd.Series[str]:
 
 
 def _from_text(text: pd.Series[str], column: Column) -> pd.Series[Any]:
-    """Return text in the column's type, missing where it is not written so: nothing is trimmed or guessed at."""
+    """Return text in the column's type, missing if it is not valid for it: nothing is trimmed or guessed."""
     written = text.where(text.str.contains(_TEXT[column.type][1], regex=True))
     if column.type == "int64":
         return written.astype("Int64")
     if column.type == "float64":
         number = written.astype("Float64")
-        return number.where(number.abs() < float("inf"))  # 1e999 is written as a number and is none
+        return number.where(number.abs() < float("inf"))  # 1e999 parses as a number but is infinite
     real = [day for day in written.dropna().unique() if _is_real(day)]
     return written.where(written.isin(real))
 

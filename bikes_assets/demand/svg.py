@@ -24,7 +24,7 @@ _LONGEST = 24
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Values at ascending positions, joined; where a value is not finite there is a gap."""
+    """Values at ascending positions, joined by a line; a value that is not finite leaves a gap."""
 
     at: Sequence[float]
     values: Sequence[float]
@@ -36,7 +36,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Bars:
-    """A bar from 0 to each value, in a color each; `thick` is in units of position."""
+    """A bar from 0 to each value, each with its color; `thick` is in units of position."""
 
     at: Sequence[float]
     values: Sequence[float]
@@ -47,15 +47,15 @@ class Bars:
 
 @dataclass(frozen=True)
 class Plot:
-    """Lines and bars over one axis of positions and one of values, which begins at 0 or at the lowest value below it.
+    """Lines and bars over one axis of positions and one of values, which begins at 0 or at the lowest negative value.
 
     Attributes:
         ticks: positions with their names.
-        scale: values with their names; by default round numbers.
-        rules: values at which a line is drawn, with its name.
-        under: what the horizontal axis shows.
-        beside: what the vertical axis shows.
-        flat: whether positions stand one above the other, the first at the bottom, and values go to the right.
+        scale: axis labels by value; by default round numbers.
+        rules: labels of values at which a line is drawn.
+        under: label of the horizontal axis.
+        beside: label of the vertical axis.
+        flat: whether the axes are swapped: positions go upwards from the bottom, and values to the right.
         height: of the whole, in pixels.
         left: pixels to the left of the axes.
     """
@@ -103,9 +103,9 @@ class Plot:
         return f'{head} font-family="sans-serif" font-size="10">{ground}{"".join(parts)}</svg>'
 
     def small(self, fits: Callable[[str], bool]) -> str:
-        """Return the most detailed of some drawings that are short as text, "" where none is short enough.
+        """Return the most detailed drawing whose text is short enough, "" if none is.
 
-        They show the same values, averaged over neighbours, and fewer names. Attributes stand in single quotes.
+        The candidates show the same values, averaged over neighbours, with fewer labels. Attributes have single quotes.
 
         Args:
             fits: whether a drawing is short enough.
@@ -121,7 +121,7 @@ class Plot:
 
     @cached_property
     def positions(self) -> tuple[float, float]:
-        """The first and the last position of what is drawn."""
+        """The first and the last position of all lines and bars."""
         at = [*(place for place, _ in self.ticks), *(place for line in self.lines for place in line.at)]
         at += [place + side * bars.thick for bars in self.bars for place in bars.at for side in (-0.5, 0.5)]
         return (min(at), max(at)) if at else (0.0, 1.0)
@@ -156,12 +156,12 @@ class Plot:
 
 
 class _Small:
-    """A drawing of a plot that is short as text: one path for all bars of a color, whole pixels, relative steps.
+    """A drawing of a plot as short text: one path for all bars of a color, whole pixels, relative steps.
 
     Args:
-        plot: what is drawn.
+        plot: plot to draw.
         points: most points of a line; more are averaged.
-        names: most names along an axis of positions, and most bars of a ranking: its highest.
+        names: most labels along an axis of positions, and most bars of a ranking: its highest.
     """
 
     def __init__(self, plot: Plot, points: int, names: int) -> None:
@@ -195,7 +195,7 @@ class _Small:
             y, length = 9 + 13 * row, round(max(value, 0) / self.high * (_SMALL[0] - _NAMED - 40))
             paths[color] = paths.get(color, "") + f"M{_NAMED} {y}h{length}"
             texts.append(f"<text y='{y + 3}'>{markup(_ended(name))}</text>")
-            if not self.plot.scale:  # else the values are not those that the scale names
+            if not self.plot.scale:  # otherwise these are not the values that the scale names
                 texts.append(f"<text x='{_NAMED + 4 + length}' y='{y + 3}'>{value:.3g}</text>")
         return [f"<path d='{steps}' stroke='{color}' stroke-width='9'/>" for color, steps in paths.items()] + texts
 
@@ -253,7 +253,7 @@ class _Small:
 
 
 def _averaged(line: Line, most: int) -> Iterator[tuple[float, float] | None]:
-    """Yield so many points of a line at most, each the mean of neighbours; None where there is a gap."""
+    """Yield at most this many points of a line, each the mean of neighbours; None for a gap."""
     size = max(1, -(-len(line.at) // most))
     for first in range(0, len(line.at), size):
         at, values = line.at[first : first + size], [v for v in line.values[first : first + size] if isfinite(v)]
@@ -261,7 +261,7 @@ def _averaged(line: Line, most: int) -> Iterator[tuple[float, float] | None]:
 
 
 def _ended(name: str) -> str:
-    """Return the end of a long name, by which it is known."""
+    """Return the end of a long name, which identifies it."""
     return name if len(name) <= _LONGEST else f"..{name[-_LONGEST:]}"
 
 

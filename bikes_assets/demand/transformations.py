@@ -1,4 +1,4 @@
-"""What makes the features, for the record: it describes their code, and is no part of it."""
+"""How the features are computed, for the record: it describes their code and is not part of it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ NOT_IN_CODE_VERSION = True
 
 
 def transformations(rentals: Any = None) -> dict[str, str]:
-    """Return what makes the features, for the record: code version of each and of the steps, imputation and windows.
+    """Return how the features are computed, for the record: code version of each and of the steps, imputation, windows.
 
     Args:
-        rentals: the frame that they were made from; the record names its engine.
+        rentals: the frame that they were computed from; the record names its engine.
     """
     module = STEPS[0].function.__module__
     versions = {f"feature.{name}": code_version(module, name) for name in FEATURE_NAMES}

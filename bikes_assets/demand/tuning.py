@@ -1,4 +1,4 @@
-"""Search for a better recipe: declared spaces, and the rule by which recipes are judged, on months before the hold-out alone."""
+"""Search for a better recipe: declared spaces, and how recipes are evaluated, on months before the hold-out alone."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 HOLD_OUT = "2012-08"
-"""First month that no search may see: what is claimed of the default recipe's accuracy is claimed on rows from here on."""
+"""First month that no search may read: the reported accuracy of the default recipe is measured on rows from here on."""
 
 JUDGED_MONTHS = 9
 MIN_TRAINING_MONTHS = 3
-"""Fewest months that a recipe is fitted on when it is judged, as in `demand_model`."""
+"""Fewest months that a recipe is fitted on when it is evaluated, as in `demand_model`."""
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "calendar": ("hour_of_day", "hour_of_week", "working_day", "public_holiday"),
@@ -32,7 +32,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "trends": ("demand_trend_1d", "demand_trend_7d"),
     "lags": ("demand_lag_24h", "demand_lag_168h"),
 }
-"""Every feature, in groups that say the same kind of thing."""
+"""Every feature, in groups with the same kind of information."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Space:
 
     Attributes:
         estimator: dotted name of a scikit-learn regressor.
-        fixed: hyperparameters that stay.
+        fixed: fixed hyperparameters.
         options: the values of each hyperparameter that is drawn.
     """
 
@@ -70,12 +70,12 @@ SPACES: tuple[Space, ...] = (
         {"min_samples_leaf": (1, 2, 3, 5), "max_features": (0.4, 0.6, 0.8, 1.0)},
     ),
 )
-"""Where a search looks."""
+"""Spaces that a search draws from."""
 
 _LEVELS = ("demand_level_7d", "")
 _WITHOUT = (("demand_lag_24h", "demand_lag_168h"), ())
 _RELATIVE_SHARE = 0.85
-"""Share of draws whose target is relative to the level, for those that are not have always been worse."""
+"""Share of draws with a target relative to the level; recipes without it have always been worse."""
 
 _FIRST_SPACE_SHARE = 0.85
 """Share of draws from the first space."""
@@ -83,12 +83,12 @@ _FIRST_SPACE_SHARE = 0.85
 
 @dataclass(frozen=True)
 class Judgement:
-    """How good a recipe is, in rentals/hour and R2; each row was predicted by a fit that had not seen it.
+    """Scores of a recipe, in rentals/hour and R2; each row was predicted by a fit that had not seen it.
 
     Attributes:
-        months: scores of walk-forward by month: fitted on the months before the previous one, judged on the month.
+        months: scores of walk-forward by month: fitted on the months before the previous one, evaluated on the month.
         walk_forward: scores over the rows of all those months together.
-        cuts: scores of one fit on the months before a month, on the rows from it on, by that month.
+        cuts: scores by month of one fit on the months before it, evaluated on all rows from it on.
     """
 
     months: Mapping[str, Mapping[str, float]]
@@ -97,11 +97,11 @@ class Judgement:
 
     @property
     def r2(self) -> float:
-        """Mean of the R2 of walk-forward and of the mean R2 of the cuts: what a search goes by."""
+        """Mean of the R2 of walk-forward and of the mean R2 of the cuts: the criterion of a search."""
         return (self.walk_forward["r2"] + _mean(self.cuts, "r2")) / 2
 
     def metrics(self) -> dict[str, float]:
-        """Return the figures that stand for the whole."""
+        """Return the summary metrics."""
         return {
             "r2": self.r2,
             **{f"walk_forward_{name}": self.walk_forward[name] for name in ("r2", "rmse", "mae", "bias")},
@@ -110,7 +110,7 @@ class Judgement:
         }
 
     def series(self) -> dict[str, dict[int, float]]:
-        """Return R2 and RMSE by month and by cut; the whole number of 2012-08 is 201208."""
+        """Return R2 and RMSE by month and by cut; the step of 2012-08 is 201208."""
         return {
             f"{kind}_{name}": {int(month.replace("-", "")): values[name] for month, values in found.items()}
             for kind, found in (("month", self.months), ("cut", self.cuts))
@@ -119,7 +119,7 @@ class Judgement:
 
 
 def check_before(before: str) -> None:
-    """Refuse to look at the hold-out.
+    """Refuse to read the hold-out.
 
     Raises:
         SettingsError: `before` is later than the hold-out's first month.
@@ -132,7 +132,7 @@ def check_before(before: str) -> None:
 
 
 def judged_months(months: Sequence[str]) -> list[str]:
-    """Return the months that recipes are judged on: the last nine of those that there are enough earlier ones for.
+    """Return the months that recipes are evaluated on: the last nine with enough months before them.
 
     Raises:
         NothingToDo: there are too few months.
@@ -149,27 +149,27 @@ def judged_months(months: Sequence[str]) -> list[str]:
 
 
 def cut_months(judged: Sequence[str]) -> list[str]:
-    """Return the months before which one fit ends: of nine judged ones the 3rd, 5th and 7th, so that several follow each."""
+    """Return the months before which one fit ends: the 3rd, 5th and 7th of nine, so that several follow each."""
     return list(judged[2::2][:3]) or list(judged[:1])
 
 
 def fitted_months(months: Sequence[str]) -> list[str]:
-    """Return the months that any fit of `judge` sees."""
+    """Return the months that any fit of `judge` reads."""
     judged = judged_months(months)
     end = max(previous_month(judged[-1]), cut_months(judged)[-1])
     return [month for month in sorted(set(months)) if month < end]
 
 
 def judge(features: pd.DataFrame, recipe: Recipe, names: Sequence[str] = FEATURE_NAMES) -> Judgement:
-    """Return how good a recipe is, by walk-forward with a month between and by fixed cuts.
+    """Return the scores of a recipe, by walk-forward with a month between and by fixed cuts.
 
     Args:
         features: DEMAND_FEATURES of months before the hold-out.
-        recipe: what is judged.
-        names: the features that there are.
+        recipe: recipe to evaluate.
+        names: the available features.
 
     Raises:
-        SettingsError: a row is of the hold-out.
+        SettingsError: a row belongs to the hold-out.
         NothingToDo: there are too few months.
         ModelError: the estimator refuses the parameters or the rows.
     """
@@ -198,9 +198,9 @@ def judge(features: pd.DataFrame, recipe: Recipe, names: Sequence[str] = FEATURE
 
 
 def draws(trials: int, seed: int) -> Iterator[Recipe]:
-    """Yield the default recipe and then others drawn from the spaces, none twice, the same for the same seed.
+    """Yield the default recipe and then others drawn from the spaces, without repetition, reproducible by the seed.
 
-    Fewer come when the spaces hold no more.
+    Fewer are returned if the spaces hold no more.
     """
     generator = random.Random(seed)
     seen: set[str] = set()
@@ -227,9 +227,9 @@ def _drawn(generator: random.Random) -> Recipe:
 
 
 def ablations(recipe: Recipe | None = None) -> dict[str, Recipe]:
-    """Return recipes that show what each group of features adds, by what they are: the recipe itself first.
+    """Return recipes that show what each group of features adds, by description: the recipe itself first.
 
-    For each group: the recipe without it (with it, where the recipe leaves it out), and with it alone.
+    For each group: the recipe without it (or with it, if the recipe leaves it out), and with that group alone.
     """
     base = recipe or Recipe()
     found = {"default": base}
@@ -242,7 +242,7 @@ def ablations(recipe: Recipe | None = None) -> dict[str, Recipe]:
 
 
 def reading(recipe: Recipe, names: Sequence[str]) -> Recipe:
-    """Return a recipe that reads these features alone; the target is relative to the level only where that is one of several."""
+    """Return a recipe that reads only these features; the target is relative to the level if that is one of several."""
     parameters = dict(recipe.parameters)
     if "categorical_features" in parameters:
         parameters["categorical_features"] = [name for name in parameters["categorical_features"] if name in names]
@@ -269,7 +269,7 @@ def described(recipe: Recipe) -> str:
 
 
 def better_months(one: Judgement, other: Judgement) -> int:
-    """Return in how many months one recipe's error is lower than another's."""
+    """Return the number of months in which one recipe's error is lower than another's."""
     return sum(one.months[month]["rmse"] < values["rmse"] for month, values in other.months.items())
 
 

@@ -1,4 +1,4 @@
-"""The history of which model serves: promotions, pins and lifts, as the lake's commits tell it."""
+"""The history of which model serves: promotions, pins and lifts, read from the lake's commits."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ class Deployment:
 
     Attributes:
         time: when it was published.
-        partition: partition that is served.
-        action: `promoted` (another model than before), `kept`, `pinned` (by a decision), `pin` or `lift` (the decision itself).
+        partition: partition that the model serves.
+        action: `promoted` (another model than before), `kept`, `pinned` (by a decision), `pin` or `lift` (the decision
+            itself).
         model: address of the model, empty for a lift.
         version: address of the decision.
         reason: why.
-        judged_on: rows on which the candidates were judged, empty for a pin or lift.
+        judged_on: rows on which the candidates were evaluated, empty for a pin or lift.
         judged_digest: content digest of those rows.
-        figures: root mean squared error of each candidate there, by address.
-        metrics: the model's scores there.
-        who: user that made it.
-        deployment: where it was made, such as production.
+        figures: root mean squared error of each candidate on those rows, by address.
+        metrics: the model's scores on those rows.
+        who: user who made the decision.
+        deployment: name of the deployment in which it was made, such as production.
         git_commit: commit of the code.
         dagster_run_id: Dagster run that made it, empty for a pin or lift.
     """
@@ -60,7 +61,7 @@ def deployments(lake: Lake, pins: str) -> list[Deployment]:
     """Return every decision about which model serves, oldest first.
 
     Args:
-        lake: where decisions lie; its `serving` asset holds them.
+        lake: lake with the decisions; its `serving` asset holds them.
         pins: asset that holds pins.
     """
     tables = [lake.table(asset, MODEL_ROWS) for asset in (lake.serving, pins)]
@@ -98,7 +99,7 @@ def deployments(lake: Lake, pins: str) -> list[Deployment]:
 
 
 def _figures(candidates: str) -> dict[str, float]:
-    """Return figure by address of `demand_model[2012-02]@12: 47.64, ...`."""
+    """Return RMSE by address of a text such as `demand_model[2012-02]@12: 47.64, ...`."""
     pairs = (item.rpartition(": ") for item in candidates.split(", ") if item)
     return {address: float(figure) for address, _, figure in pairs}
 

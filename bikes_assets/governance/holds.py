@@ -1,4 +1,7 @@
-"""Holds: what must stay in the lake, whatever its age. Small files, never changed or deleted; a release is a second one."""
+"""Holds: versions that must stay in the lake, whatever their age.
+
+Holds are small files that are never changed or deleted; a release is a second file.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +27,10 @@ class Hold:
 
     Attributes:
         id: its name in the lake.
-        address: what was held, in the words of who did.
-        version: address of the version that this named at that time.
+        address: what was held, as the user named it.
+        version: address of the version that this resolved to at that time.
         reason: why.
-        user: who.
+        user: who put it.
         time: when, Unix seconds.
     """
 
@@ -40,7 +43,7 @@ class Hold:
 
 
 def holds(lake: str) -> list[Hold]:
-    """Return the holds that stand in a lake, oldest first."""
+    """Return the active holds of a lake, oldest first."""
     files = read_folder(_folder(lake))
     standing = (name for name in files if not name.endswith(_RELEASED) and f"{_id(name)}{_RELEASED}" not in files)
     return sorted(
@@ -62,7 +65,7 @@ def release(lake: str, address: str, *, reason: str, user: str) -> list[Hold]:
     """Lift the holds that were put under an address, or on the version of that address, and return them.
 
     Raises:
-        LineageError: there is none; those that stand are told.
+        LineageError: there is no such hold; the message lists the active ones.
     """
     standing = holds(lake)
     lifted = [item for item in standing if address in (item.address, item.version)]

@@ -1,4 +1,4 @@
-"""Recorded decisions: which model serves a partition, whatever the rule says. A decision is data, with a reason and an author."""
+"""Recorded decisions that override the rule for which model serves a partition; each has a reason and an author."""
 
 from __future__ import annotations
 
@@ -35,20 +35,22 @@ def pin(
     reason: str,
     version: str | None = None,
 ) -> Version:
-    """Put a stored model in charge of a partition, and return the version of the decision.
+    """Promote a stored model for a partition, and return the version of the decision.
 
     Args:
         lake: where models and decisions lie.
-        instance: Dagster's instance, which is told of it.
+        instance: Dagster's instance, to which it is reported.
         pins: asset that holds decisions.
         partition: partition that the model is to serve.
-        model: asset that the model is of.
-        fitted_for: partition of that asset; not later than `partition`, for its model has seen what lies before.
-        reason: why; what it holds of secrets is left out.
+        model: asset of the model.
+        fitted_for: partition of that asset; not later than `partition`, as a model has been fitted on all rows before
+            its own.
+        reason: why; secrets in it are removed.
         version: table version that its current model must have, None for any.
 
     Raises:
-        LineageError: there is no such model, it has another version, or it is later than the partition that it is to serve.
+        LineageError: there is no such model, it has another version, or it is later than the partition that it is to
+            serve.
     """
     if fitted_for > partition:
         raise LineageError(
@@ -74,7 +76,7 @@ def unpin(lake: Lake, instance: dg.DagsterInstance, *, pins: str, partition: str
     """Lift the pin of a partition, so that the rule decides again, and return the version of that decision.
 
     Raises:
-        LineageError: nothing is pinned there.
+        LineageError: the partition has no pin.
     """
     parts = lake.table(pins, MODEL_ROWS).read([partition])
     if not parts or not len(parts[partition][1]):

@@ -1,7 +1,8 @@
 """Removing what nothing live needs: rows and model files from the lake, runs and copies from MLflow.
 
-Never removed are Delta's logs, with the record of each version, and files that no log names, which a commit at work may be about
-to add. Each removal is written down before anything is deleted, and what a killed one left is found by the next.
+Delta's logs, with the record of each version, are never removed, nor are files that no log names: a running commit may
+be about to add them. Each removal is written down before anything is deleted; the next removal completes one that was
+killed.
 """
 
 from __future__ import annotations
@@ -24,21 +25,21 @@ if TYPE_CHECKING:
     from bikes_assets.storage.lake import Lake
 
 _BATCH = 1_000
-"""Files that are deleted by one request."""
+"""Largest number of files that one request deletes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What is to become of a version.
+    """What happens to a version.
 
     Attributes:
         address: the version.
-        asset: what it is a version of.
-        state: whether it stays, may go, or went; `lost` where it was to stay, and another program has removed its rows.
+        asset: the asset that it belongs to.
+        state: whether it stays, may go, or went; `lost` if it should have stayed, but another program removed its rows.
         time: when it was published, Unix seconds.
-        size: bytes of its files that are there.
+        size: bytes of its files that still exist.
         stays: why it stays.
-        removal: the removal that it went in; also where one was killed before its files were deleted.
+        removal: the removal that included it, even if that was killed before its files were deleted.
     """
 
     address: str
@@ -52,17 +53,17 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What may go, and what stays.
+    """What may be removed, and what stays.
 
     Attributes:
-        now: when it was made, Unix seconds.
-        days: for how many days a version stays in any case.
+        now: when the plan was made, Unix seconds.
+        days: number of days for which every version stays.
         verdicts: of each version, by asset, oldest first.
-        files: paths or URLs of the tables' files that may go.
-        models: SHA-256 and bytes of the model files that may go.
+        files: paths or URLs of the tables' files that may be removed.
+        models: SHA-256 and bytes of the model files that may be removed.
         fitted: SHA-256 of each of these, and the version in which it was fitted.
-        models_staying: how many model files stay, and their bytes.
-        in_mlflow: versions that went or may go and whose run and copy in MLflow go with them.
+        models_staying: number of model files that stay, and their bytes.
+        in_mlflow: versions, removed or to be removed, whose run and copy in MLflow are deleted with them.
     """
 
     now: float
@@ -76,27 +77,27 @@ class Plan:
 
     @property
     def going(self) -> list[Verdict]:
-        """The versions that may go."""
+        """The versions that may be removed."""
         return [item for item in self.verdicts if item.state == "goes"]
 
     @property
     def size(self) -> int:
-        """Bytes that may go."""
+        """Bytes that may be freed."""
         return sum(item.size for item in self.going) + sum(self.models.values())
 
 
 def plan(
     lake: Lake, tables: Sequence[LakeTable], *, held: Iterable[str], aliased: Iterable[str], now: float, days: float
 ) -> Plan:
-    """Return what may go of a lake, and what stays and why; nothing is changed.
+    """Return what may be removed from a lake, and what stays and why; nothing is changed.
 
     Args:
         lake: the lake.
         tables: its tables.
         held: addresses of the versions that a hold names.
-        aliased: addresses of the versions that an alias of a registered model leads to.
-        now: the present, Unix seconds.
-        days: for how many days a version stays in any case.
+        aliased: addresses of the versions that an alias of a registered model resolves to.
+        now: current time, Unix seconds.
+        days: number of days for which every version stays.
     """
     published = [_published(table) for table in tables]
     everything = [item for items in published for item in items]
@@ -134,15 +135,16 @@ def plan(
 
 
 def apply(lake: Lake, look: Callable[[], Plan], user: str) -> Plan:
-    """Remove from a lake what may go, and return what that was; it is written down before anything is deleted.
+    """Remove from a lake what may be removed, and return it; the removal is written down before anything is deleted.
 
     Args:
         lake: the lake.
-        look: returns what may go now: asked before it is written down, and again before it is deleted.
+        look: returns what may be removed now; called before the removal is written down, and again before it is
+            deleted.
         user: who removes it.
 
     Raises:
-        LineageError: something that was to go came to be needed in between; nothing was removed.
+        LineageError: something to be removed has become needed in between; nothing was removed.
     """
     before = look()
     versions = [item.address for item in before.going if not item.removal]
@@ -166,16 +168,16 @@ def apply(lake: Lake, look: Callable[[], Plan], user: str) -> Plan:
 
 
 def remove_in_mlflow(client: MlflowClient, experiment: str, records: Sequence[Record], moment: str) -> list[str]:
-    """Delete the runs of versions that went from MLflow, and the copies of the models that these fitted.
+    """Delete the runs of removed versions from MLflow, and the copies of the models that these fitted.
 
-    MLflow keeps what is deleted until its own `gc`. A registered version keeps its place and is tagged `removed`; one that an
-    alias names keeps its run and copy.
+    MLflow keeps deleted runs until its own `gc`. A registered version keeps its number and is tagged `removed`; one
+    with an alias keeps its run and copy.
 
     Args:
         client: client of the tracking store.
         experiment: name of the experiment; runs are in the one beside it, too.
-        records: how the versions were made.
-        moment: when they went, in words.
+        records: records of the versions.
+        moment: time of the removal, in words.
 
     Returns:
         Addresses of the versions that are done.
@@ -214,11 +216,11 @@ def _published(table: LakeTable) -> list[Published]:
 def _judged(
     table: LakeTable, published: Sequence[Published], stays: Mapping[str, Stays], removed: Mapping[str, Removal]
 ) -> tuple[list[Verdict], list[str]]:
-    """Return what is to become of each version of a table, and the files that may go."""
+    """Return the verdict on each version of a table, and the files that may be removed."""
     added = table.added()
     going = {int(item.record.output.version) for item in published if item.address not in stays}
     there = _sizes(table.uri) if published else {}
-    # a commit that published nothing, such as a restored version, may have added an older one's file again
+    # a commit that published nothing, such as a restored version, may have added an older version's file again
     kept = {path for version, paths in added.items() if version not in going for path in paths}
     verdicts: list[Verdict] = []
     for item in published:
@@ -247,7 +249,7 @@ def _sizes(folder: str) -> dict[str, int]:
 
 
 def _is_in_mlflow(record: Record, kept: Collection[str]) -> bool:
-    """Return whether a version that goes takes its run in MLflow with it: not where its model's file stays for another's sake."""
+    """Return whether a removed version's MLflow run is deleted too: not if its model's file stays for another one."""
     return "attempt" in record.made_by and not (record.fitted and record.fitted["sha256"] in kept)
 
 

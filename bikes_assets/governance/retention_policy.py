@@ -1,4 +1,4 @@
-"""Which versions stay: what is live, and everything that it was made from. It looks at records alone, and at no store."""
+"""Which versions stay: the live ones, and everything that they were made from. It reads records alone, and no store."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from bikes_assets.core.record import Record
 
 DAY = 86_400.0
-"""Seconds of a day. A version that was replaced less than a day ago stays: a run that began before may still be reading it."""
+"""Seconds of a day. A version replaced less than a day ago stays: a run that began before may still be reading it."""
 
 Why = Literal["present", "held", "alias", "young", "replaced today", "needed"]
 
@@ -38,9 +38,9 @@ class Stays:
     """Why a version stays.
 
     Attributes:
-        why: what makes it live; `needed` where something live was made from it.
-        live: address of the live version that needs it, the nearest; the version itself where it is live.
-        steps: how many steps lie between them.
+        why: what makes it live; `needed` if something live was made from it.
+        live: address of the nearest live version that needs it; the version itself if it is live.
+        steps: number of steps between them.
     """
 
     why: Why
@@ -51,14 +51,14 @@ class Stays:
 def live(
     published: Iterable[Published], *, held: Iterable[str], aliased: Iterable[str], now: float, days: float
 ) -> dict[str, Why]:
-    """Return what is live by itself: address to why, the first reason that holds.
+    """Return what is live by itself: address to the first reason that applies.
 
     Args:
         published: every version, in any order.
         held: addresses that a hold names.
-        aliased: addresses of the versions that an alias of a registered model leads to.
-        now: the present, Unix seconds.
-        days: for how many days a version stays in any case.
+        aliased: addresses of the versions that an alias of a registered model resolves to.
+        now: current time, Unix seconds.
+        days: number of days for which every version stays.
     """
     by_partition: dict[tuple[str, str | None], list[Published]] = {}
     for item in published:
@@ -82,11 +82,11 @@ def live(
 
 
 def staying(published: Iterable[Published], roots: Mapping[str, Why]) -> dict[str, Stays]:
-    """Return each version that stays, and why: what is live, and all that it was made from, step by step.
+    """Return each version that stays, and why: the live ones, and everything that they were made from, transitively.
 
     Args:
         published: every version.
-        roots: what is live by itself, see `live`.
+        roots: the versions that are live by themselves, see `live`.
     """
     records = {item.address: item.record for item in published}
     found = {address: Stays(why, address) for address, why in roots.items() if address in records}
@@ -104,7 +104,7 @@ def staying(published: Iterable[Published], roots: Mapping[str, Why]) -> dict[st
 
 
 def sources(record: Record) -> list[str]:
-    """Return the addresses of what a version was made from: what was read, and the versions in which its models were fitted."""
+    """Return the addresses that a version was made from: what was read, and the versions that fitted its models."""
     origins = (model["origin"].removesuffix(" baseline") for model in record.models)
     return [*(item.address for item in record.inputs), *(origin for origin in origins if origin)]
 

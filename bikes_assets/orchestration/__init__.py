@@ -1,1 +1,1 @@
-"""Dagster at work: the asset decorator, IO managers, engines, reconciliation."""
+"""The Dagster layer: the asset decorator, IO managers, engines, reconciliation."""

@@ -1,9 +1,9 @@
-"""What agreed when everything did, in few words: so that whoever looks again looks at what is new or was changed since.
+"""Marks of the last reconciliation, so that the next one only looks at what is new or has changed since.
 
-Of the event log these marks hold its last event, and how many there are up to it; of each Dagster run its state; of each table
-how many commits its log has, and the state of their files; of MLflow's database a digest of the rows of each Dagster run and of
-each registered version. They are compared without importing Dagster or MLflow. An MLflow server shows no rows: of it nothing is
-known, and everything is looked at.
+For the event log the marks are its last event and the number of events up to it; for each Dagster run its state; for
+each table the number of commits in its log and the state of its files; for MLflow's database a digest of the rows of
+each Dagster run and registered version. They are compared without importing Dagster or MLflow. The rows of an MLflow
+server cannot be read, so it has no marks, and everything in it is looked at.
 """
 
 from __future__ import annotations
@@ -64,19 +64,19 @@ _REST = (
 NONE = (0, "")
 """Mark of a table of which nothing is known."""
 REST = ""
-"""Key of what the registry holds beside versions."""
+"""Key of everything in the registry beside versions."""
 
 
 @dataclass
 class Agreement:
-    """What was done to bring everything into agreement.
+    """What reconciliation has done.
 
     Attributes:
         done: what was done, in words.
         left: what could not be done, and why.
-        refused: what MLflow refuses, and would again, and why; nothing else waits for it.
-        foreign: what others have registered, and is left alone; nothing is to be done about it.
-        set_aside: events that are not believed, and why; they do no harm.
+        refused: what MLflow refuses and would refuse again, and why; nothing else waits for it.
+        foreign: what others have registered, which is left alone; nothing needs to be done about it.
+        set_aside: events that are ignored as unreliable, and why; they do no harm.
     """
 
     done: list[str] = field(default_factory=list)
@@ -88,14 +88,14 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """Where what is to agree lies.
+    """The stores to reconcile.
 
     Attributes:
         lake: folder or URL of the lake.
         assets: the lake's assets.
         events: DAGSTER_HOME of an instance on SQLite, or a database URL.
         tracking_uri: MLflow's store or server.
-        memory: file of this machine in which marks are kept.
+        memory: local file that stores the marks.
     """
 
     lake: str
@@ -107,19 +107,19 @@ class Stores:
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """What the stores hold, in few words.
+    """Marks: a compact state of the stores.
 
     Attributes:
         event: number of the last event.
-        log: what tells the event log up to it from any other.
-        runs: the state of each Dagster run that is over.
-        at_work: the Dagster runs that are not.
-        tables: how many commits each table has, and a digest of their files' states.
-        removals: a digest of what retention has removed.
-        mlflow: a digest of what MLflow holds of each Dagster run; None where it cannot be told.
-        registry: a digest of each registered version, by name and number, and of the rest; None where it cannot be told.
-        database: what tells whether MLflow's database was written to.
-        set_aside: the events that are not believed, and why.
+        log: identity of the event log up to that event.
+        runs: the state of each finished Dagster run.
+        at_work: the unfinished Dagster runs.
+        tables: the number of commits of each table, and a digest of its files' states.
+        removals: a digest of everything that retention has removed.
+        mlflow: a digest of MLflow's rows for each Dagster run; None if they cannot be read.
+        registry: a digest of each registered version, by name and number, and of the rest; None if they cannot be read.
+        database: changes when MLflow's database is written to.
+        set_aside: the ignored events, and why.
         foreign: what others have registered.
     """
 
@@ -138,13 +138,14 @@ class Marks:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What may not agree any more.
+    """What may have to be reconciled.
 
     Attributes:
-        after: events after this one are looked at.
-        runs: Dagster runs, None for all.
-        tables: the first commit of each table that is looked at.
-        registered: registered versions, by name and number, `REST` among them where something else changed; None for all.
+        after: look at events after this one.
+        runs: Dagster runs to look at, None for all.
+        tables: the first commit to look at, by table.
+        registered: registered versions to look at, by name and number, including `REST` if something else changed; None
+            for all.
     """
 
     after: int = 0
@@ -154,26 +155,26 @@ class Scope:
 
     @property
     def is_empty(self) -> bool:
-        """Whether everything agrees still."""
+        """Whether nothing has to be reconciled."""
         return not (self.runs is None or self.runs or self.tables or self.registered is None or self.registered)
 
 
 def kept(stores: Stores) -> Marks | None:
-    """Return the marks that were kept when everything agreed; None where there are none."""
+    """Return the marks of the last complete reconciliation; None without any."""
     return read_memory(stores.memory, _marks)
 
 
 def keep(stores: Stores, marks: Marks) -> None:
-    """Keep marks of what agrees."""
+    """Store the marks of a complete reconciliation."""
     write_memory(stores.memory, asdict(marks))
 
 
 def look(stores: Stores, known: Marks | None = None) -> Marks:
-    """Return what the stores hold now: the event log first, so that what an event tells of is there.
+    """Return the current marks: the event log's first, so that what its events refer to exists by then.
 
     Args:
-        stores: where it lies.
-        known: marks of an earlier look: what they say of MLflow holds as long as its database was not written to.
+        stores: the stores.
+        known: earlier marks, whose MLflow part is reused if its database was not written to since.
     """
     event = newest_event(stores.events)
     runs, at_work = _dagster_runs(stores.events)
@@ -199,13 +200,13 @@ def look(stores: Stores, known: Marks | None = None) -> Marks:
 
 
 def differing(stores: Stores, known: Marks | None, now: Marks, *, whole: bool = True) -> Scope:
-    """Return what may not agree any more.
+    """Return what may have to be reconciled.
 
     Args:
-        stores: where it lies.
-        known: marks of when everything agreed, None where there are none.
-        now: marks of what is there.
-        whole: whether everything may be wrong in an MLflow that does not show its rows, or only what is new.
+        stores: the stores.
+        known: marks of the last complete reconciliation, None without any.
+        now: the current marks.
+        whole: whether to look at everything in an MLflow whose rows cannot be read, or only at what is new.
     """
     if known is None or known.removals != now.removals or known.log != identity(stores.events, known.event):
         return everything(stores.assets)
@@ -223,18 +224,18 @@ def differing(stores: Stores, known: Marks | None, now: Marks, *, whole: bool = 
     registered = None
     if now.registry is not None and known.registry is not None:
         registered = _changed(known.registry, now.registry)
-    # of a table that is looked at as a whole, all events are
+    # if a table is looked at as a whole, so are all its events
     return Scope(0 if 0 in tables.values() else known.event, runs, tables, registered)
 
 
 def evident(stores: Stores, experiments: Collection[str]) -> set[str]:
-    """Return the Dagster runs of which events and MLflow's database evidently say the same, without reading a record.
+    """Return the Dagster runs whose events and rows in MLflow's database evidently match, without reading a record.
 
-    Dagster succeeded, and began and ended each step once. MLflow has one parent that has ended so, and one run that names it and
-    has ended so for each step that materialized something, of its first attempt, and no other.
+    Such a run succeeded in Dagster, and began and ended each step once. In MLflow it has one finished parent, one
+    finished run for the first attempt of each step that materialized something, and no other.
 
     Args:
-        stores: where it lies.
+        stores: the stores.
         experiments: ids of MLflow's experiments.
     """
     file = file_of(stores.tracking_uri)
@@ -262,23 +263,23 @@ def evident(stores: Stores, experiments: Collection[str]) -> set[str]:
 def _is_evident(
     run: str, steps: Mapping[str, Mapping[str, int]], parent: str | None, rows: set[tuple[Any, ...]] | None
 ) -> bool:
-    """Return whether each step of a run has what one that succeeds at once has, and MLflow's rows are those of the steps."""
+    """Return whether each step of a run succeeded at once, and MLflow's rows are exactly those of the steps."""
     made = [step for step, kinds in steps.items() if kinds == _MADE]
     expected = {(f"{run}/{step}/1", "FINISHED", parent, "") for step in made} | {(None, "FINISHED", parent, parent)}
     return bool(made) and all(kinds in (_MADE, _SKIPPED) for kinds in steps.values()) and rows == expected
 
 
 def everything(assets: Iterable[str]) -> Scope:
-    """Return the scope in which everything is."""
+    """Return the scope that includes everything."""
     return Scope(tables=dict.fromkeys(assets, 0))
 
 
 def is_so(stores: Stores, backlog: str) -> Marks | None:
-    """Return the marks that were kept where everything agrees still, else None.
+    """Return the marks of the last reconciliation if nothing has changed since, else None.
 
     Args:
-        stores: where it lies.
-        backlog: key under which it is remembered that something is left to log in MLflow.
+        stores: the stores.
+        backlog: key that tells whether something is left to log in MLflow.
     """
     known = kept(stores)
     if known is None or remembered(stores.events, backlog):
@@ -297,7 +298,7 @@ def _marks(values: Any) -> Marks:
 
 
 def _dagster_runs(storage: str) -> tuple[dict[str, str], list[str]]:
-    """Return the state of each run that is over, and the runs that are not: from indexes, for their rows are long."""
+    """Return the state of each finished run, and the unfinished runs, read from indexes, as the rows are long."""
     with asking(storage) as ask:
         ids = dict(ask(_IDS))
         states = [(ids[number], status, changed) for number, status, changed in ask(_STATES) if number in ids]
@@ -306,14 +307,14 @@ def _dagster_runs(storage: str) -> tuple[dict[str, str], list[str]]:
 
 
 def _table(uri: str, most: int | None = None) -> tuple[int, str]:
-    """Return how many commits a table has, the first ones where `most` is given, and a digest of their files' states."""
+    """Return a table's number of commits, at most `most` if given, and a digest of their files' states."""
     commits = [item for item in _files(f"{uri}/_delta_log") if item[0].endswith(".json") and item[0][:20].isdecimal()]
     commits = sorted(commits)[:most]
     return len(commits), _digest(commits)
 
 
 def _files(folder: str) -> list[tuple[str, ...]]:
-    """Return the files in a folder, and what tells whether one was written again; nothing where there is none."""
+    """Return the files in a folder, each with a mark that changes when it is rewritten; empty without a folder."""
     if is_remote(folder):
         filesystem, path = filesystem_of(folder)
         filesystem.invalidate_cache()
@@ -329,7 +330,7 @@ def _files(folder: str) -> list[tuple[str, ...]]:
 
 
 def _state(file: Path) -> str:
-    """Return what tells whether a SQLite database was written to: its own counter of changes, and the files' states."""
+    """Return a mark that changes when a SQLite database is written to: its change counter, and the files' states."""
     with file.open("rb") as database:
         counter = database.read(28)[24:].hex()  # https://www.sqlite.org/fileformat.html#file_change_counter
     places = (file, file.with_name(f"{file.name}-wal"), file.with_name(f"{file.name}-journal"))
@@ -344,11 +345,11 @@ def _reading(file: Path) -> closing[sqlite3.Connection]:
 
 
 def _in_mlflow(file: Path) -> tuple[dict[str, str] | None, dict[str, str] | None]:
-    """Return a digest of what MLflow's database holds of each Dagster run, and of each registered version and the rest."""
+    """Return digests of MLflow's database: of each Dagster run's rows, each registered version, and the rest."""
     try:
         with _reading(file) as store:
             return _rows_of_runs(store), _rows_of_registry(store)
-    except sqlite3.Error:  # whoever uses it says what is wrong
+    except sqlite3.Error:  # whoever uses the database reports the error
         return None, None
 
 
@@ -359,7 +360,7 @@ def _rows_of_runs(store: sqlite3.Connection) -> dict[str, str]:
 def _rows_of_registry(store: sqlite3.Connection) -> dict[str, str]:
     models = _grouped((row for query in _MODELS for row in store.execute(query)), lambda row: str(row[0]))
     rows = [row for query in _VERSIONS for row in store.execute(query)]
-    # a version's digest covers the logged model that it is of
+    # a version's digest includes its logged model
     rows += [(*row[:2], models[name]) for row in rows for name in _MODEL.findall(str(row[3])) if name in models]
     rest = sorted(repr(row) for query in _REST for row in store.execute(query))
     return _grouped(rows, lambda row: f"{row[0]}/{row[1]}") | {REST: _digest(rest)}

@@ -1,4 +1,4 @@
-"""Alerts: a message to whoever is to know of something, by a webhook or a command. They never fail, and never wait for long."""
+"""Alerts: a message to a webhook or a command. An alert never raises an error, and never waits for long."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
 SECONDS = 10.0
-"""How long an alert is waited for, whatever the other side does."""
+"""Longest time that an alert may take, whatever the receiver does."""
 _MOST_OF_OUTPUT = 2_000
 
 
@@ -34,26 +34,26 @@ def is_webhook(target: str) -> bool:
 def send(target: str, message: Mapping[str, Any], seconds: float = SECONDS) -> str:
     """Send a message to a webhook, as the JSON body of a POST, or to a command, as JSON on its standard input.
 
-    A command is started as it is, without a shell. A webhook's answer must be 2xx: a redirection is not followed, since the body
-    would be lost.
+    A command is run without a shell. A webhook must answer 2xx: redirects are not followed, since the body would be
+    lost.
 
     Args:
         target: an http(s) URL, or a command with its arguments, quoted as in a shell.
         message: JSON-ready values.
-        seconds: after which it is given up; a command is then killed with all that it started.
+        seconds: timeout; a command is then killed with all its child processes.
 
     Returns:
-        Why it was not delivered, "" where it was. It holds no secret.
+        Why it was not delivered, "" if it was. It contains no secret.
     """
     body = json.dumps(message).encode()
-    learn_webhooks(target)  # a command may repeat those among its arguments
+    learn_webhooks(target)  # a command may have them among its arguments
     try:
         told = (
             _within(seconds, lambda: _post(target, body, seconds))
             if is_webhook(target)
             else _run(target, body, seconds)
         )
-    except Exception as error:  # noqa: BLE001 - an alert that fails must not fail what it is about
+    except Exception as error:  # noqa: BLE001 - an error in an alert must not become one of its subject
         told = f"{type(error).__name__}: {error}"
     return plain(shortened(scrubbed(told), 300))
 
@@ -71,12 +71,12 @@ def _post(url: str, body: bytes, seconds: float) -> str:
     except urllib.error.HTTPError as error:
         known = {status.value: f" {status.phrase}" for status in HTTPStatus}
         return f"found answer {error.code}{known.get(error.code, '')}, expected 2xx"
-    except Exception as error:  # noqa: BLE001 - told by whoever waits
+    except Exception as error:  # noqa: BLE001 - reported by the waiting caller
         return _reason(error)
 
 
 def _reason(error: Exception) -> str:
-    """Return why a webhook was not reached, in the words of the system: other messages may repeat the URL."""
+    """Return why a webhook was not reached, in the words of the operating system: other messages may repeat the URL."""
     cause = getattr(error, "reason", error)
     cause = cause if isinstance(cause, Exception) else error
     told = cause.strerror if isinstance(cause, OSError) else None
@@ -84,7 +84,7 @@ def _reason(error: Exception) -> str:
 
 
 def _within(seconds: float, call: Callable[[], str]) -> str:
-    """Return what a call returns; a server that answers a byte at a time would keep it for ever."""
+    """Return a call's result within a time limit; a server that answers a byte at a time would block it forever."""
     answers: list[str] = []
     thread = threading.Thread(target=lambda: answers.append(call()), daemon=True)
     thread.start()
@@ -94,7 +94,7 @@ def _within(seconds: float, call: Callable[[], str]) -> str:
 
 def _run(command: str, body: bytes, seconds: float) -> str:
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as printed:
-        # files, not pipes: what the command leaves running may hold a pipe open
+        # files, not pipes: a process that the command leaves behind may keep a pipe open
         given.write(body)
         given.seek(0)
         process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""What all assets with a lineage have in common, said once."""
+"""The asset decorator: what all assets with lineage have in common."""
 
 from __future__ import annotations
 
@@ -50,28 +50,30 @@ def lineage_asset(
     config: Mapping[str, Any] | None = None,
     up_to_date: bool = False,
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
-    """Return a decorator that makes an asset of a function that returns an `Outcome`, or a plain value.
+    """Return a decorator that turns a function returning an `Outcome`, or a plain value, into an asset.
 
-    It adds what each asset has: the docstring as description, code version, owners, column schema, column lineage, checks
-    and a reference to the code; and it skips a partition that has nothing to work on. Checks look at the outcome before it
-    is published: one that blocks fails the step, so that neither the lake nor anything downstream gets to see it.
+    It adds what every asset has: the docstring as description, code version, owners, column schema, column lineage,
+    checks and a reference to the code; and it skips a partition that has nothing to do. Checks run before the outcome
+    is published: a blocking check that fails also fails the step, so that the outcome reaches neither the lake nor
+    anything downstream.
 
     Args:
-        partitions: the asset's partitions, None where it has none.
-        ins: upstream assets by parameter, with their partition mappings; by default those that the parameters name.
+        partitions: the asset's partitions, None if it is not partitioned.
+        ins: upstream assets by parameter, with their partition mappings; by default the assets named by the parameters.
         group: Dagster's asset group.
-        kinds: what it is made with.
+        kinds: Dagster's kinds, the technologies that it uses.
         io_manager: `tables` or `models`.
-        schema: declared columns, for a table.
-        lineage: output column to input asset to the columns of it that it is made from.
-        checks: what must hold of the outcome.
+        schema: declared columns of a table.
+        lineage: output column to input asset to its columns from which the output column is made.
+        checks: checks of the outcome.
         owners: teams (`team:name`) or people (by e-mail).
         tags: Dagster's tags.
-        automation: when Dagster's daemon materializes it by itself, None for never.
-        freshness: how old its latest materialization may become, None for as old as may be.
-        config: defaults of its config, where they differ from those in the code. They are no part of the code version.
-        up_to_date: whether it has the check `up_to_date`, which a materialization passes and a sensor of the project fails
-            when the partition becomes stale; see `events.up_to_date`.
+        automation: when Dagster's daemon materializes it, None for never.
+        freshness: largest age of its latest materialization, None for no limit.
+        config: defaults of its config that differ from those in the code. They are not part of the code version.
+        up_to_date: whether it has the check `up_to_date`, which a materialization passes, and which a sensor of the
+            project
+                fails when the partition becomes stale; see `events.up_to_date`.
     """
 
     def decorate(function: Callable[..., Any]) -> dg.AssetsDefinition:
@@ -88,7 +90,7 @@ def lineage_asset(
                     made = function(context, **inputs)
             except NothingToDo as reason:
                 context.log.warning(str(reason))
-                # Dagster fails a step whose checks gave no output; without a result they count as skipped
+                # Dagster fails a step with a check that gave no result; without one they count as skipped
                 for spec in specs:
                     yield dg.Output(None, output_name=spec.get_python_identifier())
                 return
@@ -107,7 +109,7 @@ def lineage_asset(
                 raise failure_of(stopped)
             passed = {check.name: bool(verdict.passed) for check, verdict in found}
             yield dg.Output(replace(outcome, checks=passed, evidence=evidence, config=effective))
-            yield from results  # after the output, so that Dagster shows them with the materialization that they are about
+            yield from results  # after the output, so that Dagster shows them with its materialization
             if up_to_date:
                 yield _result(context.asset_key, CURRENT, CURRENT.function(subject))
 
@@ -141,9 +143,9 @@ def lineage_asset(
 
 
 def _effective(context: dg.AssetExecutionContext, config: dg.Config, project: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the config to materialize with: the run's, or the kept one where the run has the project's.
+    """Return the config to materialize with: the run's, or the stored one if the run has the project's.
 
-    What differs from the project's config is said in the run's log, for it does not last unless it is kept.
+    Differences from the project's config are logged, since they apply to this run only unless they are stored.
     """
     given = json.loads(config.model_dump_json())
     if KEEP not in given:
@@ -169,7 +171,7 @@ def _told(changes: Sequence[tuple[str, str, str]]) -> str:
 
 
 class _Evidence:
-    """What checks showed last of an asset's function: the instance remembers it, and of what failed this process alone."""
+    """Evidence of checks on an asset's function; the instance stores it, but only this process keeps failures."""
 
     _of_process: ClassVar[dict[str, Mapping[str, Any]]] = {}
 
@@ -193,15 +195,15 @@ def with_lineage(
     lineage: Mapping[str, Mapping[str, Mapping[str, Sequence[str]]]] | None = None,
     schemas: Mapping[str, Schema] | None = None,
 ) -> list[dg.AssetsDefinition]:
-    """Return plain assets, each of one function, with what a record needs of their definitions.
+    """Return plain Dagster assets, each of one function, with the definition metadata that a record needs.
 
-    That is the code version, unless it is given by hand, a reference to the code, the column schema and the column lineage. All
-    else is done by the IO managers, and the functions stay as they are.
+    These are the code version (unless it is set explicitly), a reference to the code, the column schema and the column
+    lineage. The IO managers do everything else, and the functions are unchanged.
 
     Args:
-        assets: what `dg.asset` has made.
-        lineage: for an asset, output column to input asset to the columns of it that it is made from.
-        schemas: declared columns of those tables that have any.
+        assets: assets created by `dg.asset`.
+        lineage: for an asset, output column to input asset to its columns from which the output column is made.
+        schemas: declared columns of tables, if any.
     """
 
     def described(spec: dg.AssetSpec, function: Callable[..., Any]) -> dg.AssetSpec:
@@ -226,9 +228,9 @@ def _described(
     *,
     by_hand: bool = False,
 ) -> dict[str, Any]:
-    """Return the metadata of a definition: where its function is, and which columns it makes of which.
+    """Return a definition's metadata: location of its function, and column lineage.
 
-    A function that is in no file is left out where the code version is given by hand.
+    A function without a source file has no location if the code version is set explicitly.
     """
     described: dict[str, Any] = {"dagster/code_references": metadata.code_reference(function)}
     try:
@@ -246,12 +248,12 @@ def _described(
 
 
 def _optional(function: Callable[..., Any]) -> list[str]:
-    """Return the parameters of a function for which there may be nothing."""
+    """Return the parameters of a function that may be None."""
     return [name for name, kind in get_type_hints(function).items() if name != "return" and may_be_absent(kind)]
 
 
 def _config_class(function: Callable[..., Any], config: Mapping[str, Any]) -> type[dg.Config] | None:
-    """Return the class of a function's config with other defaults, None where it takes no config."""
+    """Return the class of a function's config with other defaults, None if it takes no config."""
     parameter = inspect.signature(function).parameters.get("config")
     if parameter is None:
         return None
@@ -263,7 +265,7 @@ def _config_class(function: Callable[..., Any], config: Mapping[str, Any]) -> ty
     from pydantic_core import PydanticCustomError
 
     class Recorded(declared):
-        """A config that a record can hold."""
+        """A config whose values a record can store."""
 
         @field_validator("*")
         @classmethod
@@ -275,7 +277,7 @@ def _config_class(function: Callable[..., Any], config: Mapping[str, Any]) -> ty
             return value
 
     class Strict(Recorded):
-        """Defaults are as strict as Dagster, which refuses one of another type by a traceback as it loads."""
+        """Validate defaults as strictly as Dagster, whose error for a wrong type is a traceback while loading."""
 
         model_config = ConfigDict(strict=True)
 
@@ -283,11 +285,11 @@ def _config_class(function: Callable[..., Any], config: Mapping[str, Any]) -> ty
     try:
         Strict.model_validate(dict(config))
     except ValidationError as error:
-        if any(item["type"] != "missing" for item in error.errors()):  # each run is asked for what has no default
+        if any(item["type"] != "missing" for item in error.errors()):  # a run has to supply what has no default
             raise _refused(name, error) from None
 
     class Checked(Recorded):
-        """A config that Dagster is handed when a step begins: what does not do is one message."""
+        """A config that Dagster passes in when a step begins: invalid values give one message."""
 
         def __init__(self, **values: Any) -> None:
             try:
@@ -309,7 +311,7 @@ def _config_class(function: Callable[..., Any], config: Mapping[str, Any]) -> ty
 
 
 def _refused(asset: str, error: ValidationError) -> SettingsError:
-    """Return a line for each setting of an asset that was refused."""
+    """Return a line for each refused setting of an asset."""
     wrong = [item for item in error.errors() if item["type"] != "missing"] or error.errors()
     named = [".".join(map(str, item["loc"])) or "config" for item in wrong]
     lines = [
@@ -345,14 +347,14 @@ def _check_specs(
 
 
 def _result(asset: dg.AssetKey, check: Check, verdict: Verdict) -> dg.AssetCheckResult:
-    """Return what Dagster shows of a verdict; a failure that stops nothing is a warning."""
+    """Return what Dagster shows of a verdict; a failure that does not block is a warning."""
     only_warns = not check.blocking or (not verdict.passed and not stops(check, verdict))
     figures = {name: dg.MetadataValue.float(float(value)) for name, value in verdict.figures.items()}
     waived = {"waived": verdict.waived} if verdict.waived else {}
     shown = {"shown": metadata.of_evidence(verdict.evidence)} if verdict.evidence else {}
     return dg.AssetCheckResult(
-        passed=bool(verdict.passed),  # NumPy's are none to Dagster
-        asset_key=asset,  # without it Dagster looks for the materialization once more to find out
+        passed=bool(verdict.passed),  # Dagster does not accept NumPy's bool
+        asset_key=asset,  # without it Dagster searches for the materialization again
         check_name=check.name,
         severity=dg.AssetCheckSeverity.WARN if only_warns else dg.AssetCheckSeverity.ERROR,
         description=verdict.found,

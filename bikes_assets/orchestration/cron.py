@@ -1,4 +1,4 @@
-"""Cron expressions, checked without Dagster, which takes a second to import."""
+"""Validation of cron expressions without Dagster, which takes a second to import."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class _Field:
         return all(self.least <= end <= self.most for end in ends) and int(found["step"] or 1) > 0
 
     def takes(self, text: str, number: int) -> bool:
-        """Return whether a field, which holds, may take a number; of steps, whether its range does."""
+        """Return whether a valid field includes a number; for steps, whether its range does."""
         for part in text.split(","):
             found = _PART.fullmatch(part)
-            assert found  # noqa: S101 - it holds
+            assert found  # noqa: S101 - the field is valid
             if found["every"] or found["step"]:
                 return True
             first = self._number(found["first"])
@@ -57,10 +57,10 @@ _NAMED = [["@hourly"], ["@daily"], ["@midnight"], ["@weekly"], ["@monthly"], ["@
 
 
 def checked(text: str) -> str:
-    """Return a cron expression as it is.
+    """Return a valid cron expression unchanged.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not valid.
     """
     fields = text.lower().split()
     if fields in _NAMED:
@@ -75,7 +75,7 @@ def checked(text: str) -> str:
 
 
 def _never_comes(day: str, month: str) -> bool:
-    """Return whether the days of the month are days that none of the months has."""
+    """Return whether the days of the month exist in none of the months."""
     if not re.fullmatch(r"[\d,-]+", day):
         return False
     earliest = min(int(part.partition("-")[0]) for part in day.split(","))

@@ -1,4 +1,4 @@
-"""Engines for tables that are larger than memory: they read a pinned table version's files themselves, and compute lazily."""
+"""Engines for tables larger than memory: they read a pinned table version's files themselves, and compute lazily."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ class Engine(ABC):
 
     @abstractmethod
     def write(self, frame: Any, place: Path) -> None:
-        """Compute a lazy frame and write it to Parquet at a path, which must not exist; it need not fit into memory."""
+        """Compute a lazy frame and write it to Parquet at a new path; it need not fit into memory."""
 
     @abstractmethod
     def _every_hour(self, spans: Any, key: str, by: Sequence[str]) -> Any:
         """Return a row for each hour from `first` to `last` of each row of `spans`: columns `by` and `key`."""
 
     def on_hourly_grid(self, frame: Any, key: str, by: Sequence[str] = ()) -> Any:
-        """Return a lazy frame with a row for every hour from the first to the last of each group; an absent one has nulls.
+        """Return a lazy frame with a row for every hour from first to last of each group; absent ones have nulls.
 
         Args:
             frame: a frame that this engine has opened; its rows are unique in `by` and `key`.
-            key: the column that holds the start of the hour.
-            by: columns that tell the groups apart, such as stations.
+            key: the column with the start of the hour.
+            by: columns that identify a group, such as stations.
         """
         import narwhals as nw
 
@@ -58,11 +58,11 @@ class Engine(ABC):
 
 @dataclass
 class DuckDB(Engine):
-    """DuckDB in this process: what does not fit into its memory goes to files.
+    """DuckDB in this process; what exceeds its memory limit is spilled to files.
 
     Attributes:
         memory: its memory limit, such as 2GB.
-        spill: folder of the files; it is made when the first is needed.
+        spill: folder for these files; created when it is needed.
     """
 
     memory: str
@@ -76,20 +76,20 @@ class DuckDB(Engine):
             config={
                 "memory_limit": self.memory,
                 "temp_directory": str(self.spill),
-                "preserve_insertion_order": False,  # rows are put into key order where it counts; keeping it costs memory
+                "preserve_insertion_order": False,  # sorted by key where needed; keeping the order costs memory
             }
         )
 
     def open(self, files: Sequence[str], columns: Sequence[str]) -> Any:
-        """Return the columns as a table of DuckDB's own, outside of its memory where they do not fit into it.
+        """Return the columns as a table in DuckDB, which spills to disk if it exceeds the memory limit.
 
-        A table has statistics, which a scan of several files has not: they spare a count beside each rolling sum.
+        Unlike a scan of several files, a table has statistics, which save a count next to each rolling sum.
         """
         self._know(files)
         self._opened = getattr(self, "_opened", 0) + 1
         name = f"rows_{self._opened}"
         rows = self._connection.read_parquet(list(files)).select(*columns)
-        self._connection.execute(f"drop table if exists rows_{self._opened - 1}")  # what was opened before is done with
+        self._connection.execute(f"drop table if exists rows_{self._opened - 1}")  # no longer used
         self._connection.execute(f"create temp table {name} as {rows.sql_query()}")
         return self._connection.table(name)
 
@@ -103,14 +103,14 @@ class DuckDB(Engine):
         return spans.project(f"{names}, {hours}" if names else hours)
 
     def _know(self, files: Sequence[str]) -> None:
-        """Let DuckDB read from where the lake's files lie, by way of fsspec: its own extensions would have to be fetched."""
+        """Let DuckDB read the lake's files through fsspec: its own extensions would have to be downloaded."""
         for protocol, file in {file.partition("://")[0]: file for file in files if "://" in file}.items():
             if not self._connection.filesystem_is_registered(protocol):
                 self._connection.register_filesystem(filesystem_of(file)[0])
 
 
 class Spark(Engine):
-    """PySpark: the session that is there, else one of the user's own configuration."""
+    """PySpark: the active session, or a new one with the user's own configuration."""
 
     def open(self, files: Sequence[str], columns: Sequence[str]) -> Any:
         """Return the columns as a DataFrame."""
@@ -130,17 +130,17 @@ class Spark(Engine):
 
 
 class EngineIOManager(TableIOManager):
-    """Hands an asset the rows of its input as a lazy frame over exactly the files of the pinned table version.
+    """Loads an input as a lazy frame over exactly the files of the pinned table version.
 
-    What was read is recorded as always: asset, partition, table version, digest. The rows are not read here, so the digest is
-    that which the partition's commit carries, and the files are held against Delta's log by their sizes: a file that is lost
-    or cut short is found, one that was altered at the same size is not. The digest of several partitions as one dataset is
-    that of their digests.
+    The record is the same as always: asset, partition, table version, digest. The rows are not read here, so the digest
+    is taken from the partition's commit, and the files are compared with Delta's log by size: a lost or truncated file
+    is detected, one altered at the same size is not. The digest of several partitions as one dataset is computed from
+    their digests.
 
     Args:
         lake: the lake.
         engine: opens the files.
-        columns: columns that are read.
+        columns: columns to read.
     """
 
     def __init__(self, lake: Lake, engine: Engine, columns: Sequence[str]) -> None:
@@ -148,11 +148,11 @@ class EngineIOManager(TableIOManager):
         self.engine, self.columns = engine, columns
 
     def read(self, table: LakeTable, partitions: Sequence[str | None]) -> tuple[int, Parts]:
-        """Return the present table version, and each partition's version and files."""
+        """Return the current table version, and each partition's version and files."""
         return table.files_present(partitions)
 
     def frame(self, parts: Parts, schema: Schema) -> Any:
-        """Return a lazy frame with a row for every hour; where there are no rows, the frame of the pandas engine."""
+        """Return a lazy frame with a row for every hour; without rows, the frame of the pandas engine."""
         files = [path for _, rows in parts.values() for path in rows.paths]
         if not files:
             return to_pandas([], schema)
@@ -161,7 +161,7 @@ class EngineIOManager(TableIOManager):
 
 
 def engine_of(name: str, memory: str, spill: Path) -> Engine:
-    """Return the engine of that name, `duckdb` or `spark`.
+    """Return an engine by name, `duckdb` or `spark`.
 
     Raises:
         SettingsError: its package is not installed.

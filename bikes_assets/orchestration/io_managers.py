@@ -1,7 +1,7 @@
-"""Dagster IO managers over the lake: what is read is pinned and remembered, what is written carries the record of it.
+"""Dagster IO managers over the lake: reads are pinned to a version and remembered, writes carry a record of them.
 
-Inputs are loaded when a step starts; what was read is kept until its output is written, and becomes the output's record:
-on Delta's commit, on Dagster's materialization event and in MLflow's run.
+Inputs are loaded when a step starts; what was read is remembered until its output is written, and becomes the output's
+record: on Delta's commit, on Dagster's materialization event and in MLflow's run.
 """
 
 from __future__ import annotations
@@ -43,29 +43,31 @@ if TYPE_CHECKING:
     from bikes_assets.tracking.resource import Tracking
 
 Parts: TypeAlias = "dict[str | None, tuple[Version, Any]]"
-"""Versions of partitions, and their rows: an Arrow table each, or the files that they were left in. The key is None where an
-asset has no partitions."""
+"""Versions of partitions, and their rows: an Arrow table each, or the files that hold them. The key is None for assets
+without partitions."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an asset returns: its value and what people want to know of it. A plain value is an outcome of which nothing is said.
+    """What an asset function returns: its value, and what to record about it. A plain value has nothing to record.
 
     Attributes:
         value: a table (any frame that Narwhals reads) or a model.
-        datasets: what was read in which role: context (`raw`, `training`, ...) to input asset and its partitions, None for all.
-            By default every table that was read, as `input`, or `training` where the value is a model.
+        datasets: what was read in which role: context (`raw`, `training`, ...) to input asset and its partitions, None
+            for all.
+                By default every table that was read, as `input`, or as `training` if the value is a model.
         role: context of a table as a dataset, `output` by default.
-        metrics: figures, in float.
-        series: figures by a whole number, such as the error by hour of the day.
+        metrics: metrics, as float.
+        series: metrics by step (a whole number), such as the error by hour of the day.
         params: settings and transformations.
-        checks: whether each check that was run on the value passed.
-        used: which columns of an input went into the value, by asset; all of those of an input that is not named.
-        inert: columns of those on which nothing that was made can depend, by asset; see `core.record.Record`.
-        evidence: what was shown by experiment of the function that made the value.
+        checks: result of each check that was run on the value: whether it passed.
+        used: which columns of an input contributed to the value, by asset; all columns of an input that is not named.
+        inert: input columns that are unused by the model, so that no output depends on them, by asset; see
+            `core.record.Record`.
+        evidence: what experiments have shown of the function that made the value.
         figures: plots, by title.
-        example: a handful of a model's input rows.
-        config: settings that the value was made with, where they are not those of the run.
+        example: a few of a model's input rows.
+        config: settings that the value was made with, if they differ from the run's.
     """
 
     value: Any
@@ -94,7 +96,7 @@ class _Read:
 
 @dataclass
 class _Step:
-    """What a running step has read so far, and its output's table version when it began."""
+    """What a running step has read so far, and the version of its output's table when it began."""
 
     since: int
     reads: dict[str, _Read] = field(default_factory=dict)
@@ -103,7 +105,7 @@ class _Step:
 
 @dataclass(frozen=True)
 class _Prepared:
-    """An outcome as it is published: its table and rows, their digests, and the models that it is or was made with."""
+    """An outcome to be published: its table and rows, their digests, and the models that it is or was made with."""
 
     table: LakeTable
     rows: pa.Table
@@ -114,7 +116,7 @@ class _Prepared:
 
 @dataclass(frozen=True)
 class _Published:
-    """What a commit holds: rows and record; and the record of the partition's version before, where it is known."""
+    """What a commit holds: rows and record; and the record of the partition's previous version, if it is known."""
 
     rows: pa.Table
     record: Record
@@ -122,7 +124,7 @@ class _Published:
 
 
 _MOST_NAMED = 20
-"""Partitions that a failure names one by one."""
+"""Largest number of partitions that an error names one by one."""
 _steps: dict[tuple[str, str, int], _Step] = {}
 
 
@@ -130,8 +132,8 @@ class LakeIOManager(dg.IOManager):
     """Loads with pinned versions, remembers what was loaded, and publishes outputs with their record.
 
     Attributes:
-        read_as: context of what was read, where an outcome names none.
-        made_as: context of what was made, where an outcome names none; None where it is no dataset.
+        read_as: context of what was read, if an outcome names none.
+        made_as: context of the output, if an outcome names none; None if it is not a dataset.
     """
 
     read_as: str = "input"
@@ -142,7 +144,7 @@ class LakeIOManager(dg.IOManager):
         self._memory = Memory()
 
     def resource(self) -> dg.IOManagerDefinition:
-        """Return it as a resource of a project that has a resource `mlflow`: of `tracking_resource`, or none at all."""
+        """Return it as a resource of a project with `tracking_resource` as resource `mlflow`, or without one."""
         return dg.IOManagerDefinition(_named_as(self), description=_purpose(self), required_resource_keys={"mlflow"})
 
     def load_input(self, context: dg.InputContext) -> Any:
@@ -164,11 +166,12 @@ class LakeIOManager(dg.IOManager):
         return self.value(step, partitions, step.reads[asset], context)
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
-        """Publish an `Outcome` or a plain value: Delta commit first, then Dagster's event and MLflow's run, each with the record.
+        """Publish an `Outcome` or a plain value: Delta commit, then Dagster's event and MLflow's run, with the record.
 
         Raises:
-            ConflictError: an earlier run has published the partition since this step began; another try reads anew.
-            FencedError: the Dagster run has ended meanwhile, or a later one has published the partition.
+            ConflictError: an earlier run has published the partition since this step began; a retry reads the inputs
+                again.
+            FencedError: the Dagster run has ended meanwhile, or a later run has published the partition.
             StoreError: the lake cannot be written.
         """
         with judged(_attempt(context), self.lake.location):
@@ -200,10 +203,11 @@ class LakeIOManager(dg.IOManager):
         context.add_output_metadata(values)
 
     def _committed_earlier(self, context: dg.OutputContext, step: _Step, outcome: Outcome) -> _Published | None:
-        """Return what an earlier attempt at this step committed, None where it committed nothing.
+        """Return what an earlier attempt at this step committed, None if it committed nothing.
 
-        Its commit is in the log, but it failed before it reported it: the store's answer was lost, and the store could not be
-        reached afterwards. An outcome of other inputs, code or config than the commit's is published as a version of its own.
+        The commit is in the log, but the attempt failed before it reported it: the store's answer was lost, and the
+        store could not be reached afterwards. An outcome with other inputs, code or config than the commit's is
+        published as a new version.
         """
         partition = _partition(context)
         if _attempt(context) == 1:
@@ -235,7 +239,7 @@ class LakeIOManager(dg.IOManager):
         if known > step.since:  # another partition was published since, or the table has lost versions
             prepared.table.begin_beyond(known)
         try:
-            # a table of partitions has one form for all of them
+            # all partitions of a table have one schema
             anew = partition is None and asset not in self.lake.schemas
             version = prepared.table.write(
                 partition, prepared.rows, record.to_dict(), since=step.since, fence=fence, anew=anew
@@ -298,33 +302,33 @@ class LakeIOManager(dg.IOManager):
         """Return the table of an asset that is read."""
 
     def read(self, table: LakeTable, partitions: Sequence[str | None]) -> tuple[int, Parts]:
-        """Return the present table version, and each partition's version and rows as of it."""
+        """Return the current table version, and each partition's version and rows as of it."""
         return table.read_present(partitions, self._memory)
 
     @abstractmethod
     def value(self, step: _Step, partitions: Sequence[str | None], read: _Read, context: dg.InputContext) -> Any:
-        """Return what the asset function is handed for what was read, by its parameter where that matters."""
+        """Return the value for the asset function's parameter, from what was read."""
 
     @abstractmethod
     def prepare(
         self, context: dg.OutputContext, outcome: Outcome, step: _Step, tracking: Tracking | None, run_id: str
     ) -> _Prepared:
-        """Return an outcome as it is to be published; a model's copy is logged to the attempt's run."""
+        """Return an outcome to be published; a model's copy is logged to the attempt's run."""
 
 
 class TableIOManager(LakeIOManager):
     """Tables: pandas frames in assets, Delta partitions in the lake.
 
-    A table that the lake has no declared columns of has those of the frame.
+    A table without declared columns in the lake has those of the frame.
     """
 
     made_as = "output"
 
     def table(self, asset: str) -> LakeTable:
-        """Return the table of an asset, of the columns that are declared or stored.
+        """Return the table of an asset, with the declared or stored columns.
 
         Raises:
-            LineageError: there are neither.
+            LineageError: it has neither.
         """
         schema = self.lake.schemas.get(asset) or stored_schema(asset, self.lake.uri(asset))
         if schema is None:
@@ -362,10 +366,11 @@ class TableIOManager(LakeIOManager):
         return _Prepared(self.lake.table(asset, schema), rows, digest.table, digest.columns, step.models)
 
     def _schema_of(self, context: dg.OutputContext, outcome: Outcome, step: _Step) -> Schema:
-        """Return the columns of a frame that nobody has declared: what made them of such columns before makes them again.
+        """Return the columns of a frame without declared ones; the same code must make the same from the same inputs.
 
         Raises:
-            SchemaError: a column is of no type that tables have, or the same code has made other columns of the same ones.
+            SchemaError: a column has a type that tables do not have, or the same code has made other columns of the
+                same inputs.
         """
         asset = context.asset_key.to_user_string()
         found, uri = schema_from(outcome.value, asset), self.lake.uri(asset)
@@ -396,7 +401,7 @@ class ModelIOManager(LakeIOManager):
     def __init__(self, lake: Lake, model_format: ModelFormat) -> None:
         super().__init__(lake)
         self.format = model_format
-        # of a month's three candidates, two were the month before's
+        # of a month's three candidates, two were also the month before's
         self._loaded = lru_cache(maxsize=4)(partial(lake.load_model, model_format))
 
     def table(self, asset: str) -> LakeTable:
@@ -404,13 +409,13 @@ class ModelIOManager(LakeIOManager):
         return self.lake.table(asset, MODEL_ROWS)
 
     def value(self, step: _Step, partitions: Sequence[str | None], read: _Read, context: dg.InputContext) -> Any:
-        """Return the model, where one partition is read; of several, or for a parameter that is a mapping, each by its partition.
+        """Return the model if one partition is read; for several, or for a mapping parameter, models by partition.
 
-        A partition mapping that by its kind leads to several does so where it leads to one, such as at the first month. A mapping
-        of models holds those that there are. A single one has to be there, unless the parameter may be None.
+        A partition mapping whose kind leads to several also gives a mapping if it leads to one, such as for the first
+        month. A mapping contains only the models that exist. A single one must exist, unless the parameter may be None.
 
         Raises:
-            LineageError: a single one is not.
+            LineageError: a single one does not exist.
         """
         annotation = context.dagster_type.typing_type
         models: dict[str | None, Any] = {}
@@ -433,7 +438,7 @@ class ModelIOManager(LakeIOManager):
     def prepare(
         self, context: dg.OutputContext, outcome: Outcome, step: _Step, tracking: Tracking | None, run_id: str
     ) -> _Prepared:
-        """Store the model's file and return its row; a model that was only chosen keeps its origin and its copy."""
+        """Store the model's file and return its row; a model that was only selected keeps its origin and its copy."""
         card = self.format.card(outcome.value)
         digest = object_digest(self.format.state(outcome.value))
         origin = card.pop("origin")
@@ -468,11 +473,11 @@ class ModelIOManager(LakeIOManager):
 
 
 class SourceInputManager(dg.InputManager):
-    """Reads an external source: its rows are observed, hashed and remembered like any other input.
+    """Reads an external source: its rows are observed, hashed and recorded like any other input.
 
     Args:
-        lake: the lake, where the outputs of the reading steps lie.
-        reader: makes a reader of the source.
+        lake: the lake with the outputs of the reading steps.
+        reader: returns a reader of the source.
         format_: how the source is read.
     """
 
@@ -481,14 +486,14 @@ class SourceInputManager(dg.InputManager):
         self._parsed: tuple[str, Any] = ("", None)
 
     def resource(self) -> dg.InputManagerDefinition:
-        """Return it as a resource, which assets name as the manager of an input."""
+        """Return it as a resource, which assets name as the IO manager of an input."""
         return dg.InputManagerDefinition(_named_as(self), description=_purpose(self))
 
     def load_input(self, context: dg.InputContext) -> Any:
-        """Read and validate the source and return one partition's rows; report it to Dagster when it is new.
+        """Read and validate the source and return one partition's rows; a new version of them is reported to Dagster.
 
         Raises:
-            DataError: the source is not of its layout.
+            DataError: the source has another layout.
         """
         with judged(_attempt(context), self.lake.location):
             return self._load(context)
@@ -509,12 +514,12 @@ class SourceInputManager(dg.InputManager):
 
 
 def _purpose(manager: Any) -> str:
-    """Return the first paragraph of what the class of a manager says of itself."""
+    """Return the first paragraph of the docstring of a manager's class."""
     return (inspect.getdoc(type(manager)) or "").partition("\n\n")[0]
 
 
 def _named_as(manager: Any) -> Callable[[Any], Any]:
-    """Return what hands out a manager, under the name of its class: Dagster's page of resources shows it as their type."""
+    """Return a resource function with the name of the manager's class, which Dagster's UI shows as the type."""
 
     def made(_: Any) -> Any:
         return manager
@@ -524,19 +529,19 @@ def _named_as(manager: Any) -> Callable[[Any], Any]:
 
 
 def _running_step(context: dg.InputContext, lake: Lake) -> _Step:
-    """Return what is known of the running step; its output's table is pinned when its first input is loaded."""
+    """Return the state of the running step; its output's table is pinned when its first input is loaded."""
     key = _step_key(context)
     if key not in _steps:
         for other in [other for other in _steps if other[0] == key[0]]:
             del _steps[other]  # a step of this run that failed or skipped: steps of a process run one by one
         outputs = (item.properties.asset_key for item in context.step_context.step.step_outputs)
-        (output,) = (asset for asset in outputs if asset)  # a check's output is of no asset
+        (output,) = (asset for asset in outputs if asset)  # a check's output has no asset
         _steps[key] = _Step(present_version(lake.uri(output.to_user_string())))
     return _steps[key]
 
 
 def _config(context: dg.OutputContext, outcome: Outcome) -> dict[str, Any]:
-    """Return the config of an outcome, in the order in which Dagster gives it back: MLflow takes its text, and no other."""
+    """Return the config of an outcome, in the order in which Dagster returns it: MLflow compares its text."""
     return json.loads(json.dumps(outcome.config or context.step_context.op_config or {}, sort_keys=True))
 
 
@@ -545,7 +550,7 @@ def _partition(context: dg.OutputContext) -> str | None:
 
 
 def may_be_absent(annotation: Any) -> bool:
-    """Return whether a parameter is handed what there is, be it nothing: it may be None, or maps partitions to their values."""
+    """Return whether a parameter accepts missing partitions: it may be None, or maps partitions to their values."""
     return any(kind is type(None) or _is_mapping(kind) for kind in _kinds(annotation))
 
 
@@ -560,7 +565,7 @@ def _is_mapping(kind: Any) -> bool:
 
 
 def _may_be_several(context: dg.InputContext) -> bool:
-    """Return whether an input's partition mapping leads to several partitions by its kind, though to one this time."""
+    """Return whether an input's partition mapping leads to several partitions by its kind, even if only to one now."""
     step = context.step_context
     asset = step.job_def.asset_layer.get_assets_def_for_node(step.node_handle)
     mapping = asset.get_partition_mapping_for_dep(context.asset_key) if asset else None
@@ -570,10 +575,10 @@ def _may_be_several(context: dg.InputContext) -> bool:
 
 
 def _all_there(partitions: Sequence[str | None], read: _Read, otherwise: str = "") -> None:
-    """Fail where a partition that is read has not been made; `otherwise` is what else may be done than making it.
+    """Raise an error if a partition to be read was never materialized; `otherwise` names an alternative to doing so.
 
     Raises:
-        LineageError: one has not.
+        LineageError: a partition was never materialized.
     """
     missing = [key for key in partitions if key not in read.parts]
     if missing:
@@ -589,10 +594,10 @@ def _all_there(partitions: Sequence[str | None], read: _Read, otherwise: str = "
 
 
 def _check_lineage(context: dg.OutputContext, schema: Schema, step: _Step) -> None:
-    """Fail where the lineage that an asset declares names a column that is not there.
+    """Raise an error if an asset's declared lineage names a column that does not exist.
 
     Raises:
-        SchemaError: one is in none of the tables.
+        SchemaError: a column is in none of the tables.
     """
     declared = context.definition_metadata.get(metadata.COLUMN_LINEAGE)
     if declared is None:
@@ -620,7 +625,7 @@ def _attempt(context: dg.InputContext | dg.OutputContext) -> int:
 
 
 def _previous(table: LakeTable, partition: str | None) -> Record | None:
-    """Return the record of a partition's current version, None where there is none; it is shown, and nothing depends on it."""
+    """Return the record of a partition's current version, None without one; it is for display only."""
     commit = table.latest(partition)
     try:
         return Record.from_dict(commit.record).at(commit.version) if commit else None
@@ -629,10 +634,10 @@ def _previous(table: LakeTable, partition: str | None) -> Record | None:
 
 
 def _still_at_work(context: dg.OutputContext) -> None:
-    """Fail where the Dagster run has ended: this step was given up, and what it made is nobody's any more.
+    """Raise an error if the Dagster run has ended: this step was given up, and its output must not be published.
 
     Raises:
-        FencedError: it has.
+        FencedError: the run has ended.
     """
     run_id, instance = context.run_id, context.step_context.instance
     if not instance.get_runs_count(dg.RunsFilter(run_ids=[run_id], statuses=list(AT_WORK))):
@@ -649,12 +654,12 @@ def _step_key(context: dg.InputContext | dg.OutputContext) -> tuple[str, str, in
 
 
 def _of_same(record: Record) -> tuple[object, ...]:
-    """Return what the records of two attempts have in common if they have the same inputs, code, config and outcome."""
+    """Return a key that is equal for two attempts with the same inputs, code, config and outcome."""
     return record.output.digest, record.columns, record.inputs, record.code_version, record.config
 
 
 def _used_digests(used: Mapping[str, Sequence[str]], reads: Mapping[str, _Read]) -> dict[str, str]:
-    """Return the digest of the columns that were used of each table version that was read."""
+    """Return the digest of the used columns of each table version that was read."""
     found: dict[str, str] = {}
     for asset, names in used.items():
         reader = reads[asset].reader
@@ -666,12 +671,12 @@ def _used_digests(used: Mapping[str, Sequence[str]], reads: Mapping[str, _Read])
 
 
 def _named(row: dict[str, Any]) -> dict[str, Any]:
-    """Return what a record says of a model."""
+    """Return what a record stores about a model."""
     return {key: value for key, value in row.items() if key not in ("card", "example")}
 
 
 def _use(context: str, read: _Read, partitions: Sequence[str] | None = None) -> Use:
-    """Return the role of the partitions that were read together, with the content digest of all their rows."""
+    """Return the role of partitions that were read together, with the content digest of all their rows."""
     parts = {key: part for key, part in read.parts.items() if partitions is None or key in partitions}
     (asset,) = {version.asset for version, _ in read.parts.values()}
     digest, rows = digest_together([*parts.values()], read.schema), sum(len(rows) for _, rows in parts.values())

@@ -1,4 +1,4 @@
-"""What Dagster's definitions say would make each partition now, as a plan that can be kept without them."""
+"""What Dagster's definitions would materialize each partition with, as a plan that can be stored without them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def plan_of(graph: Any) -> Plan:
-    """Return the plan of a code location's asset graph: every asset that it can materialize, with its default config."""
+    """Return the plan of a code location's asset graph: every materializable asset, with its default config."""
     nodes: dict[str, Node] = {}
     groups: list[dg.PartitionsDefinition | None] = []
     for key in graph.toposorted_asset_keys:
@@ -42,7 +42,7 @@ def plan_of(graph: Any) -> Plan:
 
 
 def since_first_seen(plan: Plan, before: Plan | None, now: float) -> Plan:
-    """Return a plan whose nodes say since when code and config are as they are, by what was kept before."""
+    """Return a plan whose nodes say since when code and config are unchanged, given the plan that was stored before."""
 
     def since(name: str, node: Node) -> float:
         known = before.nodes.get(name) if before else None
@@ -54,7 +54,7 @@ def since_first_seen(plan: Plan, before: Plan | None, now: float) -> Plan:
 
 
 def _inputs(graph: Any, found: Any, partition: str | None) -> tuple[Key, ...]:
-    """Return the partitions that are read to make one."""
+    """Return the partitions that are read to materialize one."""
     inputs: list[Key] = []
     for parent in sorted(found.parent_keys):
         upstream = graph.get(parent).partitions_def

@@ -1,14 +1,14 @@
-"""A program that makes partitions again, one after the other, by the definitions of whatever tree stands on its path.
+"""A program that rebuilds partitions, one after the other, by the definitions of whatever tree is on its path.
 
-It runs in a process of its own, before a tree that may be older than this file: so it imports nothing of this package, and
-asks of that tree no more than Dagster does. It reads one JSON object from its standard input,
+It runs in a separate process, on a tree that may be older than this file: so it imports nothing of this package, and
+uses no more of that tree than Dagster does. It reads one JSON object from its standard input,
 
-    {"definitions": "bikes_assets.definitions:defs", "remembered": {name: text}, "steps": [{"asset": ..., "partition": ...,
-    "config": {...}}, ...]}
+    {"definitions": "bikes_assets.definitions:defs", "remembered": {name: text}, "steps":
+    [{"asset": ..., "partition": ..., "config": {...}}, ...]}
 
-where `remembered` is what Dagster's instance remembers for the code, and writes a JSON object a line for each step: {"version":
-table version that it published} or {"failed": why}. It ends with the first step that fails. Where tables lie, and the source,
-is set in its environment.
+where `remembered` is what Dagster's instance remembers for the code, and writes one line of JSON for each step:
+{"version": table version that it published} or {"failed": why}. It ends after the first step that fails. The locations
+of tables and source are set in its environment.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from typing import Any
 
 
 def main() -> None:
-    """Make what is asked for."""
+    """Rebuild the requested partitions."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever else is printed is no answer
+    os.dup2(2, 1)  # only answers go to the original standard output
     asked = json.load(sys.stdin)
     try:
         make = _maker(asked["definitions"], asked["remembered"])
         for step in asked["steps"]:
             print(json.dumps(make(step)), file=answers, flush=True)
-    except Exception as error:  # noqa: BLE001 - whoever asked tells people
+    except Exception as error:  # noqa: BLE001 - the caller reports it
         print(json.dumps({"failed": "".join(traceback.format_exception_only(error)).strip()}), file=answers, flush=True)
         sys.exit(1)
 
 
 def _maker(definitions: str, remembered: dict[str, str]) -> Any:
-    """Return what makes one partition by some definitions, without MLflow, on an instance that leaves nothing."""
+    """Return a function that rebuilds one partition by some definitions, without MLflow, on an ephemeral instance."""
     import dagster as dg
 
     module, _, name = definitions.partition(":")

@@ -1,6 +1,6 @@
-"""Agreement: what Dagster's event log says is what the lake holds and what MLflow shows. Doing it twice changes nothing.
+"""Reconciliation of Dagster's event log with the lake and MLflow. It is idempotent.
 
-The event log is the outbox: what MLflow did not take while a run was at work is written from the events' records, in their
+The event log is the outbox: what MLflow did not take during a run is written later from the events' records, in their
 order, once.
 """
 
@@ -50,24 +50,26 @@ if TYPE_CHECKING:
 _OVER = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
 _DECISION_SECONDS = 30
 _ROUNDS = 3
-"""How often it is looked again whether what was done agrees."""
+"""Largest number of times that the result of reconciliation is checked again."""
 _BATCH = 100
 
 
 @dataclass(frozen=True)
 class Pipeline:
-    """What is to agree.
+    """What to reconcile.
 
     Attributes:
         instance: Dagster's instance.
-        lake: where tables and models lie.
+        lake: lake with tables and models.
         models: how models are written.
         assets: the lake's assets.
-        connect: returns the writer of MLflow's runs, or raises TrackingError; it says in the list what it has restored.
+        connect: returns the writer of MLflow's runs, or raises TrackingError; it appends to the list what it has
+            restored.
         tracking_uri: MLflow's store or server.
-        index: returns the lineage index, up to date with the event log, which knows what is registered; None where there is none.
-        stores: where all this lies, and where it is kept what agreed, so that only what is new is looked at; None for everything
-            each time.
+        index: returns the lineage index, updated from the event log, which knows what is registered; None without one.
+        stores: location of the stores and of the marks of the last reconciliation, so that only what is new is looked
+            at; None
+                to look at everything each time.
     """
 
     instance: dg.DagsterInstance
@@ -80,16 +82,16 @@ class Pipeline:
     stores: Stores | None = None
 
     def is_in_agreement(self) -> bool:
-        """Return whether nothing was changed since everything agreed, as far as that can be told."""
+        """Return whether nothing has changed since the last reconciliation, as far as that can be determined."""
         return bool(self.stores and is_so(self.stores, BACKLOG))
 
 
 def sync(pipeline: Pipeline, *, whole: bool = True) -> Agreement:
-    """Bring run states, events and MLflow into agreement: what is new, or was changed since everything agreed.
+    """Reconcile run states, events and MLflow: what is new, or has changed since the last reconciliation.
 
     Args:
-        pipeline: what is to agree.
-        whole: whether all that was written to an MLflow server is looked at: which rows were changed, a server does not tell.
+        pipeline: what to reconcile.
+        whole: whether to look at everything on an MLflow server, which does not tell which rows have changed.
 
     Returns:
         What was done and what is left.
@@ -98,14 +100,14 @@ def sync(pipeline: Pipeline, *, whole: bool = True) -> Agreement:
 
     agreement = Agreement()
     with FileLock(Path(pipeline.instance.root_directory) / ".bikes_sync.lock", timeout=600):
-        for number in range(_ROUNDS):  # what was done is looked at once more
+        for number in range(_ROUNDS):  # what was done is checked once more
             if (number and pipeline.is_in_agreement()) or not _bring_together(pipeline, agreement, whole=whole):
                 break
     return agreement
 
 
 def _bring_together(pipeline: Pipeline, agreement: Agreement, *, whole: bool) -> bool:
-    """Bring into agreement what may not agree, and return whether it can be told now what that has changed."""
+    """Reconcile what may have to be, and return whether its effect on the stores can be determined now."""
     stores = pipeline.stores
     agreement.done += end_abandoned(pipeline.instance)
     unlogged = backlog(pipeline.instance)
@@ -124,17 +126,17 @@ def _bring_together(pipeline: Pipeline, agreement: Agreement, *, whole: bool) ->
         if only is None and stores and now and not agreement.set_aside:
             only = now.runs.keys() - evident(stores, runs.experiment_ids)
         unlogged_attempts, unended = _settle_runs(pipeline, runs, only, agreement)
-        # what is registered again needs its run; what is registered for the first time, numbers beyond those in use
+        # what is registered again needs its run; what is registered first needs numbers beyond those in use
         _reconcile_registered(pipeline, runs, agreement, scope.registered, whole=whole)
         refused = _log_runs(pipeline, runs, unlogged_attempts, unended, agreement)
         agreement.done += [f"MLflow: alias {change}" for change in set_aliases(runs.client, pipeline.lake)]
-    except Exception as error:  # noqa: BLE001 - whatever MLflow raises: the rest is done, and this is said
+    except Exception as error:  # noqa: BLE001 - whatever MLflow raises: the rest is done, and this is reported
         agreement.left.append(scrubbed(f"MLflow: {error}", pipeline.tracking_uri))
         return False
     if agreement.left or unlogged != backlog(pipeline.instance):
         return False
     clear_backlog(pipeline.instance)
-    if stores and now:  # what is not as it should be is looked at again
+    if stores and now:  # what is not yet reconciled is looked at again
         tables = {
             **now.tables,
             **{asset: known.tables.get(asset, NONE) if known else NONE for asset in recovered.unfinished},
@@ -146,13 +148,13 @@ def _bring_together(pipeline: Pipeline, agreement: Agreement, *, whole: bool) ->
 
 
 class Recovered(NamedTuple):
-    """What was done about commits that no event tells of.
+    """What was done about commits without an event.
 
     Attributes:
         done: what was done, in words.
         left: what could not be done, and why.
-        set_aside: the events that are not believed, and why.
-        unfinished: the tables that hold what may be reported yet by the process that committed it.
+        set_aside: the events that are ignored as unreliable, and why.
+        unfinished: the tables with a commit that its own process may still report.
     """
 
     done: list[str]
@@ -162,14 +164,14 @@ class Recovered(NamedTuple):
 
 
 def recover_events(pipeline: Pipeline, scope: Scope | None = None) -> Recovered:
-    """Report what was committed to the lake and never reached the event log: its process was killed in between.
+    """Report commits to the lake that never reached the event log: their process was killed in between.
 
-    Events whose table version the lake does not hold, or of which it has another record, are left; what is no event of ours is
-    set aside.
+    Events whose table version the lake does not have, or has with another record, are left; events that are not from
+    this project are set aside.
 
     Args:
-        pipeline: what is to agree.
-        scope: what is looked at, everything by default.
+        pipeline: what to reconcile.
+        scope: what to look at, everything by default.
     """
     scope = scope or everything(pipeline.assets)
     found = Recovered([], [], [], [])
@@ -196,15 +198,15 @@ def _recover_table(
     removed: Collection[str],
     first: int | None,
 ) -> None:
-    """Compare the commits of a table with the events that tell of them.
+    """Compare the commits of a table with their events.
 
     Args:
-        pipeline: what is to agree.
-        found: takes what was done, and what is left.
-        asset: the asset that owns the table.
+        pipeline: what to reconcile.
+        found: collects what was done, and what is left.
+        asset: the asset of the table.
         known: the records of events, by version.
-        removed: addresses of versions that retention has removed: what an event says of their rows cannot be told any more.
-        first: the first commit of which an event is missed, None where it is of none.
+        removed: addresses of versions that retention has removed: events about their rows cannot be verified any more.
+        first: the first commit that must have an event, None for none.
     """
     table = pipeline.lake.table(asset)
     listed = table.commits(lambda version: version in known or (first is not None and version >= first))
@@ -231,14 +233,14 @@ def _recover_table(
 def _reconcile_registered(
     pipeline: Pipeline, runs: MlflowRuns, agreement: Agreement, only: Collection[str] | None, *, whole: bool
 ) -> None:
-    """Have what is registered in MLflow be what the event log says, and say in the event log what it does not know of it.
+    """Make MLflow's registry match the event log, and report to the event log what it does not know of the registry.
 
     Args:
-        pipeline: what is to agree.
+        pipeline: what to reconcile.
         runs: MLflow's runs.
-        agreement: takes what was done, and what cannot be.
-        only: the registered versions that are looked at, as `agreed.Scope` names them, None for all.
-        whole: whether it is looked, too, whether the logged models of all versions are there.
+        agreement: collects what was done, and what cannot be.
+        only: registered versions to look at, as in `agreed.Scope`, None for all.
+        whole: whether to check, too, that the logged models of all versions exist.
     """
     if pipeline.index is None or (only is not None and not only):
         return
@@ -262,16 +264,17 @@ def _reconcile_registered(
 def _settle_runs(
     pipeline: Pipeline, runs: MlflowRuns, only: Collection[str] | None, agreement: Agreement
 ) -> tuple[list[tuple[Attempt, RunInfo, dg.DagsterRun]], list[tuple[str, dg.DagsterRun]]]:
-    """Give each Dagster run that is over and each of its attempts its run in MLflow.
+    """Give each finished Dagster run and each of its attempts its run in MLflow.
 
     Args:
-        pipeline: what is to agree.
+        pipeline: what to reconcile.
         runs: MLflow's runs.
-        only: the Dagster runs that are looked at, None for all.
-        agreement: takes what was done.
+        only: Dagster runs to look at, None for all.
+        agreement: collects what was done.
 
     Returns:
-        Each attempt whose record is not written yet, with its run in MLflow and Dagster's, and each parent that is to be ended.
+        Each attempt whose record is not written yet, with its run in MLflow and in Dagster, and each parent that has to
+        be ended.
     """
     unlogged: list[tuple[Attempt, RunInfo, dg.DagsterRun]] = []
     unended: list[tuple[str, dg.DagsterRun]] = []
@@ -280,7 +283,7 @@ def _settle_runs(
         attempts = [item for item in attempts_of(pipeline.instance, run.run_id) if item.asset in pipeline.assets]
         with one_by_one(pipeline.tracking_uri):
             known = runs.of(run.run_id)
-            if not attempts and not known:  # it ended before its first step, or is of something else
+            if not attempts and not known:  # it ended before its first step, or is not one of the pipeline
                 continue
             parent, found = _settled(pipeline, runs, run, attempts, known, removed, agreement)
         unlogged += [(attempt, info, run) for attempt, info in found]
@@ -296,10 +299,10 @@ def _log_runs(
     unended: Iterable[tuple[str, dg.DagsterRun]],
     agreement: Agreement,
 ) -> set[str]:
-    """Write the records that are not written yet, in the order in which they were published, and end the parents.
+    """Write missing records to MLflow, in the order in which they were published, and end the parents.
 
     Returns:
-        The Dagster runs of which MLflow refuses a record.
+        The Dagster runs with a record that MLflow refuses.
     """
     refused: set[str] = set()
     for attempt, info, run in sorted(unlogged, key=lambda item: item[0].published):
@@ -329,12 +332,13 @@ def _settled(
     removed: Collection[str],
     agreement: Agreement,
 ) -> tuple[str, list[tuple[Attempt, RunInfo]]]:
-    """Give a Dagster run its parent and each of its attempts its run, and delete what stands for nothing.
+    """Give a Dagster run its parent and each of its attempts its run in MLflow, and delete surplus runs.
 
-    What retention has removed gets none again.
+    Attempts that retention has removed get no run again.
 
     Returns:
-        The parent, "" where it has ended as it should, and each attempt whose record is not written yet with its run.
+        The parent, "" if it has already ended correctly, and each attempt whose record is not written yet, with its
+        run.
     """
     status = str(ended(run))
     found = _without_doubles(runs, present, agreement)
@@ -362,7 +366,7 @@ def _settled(
 
 
 def _log(pipeline: Pipeline, runs: MlflowRuns, attempt: Attempt, info: RunInfo) -> None:
-    """Write an attempt's record to its run, and say in the event log where it is, unless the event itself does."""
+    """Write an attempt's record to its run, and report to the event log where it is, unless the event says so."""
     record, run_id = attempt.record, info.run_id
     assert record  # noqa: S101 - only those with a record are logged
     model_id = ""
@@ -378,7 +382,7 @@ def _log(pipeline: Pipeline, runs: MlflowRuns, attempt: Attempt, info: RunInfo) 
 
 
 def _tell_registered(pipeline: Pipeline, address: str, values: Mapping[str, Any]) -> None:
-    """Say in the event log where in MLflow a version is that was logged or registered after it had been materialized."""
+    """Report to the event log where in MLflow a version is that was logged or registered after its materialization."""
     asset, partition, _ = parse_address(address)
     metadata.report(
         pipeline.instance,
@@ -392,14 +396,14 @@ def _tell_registered(pipeline: Pipeline, address: str, values: Mapping[str, Any]
 
 
 def _copied(runs: MlflowRuns, run_id: str, sha256: str) -> str:
-    """Return the whole copy that an earlier, interrupted attempt to log left at a run, "" where there is none."""
+    """Return the complete copy that an earlier, interrupted attempt to log left at a run, "" without one."""
     outputs = runs.client.get_run(run_id).outputs
     whole = (item.model_id for item in (outputs.model_outputs if outputs else ()) if is_whole(runs, item.model_id))
     return next((known for known in whole if runs.client.get_logged_model(known).tags.get("sha256") == sha256), "")
 
 
 def _without_doubles(runs: MlflowRuns, found: Iterable[Run], agreement: Agreement) -> list[Run]:
-    """Return one run for each attempt and one parent, the rest deleted: a server killed in answering may leave two."""
+    """Return one run for each attempt and one parent, deleting duplicates that a server killed while answering left."""
     kept: dict[str, Run] = {}
     for run in sorted(found, key=lambda item: (item.info.status != "FINISHED", item.info.start_time)):
         key = run.data.tags.get(KEY, "")
@@ -418,7 +422,7 @@ def _without_doubles(runs: MlflowRuns, found: Iterable[Run], agreement: Agreemen
 
 
 def _runs_over(instance: dg.DagsterInstance, only: Collection[str] | None) -> Iterator[dg.DagsterRun]:
-    """Yield the Dagster runs that are over, all or some, oldest first."""
+    """Yield finished Dagster runs, all or some, oldest first."""
     if only is None:
         yield from instance.get_runs(dg.RunsFilter(statuses=list(_OVER)), ascending=True)
         return
@@ -427,21 +431,21 @@ def _runs_over(instance: dg.DagsterInstance, only: Collection[str] | None) -> It
 
 
 def _is_over(instance: dg.DagsterInstance, record: Record, committed: float) -> bool:
-    """Return whether what made a commit is over, so that its event is lost rather than about to come."""
+    """Return whether the process of a commit has ended, so that its event is lost and not merely late."""
     made_by = record.made_by
     if run_id := made_by.get("dagster_run_id"):
         run = instance.get_run_by_id(
             run_id
-        )  # None where somebody has deleted it, or the log is another: its events are gone
+        )  # None if somebody has deleted it, or the log is another: its events are gone
         return run is None or (run.is_finished and not may_report(instance, run))
     process = Process.parse(made_by.get("process", ""))
     return bool(process and process.is_gone()) or committed < time.time() - _DECISION_SECONDS
 
 
 def _report(pipeline: Pipeline, record: Record, *, is_present: bool) -> None:
-    """Report a lost commit: as a materialization, or as an observation where a newer one has replaced it since.
+    """Report a lost commit: as a materialization, or as an observation if a newer one has replaced it since.
 
-    It becomes an event of the run that made it, so that whoever looks at the run finds it there.
+    It becomes an event of the run that made it, so that it is found there.
     """
     asset, partition = record.output.asset, record.output.partition
     ((_, rows),) = pipeline.lake.table(asset).read([partition], int(record.output.version)).values()

@@ -1,9 +1,9 @@
-"""Registered model versions reconciled with what the event log says of them: what somebody deleted, renamed or changed in MLflow.
+"""Reconciliation of registered model versions with the event log: what somebody deleted, renamed or changed in MLflow.
 
-A number that was given means one version for ever. MLflow keeps that promise for single versions, whose numbers it does not
-give again; not where a registered model is deleted or renamed, for it counts from 1 again under the old name. So the highest
-number is kept in Dagster's storage (`mlflow_numbers`), and a registered model that was deleted is restored version by
-version, in order. Which version is ours is decided by the logged model that it is of (`version_source`), not by its tags.
+A version number, once assigned, means one version forever. MLflow guarantees that for single versions, whose numbers
+are never reused; but if a registered model is deleted or renamed, it counts from 1 again under the old name. So the
+highest number is stored in Dagster's storage (`mlflow_numbers`), and a deleted registered model is restored version by
+version, in order. Whether a version is ours is decided by its logged model (`version_source`), not by its tags.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from bikes_assets.tracking.runs import MlflowRuns
 
 _SHOWN = 100
-"""Characters of a tag or source that are shown."""
+"""Number of characters of a tag or source that are shown."""
 ASSET = "asset"
-"""Tag of a registered model: the asset that its versions are of, by which it is found under another name."""
+"""Tag of a registered model: the asset of its versions, by which it is found under another name."""
 
 
 @dataclass
@@ -45,8 +45,9 @@ class Reconciliation:
     Attributes:
         done: what was done, in words.
         left: what could not be done, and why.
-        foreign: versions that are none of this store's, and are left alone.
-        registered: address of each version that is registered under a number which the event log does not know, and that number.
+        foreign: versions that do not belong to this store, and are left alone.
+        registered: address and number of each version that is registered under a number which the event log does not
+            know.
     """
 
     done: list[str] = field(default_factory=list)
@@ -57,13 +58,13 @@ class Reconciliation:
 
 @dataclass(frozen=True)
 class Registry:
-    """A registry, and what its versions are made of.
+    """A registry, and the stores from which its versions are restored.
 
     Attributes:
         runs: MLflow's runs.
-        lake: where models lie.
+        lake: lake with the models.
         models: how models are written.
-        index: the lineage index, up to date with the event log.
+        index: the lineage index, updated from the event log.
         removed: addresses of the versions that retention has removed: they are not restored.
     """
 
@@ -74,12 +75,12 @@ class Registry:
     removed: Collection[str]
 
     def reconcile(self, asset: str, only: Collection[int] | None = None, *, whole: bool = True) -> Reconciliation:
-        """Have the registered versions of an asset be those that the event log knows.
+        """Make the registered versions of an asset those in the event log.
 
         Args:
             asset: the asset.
-            only: the numbers that are looked at, None for all; the others are known to be right.
-            whole: whether it is looked, too, whether the logged models of all versions are there.
+            only: numbers to look at, None for all; the others are known to be correct.
+            whole: whether to check, too, that the logged models of all versions exist.
         """
         known: dict[int, str] = {
             int(str(item.version)): self.index.find(str(item), MODEL)[0].facts["address"]
@@ -99,7 +100,7 @@ class Registry:
                 known[number] = address
                 if self._is_as_known(asset, number, version, address, records.get(address), found, whole=whole):
                     good[address] = number
-        # last those whose number is taken: they get a higher one, and MLflow gives none below it then
+        # last those whose number is taken: they get a higher one, after which MLflow assigns no lower one
         for number, address in sorted(known.items(), key=lambda item: (item[0] in there, item[0])):
             if address not in {*good, *self.removed}:
                 given = self._restore(asset, number, address, max(known), found)
@@ -112,7 +113,7 @@ class Registry:
     def _records(
         self, asset: str, known: Mapping[int, str], there: Mapping[int, ModelVersion], looked_at: Collection[int] | None
     ) -> Iterator[Record]:
-        """Yield the records of the versions that are looked at, or of all."""
+        """Yield the records of the versions to look at, or of all."""
         wanted = None
         if looked_at is not None:
             told = [known[number] for number in looked_at if number in known]
@@ -122,7 +123,7 @@ class Registry:
             yield Record.from_dict(commit.record).at(commit.version)
 
     def _find(self, asset: str, found: Reconciliation, *, create: bool) -> None:
-        """Find the registered model of an asset under its name, else under another one, else create it where it is known of."""
+        """Find the registered model of an asset by its name, else under another one, else create it if it is known."""
         client, name = self.runs.client, model_name(asset)
         model = registry.registered_model(client, name)
         if model is None:
@@ -142,7 +143,7 @@ class Registry:
     def _adopted(
         self, asset: str, number: int, version: ModelVersion, records: Mapping[str, Record], found: Reconciliation
     ) -> str | None:
-        """Return the address of what a version is whose number the event log does not know; None where it is none of ours."""
+        """Return the address of a version whose number the event log does not know; None if it is not ours."""
         name, address, digest = model_name(asset), version.tags.get("address", ""), version.tags.get("digest", "")
         if not _is_of(asset, version):
             found.foreign.append(
@@ -181,10 +182,10 @@ class Registry:
         *,
         whole: bool,
     ) -> bool:
-        """Return whether a version is of what its number means; its tags are put right then. Ours without its copy goes."""
+        """Return whether a version is what its number means, after correcting its tags; delete ours without a copy."""
         client, name = self.runs.client, model_name(asset)
         if record is None or not record.fitted:
-            return True  # the lake has lost it, which is said elsewhere: there is nothing to compare with
+            return True  # the lake has lost it, which is reported elsewhere: there is nothing to compare with
         tags = version_tags(record, record.fitted)
         model = model_of(client, version)
         if model and is_copy(model, record.fitted):
@@ -205,7 +206,7 @@ class Registry:
         return False
 
     def _put_right(self, name: str, version: ModelVersion, tags: Mapping[str, str], found: Reconciliation) -> None:
-        """Write the tags of a version that are not what its record and its logged model say."""
+        """Write the tags of a version that differ from its record and its logged model."""
         wrong = {tag: value for tag, value in tags.items() if version.tags.get(tag) != value}
         if "manifest" in wrong:  # of the two that differ, the version's may be the right one
             try:
@@ -220,7 +221,7 @@ class Registry:
             found.done.append(f"MLflow: tag {tag} of {name} version {version.version} is {_cut(value)} again")
 
     def _restore(self, asset: str, number: int, address: str, beyond: int, found: Reconciliation) -> int | None:
-        """Register a version again that was deleted, and return its number; None where it waits for its run, or cannot be."""
+        """Register a deleted version again, and return its number; None if it waits for its run, or cannot be."""
         _, partition, version = parse_address(address)
         what = str(Address(asset, version=str(number)))
         try:
@@ -255,7 +256,7 @@ class Registry:
     def _register(
         self, asset: str, known: Collection[str], records: Mapping[str, Record], found: Reconciliation
     ) -> None:
-        """Register what was logged and whose number nobody knows any more: MLflow has lost the version, and the event log too."""
+        """Register what was logged but has lost its number: neither MLflow nor the event log has the version now."""
         told = {str(item) for item in self.index.within(VERSION, asset)}
         for address, record in records.items():
             if not record.fitted or address in known or address in self.removed or address not in told:
@@ -278,7 +279,7 @@ class Registry:
         return next(iter(self.runs.client.search_runs(self.runs.experiment_ids, wanted)), None)
 
     def _copy_of(self, run: Run, record: Record) -> str:
-        """Return the id of the whole copy of what a record fitted; it is logged where there is none."""
+        """Return the id of the complete copy of the model that a record fitted; it is logged if it is missing."""
         sha256 = record.fitted["sha256"] if record.fitted else ""
         logged = (item.model_id for item in (run.outputs.model_outputs if run.outputs else ()))
         for model_id in dict.fromkeys((*logged, record.fitted["mlflow_model_id"] if record.fitted else "")):
@@ -291,14 +292,14 @@ class Registry:
 
 
 def models_in(index: Index, assets: Iterable[str]) -> Iterator[str]:
-    """Yield the assets that hold models: those of which versions are registered, and of some, those that have no columns."""
+    """Yield the assets that hold models: those with registered versions and those of the given ones without columns."""
     found = (Address.parse(name) for name in index.names(MODEL))
     whole = (asset for asset in assets if [item.column for item in index.within(COLUMN, asset)] == [WHOLE])
     yield from dict.fromkeys((*(item.asset for item in found if item), *whole))
 
 
 def is_whole(runs: MlflowRuns, model_id: str) -> bool:
-    """Return whether MLflow holds a logged model: not where its upload never ended, or where it is of before a backup."""
+    """Return whether MLflow has a logged model with the right content: not if, say, its upload never ended."""
     try:
         return bool(model_id and or_none(lambda: registry.checked(runs.client, model_id)))
     except (ModelError, DigestError):
@@ -306,7 +307,7 @@ def is_whole(runs: MlflowRuns, model_id: str) -> bool:
 
 
 def _is_of(asset: str, version: ModelVersion) -> bool:
-    """Return whether a version has all tags of one that this project registers, and they say that it is of an asset."""
+    """Return whether a version has all tags that this project sets, and they name an asset."""
     if not all(version.tags.get(tag) for tag in VERSION_TAGS):
         return False
     named = Address.parse(version.tags["address"])

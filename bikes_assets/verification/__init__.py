@@ -1,1 +1,1 @@
-"""Whether what is recorded holds: column lineage by perturbation, reproduction, snapshots, integrity."""
+"""Whether what is recorded is true: column lineage by perturbation, reproduction, snapshots, integrity."""

@@ -1,8 +1,9 @@
-"""Column lineage that is verified by perturbation: whatever a function reads is perturbed, and what moves is looked at.
+"""Verification of column lineage by perturbation: a function's input is perturbed, and its output is observed.
 
-Any function from table to table will do: features, plain pandas, a model's predict. It is a black box; what is declared of it is
-which columns each of its columns is made from, how far back it looks, and, where there is a target, which hours of that are
-not known yet. What is declared and never seen is no error, but it is reported; what could not be tried at all is one.
+Any function from table to table will do: features, plain pandas, a model's predict. It is a black box; its declaration
+says which columns each output column is made from, how far back it looks, and, if there is a target, which hours of it
+are not known yet. A declared dependency that is not observed is no error, but it is reported; one that could not be
+tried is an error.
 """
 
 from __future__ import annotations
@@ -51,16 +52,18 @@ _MOST_ROWS, _SLICE_ROWS, _SLICES = 20_000, 10_000, 2
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """What is known of one declared dependency.
+    """Evidence for one declared dependency.
 
     Attributes:
-        output: the column that is made.
+        output: the output column.
         input: the column that it is made from.
-        state: `proven` when a change of values moved it, `missing only` when nothing did but values that went missing,
-            `never seen` when nothing did, `unverified` when the function ran on no table in which the input was perturbed.
+        state: `proven` when a change of values moved the output, `missing only` when nothing did but values that went
+            missing,
+                `never seen` when nothing did, `unverified` when the function ran on no table in which the input was
+                perturbed.
         trials: number of tables in which the input was perturbed and on which the function ran.
-        checks: those that saw it move.
-        observed: steps before a row of the farthest and of the nearest row that moved it; None where none was seen.
+        checks: the experiments in which the output moved.
+        observed: steps before a row of the farthest and of the nearest input row that moved it; None if none did.
         blocked: number of tables in which the input was perturbed and on which the function failed.
     """
 
@@ -75,21 +78,21 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What was found of a function.
+    """The evidence about a function.
 
     Attributes:
         rows: rows of the table that it was tried on.
         trials: number of perturbed tables on which it ran.
-        seed: where the perturbations came from.
+        seed: seed of the perturbations.
         edges: the declared dependencies.
-        findings: what denies the declaration.
-        unverified: what was to be tried and never ran: a dependency of which no trial did, or an experiment with an output.
-        blocked: why it failed on perturbed tables, which says nothing of what it reads.
+        findings: what contradicts the declaration.
+        unverified: what could not be tried: a dependency without a successful trial, or an experiment with an output.
+        blocked: errors of the function on perturbed tables, which say nothing of what it reads.
         blocked_trials: number of perturbed tables on which it failed.
         checks: by experiment, on how many tables it ran and failed.
         unchecked: what could not be checked, or only in part, and why.
-        undeclared: columns that the function makes beside the key, and of which nothing is declared.
-        signals: what the code reaches beside the table, of which no perturbation tells.
+        undeclared: output columns, beside the key, of which nothing is declared.
+        signals: what the code uses beside the table, which perturbation cannot test.
     """
 
     rows: int
@@ -107,12 +110,12 @@ class Evidence:
 
     @property
     def holds(self) -> bool:
-        """Whether everything that is made is declared, everything that is declared was tried, and nothing denies it."""
+        """Whether every output is declared, every declaration was tried, and nothing contradicts it."""
         return not self.findings and not self.unverified and not self.undeclared
 
     @property
     def never_seen(self) -> tuple[Pair, ...]:
-        """Declared dependencies that nothing showed: output and input."""
+        """Declared dependencies that were not observed: output and input."""
         return tuple((edge.output, edge.input) for edge in self.edges if edge.state == "never seen")
 
     def to_dict(self) -> dict[str, Any]:
@@ -138,38 +141,46 @@ def check(
     seed: int = 0,
     progress: Callable[[str, int], None] | None = None,
 ) -> Evidence:
-    """Compare what a function from table to table does with the column lineage that is declared of it.
+    """Verify the declared column lineage of a function from table to table by perturbation.
 
-    It is called some hundred times, always with a fresh frame. Of a table of many rows two slices are tried, and compared with
-    the whole.
+    It is called some hundred times, always with a fresh frame. Of a table with many rows, two slices are tried and
+    compared with the whole.
 
     Args:
-        function: takes a frame of the type of `frame`; returns a frame of any engine with the key among its columns, or an array
-            with a number, or a row of them, for each row that it was given, as a model's `predict` does. A column of its frame
-            that is neither the key nor declared is one that nothing is checked of.
+        function: takes a frame of the type of `frame`; returns a frame of any engine with the key among its columns, or
+            an array with a number, or a row of them, for each input row, as a model's `predict` does. Nothing is
+            checked of an
+                output column that is neither the key nor declared.
         frame: the table, eager, in any engine that Narwhals reads; its rows are unique in `key`.
-        declared: for each column that the function makes, the columns that it reads.
-        key: column that names a row. Where it is a time or a whole number, it gives the order.
-        schema: allowed values of the columns. A cell is set to no other; columns that it does not name may have any.
-        target: column that is predicted, and those that it can be had from, such as its parts.
-        horizon: steps of the key's grid for which the target is not known before a row, with a target. A column of the target's
-            own name is the label and exempt.
-        windows: how far back each dependency reaches, where that is declared.
-        known_ahead: columns that are known before their time, such as holidays and forecasts: with the number of steps, or all
-            that come. Rows up to there may read them.
-        invariants: what holds of each table that the function is given, such as `Total("cnt", ("casual", "registered"))`; see
-            `verification.invariants`. Every perturbed table keeps to it.
+        declared: for each output column, the columns that it reads.
+        key: column that identifies a row. A time or a whole number also gives the order.
+        schema: allowed values of the columns. A cell is only set to these; columns that it does not name may have any
+            value.
+        target: column to predict, and those from which it can be computed, such as its parts.
+        horizon: steps of the key's grid for which the target is not known before a row; required with a target. An
+            output
+                column with the target's own name is the label and exempt.
+        windows: how far back each dependency reaches, if that is declared.
+        known_ahead: columns that are known before their time, such as holidays and forecasts, with the number of steps,
+            or
+                without limit. Rows up to that many steps before may read them.
+        invariants: what holds of each table that the function is given, such as `Total("cnt", ("casual",
+            "registered"))`; see
+                `verification.invariants`. Every perturbed table satisfies it.
         rows: columns that decide which rows the output has, beside the key.
-        history: steps that the function looks back; default is an output's longest window, where all its dependencies have one.
-        copy: name of a column by which the function keeps apart what has a history of its own, as `by` of `columns.compute`
-            does: when the frame has it, many perturbed tables are computed in one call.
-        seed: where the perturbations come from: the same seed, the same evidence.
-        progress: called with the experiment and the number of perturbed tables so far, after each.
+        history: steps that the function looks back; default is an output's longest window, if all its dependencies have
+            one.
+        copy: name of a column by which the function keeps separate histories apart, as `by` of `columns.compute` does:
+            if the
+                frame has it, many perturbed tables are computed in one call.
+        seed: seed of the perturbations: the same seed gives the same evidence.
+        progress: called after each table with the experiment and the number of perturbed tables so far.
 
     Raises:
-        LineageError: the key is not one, a name that is declared is no column of the table, the function returns something else
-            than is expected of it, lacks a column or has a row twice, or the table breaks an invariant.
-        FeatureError: the function fails on the table as it is.
+        LineageError: the key is not unique, a declared name is no column of the table, the function returns another
+            type than
+                expected, lacks a column or repeats a row, or the table breaks an invariant.
+        FeatureError: the function fails on the unperturbed table.
     """
     import narwhals as nw
     import numpy as np
@@ -246,11 +257,13 @@ def assert_column_lineage(
     unverified: Literal["fail", "warn"] = "fail",
     **more: Any,
 ) -> Evidence:
-    """Raise AssertionError unless a function reads what is declared, to be called in a test of one's own.
+    """Raise AssertionError unless a function reads what is declared; for use in one's own tests.
 
     >>> import pandas as pd
     >>> hours = pd.date_range("2012-08-01", periods=500, freq="h")
-    >>> table = pd.DataFrame({"ts": hours, "rain": [i % 3 for i in range(500)], "cnt": [i * 7 % 90 for i in range(500)]})
+    >>> table = pd.DataFrame(
+    ...     {"ts": hours, "rain": [i % 3 for i in range(500)], "cnt": [i * 7 % 90 for i in range(500)]}
+    ... )
     >>> def features(frame):
     ...     return frame.assign(wet=frame["rain"] > 1, recent=frame["cnt"].shift(1))[["ts", "wet", "recent"]]
     >>> assert_column_lineage(features, table, declared={"wet": ["rain"], "recent": ["rain"]}, key="ts")
@@ -263,16 +276,18 @@ def assert_column_lineage(
         declared: see `check`.
         key: see `check`.
         schema: see `check`.
-        is_complete: whether a dependency that is declared and never seen is an error, too.
-        unverified: whether what nothing tells of is an error or a warning: what could not be tried, such as a column for which
-            the function fails on every table in which it is perturbed, and a column that is made and not declared.
+        is_complete: whether a declared dependency that was not observed is an error, too.
+        unverified: whether what could not be verified is an error or a warning: what could not be tried, such as a
+            column for
+                which the function fails on every table in which it is perturbed, and an output column that is not
+                declared.
         more: further arguments of `check`.
 
     Returns:
-        The evidence, when it holds.
+        The evidence, if the assertion holds.
 
     Raises:
-        AssertionError: what denies the declaration, and what could not be tried, each on a line.
+        AssertionError: what contradicts the declaration, and what could not be tried, each on a line.
     """
     evidence = check(function, frame, declared, key=key, schema=schema, **more)
     lines = [f"{item.check}: {item.message}" for item in evidence.findings]
@@ -294,7 +309,7 @@ def assert_column_lineage(
 
 
 def _examine(exam: Examination) -> None:
-    """Make all experiments with one table; where the function does not repeat itself, no other says anything."""
+    """Run all experiments with one table; if the function is not deterministic, only that is reported."""
     bench, found = exam.bench, exam.found
     found.undeclared |= dict.fromkeys(bench.others)
     if not exam.repeats("twice"):
@@ -349,7 +364,7 @@ def _unverified(
     restricted: Collection[str],
     usual: Mapping[str, nw.Series[Any]],
 ) -> Iterator[Finding]:
-    """Yield what was to be tried and never ran."""
+    """Yield what was to be tried but never ran."""
     why = f": {next(iter(found.blocked))}" if found.blocked else ""
     alone = {
         name: f", for the table has {'one value of it alone' if len(values) else 'no value of it'}"

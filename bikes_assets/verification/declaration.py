@@ -1,4 +1,4 @@
-"""What is declared of a function from table to table, and which of its rows that protects from a perturbed cell."""
+"""The declaration of a function from table to table, and which output rows may not move with a perturbed cell."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ Pair: TypeAlias = tuple[str, str]
 """Output column and input column."""
 
 ROWS = "(rows)"
-"""Stands for which rows the output has, as if that were one of its columns."""
+"""Stands for the set of output rows, as if that were an output column."""
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Which rows before a row, in steps of the key's grid such as hours, have a part in its value.
+    """The rows before a row, in steps of the key's grid such as hours, that contribute to its value.
 
     Attributes:
-        first: the farthest.
-        last: the nearest, 0 for the row itself; negative for one that comes after it.
+        first: offset of the farthest.
+        last: offset of the nearest, 0 for the row itself; negative for a later row.
     """
 
     first: int
@@ -33,17 +33,17 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
-    """What is declared of a function; see `evidence.check`.
+    """The declaration of a function; see `evidence.check`.
 
     Attributes:
         sources: each output column, and `ROWS`, with the columns that it is made from.
-        key: the column that names a row.
-        rows: columns that decide which rows there are.
-        target: the column that is predicted, and those from which it can be had.
+        key: the column that identifies a row.
+        rows: columns that decide which output rows there are.
+        target: the column to predict, and those from which it can be computed.
         horizon: steps for which the target is not known before a row.
-        windows: how far back each dependency reaches, where that is declared.
-        history: steps that the function looks back, None where nobody says.
-        known_ahead: columns that are known before their time, and how many steps before.
+        windows: how far back each dependency reaches, if that is declared.
+        history: steps that the function looks back, None if unknown.
+        known_ahead: columns that are known before their time, and by how many steps.
     """
 
     sources: Mapping[str, tuple[str, ...]]
@@ -57,18 +57,19 @@ class Declaration:
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """The columns that the function makes."""
+        """The output columns."""
         return tuple(name for name in self.sources if name != ROWS)
 
     def refuse_what_is_not_there(self, columns: Collection[str]) -> None:
-        """Refuse a declaration of which something would be passed over in silence.
+        """Refuse a declaration of which a part would be silently ignored.
 
         Args:
-            columns: those of the table.
+            columns: columns of the table.
 
         Raises:
-            LineageError: it names a column that the table does not have, a window of a dependency that it does not declare, a
-                target without a horizon, or a horizon without a target.
+            LineageError: it names a column that the table does not have, a window of an undeclared dependency, a target
+                without a
+                    horizon, or a horizon without a target.
         """
         for names, what in (
             ((self.key,), "the key"),
@@ -98,13 +99,13 @@ class Declaration:
             )
 
     def inputs(self, output: str) -> tuple[str, ...]:
-        """Return the columns that an output declares, without the key."""
+        """Return the declared columns of an output, without the key."""
         return tuple(name for name in self.sources[output] if name != self.key)
 
     def nearest(self, output: str, column: str) -> float:
-        """Return how many steps before a row the nearest cell is that its value may know: negative for one that comes after it.
+        """Return how many steps before a row the nearest cell is that it may depend on: negative for a later cell.
 
-        The label, a column of the target's own name, and which rows there are, know the target itself.
+        The label (a column with the target's own name) and the set of rows may depend on the target itself.
         """
         if column in self.known_ahead:
             return -self.known_ahead[column]
@@ -112,13 +113,13 @@ class Declaration:
         return self.horizon if column in self.target and not is_label else 0
 
     def start(self, column: str) -> float:
-        """Return the first step from some row on at which a column's cells are known to no row before it."""
+        """Return the first step, from some row on, at which a column's cells are known to no earlier row."""
         if column in self.known_ahead:
             return self.known_ahead[column]
         return -self.horizon if column in self.target else 0
 
     def history_of(self, output: str) -> int | None:
-        """Return how many steps an output looks back, None where nobody says."""
+        """Return how many steps an output looks back, None if unknown."""
         if self.history is not None:
             return self.history
         pairs = [(output, column) for column in self.inputs(output)]
@@ -127,24 +128,24 @@ class Declaration:
         return max(self.windows[pair].first for pair in pairs)
 
     def known_from(self, output: str, firsts: Mapping[str, int], step: int, *, only_time: bool = False) -> float:
-        """Return the first key at which a row of an output may know one of some cells: rows before it must stay.
+        """Return the first key at which a row of an output may depend on some cells: earlier rows must not move.
 
         Args:
             output: an output column, or `ROWS`.
             firsts: for each perturbed column, the first key of a perturbed cell.
             step: a step of the key's grid.
-            only_time: whether a row may know cells of a column that the output does not declare, when these are not too near.
+            only_time: whether a row may depend on undeclared columns, as long as the cells are not too near in time.
         """
         columns = firsts if only_time else set(firsts).intersection(self.sources[output])
         return min((firsts[name] + self.nearest(output, name) * step for name in columns), default=float("inf"))
 
     def outside_window(self, pair: Pair, cells: np.ndarray, times: np.ndarray, step: int) -> np.ndarray:
-        """Return the rows whose declared window holds none of some cells of a column: they must stay.
+        """Return the rows with none of a column's given cells in their declared window: they must not move.
 
         Args:
             pair: the output and the column.
-            cells: the keys of the cells, in order.
-            times: the rows' keys.
+            cells: keys of the cells, in order.
+            times: keys of the rows.
             step: a step of the key's grid.
         """
         import numpy as np
@@ -155,12 +156,12 @@ class Declaration:
 
 
 def _are(names: Iterable[str]) -> str:
-    """Return names with their verb."""
+    """Return names followed by their verb."""
     return f"{', '.join(names)} {'is' if len([*names]) == 1 else 'are'}"
 
 
 def known_ahead_of(declared: Mapping[str, int] | Iterable[str]) -> dict[str, float]:
-    """Return by how many steps each column is known before its time: without a number, all that come."""
+    """Return by how many steps each column is known before its time: without a number, by any number."""
     if isinstance(declared, Mapping):
         return {name: float(steps) for name, steps in declared.items()}
     names = (declared,) if isinstance(declared, str) else declared

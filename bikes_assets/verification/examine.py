@@ -1,7 +1,7 @@
 """The examination of a function with one table: what all experiments have in common.
 
-An experiment is a trial of a perturbed table. It begins from a ground, perturbs some cells, and judges what moved: a row of an
-output that the declaration protects from all of these cells must stay.
+An experiment makes trials, each with one perturbed table. A trial starts from a ground, perturbs some cells, and checks
+what moved: an output row that the declaration excludes from depending on these cells must not move.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ if TYPE_CHECKING:
     from bikes_assets.verification.perturb import Cells, Places
 
 TIME = "time"
-"""The experiments with what comes after a row."""
+"""The experiments about values that come after a row."""
 
 _MOST_BLOCKED = 20
 _EFFORT_ROWS, _MOST_EFFORT = 4_200, 4
 _SHIFTS = (0, 4_451, 1_487, 5_939, 2_971, 7_417)
-"""Steps by which fresh grounds are moved: in hours through the seasons, to other hours and days of the week."""
+"""Steps by which fresh grounds are shifted: in hours, through the seasons, to other hours and days of the week."""
 _NUDGES, _NUDGED, _QUANTUM, _MOST_QUANTA = 3, 0.6, 2.0**-30, 9
-"""How often, in how many of the cells and by how much values are changed to see whether it was the last bits that moved."""
+"""Number of nudges, share of cells, and size of the change, to see whether only the last bits moved."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What an experiment says of a column that a function makes: what its declaration denies, or what could not be tried.
+    """A result about an output column: what contradicts its declaration, or what could not be tried.
 
     Attributes:
         check: the experiment.
-        output: the column that it makes, "(rows)" for which rows there are, "" for all.
-        column: the column that it reads; "" where it is not one column that does it.
-        message: what was perturbed how, and what moved; or why nothing ran.
-        failed: of what could not be tried: whether that is for the function failed; else there was nothing to perturb.
+        output: the output column, "(rows)" for the set of rows, "" for all.
+        column: the column that it reads; "" if no single column is the cause.
+        message: what was perturbed and how, and what moved; or why nothing ran.
+        failed: for what could not be tried: whether the function failed; else there was nothing to perturb.
     """
 
     check: str
@@ -54,7 +54,7 @@ class Finding:
 
 @dataclass(slots=True)
 class Count:
-    """How many perturbed tables the function was tried on: on how many it ran, and on how many it failed."""
+    """Number of perturbed tables on which the function ran, and on which it failed."""
 
     ran: int = 0
     blocked: int = 0
@@ -62,7 +62,7 @@ class Count:
 
 @dataclass(slots=True)
 class Seen:
-    """What was seen of one dependency so far: in how many tables, which checks saw it move, at which offsets."""
+    """Observations of one dependency: number of tables, the experiments in which it moved, and at which offsets."""
 
     trials: Count = field(default_factory=Count)
     by_value: bool = False
@@ -72,17 +72,17 @@ class Seen:
 
 @dataclass(slots=True)
 class Found:
-    """What the experiments have found so far.
+    """The results of the experiments so far.
 
     Attributes:
-        counts: by experiment, the tables that were tried.
-        outputs: by experiment and output, the tables that could have shown something of it.
-        seen: by dependency.
-        findings: what denies the declaration.
-        blocked: why the function failed on perturbed tables.
+        counts: perturbed tables by experiment.
+        outputs: by experiment and output, the tables that could have shown something about it.
+        seen: observations by dependency.
+        findings: what contradicts the declaration.
+        blocked: errors of the function on perturbed tables.
         unchecked: what could not be checked, and why.
-        undeclared: columns that are made, and of which nothing is declared.
-        progress: called with the experiment and the number of tables so far, after each; None where nobody waits.
+        undeclared: output columns of which nothing is declared.
+        progress: called after each table with the experiment and the number of tables so far; None if nobody waits.
     """
 
     counts: dict[str, Count] = field(default_factory=dict)
@@ -95,7 +95,7 @@ class Found:
     progress: Callable[[str, int], None] | None = None
 
     def find(self, check: str, output: str, column: str, message: str) -> None:
-        """Add a finding, unless there is one of the same."""
+        """Add a finding, unless there is already one of the same experiment, output and column."""
         self.findings.setdefault((check, output, column), Finding(check, output, column, message))
 
     def count(
@@ -110,10 +110,10 @@ class Found:
 
         Args:
             check: the experiment.
-            outputs: what it could have shown something of.
+            outputs: outputs about which it could have shown something.
             pairs: the dependencies that it tried.
-            blocked: why the function failed on it, None where it ran.
-            ground: what the table was before.
+            blocked: error of the function on it, None if it ran.
+            ground: the table before the perturbation.
         """
         counts = [self.counts.setdefault(check, Count())]
         counts += [self.outputs.setdefault((check, name), Count()) for name in outputs]
@@ -146,12 +146,12 @@ class Trial:
 
     Attributes:
         check: the experiment.
-        ground: what it began from.
+        ground: the ground that it starts from.
         case: the perturbed table.
-        perturbed: the cells that are others than before.
-        firsts: for each column that has such cells, the first key of one.
-        judge: judges what the function returns; outside of it nothing may be drawn, so that the order of calls does not matter.
-        outputs: the outputs of which it could show something.
+        perturbed: the cells that differ from the ground.
+        firsts: for each column with such cells, the first key of one.
+        judge: evaluates the output; it must not draw random numbers, so that the order of calls does not matter.
+        outputs: the outputs about which it could show something.
         pairs: the dependencies that it tries.
     """
 
@@ -166,13 +166,13 @@ class Trial:
 
 
 class Examination:
-    """A table, a function of it, and what is declared; each experiment adds to what was found.
+    """A table, a function of it, and its declaration; each experiment adds to the results.
 
     Args:
         bench: the table and the function.
-        declaration: what is declared.
-        draw: where randomness comes from.
-        found: where findings go.
+        declaration: the declaration.
+        draw: random number generator.
+        found: collects the results.
     """
 
     def __init__(self, bench: Bench, declaration: Declaration, draw: np.random.Generator, found: Found) -> None:
@@ -182,19 +182,19 @@ class Examination:
         self.everything = np.ones(bench.size, dtype=bool)
         self.half = draw.random(bench.size) < 0.5
         self.effort = max(1, min(_MOST_EFFORT, round(_EFFORT_ROWS / bench.size)))
-        """How many times over experiments are made: fewer rows show less."""
+        """How many times experiments are repeated: fewer rows show less."""
         self.alike: dict[frozenset[str], list[str]] = {}
-        """Outputs by what they declare."""
+        """Outputs grouped by declared columns."""
         for output, columns in declaration.sources.items():
             self.alike.setdefault(frozenset(columns), []).append(output)
         self.said: dict[str, Said] = {}
-        """What the function returns of each ground, by its name."""
+        """Output of the function on each ground, by its name."""
         self.grounds: list[Ground] = []
         self.watched: dict[str, int] = {}
-        """By output, the single rows that were perturbed and of which it could be told what moved for them."""
+        """By output, the perturbed single rows whose effect could be told apart."""
 
     def begin(self) -> None:
-        """Make the grounds; those on which the function fails are told and left out."""
+        """Make the grounds; those on which the function fails are reported and left out."""
         self.maker = Grounds(self.bench, self.draw)
         grounds = self.maker.base()
         if self.bench.is_ordered:
@@ -207,11 +207,11 @@ class Examination:
                 self.said[ground.name] = said
 
     def ground(self, *kinds: str) -> list[Ground]:
-        """Return the grounds that there are of some kinds."""
+        """Return the available grounds of some kinds."""
         return [ground for kind in kinds for ground in self.grounds if ground.kind == kind]
 
     def passed_on(self) -> set[str]:
-        """Return the outputs that are a column that they declare, in every row of every ground: no value in these moves them."""
+        """Return the outputs that equal a declared column in every row of every ground: no other value moves them."""
         found = set[str]()
         for output in self.declaration.outputs:
             for column in self.declaration.inputs(output):
@@ -229,7 +229,7 @@ class Examination:
         pairs: Sequence[Pair] = (),
         shift: int = 0,
     ) -> Iterator[Trial]:
-        """Yield a trial in which the cells of some columns come from other places; none where that changes nothing."""
+        """Yield a trial in which the cells of some columns come from other places; none if that changes nothing."""
         case, perturbed = self.bench.perturbed(ground.case, change, shift)
         firsts = {name: int(self.bench.times[rows].min()) for name, rows in perturbed.items() if rows.any()}
         pairs = [pair for pair in pairs if pair[1] in firsts]
@@ -239,7 +239,7 @@ class Examination:
             yield replace(trial, outputs=[name for name in outputs if self._known_from(trial, name) > start])
 
     def run(self, trials: Iterable[Trial]) -> None:
-        """Judge what the function returns in each trial; one that is blocked is counted."""
+        """Evaluate the function's output in each trial; a blocked trial is counted."""
         waiting = list[Trial]()
 
         def cases() -> Iterator[Case]:
@@ -255,10 +255,10 @@ class Examination:
                 trial.judge(trial, said)
 
     def groups(self) -> list[list[Pair]]:
-        """Return dependencies in groups that one trial can try.
+        """Return groups of dependencies that one trial can try together.
 
-        An output that was seen to read more than it declares is tried with one column at a time, and so are all where
-        invariants tie columns together.
+        An output that was observed to read more than it declares is tried with one column at a time, and so are all
+        outputs if invariants tie columns together.
         """
         reads_more = {item.output for item in self.found.findings.values()}
         if self.bench.invariants or not reads_more.isdisjoint(("", ROWS)):
@@ -273,7 +273,7 @@ class Examination:
     def changed(
         self, columns: Iterable[str], way: str, before: Case, rows: np.ndarray | Mapping[str, np.ndarray] | None = None
     ) -> dict[str, np.ndarray]:
-        """Return new places for columns in some rows, for those of which that changes a cell."""
+        """Return new places for columns in some rows, restricted to rows in which that changes a cell."""
         import numpy as np
 
         now, changed = np.arange(self.bench.size), dict[str, np.ndarray]()
@@ -289,11 +289,11 @@ class Examination:
         return changed
 
     def moved(self, output: str, said: Said, ground: Ground) -> np.ndarray:
-        """Return the rows of an output that are others than on the ground."""
+        """Return the rows of an output that differ from those on the ground."""
         return self.bench.moved(output, said, self.said[ground.name])
 
     def stay(self, trial: Trial, output: str) -> np.ndarray:
-        """Return the rows of an output that may know none of a trial's cells."""
+        """Return the rows of an output that may depend on none of a trial's cells."""
         return self.bench.times < self._known_from(trial, output)
 
     def _known_from(self, trial: Trial, output: str) -> float:
@@ -301,7 +301,7 @@ class Examination:
         return self.declaration.known_from(output, trial.firsts, self.bench.step, only_time=only_time)
 
     def judge(self, trial: Trial, said: Said, *, way: str, since: Callable[[str], str] | None = None) -> None:
-        """Add a finding for each output of a trial that moves where it is protected, and each column that moves it."""
+        """Add a finding for each output of a trial that moved although it must not, and each column that moved it."""
         bench, before = self.bench, trial.ground
         blamed = {finding.output for finding in self.found.findings.values() if finding.check == trial.check}
         moving: dict[str, np.ndarray] = {}
@@ -316,7 +316,7 @@ class Examination:
             return
 
         def only(columns: Iterable[str]) -> Case:
-            """Return the case in which these columns are perturbed, and no others."""
+            """Return the case in which only these columns are perturbed."""
             places = {name: trial.case.places[name] for name in columns if name in trial.case.places}
             repaired = {name: trial.case.repaired[name] for name in columns if name in trial.case.repaired}
             case = replace(before.case, shift=trial.case.shift, repaired=repaired)
@@ -329,7 +329,7 @@ class Examination:
         alone = dict(zip(columns, bench.said([only([name]) for name in columns]), strict=True))
         for output in moving:
             culprits = {name: (other, "") for name, other in alone.items() if moves(output, other)}
-            if not culprits:  # only together: each that is not needed is put back
+            if not culprits:  # only several together: each unnecessary one is put back
                 needed = list(columns)
                 for name in columns:
                     without = [other for other in needed if other != name]
@@ -353,7 +353,7 @@ class Examination:
         ground: Ground | None = None,
         before: Said | None = None,
     ) -> None:
-        """Add a finding where an output moved at all: where first, from what to what, and how that came."""
+        """Add a finding if an output moved at all: where first, from which value to which, and by what change."""
         rows = moved.nonzero()[0]
         if not len(rows):
             return
@@ -370,18 +370,18 @@ class Examination:
     def steady(
         self, check: str, moving: Mapping[Pair, np.ndarray], one: Case, other: Case
     ) -> Iterator[tuple[str, str, np.ndarray]]:
-        """Yield, of outputs of which some rows differ in two cases, those that do by more than the last bits of floats.
+        """Yield outputs with rows that differ between two cases by more than floating-point noise.
 
-        A sum of floats has other last bits when other cells were added before. What compares it with a threshold that it just
-        meets tips over, and what divides by the spread of equal values is nothing but last bits. So the cells of both cases are
-        rounded, the same in both, that sums are exact, and most of them are changed by as little, in two ways: what is no
-        accident still moves, by more than these little changes move it.
+        A sum of floats has other last bits when other cells were added before it. A comparison of it with a threshold
+        that it just meets may flip, and a division by the spread of equal values is only noise. So the cells of both
+        cases are rounded alike, which makes sums exact, and most cells are nudged by an amount of that size, in two
+        ways: a real difference remains, and is larger than the effect of the nudges.
 
         Args:
-            check: the experiment; what it has found before is not looked at again.
-            moving: by output, and the column that a finding is to name, the rows that differ.
+            check: the experiment; what it has found before is not checked again.
+            moving: by output and the column to name in a finding, the rows that differ.
             one: a case.
-            other: another.
+            other: another case.
         """
         import numpy as np
 
@@ -402,7 +402,7 @@ class Examination:
                 return
 
     def _nudged(self, some: np.ndarray, way: int, kept: np.ndarray | None, frame: nw.DataFrame[Any]) -> Any:
-        """Return a frame whose floats are rounded, and in some rows changed by a few units of that, towards the middle."""
+        """Return a frame with floats rounded, and in some rows nudged by a few units of that, towards the middle."""
         import narwhals as nw
         import numpy as np
 
@@ -421,7 +421,7 @@ class Examination:
         return frame.with_columns(*series)
 
     def _is_steady(self, output: str, said: Sequence[Said | Blocked]) -> np.ndarray:
-        """Return the rows in which two cases differ, whichever way they are nudged; all where a function fails on one of them."""
+        """Return the rows in which two cases differ under every nudge; all rows if a function fails on one of them."""
         import numpy as np
 
         known = [item for item in said if isinstance(item, Said)]
@@ -438,17 +438,17 @@ class Examination:
         return moved
 
     def only(self, output: str) -> str:
-        """Return the column that an output declares, where it is one."""
+        """Return the declared column of an output that has only one."""
         inputs = self.declaration.inputs(output)
         return inputs[0] if len(inputs) == 1 else ""
 
     def of_columns(self, columns: Collection[str], outputs: Sequence[str] | None = None) -> Said | Blocked:
-        """Return what the function returns of a table that has only some columns."""
+        """Return the function's output for a table with only some columns."""
         names = [name for name in self.bench.names if name in columns]
         return self.bench.alone(Case(), lambda frame: frame.select(names), outputs)
 
     def repeats(self, when: str) -> bool:
-        """Return whether the function returns the same of the same table."""
+        """Return whether the function is deterministic on one table."""
         said = self.bench.alone(Case())
         self.found.count("repeat")
         if isinstance(said, Blocked):
@@ -463,5 +463,5 @@ class Examination:
 
 
 def is_by_value(way: str) -> bool:
-    """Return whether a way to perturb a column changes its values, and not only what is missing."""
+    """Return whether a way to perturb a column changes its values, and not only which of them are missing."""
     return way != MISSING

@@ -1,4 +1,4 @@
-"""Experiments with which columns have a part in an output, and whether the form of the table has."""
+"""Experiments about which columns contribute to an output, and whether the form of the table does."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ UNDECLARED, DECLARED, MOVED_KEY, RESTRICTED = (
 )
 
 _SHIFTS = (1, 893, -5, 2_207, -1_103, 4_409, 6_607, 8_783)
-"""Steps that the key is moved by: in hours to another hour, day of the week, month and year, and never whole days or weeks."""
+"""Steps by which the key is shifted: in hours to another hour, weekday, month and year, never by whole days."""
 
 
 def restricted(exam: Examination) -> None:
-    """Compute each column from a table that has only the key and what it declares, or all that is declared.
+    """Compute each column from a table with only the key and its declared columns, or with all declared columns.
 
-    What invariants tie together stays: a table without it would be none that the function may be given.
+    Columns that invariants tie together are kept: without them the table would be no valid input.
     """
     bench, declaration = exam.bench, exam.declaration
     always = {bench.key, *declaration.rows, *bench.tied}
@@ -42,7 +42,7 @@ def restricted(exam: Examination) -> None:
     said = exam.of_columns(declared)
     exam.found.count(RESTRICTED, blocked=said if isinstance(said, Blocked) else None)
     if isinstance(said, Blocked):
-        # a column that it makes and nobody declares may be the one that reads it
+        # an undeclared output column may be the one that reads it
         for name in () if bench.others else bench.names:
             without = bench.unperturbed if name in declared else exam.of_columns({*bench.names} - {name})
             if isinstance(without, Blocked):
@@ -53,7 +53,7 @@ def restricted(exam: Examination) -> None:
         asked = [name for name in outputs if name != ROWS]
         narrow = exam.of_columns({*always, *columns}, asked)
         for output in outputs:
-            for other in (said, narrow):  # the narrow one fails where a function makes several columns
+            for other in (said, narrow):  # the narrow one fails if a function makes several columns
                 if not isinstance(other, Said) or output not in (ROWS, *other.values):
                     continue
                 if bench.moved(output, other, bench.unperturbed).any():
@@ -61,7 +61,7 @@ def restricted(exam: Examination) -> None:
 
 
 def _blame_absent(exam: Examination, output: str, declared: set[str]) -> None:
-    """Add a finding for each column without which an output is another."""
+    """Add a finding for each column whose removal changes an output."""
     bench = exam.bench
     for name in bench.names:
         said = bench.unperturbed if name in declared else exam.of_columns({*bench.names} - {name}, [output])
@@ -71,7 +71,7 @@ def _blame_absent(exam: Examination, output: str, declared: set[str]) -> None:
 
 
 def undeclared(exam: Examination) -> Iterator[Trial]:
-    """Perturb all that a column does not declare: it stays."""
+    """Perturb everything that an output does not declare: the output must not move."""
     passed_on = exam.passed_on()
     some = exam.half
     for columns, outputs in exam.alike.items():
@@ -90,7 +90,7 @@ def undeclared(exam: Examination) -> Iterator[Trial]:
 
 
 def moved_key(exam: Examination) -> Iterator[Trial]:
-    """Move the key of all rows: only what declares it may move with it."""
+    """Shift the key of all rows: only outputs that declare it may move."""
     for ground in exam.ground(REAL, BOTH):
         for shift in _SHIFTS:
             outputs = [name for name, columns in exam.declaration.sources.items() if exam.bench.key not in columns]
@@ -122,7 +122,7 @@ def _judge_key(exam: Examination, shift: int, trial: Trial, said: Said) -> None:
 
 
 def swapped_key(exam: Examination) -> None:
-    """Give the rows one another's keys, where these are names: what declares the key may move with them."""
+    """Permute the keys of the rows, if they are names: only outputs that declare the key may move."""
     import numpy as np
 
     bench, key = exam.bench, exam.bench.key
@@ -136,12 +136,12 @@ def swapped_key(exam: Examination) -> None:
 
 
 def declared(exam: Examination, groups: Sequence[Sequence[Pair]], *kinds: str) -> Iterator[Trial]:
-    """Perturb each declared column: what declares it moves at least once, by a change of values or by what is missing.
+    """Perturb each declared column: an output that declares it should move at least once, by values or by missing ones.
 
     Args:
         exam: the examination.
-        groups: dependencies, in groups that one trial can try.
-        kinds: the grounds to begin from.
+        groups: groups of dependencies that one trial can try.
+        kinds: kinds of grounds to start from.
     """
     for group in groups:
         for ground in exam.ground(*kinds) if group else ():
@@ -151,7 +151,7 @@ def declared(exam: Examination, groups: Sequence[Sequence[Pair]], *kinds: str) -
 
 
 def unseen(exam: Examination, groups: Sequence[Sequence[Pair]]) -> list[list[Pair]]:
-    """Return, of groups of dependencies, those that no change of values has moved so far."""
+    """Return the groups of dependencies that no change of values has moved so far."""
     known = {pair for pair, seen in exam.found.seen.items() if seen.by_value}
     return [[pair for pair in group if pair not in known] for group in groups]
 
@@ -171,10 +171,10 @@ def of_pairs(
     judge: Callable[[Trial, Said], None],
     cells: Mapping[str, np.ndarray] | None = None,
 ) -> Iterator[Trial]:
-    """Yield a trial of dependencies: their columns are perturbed in some rows, all where none are given.
+    """Yield a trial of dependencies: their columns are perturbed in the given rows, by default in all.
 
-    Where invariants keep a column from changing by itself, those that none of its readers declares change with it, which moves
-    none of them; else all do.
+    If invariants keep a column from changing alone, tied columns that none of its readers declares change with it,
+    since these move none of the readers; if there are none, all tied columns change.
     """
     columns = list(dict.fromkeys(column for _, column in pairs))
     also = [list[str]()]
@@ -185,7 +185,7 @@ def of_pairs(
         names = [*columns, *(name for name in more if name not in columns)]
         rows = None if cells is None else {name: cells[name if name in cells else columns[0]] for name in names}
         change = exam.changed(names, way, ground.case, rows)
-        if change.keys().isdisjoint(columns):  # whatever changes with them, they stay
+        if change.keys().isdisjoint(columns):  # these do not depend on anything that changes
             return
         trials = list(exam.trial(check, ground, change, judge, pairs=pairs))
         if trials and trials[0].pairs:
@@ -194,7 +194,7 @@ def of_pairs(
 
 
 def presence(exam: Examination) -> Iterator[Trial]:
-    """Drop some rows: the others say the same as when all cells of those are missing."""
+    """Drop some rows: the other rows' output must be as if all cells of the dropped ones were missing."""
     import numpy as np
 
     bench = exam.bench
@@ -229,7 +229,7 @@ def _judge_presence(
 
 
 def order(exam: Examination) -> None:
-    """Put rows, columns and labels in another order: each row says the same."""
+    """Reorder rows, columns and labels: the output of each row must not change."""
     bench = exam.bench
     shuffled = exam.draw.permutation(bench.size)
     names = bench.names  # the reverse swaps every pair; the other order leaves none in its place
@@ -259,7 +259,7 @@ def order(exam: Examination) -> None:
 
 
 def types(exam: Examination) -> None:
-    """Hand over whole numbers as floats: the same is said."""
+    """Pass whole numbers as floats: the output must not change."""
     bench = exam.bench
     whole = [name for name, pool in bench.pools.items() if pool.cells.dtype.is_integer()]
     if not whole:
@@ -298,6 +298,6 @@ def _floats(names: Sequence[str], frame: nw.DataFrame[Any]) -> nw.DataFrame[Any]
 
 
 def _labelled(frame: nw.DataFrame[Any], labels: np.ndarray) -> Any:
-    """Return a pandas frame with other labels of its rows; frames of other engines have none."""
+    """Return a pandas frame with other row labels; frames of other engines have none."""
     native = frame.to_native()
     return native.set_axis(labels, axis=0) if hasattr(native, "set_axis") else native

@@ -1,4 +1,4 @@
-"""The tables that experiments begin from, before they perturb them: as it is, and others in which what is rare is frequent."""
+"""Grounds: the tables that experiments perturb. One is the table itself; in others, rare values are frequent."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HOLE, _DROPPED = 0.05, 0.04
 _RUNS = (2, 3, 5, 8, 13, 30, 72)
 """Lengths of runs of missing cells and of absent rows."""
 _BLOCKS, _CONSTANT, _ENDS = (4, 12, 48), 0.4, 0.3
-"""How long a value lasts at a time, on average; in which share of the times it does, and of these it is the lowest or highest."""
+"""Mean duration of a value, the share of times at which it persists, and the share of these with an extreme value."""
 
 _SETTLING = "what columns can be set to"
 _MOST_TIED = 8
@@ -29,12 +29,12 @@ _MOST_TIED = 8
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """A table that experiments begin from.
+    """A table that experiments start from.
 
     Attributes:
         kind: what kind of ground it is.
-        case: how it comes from the table.
-        at: where in time it is, in words; "" where it was.
+        case: how it is derived from the table.
+        at: its position in time, in words; "" if it was not shifted.
     """
 
     kind: str
@@ -43,7 +43,7 @@ class Ground:
 
     @property
     def name(self) -> str:
-        """What it is, in words; each has its own."""
+        """Its description, which is unique."""
         return self.kind + self.at
 
 
@@ -52,7 +52,7 @@ class Grounds:
 
     Args:
         bench: the table.
-        draw: where randomness comes from.
+        draw: random number generator.
     """
 
     def __init__(self, bench: Bench, draw: np.random.Generator) -> None:
@@ -61,10 +61,10 @@ class Grounds:
         self.bench, self.draw = bench, draw
         self.everything = np.ones(bench.size, dtype=bool)
         self.gaps = self.runs(0.05)
-        """Rows that have holes in all columns, where there are holes."""
+        """Rows with holes in all columns, if there are holes."""
 
     def base(self) -> list[Ground]:
-        """Return the table as it is, with holes, redrawn, and both."""
+        """Return the table itself, one with holes, one redrawn, and one with both."""
         real, redrawn = Case(), self._redrawn()
         return [
             Ground(REAL, real),
@@ -74,14 +74,14 @@ class Grounds:
         ]
 
     def fresh(self, shift: int) -> Ground:
-        """Return redrawn rows with holes, some of them absent, all of them at another time."""
+        """Return redrawn rows with holes, some of them absent, all shifted in time."""
         case = self.with_holes(self._redrawn(shift))
         here = ~self.runs(_DROPPED)
         at = f" and all {abs(shift):,} steps {'later' if shift > 0 else 'earlier'}" if shift else ""
         return Ground(ABSENT, replace(case, kept=here.nonzero()[0]), at)
 
     def trend(self) -> Ground:
-        """Return rows whose values rise or fall from the first to the last, so that the last have what none before them has."""
+        """Return rows with values that rise or fall from first to last, so that the last have new values."""
         import numpy as np
 
         bench, places = self.bench, dict[str, np.ndarray]()
@@ -94,7 +94,7 @@ class Grounds:
         return Ground(TREND, bench.settled(case))
 
     def with_holes(self, case: Case) -> Case:
-        """Return a case with cells missing here and there, in runs, and all cells of some rows."""
+        """Return a case with missing cells here and there, in runs, and in all columns of some rows."""
         import numpy as np
 
         holes = dict[str, np.ndarray]()
@@ -107,7 +107,7 @@ class Grounds:
         return self.bench.settled(made)
 
     def runs(self, share: float, lengths: Iterable[int] = _RUNS) -> np.ndarray:
-        """Return about a share of the rows, in runs of several lengths, in order of the key."""
+        """Return about this share of the rows, in runs of several lengths, in order of the key."""
         import numpy as np
 
         size = self.bench.size
@@ -122,7 +122,7 @@ class Grounds:
         return rows
 
     def _redrawn(self, shift: int = 0) -> Case:
-        """Return redrawn rows, where some values last a while."""
+        """Return redrawn rows, in which some values persist for a while."""
         import numpy as np
 
         bench, draw, places = self.bench, self.draw, dict[str, np.ndarray]()
@@ -144,16 +144,16 @@ class Grounds:
 
 
 class Settling:
-    """Finds out what a function lets the columns of a table be set to, and has its bench keep to it.
+    """Finds out which values a function accepts in the columns of a table, and restricts its bench to them.
 
-    One that validates its input fails on tables that it takes for wrong. Where it fails on some perturbed table, each column is
-    tried by itself: whether it may have values that were not observed, may be missing, and may change while the others stay.
-    Columns that may not are tried together, with values from one and the same row.
+    A function that validates its input fails on tables that it considers invalid. If it fails on some perturbed table,
+    each column is tried alone: whether it accepts values that were not observed, missing values, and changes of this
+    column alone. Columns that cannot change alone are tried together, with values from one and the same row.
 
     Args:
         bench: the table, and the function.
-        draw: where randomness comes from.
-        found: where it is noted what cannot be tried.
+        draw: random number generator.
+        found: collects what cannot be tried.
     """
 
     def __init__(self, bench: Bench, draw: np.random.Generator, found: Found) -> None:
@@ -161,7 +161,7 @@ class Settling:
         self.some = draw.random(bench.size) < 0.5
 
     def settle(self) -> None:
-        """Try all columns at once, and one by one those ways in which that fails."""
+        """Try all columns at once, and then alone those kinds of changes that fail."""
         names = list(self.bench.pools)
         if self._blocked(names, MIXED):
             tied = dict[str, Blocked]()
@@ -186,7 +186,7 @@ class Settling:
                 self.found.leave(", ".join(names), f"never set to missing, else the function fails: {blocked}")
 
     def _tie_all(self) -> None:
-        """Have all columns perturbed together where each may be by itself, and not several at once."""
+        """Never perturb several columns at once, if each can be perturbed alone but not all together."""
         names = list(self.bench.pools)
         if blocked := self._blocked(names, MIXED):
             for name in names:
@@ -200,7 +200,7 @@ class Settling:
             )
 
     def _tie(self, tied: dict[str, Blocked]) -> None:
-        """Have columns perturbed together that the function lets nobody perturb by themselves."""
+        """Perturb columns together that the function does not accept perturbed alone."""
         for name in list(tied):
             if invariant := self._alone(name):
                 self.found.leave(name, f"taken to be {invariant!r}, else the function fails: {tied.pop(name)}")
@@ -225,7 +225,7 @@ class Settling:
             self.found.leave(name, f"never perturbed, for the function then fails: {tied[name]}")
 
     def _alone(self, name: str) -> Invariant | None:
-        """Return an invariant of one column that holds of the table and lets it be perturbed by itself, None where none does."""
+        """Return an invariant of one column that holds in the table and lets it be perturbed alone, if there is one."""
         import numpy as np
 
         bench, pool = self.bench, self.bench.pools[name]
@@ -259,7 +259,7 @@ class Settling:
         return groups
 
     def _follows_the_key(self, name: str) -> bool:
-        """Return whether a column is the same all day, or all hours of one name: no row of another time may have it then."""
+        """Return whether the key determines a column: one value for each day, hour of the day, or weekday."""
         import numpy as np
 
         bench = self.bench
@@ -284,7 +284,7 @@ class Settling:
             self.bench.invariants.pop()
 
     def _blocked(self, names: Sequence[str], way: str) -> Blocked | None:
-        """Return why the function fails when columns are perturbed in some rows, None where it runs or nothing is to be tried."""
+        """Return the function's error when columns are perturbed in some rows, None if it runs or nothing changes."""
         import numpy as np
 
         here, change = np.arange(self.bench.size), dict[str, np.ndarray]()

@@ -1,4 +1,4 @@
-"""Whether everything in the lake, and each model's copy in MLflow, still is what was stored, to the last bit."""
+"""Whether everything in the lake, and each model's copy in MLflow, still is what was stored, bit for bit."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found of one thing that was looked at.
+    """The result of verifying one stored thing.
 
     Attributes:
         name: its address, or the name of a file.
-        damage: what is wrong with it, "" where nothing is.
-        unsealed: whether there are files of it that have no seal, so that its content's digest alone holds it.
-        gone: whether it is a version that retention removed, or a copy in MLflow, that is not there any more; its record stays.
+        damage: what is wrong with it, "" if nothing is.
+        unsealed: whether some of its files have no recorded checksum, so that only the content digest verifies it.
+        gone: whether it no longer exists, as a version that retention removed or a copy in MLflow; its record stays.
     """
 
     name: str
@@ -44,11 +44,11 @@ class Finding:
 
 
 def of_table(table: LakeTable, removed: Collection[str] = ()) -> Iterator[Finding]:
-    """Yield what is found of each version that was published: the present ones are read, digests checked; of all, the seals.
+    """Yield the result for each published version: file checksums of all, and digests of the current ones' rows.
 
     Args:
-        table: a table that is there.
-        removed: addresses of the versions that retention has removed; any other that is not there any more is damage.
+        table: an existing table.
+        removed: addresses of the versions that retention has removed; any other missing version is damage.
     """
     present = {commit.version for commit in table.published().values()}
     for commit in table.commits():
@@ -63,18 +63,18 @@ def of_table(table: LakeTable, removed: Collection[str] = ()) -> Iterator[Findin
 
 
 def _present(table: LakeTable, commit: Commit, name: str) -> Finding:
-    """Return what reading a present version says: its rows' digest, and its files' seals."""
+    """Return the result of reading a current version: its rows' digest, and its files' checksums."""
     try:
         table.read([commit.partition])
     except LineageError as error:
         if passes(error):
-            raise  # a store that is away is no damage
+            raise  # an unreachable store is not damage
         return Finding(name, str(error))
     return Finding(name, unsealed=commit.seals is None)
 
 
 def _earlier(table: LakeTable, commit: Commit, name: str) -> Finding:
-    """Return what the seals of an earlier version's files say."""
+    """Return the result of verifying the checksums of an earlier version's files."""
     seals = commit.seals or {}
     try:
         contents = read_files([f"{table.uri}/{path}" for path in commit.added])
@@ -88,7 +88,7 @@ def _earlier(table: LakeTable, commit: Commit, name: str) -> Finding:
 
 
 def gone_by_others(uri: str) -> str:
-    """Return what people are told of a version whose rows are gone, and not by retention."""
+    """Return the message for a version whose rows are gone, and not by retention."""
     return (
         "its rows are not there any more, and retention has not removed them: another program has, such as by VACUUM; restore "
         f"{uri}, or materialize again what was made from it"
@@ -96,11 +96,11 @@ def gone_by_others(uri: str) -> str:
 
 
 def of_model_files(lake: Lake, needed: Iterable[str]) -> Iterator[Finding]:
-    """Yield what is found of each model file that is there, and of each that is needed.
+    """Yield the result for each model file that exists, and each that is needed.
 
     Args:
         lake: the lake.
-        needed: SHA-256 of those that must be there.
+        needed: SHA-256 of those that must exist.
     """
     for sha256 in sorted({*lake.model_files(), *needed}):
         try:
@@ -114,7 +114,7 @@ def of_model_files(lake: Lake, needed: Iterable[str]) -> Iterator[Finding]:
 
 
 def of_runs(client: MlflowClient, records: Iterable[Record]) -> Iterator[Finding]:
-    """Yield each version of which MLflow's run says something else than its record; what MLflow does not hold is not looked at.
+    """Yield each version whose run in MLflow differs from its record; versions that MLflow does not have are skipped.
 
     Args:
         client: client of the tracking store.
@@ -137,12 +137,13 @@ def of_runs(client: MlflowClient, records: Iterable[Record]) -> Iterator[Finding
 
 
 def of_copies(client: MlflowClient, models: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
-    """Yield what is found of MLflow's copy of each registered model version.
+    """Yield the result for MLflow's copy of each registered model version.
 
     Args:
         client: client of the tracking store.
-        models: registered versions, such as `demand_model@3`, and what was fitted, as the record of each says: `Record.fitted`;
-            empty where there is no record.
+        models: registered versions, such as `demand_model@3`, and the fitted version in the record of each:
+            `Record.fitted`;
+                empty without a record.
 
     Raises:
         MlflowException: MLflow cannot be reached.
@@ -154,7 +155,7 @@ def of_copies(client: MlflowClient, models: Mapping[str, Mapping[str, Any]]) -> 
 
 
 def _copy(client: MlflowClient, name: str, version: ModelVersion, fitted: Mapping[str, Any]) -> Finding:
-    """Return what is found of the copy that a registered version is of: the record says which one it must be."""
+    """Return the result for the copy of a registered version: the record says which one it must be."""
     from bikes_assets.tracking import registry
     from bikes_assets.tracking.version_source import is_copy, is_gone, model_of
 

@@ -1,15 +1,15 @@
-"""What holds of every row of a table, or of its rows together, so that perturbed tables are ones that a function may be given.
+"""Invariants: what holds of every row of a table, or of its rows together, so that perturbed tables are valid inputs.
 
-An invariant is a function that makes a perturbed table valid again. It is given two frames with the same rows in the same order:
-the perturbed one and the valid one that it was perturbed from. Cells in which they differ may be set to something else; it
-returns the perturbed frame with such cells repaired. A table that is valid is returned as it is. Any function will do:
+An invariant is a function that makes a perturbed table valid again. It is given two frames with the same rows in the
+same order: the perturbed one and the valid one that it was perturbed from. Cells in which they differ may be changed;
+it returns the perturbed frame with such cells repaired. A valid table is returned unchanged. Any function will do:
 
 >>> def total_is_the_sum(frame, before):
 ...     return frame.assign(cnt=frame["casual"] + frame["registered"])
 
-One that has `names`, the columns that it ties together, is asked only where one of these was perturbed.
+One with an attribute `names`, the columns that it ties together, is called only if one of these was perturbed.
 
-Those below are for what is usual. They leave a row alone that has a missing cell: what is missing contradicts nothing.
+Those below cover the usual cases. They do not change a row with a missing cell: a missing value contradicts nothing.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ Invariant: TypeAlias = Callable[[Any, Any], Any]
 class Total:
     """A column is the sum of others: `Total("cnt", ("casual", "registered"))`. None of them is negative.
 
-    Where the total was perturbed it becomes the sum; where it was not, perturbed parts share what the others leave of it.
+    If the total was perturbed it becomes the sum; otherwise perturbed parts share what the other parts leave of it.
 
     Attributes:
         column: the sum.
-        parts: what it is the sum of.
+        parts: its parts.
     """
 
     column: str
@@ -70,7 +70,7 @@ class Total:
 
 @dataclass(frozen=True, slots=True)
 class _OfColumns:
-    """What ties columns together that are all alike to it, so that each is an argument."""
+    """An invariant in which all columns have the same role, so that each is an argument."""
 
     columns: tuple[str, ...]
 
@@ -85,12 +85,12 @@ class _OfColumns:
 
 @dataclass(frozen=True, slots=True, init=False)
 class Ordered(_OfColumns):
-    """Columns rise from left to right in every row: `Ordered("lowest", "value", "highest")`.
+    """Columns ascend from left to right in every row: `Ordered("lowest", "value", "highest")`.
 
-    Perturbed cells are brought between those that were not, and into order among themselves.
+    Perturbed cells are clipped to the unperturbed ones around them, and sorted among themselves.
 
     Attributes:
-        columns: the columns, from the lowest to the highest; numbers.
+        columns: numeric columns, from the lowest to the highest.
     """
 
     def __call__(self, frame: Any, before: Any) -> Any:
@@ -102,7 +102,7 @@ class Ordered(_OfColumns):
         free = np.array([differs(rows[name], valid[name]) for name in self.columns])
         low = np.fmax.accumulate(np.where(free, -np.inf, values), axis=0)
         high = np.fmin.accumulate(np.where(free, np.inf, values)[::-1], axis=0)[::-1]
-        # cells between the same two neighbours that stay are sorted among themselves; those that stay are their own limits
+        # cells between the same two unperturbed neighbours are sorted among themselves; unperturbed cells keep theirs
         ordered = np.where(free, np.clip(values, low, high), values)
         known = ~np.isnan(values).any(axis=0)
         ordered = np.sort(ordered, axis=0)
@@ -112,13 +112,13 @@ class Ordered(_OfColumns):
 
 @dataclass(frozen=True, slots=True)
 class Derived:
-    """A column follows from others: `Derived("weekday", ("ts",), lambda frame: frame["ts"].dt.dayofweek)`.
+    """A column is computed from others: `Derived("weekday", ("ts",), lambda frame: frame["ts"].dt.dayofweek)`.
 
-    It becomes what they say; where it was not perturbed and they were, a row in which they say something else is put back.
+    It is recomputed from them; if only they were perturbed, rows in which that gives another value are restored.
 
     Attributes:
         column: the column.
-        sources: what it follows from.
+        sources: the columns that it is computed from.
         function: from a native frame to the column's values, a series of its engine or an array.
     """
 
@@ -132,7 +132,7 @@ class Derived:
         return (self.column, *self.sources)
 
     def __call__(self, frame: Any, before: Any) -> Any:
-        """Return the frame with what follows; see above."""
+        """Return the frame with the computed column; see above."""
         import narwhals as nw
         import numpy as np
 
@@ -156,8 +156,8 @@ class Derived:
 class Together(_OfColumns):
     """Columns have only combinations that were observed: `Together("date", "weekday")`.
 
-    Perturbed cells of a row are taken together from one row of the valid table, one that agrees in the columns that were not
-    perturbed.
+    Perturbed cells of a row are taken together from one row of the valid table that has the same values in the other,
+    unperturbed columns.
 
     Attributes:
         columns: the columns.
@@ -171,7 +171,7 @@ class Together(_OfColumns):
         changed = {name: differs(rows[name], valid[name]) for name in self.columns}
         free = [name for name in self.columns if changed[name].any()]
         perturbed = np.logical_or.reduce([*changed.values()])
-        for name in self.columns:  # what was made missing stays so
+        for name in self.columns:  # what was made missing stays missing
             perturbed &= ~rows[name].is_null().to_numpy().astype(bool)
         old, new = (np.zeros(len(rows), dtype=np.int64) for _ in range(2))
         for name in self.columns:
@@ -186,7 +186,7 @@ class Together(_OfColumns):
             if name not in free:
                 held = np.unique(held * (len(rows) + 1) + _codes(valid[name], valid[name])[0], return_inverse=True)[1]
         observed, wanted = _codes(valid[free[0]], rows[free[0]])
-        # of the rows that agree, the one that stands where the drawn value stands among all
+        # of the rows with the same values, the one whose rank among them is that of the drawn value among all
         order = np.lexsort((observed, held))
         first = np.searchsorted(held[order], held)
         count = np.searchsorted(held[order], held, side="right") - first
@@ -203,8 +203,8 @@ class Rising:
     """A column never falls from one row to the next in order of the key, such as a meter: `Rising("meter", "ts")`.
 
     Attributes:
-        column: the column, a number.
-        key: what gives the order.
+        column: the numeric column.
+        key: column that gives the order.
     """
 
     column: str
@@ -216,7 +216,7 @@ class Rising:
         return (self.column, self.key)
 
     def __call__(self, frame: Any, before: Any) -> Any:  # noqa: ARG002 - what comes after a perturbed cell rises, too
-        """Return the frame with a column in which a cell is at least what the highest before it is."""
+        """Return the frame with each cell raised to at least the highest cell before it."""
         import numpy as np
 
         rows = _eager(frame)
@@ -229,9 +229,9 @@ class Rising:
 
 @dataclass(frozen=True, slots=True)
 class Unique:
-    """No value of a column stands in two rows: `Unique("ticket")`.
+    """No value of a column occurs in two rows: `Unique("ticket")`.
 
-    A perturbed cell whose value another row has gets one that no row has any more.
+    A perturbed cell with another row's value gets a value that no row has any more.
 
     Attributes:
         column: the column.
@@ -245,14 +245,14 @@ class Unique:
         return (self.column,)
 
     def __call__(self, frame: Any, before: Any) -> Any:
-        """Return the frame with a column in which each value stands once."""
+        """Return the frame with a column in which each value occurs once."""
         import numpy as np
 
         rows, valid = _eager(frame), _eager(before)
         perturbed = differs(rows[self.column], valid[self.column])
         old, new = _codes(valid[self.column], rows[self.column])
         new = np.where(perturbed, new, old)
-        new = np.where(np.isin(new, old), new, -1)  # another value than those of the table might stand twice as well
+        new = np.where(np.isin(new, old), new, -1)  # a value that is not in the table might occur twice as well
         taken, again = set(new[~perturbed].tolist()), list[int]()
         for row in np.flatnonzero(perturbed):
             if new[row] < 0 or new[row] in taken:
@@ -270,7 +270,7 @@ class Unique:
 
 
 def differs(one: nw.Series[Any], other: nw.Series[Any]) -> np.ndarray:
-    """Return the rows in which two columns have other values; missing is the same as missing."""
+    """Return the rows in which two columns differ; two missing values are equal."""
     import numpy as np
 
     if one.dtype.is_numeric() and other.dtype.is_numeric():
@@ -291,12 +291,12 @@ def _floats(values: nw.Series[Any]) -> np.ndarray:
 
     native: Any = values.to_native()
     if getattr(getattr(native, "dtype", None), "kind", "") in "iuf" and values.implementation.is_pandas():
-        return native.to_numpy(dtype=float, na_value=float("nan"))  # many times as fast
+        return native.to_numpy(dtype=float, na_value=float("nan"))  # many times faster
     return values.cast(nw.Float64).to_numpy().astype(float)
 
 
 def _codes(values: nw.Series[Any], others: nw.Series[Any]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the places of values, and of others, among all of both in order."""
+    """Return the ranks of values, and of others, among all of both."""
     import numpy as np
 
     if values.dtype.is_numeric():
@@ -308,7 +308,7 @@ def _codes(values: nw.Series[Any], others: nw.Series[Any]) -> tuple[np.ndarray, 
 
 
 def _set(rows: nw.DataFrame[Any], cells: dict[str, np.ndarray], where: np.ndarray) -> Any:
-    """Return a native frame in which some rows have other cells, in the types that they had."""
+    """Return a native frame with other cells in some rows, in their original types."""
     import narwhals as nw
     import numpy as np
 
@@ -319,7 +319,7 @@ def _set(rows: nw.DataFrame[Any], cells: dict[str, np.ndarray], where: np.ndarra
         known = values[where]
         if dtype.is_numeric():
             known = known.astype(int if dtype.is_integer() else float)
-        if rows.implementation.is_pandas() and isinstance(native.dtype, np.dtype):  # many times as fast
+        if rows.implementation.is_pandas() and isinstance(native.dtype, np.dtype):  # many times faster
             all_cells = native.to_numpy().copy()
             all_cells[where] = known
             made.append(nw.new_series(name, all_cells, backend=rows.implementation))
@@ -337,7 +337,7 @@ def _where(rows: np.ndarray, one: nw.Series[Any], other: nw.Series[Any]) -> nw.S
 
 
 def joined(parts: Sequence[nw.Series[Any]]) -> nw.Series[Any]:
-    """Return columns one behind the other, under the name of the first."""
+    """Return columns concatenated, under the name of the first."""
     import narwhals as nw
 
     frames = [nw.maybe_reset_index(part.alias(parts[0].name).to_frame()) for part in parts if len(part)]

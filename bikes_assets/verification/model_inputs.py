@@ -1,6 +1,6 @@
-"""Which of its inputs a fitted estimator can use: by what moves its prediction, and, of trees, by what they split on.
+"""Which of its inputs a fitted estimator can use: which ones move its prediction, and, for trees, which they split on.
 
-How important a feature is has no part in this: an input that decides one row in a million is used.
+This is independent of feature importance: an input that decides one row in a million is used.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ class Reach:
 
     Attributes:
         column: the input.
-        transformed: columns before the last step of a pipeline that it moves; empty where there is no pipeline.
-        splits: number of splits on it in all trees; None where it goes into no tree.
-        moves: whether the prediction moved when it was disturbed.
+        transformed: columns before the last step of a pipeline that it moves; empty without a pipeline.
+        splits: number of splits on it in all trees; None if it is not an input of trees.
+        moves: whether the prediction moved when it was perturbed.
     """
 
     column: str
@@ -31,7 +31,7 @@ class Reach:
 
     @property
     def cannot_reach(self) -> bool:
-        """Whether it is proven that no prediction depends on it: it goes into trees alone, and none splits on it."""
+        """Whether it certainly is unused by the model: it is an input of trees alone, and none splits on it."""
         return self.splits == 0 and not self.moves
 
 
@@ -39,9 +39,10 @@ def reach(estimator: Any, inputs: Any, seed: int = 0) -> tuple[Reach, ...]:
     """Return how far each input of a fitted estimator reaches.
 
     Args:
-        estimator: fitted on a pandas frame; a pipeline, or a regressor that holds another as `regressor_`, is looked into.
-        inputs: pandas frame of rows to predict, numbers.
-        seed: where the disturbances come from.
+        estimator: fitted on a pandas frame; a pipeline, or a regressor that holds another as `regressor_`, is
+            inspected.
+        inputs: pandas frame of numeric rows to predict.
+        seed: seed of the perturbations.
     """
     import numpy as np
 
@@ -59,7 +60,7 @@ def reach(estimator: Any, inputs: Any, seed: int = 0) -> tuple[Reach, ...]:
             disturbed = inputs.assign(**{column: values})
             try:
                 other = estimator.predict(disturbed)
-            except ValueError:  # many estimators take no missing value
+            except ValueError:  # many estimators accept no missing value
                 continue
             moves |= not np.allclose(other, said, rtol=1e-9, atol=0, equal_nan=True)
             if before is not None and column in seen:
@@ -71,7 +72,7 @@ def reach(estimator: Any, inputs: Any, seed: int = 0) -> tuple[Reach, ...]:
 
 
 def splits(estimator: Any) -> dict[str, int] | None:
-    """Return by input the number of splits in all trees of a fitted estimator, None where it is not of trees alone."""
+    """Return by input the number of splits in all trees of a fitted estimator, None unless it is only of trees."""
     if hasattr(estimator, "regressor_"):
         return splits(estimator.regressor_)
     inner = estimator
@@ -88,7 +89,7 @@ def splits(estimator: Any) -> dict[str, int] | None:
 
 
 def _counted(estimator: Any) -> Counter[int] | None:
-    """Return the number of splits by place of the input."""
+    """Return the number of splits by position of the input."""
     import numpy as np
 
     if hasattr(estimator, "tree_"):
@@ -113,7 +114,7 @@ def _counted(estimator: Any) -> Counter[int] | None:
 
 
 def _ways(values: np.ndarray, draw: np.random.Generator) -> list[np.ndarray]:
-    """Return a column with its values shuffled, its lowest, its highest, one beyond each, and none."""
+    """Return a column with its values shuffled, all at its lowest, its highest, one beyond each, and all missing."""
     import numpy as np
 
     known = values[np.isfinite(values)]

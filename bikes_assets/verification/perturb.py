@@ -1,7 +1,8 @@
-"""A table whose cells are perturbed on purpose, within their type and allowed range, and what a function then says of each row.
+"""A table whose cells are perturbed within their type and allowed range, and a function's output for each of its rows.
 
-Many perturbed copies are computed in one call where the function keeps histories apart by a column that names the copy.
-That it does shows in an unperturbed copy in each call; else, and where a call fails, each copy is computed by itself.
+Many perturbed copies are computed in one call if the function keeps histories apart by a column that names the copy.
+Each call includes an unperturbed copy to verify that; if it fails to hold, or a call fails, each copy is computed
+alone.
 """
 
 from __future__ import annotations
@@ -39,11 +40,11 @@ class Case:
     """A perturbed copy of a table.
 
     Attributes:
-        places: where the cells of perturbed columns come from.
-        kept: positions of the rows that stay, in order; None for all.
-        shift: steps of the grid by which the key is moved in every row.
-        swapped: for each row the row whose key it has, None where each keeps its own.
-        repaired: columns as they are in place of that, once invariants were restored.
+        places: where the cells of perturbed columns are taken from.
+        kept: positions of the rows that are kept, in order; None for all.
+        shift: steps of the grid by which the key of every row is shifted.
+        swapped: for each row the row whose key it has, None if each keeps its own.
+        repaired: columns that replace those from `places`, once invariants were restored.
     """
 
     places: Places = field(default_factory=dict)
@@ -55,10 +56,10 @@ class Case:
 
 @dataclass(frozen=True)
 class Said:
-    """What a function returns for each row of the table, whatever the order in which it returns them.
+    """A function's output for each row of the table, whatever the order in which it returns them.
 
     Attributes:
-        values: each output column as float64, NaN where it is missing; texts are numbered.
+        values: each output column as float64, NaN if it is missing; texts are numbered.
         present: whether the output has the row.
     """
 
@@ -77,12 +78,12 @@ class Blocked:
 
 
 class Pool:
-    """The cells of one column, and behind them what they may be set to: usual values, extremes, a missing one.
+    """The cells of one column, followed by the values to which they may be set: usual values, extremes, a missing one.
 
     Args:
         cells: the column.
-        usual: values that it is redrawn from, see `usual_values`.
-        column: its declaration, None where there is none.
+        usual: values to redraw it from, see `usual_values`.
+        column: its declaration, None without one.
     """
 
     def __init__(self, cells: nw.Series[Any], usual: nw.Series[Any], column: Column | None) -> None:
@@ -101,21 +102,21 @@ class Pool:
             self.gap = sum(map(len, parts)) - 1
         self.is_nullable = self.gap is not None
         self.is_restricted = False
-        """Whether there are values that it is never set to, for the function fails on them."""
+        """Whether there are values that it is never set to, because the function fails on them."""
         self.cells = joined(parts)
         self._known, self._codes = ~is_missing(self.cells), np.empty(0, dtype=int)
         self.middle: float | None = float(usual.mean()) if len(usual) and cells.dtype.is_float() else None
-        """The mean of its values, None where they are no floats."""
+        """The mean of its values, None unless they are floats."""
         self.reach = 0.0 if self.middle is None else float(extremes.abs().max())
-        """The largest size of its values, of those that were not observed, too."""
+        """The largest absolute value, including those that were not observed."""
 
     @property
     def ends(self) -> np.ndarray:
-        """The places of the lowest and the highest value that was observed."""
+        """The places of the lowest and the highest observed value."""
         return self._usual[[0, -1]]
 
     def only_observed(self) -> None:
-        """Set cells to no value that was not observed from now on."""
+        """Set cells only to observed values from now on."""
         self._beyond = self._extremes = self._beyond[:0]
         self.is_restricted = True
 
@@ -131,7 +132,7 @@ class Pool:
         self.is_restricted = True
 
     def add(self, cells: nw.Series[Any]) -> np.ndarray:
-        """Return places of cells that are put behind all others."""
+        """Return the places of cells that are appended after all others."""
         import numpy as np
 
         first = len(self.cells)
@@ -144,7 +145,7 @@ class Pool:
         return self._known[places]
 
     def codes(self) -> np.ndarray:
-        """Return a whole number for each of the column's own cells, in order of their values; equal ones have the same."""
+        """Return a whole number for each of the column's own cells, in order of their values; equal for equal ones."""
         import narwhals as nw
         import numpy as np
 
@@ -164,14 +165,14 @@ class Pool:
         return self._codes[one] != self._codes[other]
 
     def drawn(self, draw: np.random.Generator, way: str, places: np.ndarray | None = None) -> np.ndarray | None:
-        """Return places for a column that is perturbed in one way, None where it has no such value.
+        """Return places for a column that is perturbed in one way, None if it has no such value.
 
-        Cells that are missing stay so, but for MIXED, so that the influence of values is told apart from that of gaps.
+        Missing cells stay missing, except for MIXED, so that the influence of values is told apart from that of gaps.
 
         Args:
-            draw: where randomness comes from.
+            draw: random number generator.
             way: one of the ways above.
-            places: where its cells come from before; None for the column itself.
+            places: where its cells were taken from before; None for the column itself.
         """
         import numpy as np
 
@@ -186,7 +187,7 @@ class Pool:
         if len(self._beyond):
             rare = np.where(draw.random(self.size) < 0.2, draw.choice(self._beyond, self.size), rare)
         redrawn = outside = np.where(is_rare, rare, anywhere)
-        if len(self._extremes):  # most on one side, or a median would stay where it is
+        if len(self._extremes):  # most on one side, or a median would not move
             most = self._extremes[draw.integers(len(self._extremes))]
             outside = np.where(draw.random(self.size) < 0.8, most, draw.choice(self._extremes, self.size))
         if way == MIXED:
@@ -195,7 +196,7 @@ class Pool:
 
 
 def usual_values(cells: nw.Series[Any]) -> nw.Series[Any]:
-    """Return the values that a column is redrawn from, in order: all that were observed, or many of them."""
+    """Return the values that a column is redrawn from, in order: all observed ones, or many of them."""
     import numpy as np
 
     values = cells.filter((~is_missing(cells)).tolist()).unique().sort()
@@ -205,7 +206,7 @@ def usual_values(cells: nw.Series[Any]) -> nw.Series[Any]:
 
 
 def _unobserved(usual: nw.Series[Any], column: Column | None) -> nw.Series[Any]:
-    """Return allowed values that were not observed: codes, whole numbers beside others, some between the limits, zero."""
+    """Return allowed values that were not observed: codes, whole numbers next to others, some within limits, zero."""
     if not len(usual):
         return usual
     known, more = set(usual.to_list()), list[Any]()
@@ -223,7 +224,7 @@ def _unobserved(usual: nw.Series[Any], column: Column | None) -> nw.Series[Any]:
 
 
 def _extremes(usual: nw.Series[Any], column: Column | None) -> nw.Series[Any]:
-    """Return the lowest and the highest allowed value; where no limit is declared, one outside of what was observed."""
+    """Return the lowest and the highest allowed value; without a declared limit, one outside of the observed ones."""
     if not len(usual):
         return usual
     ends = usual[[0, len(usual) - 1]]
@@ -242,14 +243,14 @@ def _limits(usual: nw.Series[Any], column: Column | None) -> tuple[Any, Any]:
 
 
 def _with(values: nw.Series[Any], more: Sequence[Any]) -> nw.Series[Any]:
-    """Return values with more behind them, in the same type."""
+    """Return values with more appended, in the same type."""
     if not more:
         return values
     return joined([values, values[[0] * len(more)].scatter(list(range(len(more))), list(more))])
 
 
 def is_missing(cells: nw.Series[Any]) -> np.ndarray:
-    """Return where cells are missing; NaN is what plain pandas has for that."""
+    """Return where cells are missing; NaN counts as missing, as in plain pandas."""
     missing = cells.is_null().to_numpy().astype(bool)
     if cells.dtype.is_float():
         missing |= cells.is_nan().fill_null(value=True).to_numpy().astype(bool)
@@ -257,7 +258,7 @@ def is_missing(cells: nw.Series[Any]) -> np.ndarray:
 
 
 class Bench:
-    """A table, and a function of it whose output's rows are matched with the table's rows by key.
+    """A table, and a function of it whose output rows are matched with the table's rows by key.
 
     An output without the key, such as an array of predictions, is matched by position.
 
@@ -265,15 +266,15 @@ class Bench:
         function: from a native frame to a frame, a series or an array.
         frame: the table.
         outputs: columns that the function makes.
-        key: name of the column that names a row.
+        key: name of the column that identifies a row.
         columns: declarations, by name.
         usual: values that each column is redrawn from.
-        copy: name of a column by which the function keeps copies apart, "" where it does not.
+        copy: name of a column by which the function keeps copies apart, "" if it does not.
         invariants: what holds of each perturbed copy, too.
-        texts: numbers of the texts that were met, which benches share that are compared.
+        texts: numbers of the texts so far, shared by benches whose outputs are compared.
 
     Raises:
-        LineageError: the key is not one, or the table breaks an invariant.
+        LineageError: the key is not unique, or the table breaks an invariant.
     """
 
     def __init__(
@@ -299,7 +300,7 @@ class Bench:
         self._is_apart, self._texts = bool(copy), {} if texts is None else texts
         self._is_float: dict[str, bool] = {}
         self.others: tuple[str, ...] = ()
-        """Columns that the function makes beside these outputs."""
+        """Output columns of the function beside these outputs."""
         self.is_ordered = self._key.dtype.is_integer() or self._key.dtype.is_temporal()
         self.times = self._numbers(frame, key).astype(np.int64)
         self.sorted_rows = np.argsort(self.times, kind="stable")
@@ -312,7 +313,7 @@ class Bench:
         self.step = int(gaps.min())
         self.invariants: list[Invariant] = []
         self.frozen: set[str] = set()
-        """Columns that are never perturbed, for the function fails when they are."""
+        """Columns that are never perturbed, because the function fails when they are."""
         self._valid: tuple[Case, nw.DataFrame[Any]] | None = None
         for invariant in invariants:
             self.keep(invariant)
@@ -324,7 +325,7 @@ class Bench:
         return str(self._key[row])
 
     def keep(self, invariant: Invariant) -> None:
-        """Have an invariant hold of each perturbed table from now on.
+        """Make every perturbed table satisfy an invariant from now on.
 
         Raises:
             LineageError: it names a column that the table does not have, or the table itself breaks it.
@@ -335,7 +336,7 @@ class Bench:
             raise LineageError(f"{invariant!r} names {', '.join(absent)}, but the table has {', '.join(self.names)}")
 
         table = self._frame([Case()])
-        # given the next row's cells as what was before, it may set all of them
+        # given the next row's cells as those before, it may set all of them
         next_row = np.roll(np.arange(self.size), 1)
         before = self._frame([Case(dict.fromkeys(self.pools, next_row))])
         repaired = self._valid_frame(invariant(table.to_native(), before.to_native()))
@@ -356,19 +357,19 @@ class Bench:
 
     @property
     def tied(self) -> set[str]:
-        """Columns without which a table is none that the function may be given: an invariant, or the function, asks for them."""
+        """Columns that an invariant or the function requires, without which a table is no valid input."""
         return self.frozen.union(*(getattr(invariant, "names", self.names) for invariant in self.invariants))
 
     def perturbed(self, before: Case, change: Places, shift: int = 0) -> tuple[Case, Cells]:
-        """Return a case in which cells of another are perturbed, and which cells that changes.
+        """Return a case in which cells of another case are perturbed, and which cells that changes.
 
-        Where invariants are declared they are restored; a row in which that would change a column that is not to be perturbed
-        is left as it was.
+        Declared invariants are restored; a row in which that would change a column that must not be perturbed is left
+        as it was.
 
         Args:
-            before: what is perturbed.
-            change: where the cells of some columns come from instead.
-            shift: steps by which the key is moved beside.
+            before: the case to perturb.
+            change: where the cells of some columns are taken from instead.
+            shift: steps by which the key is shifted in addition.
         """
         import numpy as np
 
@@ -381,12 +382,12 @@ class Bench:
         }
 
     def settled(self, case: Case) -> Case:
-        """Return a case whose repaired columns are places, from which others can begin."""
+        """Return a case whose repaired columns are places, from which other cases can start."""
         added = {name: self.pools[name].add(cells) for name, cells in case.repaired.items()}
         return replace(case, places={**case.places, **added}, repaired={})
 
     def said(self, cases: Iterable[Case]) -> Iterator[Said | Blocked]:
-        """Yield what the function returns in each case; all of them together would not fit into memory."""
+        """Yield the function's output in each case; all of them together would not fit into memory."""
         waiting, count = iter(cases), max(1, _BATCH_ROWS // self.size - 1)
         while some := list(itertools.islice(waiting, count if self._is_apart else 1)):
             yield from self._together(some)
@@ -397,12 +398,12 @@ class Bench:
         prepared: Callable[[nw.DataFrame[Any]], Any] | None = None,
         outputs: Sequence[str] | None = None,
     ) -> Said | Blocked:
-        """Return what the function returns in one case.
+        """Return the function's output in one case.
 
         Args:
             case: the case.
-            prepared: what becomes of its frame before it is handed over.
-            outputs: the columns that are asked for, None for all.
+            prepared: transformation of its frame before the call.
+            outputs: the requested columns, None for all.
         """
         import narwhals as nw
 
@@ -414,7 +415,7 @@ class Bench:
             return Blocked(error)
 
     def moved(self, name: str, one: Said, other: Said) -> np.ndarray:
-        """Return the rows of which two say something else, beyond what the order of a sum of floats makes of it."""
+        """Return the rows for which two outputs differ by more than the order of a floating-point sum explains."""
         import numpy as np
 
         if name == ROWS:
@@ -427,7 +428,7 @@ class Bench:
         return one.present & other.present & ~same
 
     def passes_on(self, output: str, column: str, case: Case, said: Said) -> bool:
-        """Return whether an output is one of the table's columns, in every row of a case that it has."""
+        """Return whether an output equals one of the table's columns, in every row of a case that it has."""
         import numpy as np
 
         pool = self.pools[column]
@@ -438,7 +439,7 @@ class Bench:
         return bool(same[said.present].all())
 
     def _repaired(self, case: Case, before: Case, wanted: set[str]) -> tuple[Case, Cells]:
-        """Return a case in which the invariants hold, and the cells in which it is not what was before."""
+        """Return a case that satisfies the invariants, and the cells in which it differs from the case before."""
         import numpy as np
 
         if self._valid is None or self._valid[0] is not before:
@@ -463,7 +464,7 @@ class Bench:
         return replace(before, shift=case.shift, repaired=cells), found
 
     def _valid_frame(self, native: Any) -> nw.DataFrame[Any]:
-        """Return what an invariant made, which has the rows and columns that it was given."""
+        """Return the result of an invariant, after checking that it has the rows and columns that it was given."""
         import narwhals as nw
 
         frame: nw.DataFrame[Any] = nw.from_native(native, eager_only=True)
@@ -475,7 +476,7 @@ class Bench:
         return frame
 
     def _called(self, frame: Any) -> Any:
-        with warnings.catch_warnings():  # what a function has to say of perturbed rows is nobody's business
+        with warnings.catch_warnings():  # a function's warnings about perturbed rows are irrelevant
             warnings.simplefilter("ignore")
             return self.function(frame)
 
@@ -487,7 +488,7 @@ class Bench:
         return self._read(made, [Case()], self.outputs)[0]
 
     def _scale_of(self, name: str) -> float:
-        """Return the size of a column's values, 0 where they have no last bits that could differ."""
+        """Return the magnitude of a column's values, 0 if they are not floats with last bits that could differ."""
         import numpy as np
 
         values = self.unperturbed.values[name]
@@ -503,7 +504,7 @@ class Bench:
         try:
             made = self._called(frame)
             *found, guard = self._read(made, whole, self.outputs)
-        except Exception:  # noqa: BLE001 - one of the copies is to blame, which halves tell
+        except Exception:  # noqa: BLE001 - one of the copies is the cause, which bisection finds
             half = len(cases) // 2
             return [*self._together(cases[:half]), *self._together(cases[half:])]
         if any(self.moved(name, guard, self.unperturbed).any() for name in (*self.outputs, ROWS)):
@@ -512,7 +513,7 @@ class Bench:
         return list(found)
 
     def _frame(self, cases: Sequence[Case], copy: str = "") -> nw.DataFrame[Any]:
-        """Return the cases' tables one after the other, each with its number in the column `copy`."""
+        """Return the cases' tables concatenated, each with its number in the column `copy`."""
         import narwhals as nw
         import numpy as np
 
@@ -545,7 +546,7 @@ class Bench:
         return nw.from_native(type(self._table.to_native())(columns), eager_only=True)
 
     def _read(self, made: Any, cases: Sequence[Case], outputs: Sequence[str]) -> list[Said]:
-        """Return what an output says of the rows of each case."""
+        """Return an output for the rows of each case."""
         import narwhals as nw
         import numpy as np
 
@@ -586,7 +587,7 @@ class Bench:
         filled = {name: np.full(shape, np.nan) for name in columns}
         for name, values in columns.items():
             filled[name][places] = values[known]
-        handed = np.zeros(shape, dtype=bool)  # what a function adds for rows that it was not handed is not asked for
+        handed = np.zeros(shape, dtype=bool)  # rows that a function adds are ignored
         for number, case in enumerate(cases):
             handed[number, slice(None) if case.kept is None else case.kept] = True
         return [
@@ -600,9 +601,9 @@ class Bench:
         import numpy as np
 
         try:
-            # a series has labels of its own, which position would pass over
+            # a series has its own labels, which matching by position would ignore
             values = np.empty(()) if isinstance(made, nw.Series) else np.asarray(made, dtype=float)
-        except (TypeError, ValueError):  # of anything but numbers
+        except (TypeError, ValueError):  # anything but numbers
             values = np.empty(())
         if values.ndim not in (1, 2) or values.size != len(values) * len(self.outputs):
             kind = "None" if made is None else type(made).__name__
@@ -615,11 +616,11 @@ class Bench:
         return dict(zip(self.outputs, values.reshape(len(values), -1).T, strict=True))
 
     def _numbers(self, frame: nw.DataFrame[Any], name: str) -> np.ndarray:
-        """Return a column's values as float64: times in microseconds, texts numbered as they come."""
+        """Return a column's values as float64: times in microseconds, texts numbered in order of appearance."""
         import narwhals as nw
         import numpy as np
 
-        if frame.implementation.is_pandas():  # on NumPy there is a short way
+        if frame.implementation.is_pandas():  # a shortcut for NumPy
             native: Any = frame.to_native()[name]
             kind = native.dtype.kind if isinstance(native.dtype, np.dtype) else ""
             if kind in ("i", "u", "f", "b"):
@@ -638,13 +639,13 @@ class Bench:
 
 
 def _taken(cells: nw.Series[Any], places: np.ndarray) -> Any:
-    """Return native cells at some places; a column of pandas without labels, which takes a tenth of the time."""
+    """Return native cells at some places; for pandas a column without labels, which takes a tenth of the time."""
     native: Any = cells.to_native()
     return native.array.take(places) if cells.implementation.is_pandas() else cells[places].to_native()
 
 
 def _moved_by(times: nw.Series[Any], numbers: np.ndarray) -> Any:
-    """Return native keys that are moved by whole numbers, of microseconds where they are times."""
+    """Return native keys shifted by whole numbers, of microseconds for times."""
     import narwhals as nw
 
     by = numbers if times.dtype.is_integer() else numbers.astype("timedelta64[us]")

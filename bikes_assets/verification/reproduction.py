@@ -1,6 +1,6 @@
-"""Making a thing again from its record: in which order, and whether what comes out is what was recorded.
+"""Rebuilding a version from its record: in which order, and whether the result is what was recorded.
 
-Everything upstream is made again too, down to what comes from outside: that is what proves a record whole.
+Everything upstream is rebuilt too, down to the external inputs: only that shows that a record is complete.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ if TYPE_CHECKING:
     from bikes_assets.lineage.diff import Cause, Change
 
 Verdict: TypeAlias = Literal["identical", "equal", "different"]
-"""Whether content came out with the recorded digest, within the tolerance, or neither."""
+"""Whether the rebuilt content has the recorded digest, is equal within the tolerance, or neither."""
 
 TOLERANCE = 1e-9
 """Largest relative difference of numbers that still count as equal.
 
-Sums of floating-point numbers depend on their order, which engines and threads choose: n of them differ by up to about n times
-2**-53 of their absolute sum (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., section 4.2). A model is fitted on
-some 17,000 rows: 2e-12. The tolerance leaves room for a few such sums upon each other and none for a difference that anybody
-could see.
+Sums of floating-point numbers depend on their order, which engines and threads choose: n of them differ by up to about
+n times 2**-53 of their absolute sum (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., section 4.2). A
+model is fitted on some 17,000 rows: 2e-12. The tolerance allows for a few such sums in sequence, and for no difference
+that anybody could notice.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A version that is put into the place where things are made again.
+    """A version to materialize in the sandbox.
 
     Attributes:
-        record: how it was made.
-        place: what it is made with: code, source, engine; None where it is taken as it is stored.
+        record: its record.
+        place: what it is rebuilt with: code, source, engine; None if its stored rows are used.
     """
 
     record: Record
@@ -53,12 +53,12 @@ def steps(
     known: Callable[[Version], Record | None],
     place_of: Callable[[Record], Any],
 ) -> list[Step]:
-    """Return in which order versions are made again so that each finds its inputs as it read them.
+    """Return the order in which versions are rebuilt so that each finds its inputs as it read them.
 
     Args:
-        targets: records of the versions that are wanted.
+        targets: records of the requested versions.
         known: a version's record, None for what comes from outside.
-        place_of: what a version is made with; None where it is to be taken as it is stored.
+        place_of: what a version is rebuilt with; None if its stored rows are used.
     """
     found: dict[str, _Node] = {}
 
@@ -74,7 +74,7 @@ def steps(
 
     wanted = [node(record) for record in targets]
     if len({_key(item) for item in found.values()}) == len(found):
-        # those of one level need nothing of each other: kept together by place, few processes make them
+        # those of one level do not need each other: grouped by place, they need few processes
         places = {
             place: number for number, place in enumerate(dict.fromkeys(item.step.place for item in found.values()))
         }
@@ -98,7 +98,7 @@ def _key(node: _Node) -> tuple[str, str]:
 
 
 def _ranks(nodes: Iterable[_Node]) -> dict[str, int]:
-    """Return how far downstream each asset lies, of those that some versions are of."""
+    """Return how far downstream each asset of some versions is."""
     upstream: dict[str, set[str]] = {}
     for node in nodes:
         upstream.setdefault(node.step.version.asset, set()).update(item.step.version.asset for item in node.upstream)
@@ -109,9 +109,9 @@ def _ranks(nodes: Iterable[_Node]) -> dict[str, int]:
 
 
 def _in_turn(node: _Node, made: dict[tuple[str, str], _Node], ranks: Mapping[str, int]) -> Iterator[Step]:
-    """Yield what makes a version where a partition may be wanted in several versions, one after the other.
+    """Yield what rebuilds a version if several versions of one partition are needed, one after the other.
 
-    The inputs furthest downstream come first: what makes one touches it and assets upstream of it alone.
+    The inputs furthest downstream come first: rebuilding one changes only it and assets upstream of it.
     """
     if made.get(_key(node)) is node:
         return
@@ -123,7 +123,7 @@ def _in_turn(node: _Node, made: dict[tuple[str, str], _Node], ranks: Mapping[str
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A version that came out otherwise than it was recorded, though nothing that came before it did."""
+    """A version that differs from its record, though nothing upstream of it does."""
 
     address: str
     columns: tuple[str, ...]
@@ -131,22 +131,23 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Reproduction:
-    """What came of making a version again.
+    """The result of rebuilding a version.
 
     Attributes:
         address: the version.
-        verdict: of its content.
-        digests: recorded and found.
-        largest: largest relative difference of its numbers, or of a model's predictions on the rows that it was fitted and judged
-            on; None where something else differs, or they cannot be compared.
-        predictions: of a model, digest of its predictions on those rows: recorded and found.
-        metrics: figures that differ.
-        parts: where it parts from the record: the first asset upstream of it, or itself, that came out otherwise.
-        causes: what the two differ by at the roots.
-        environment: what differs of the environment, recorded and present.
-        made: how many versions were made again, by asset.
-        taken: versions that were taken as they are stored, checked, and why.
-        removed: why the recorded content cannot be looked at, so that digest and metrics alone were compared; "" where it can.
+        verdict: verdict on its content.
+        digests: recorded and rebuilt digest.
+        largest: largest relative difference of its numbers, or of a model's predictions on the rows that it was fitted
+            and
+                validated on; None if something else differs, or they cannot be compared.
+        predictions: for a model, digest of its predictions on those rows: recorded and rebuilt.
+        metrics: metrics that differ.
+        parts: where the difference begins: the first asset upstream of it, or itself, that differs from its record.
+        causes: root causes of the difference.
+        environment: differences of the environment, recorded and current.
+        made: number of rebuilt versions, by asset.
+        taken: versions whose stored rows were used, with verified digests, and why.
+        removed: why the recorded content cannot be read, so that only digest and metrics were compared; "" if it can.
     """
 
     address: str
@@ -168,10 +169,10 @@ class Reproduction:
 
 
 def parts(made: Sequence[tuple[Record, Record]]) -> tuple[Part, ...]:
-    """Return where a chain parts from its record: the versions of the first asset that came out otherwise.
+    """Return where a chain begins to differ from its records: the versions of the first asset that differs.
 
     Args:
-        made: each version's record and that of what came out, in the order in which they were made.
+        made: recorded and rebuilt record of each version, in the order of rebuilding.
     """
     differing = [(a, b) for a, b in made if a.output.digest != b.output.digest]
     return tuple(
@@ -185,11 +186,11 @@ def parts(made: Sequence[tuple[Record, Record]]) -> tuple[Part, ...]:
 
 
 def largest_difference(a: pa.Table, b: pa.Table) -> float | None:
-    """Return the largest relative difference of two tables' floating-point numbers; None where anything else differs.
+    """Return the largest relative difference of two tables' floating-point numbers; None if anything else differs.
 
     Args:
         a: rows, in key order.
-        b: rows of the same schema, in key order. Numbers below 1 are compared as they are: |x - y| / max(1, |x|, |y|).
+        b: rows of the same schema, in key order. Numbers below 1 are compared absolutely: |x - y| / max(1, |x|, |y|).
     """
     import numpy as np
     import pyarrow as pa
@@ -211,7 +212,7 @@ def largest_difference(a: pa.Table, b: pa.Table) -> float | None:
 
 
 def largest_relative(x: Any, y: Any) -> float | None:
-    """Return the largest relative difference of two float64 arrays; None where only one of two numbers is finite."""
+    """Return the largest relative difference of two float64 arrays; None if only one of two numbers is finite."""
     import numpy as np
 
     finite = np.isfinite(x)

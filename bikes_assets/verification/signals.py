@@ -1,8 +1,8 @@
-"""What a function's code reaches beside its argument, looked up in its bytecode and never run.
+"""What a function's code uses beside its argument, looked up in its bytecode without running it.
 
-Files, the network, the clock, chance, the environment, and data that it holds: in the function itself, in those that it names,
-wraps, holds or is bound to, with their nested functions, comprehensions and default arguments. Code of installed libraries is not
-looked into.
+Files, the network, the clock, randomness, the environment, and data that it holds: in the function itself, in those
+that it names, wraps, holds or is bound to, with their nested functions, comprehensions and default arguments. Code of
+installed libraries is not inspected.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _WORDS = {
     "chance": {"default_rng", "shuffle", "sample", "randint", "uuid4", "RandomState"},
     "the environment": {"environ", "getenv", "getpid", "gethostname"},
 }  # fmt: skip
-"""Names that say by themselves what is reached, whatever they are asked of."""
+"""Names that indicate by themselves what is used, whatever object they are attributes of."""
 
 _PLACES = {
     "files": ("io", "glob", "shutil", "tempfile", "pathlib", "fsspec", "sqlite3", "pickle", "shelve", "joblib", "os.open"),
@@ -39,7 +39,7 @@ _PLACES = {
     "chance": ("random", "numpy.random", "secrets", "uuid"),
     "the environment": ("os.environ", "os.getenv", "platform", "getpass", "locale", "sys.argv"),
 }  # fmt: skip
-"""Modules, and things in modules, of which the same is true."""
+"""Modules, and things in modules, that indicate the same."""
 
 _MOST = 2_000
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
@@ -49,10 +49,10 @@ _UNKNOWN = object()
 
 
 def signals(function: Callable[..., Any]) -> tuple[str, ...]:
-    """Return what a function, and whatever of its own project it reaches, reach beside their arguments, each in words.
+    """Return what a function, and those of its project that it reaches, use beside their arguments, each in words.
 
-    A name says only that something may be reached. An object of a library that is held, such as a fitted model, is named and
-    not looked into.
+    A name only says that something may be used. A library object that is held, such as a fitted model, is named but not
+    inspected.
     """
     search = _Search()
     search.hold(function, _name(function), "", {"__call__"})
@@ -63,7 +63,7 @@ def signals(function: Callable[..., Any]) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _Item:
-    """A function that is reached, and the object or class whose method it is, None where it is none's."""
+    """A reachable function, and the object or class of which it is a method, None for a plain function."""
 
     function: Any
     owner: Any = None
@@ -71,17 +71,17 @@ class _Item:
 
 @dataclass(slots=True)
 class _Chain:
-    """A name in a code, what it stands for, and the attributes that are asked of it in one go, such as `np.random.rand`."""
+    """A name in code, its value, and the attributes that are accessed on it in one chain, such as `np.random.rand`."""
 
     name: str
     value: Any
     attributes: list[str] = field(default_factory=list)
     is_kept: bool = False
-    """Whether the code sets it, or its last attribute, so that the next call finds it."""
+    """Whether the code sets it, or its last attribute, so that the next call sees the change."""
 
 
 class _Search:
-    """What was found so far, and which functions are still to be looked at."""
+    """What was found so far, and which functions are still to be inspected."""
 
     def __init__(self) -> None:
         self.found: dict[str, None] = {}
@@ -89,7 +89,7 @@ class _Search:
         self.known: dict[tuple[int, int], _Item] = {}
 
     def visit(self, item: _Item) -> None:
-        """Look at a function's code, at its default arguments, and at what it wraps."""
+        """Inspect a function's code, its default arguments, and what it wraps."""
         function, name = item.function, item.function.__name__
         code = function.__code__
         cells = dict(zip(code.co_freevars, map(_content, function.__closure__ or ()), strict=True))
@@ -107,7 +107,7 @@ class _Search:
             self.hold(vars(function)["__wrapped__"], name, name, asked)
 
     def refer(self, chain: _Chain, holder: str, asked: set[str], *, is_itself: bool) -> None:
-        """Look at a name and its attributes, as far as they can be looked up without running anything."""
+        """Inspect a name and its attributes, as far as they can be resolved without running anything."""
         value, label, place = chain.value, chain.name, _place_of(chain.value)
         if chain.is_kept and holder in _MAKERS:
             return
@@ -140,7 +140,7 @@ class _Search:
                 self._tell(holder, f"holds data beside its table: {label}")
 
     def hold(self, value: Any, label: str, holder: str, asked: set[str]) -> None:
-        """Look at a value that a code names or holds: a function is followed, data is told, what is plain is code."""
+        """Inspect a value that code names or holds: a function is followed, data is reported, a constant is code."""
         holder = holder or label
         if isinstance(value, partial):
             self.hold(value.func, label, "", asked)
@@ -152,13 +152,13 @@ class _Search:
         elif isinstance(value, MethodType):
             self.hold(value.__self__, label, holder, asked)
         elif isinstance(value, type):
-            if not issubclass(value, BaseException):  # what an error tells is no value of a column
+            if not issubclass(value, BaseException):  # a message in an error is no value of a column
                 self._methods(value, value, asked)
         elif isinstance(value, FunctionType):
             self._follow(value)
         elif isinstance(value, ModuleType) or value is None or value is _UNKNOWN:
             return
-        elif isinstance(getattr(value, "__wrapped__", None), FunctionType):  # a cache, say
+        elif isinstance(getattr(value, "__wrapped__", None), FunctionType):  # a cache, for example
             self.hold(value.__wrapped__, label, holder, asked)
         elif isinstance(value, list | dict | set | bytearray | tuple | frozenset):
             self._container(value, label, holder, asked)
@@ -176,14 +176,14 @@ class _Search:
             self._tell(holder, f"holds an object that is not looked into: {label}, {kind}")
 
     def _reaches(self, holder: str, word: str, place: str) -> None:
-        """Tell what a name says that it reaches, by itself or by the module that it is of."""
+        """Report what a name indicates by itself or by its module."""
         for what, words in _WORDS.items():
             if word in words or any(place == each or place.startswith(f"{each}.") for each in _PLACES[what]):
                 self._tell(holder, f"may reach {what}: {word or place.rpartition('.')[2]}")
                 return
 
     def _container(self, value: Any, label: str, holder: str, asked: set[str]) -> None:
-        """Look at a container: the functions in it are followed; one that may change, or holds data, is data."""
+        """Inspect a container: its functions are followed; a mutable one, or one with data, counts as data."""
         items = list(value.values() if isinstance(value, dict) else value)[:_MOST]
         code = [item for item in items if callable(item) or _is_own(type(item))]
         for item in items if isinstance(value, tuple | frozenset) else code:
@@ -192,7 +192,7 @@ class _Search:
             self._tell(holder, f"holds data beside its table: {label}")
 
     def _methods(self, kind: type, owner: Any, asked: set[str]) -> None:
-        """Follow the methods of a class of the project that are asked for, and those that Python calls itself."""
+        """Follow the methods of a project's class that are accessed, and those that Python calls itself."""
         unasked = {"__call__", "__repr__", "__str__"} | (set() if isinstance(owner, type) else _MAKERS)
         for each in kind.__mro__ if _is_own(kind) else ():
             for name, value in vars(each).items() if _is_own(each) else ():
@@ -210,11 +210,11 @@ class _Search:
 
 
 def _chains(code: CodeType, known: Mapping[str, Any], names: Mapping[str, Any], outer: set[str]) -> Iterator[_Chain]:
-    """Yield what a code and the codes within it name, with what these names stand for.
+    """Yield the names in a code object and its nested ones, with their values.
 
     Args:
-        code: of a function.
-        known: what names stand for that are neither global nor set in the code.
+        code: code object of a function.
+        known: values of names that are neither global nor set in the code.
         names: the global names.
         outer: names whose value outlives a call.
     """
@@ -238,7 +238,7 @@ def _chains(code: CodeType, known: Mapping[str, Any], names: Mapping[str, Any], 
         if operation == "IMPORT_NAME":
             imported = sys.modules.get(str(value), _UNKNOWN)
         elif operation == "IMPORT_FROM":
-            own[""] = _attribute(imported, str(value))  # until it is named
+            own[""] = _attribute(imported, str(value))  # until it is bound to a name
             yield _Chain(str(value), _UNKNOWN)
         elif operation in ("STORE_FAST", "STORE_DEREF", "STORE_NAME") and ("" in own or imported is not _UNKNOWN):
             own[str(value)] = own.pop("") if "" in own else _top(imported, str(value))
@@ -273,7 +273,7 @@ def _content(cell: Any) -> Any:
 
 
 def _attribute(value: Any, name: str) -> Any:
-    """Return an attribute without running anything that a property or a lazy module would."""
+    """Return an attribute without running code of a property or a lazy module."""
     found = _UNKNOWN if value is _UNKNOWN else inspect.getattr_static(value, name, _UNKNOWN)
     if isinstance(found, MemberDescriptorType) and not isinstance(value, type):  # of a class with slots
         return found.__get__(value)
@@ -281,7 +281,7 @@ def _attribute(value: Any, name: str) -> Any:
 
 
 def _function(value: Any) -> Any:
-    """Return the function that a method or property of a class is made of."""
+    """Return the function that implements a method or property of a class."""
     if isinstance(value, property):
         return value.fget
     if isinstance(value, cached_property):
@@ -296,7 +296,7 @@ def _name(value: Any) -> str:
 
 
 def _place_of(value: Any) -> str:
-    """Return the dotted name of a module, or of a function or class that a module holds; "" of anything else."""
+    """Return the dotted name of a module, or of a function or class in a module; "" for anything else."""
     if isinstance(value, ModuleType):
         return value.__name__
     name, module = getattr(value, "__qualname__", None), getattr(value, "__module__", None)
@@ -308,7 +308,7 @@ def _place_of(value: Any) -> str:
 
 
 def _is_own(value: Any) -> bool:
-    """Return whether a function or class is of a project, and not of Python or of an installed library."""
+    """Return whether a function or class belongs to a project, and not to Python or an installed library."""
     module = sys.modules.get(getattr(value, "__module__", None) or "")
     return module is not None and not _is_library(module)
 
@@ -321,13 +321,13 @@ def _is_library(module: ModuleType) -> bool:
 
 
 def _may_change(value: Any) -> bool:
-    """Return whether what is asked of a value may be another at the next call: of a module or an object, unless it is frozen."""
+    """Return whether an attribute may have another value at the next call: of a module or an unfrozen object."""
     is_frozen = getattr(getattr(type(value), "__dataclass_params__", None), "frozen", False) or isinstance(value, tuple)
     is_code = isinstance(value, type) or callable(value)
     return isinstance(value, ModuleType) or (hasattr(value, "__dict__") and not is_code and not is_frozen)
 
 
 def _is_plain(value: Any) -> bool:
-    """Return whether a value is one that code could as well spell out, or one of a library that holds no data."""
+    """Return whether a value could be a literal in code, or belongs to a library and holds no data."""
     top = type(value).__module__.partition(".")[0]
     return top in sys.stdlib_module_names or top in _FRAMES or callable(value)

@@ -1,6 +1,6 @@
 """Snapshot: what a store holds, as a small text for version control; and how two of them differ.
 
-It is JSON of one thing a line, sorted, without times, so that a month that was made anew is one changed line::
+It is sorted JSON with one thing on each line and without times, so that a rematerialized month is one changed line::
 
     {
     "format": "bikes-snapshot-1",
@@ -18,7 +18,7 @@ It is JSON of one thing a line, sorted, without times, so that a month that was 
     }
     }
 
-A snapshot from before there were digests of records has none, and nothing is said of them.
+A snapshot from before records had digests has none, and they are not compared.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ if TYPE_CHECKING:
 FORMAT = "bikes-snapshot-1"
 
 Kind: TypeAlias = Literal["source", "code", "partitions", "models"]
-"""What a snapshot tells of."""
+"""Sections of a snapshot."""
 
 Entry: TypeAlias = dict[str, str | int]
-"""What it tells of one thing."""
+"""What a snapshot stores of one thing."""
 
 _FIELDS: Mapping[str, Mapping[str, type]] = {
     "source": {"sha256": str},
@@ -48,7 +48,7 @@ _FIELDS: Mapping[str, Mapping[str, type]] = {
     "models": {"address": str, "digest": str, "sha256": str},
 }
 RECORD = "record"
-"""What an entry calls the digest of a record."""
+"""Key of the record's digest in an entry."""
 _WITH_RECORDS = ("partitions", "models")
 
 
@@ -58,8 +58,9 @@ class Snapshot:
 
     Attributes:
         source: SHA-256 of each file of the source.
-        code: code version of each asset, as the code here has it.
-        partitions: table version, digest, content and the record's digest of each partition's present version, by its address.
+        code: current code version of each asset.
+        partitions: table version, digest, content and the record's digest of each partition's current version, by its
+            address.
         models: address, digest, SHA-256 of the file and the record's digest of each registered model version.
     """
 
@@ -69,7 +70,7 @@ class Snapshot:
     models: dict[str, Entry] = field(default_factory=dict)
 
     def dumps(self) -> str:
-        """Return the text of it, which `loads` reads."""
+        """Return its text, which `loads` reads."""
         parts = [f'"format": {json.dumps(FORMAT)}']
         for kind in get_args(Kind):
             entries = sorted(getattr(self, kind).items())
@@ -79,14 +80,14 @@ class Snapshot:
 
 
 def loads(text: str, file: str) -> Snapshot:
-    """Return the snapshot that a text holds.
+    """Return the snapshot in a text.
 
     Args:
         text: what `Snapshot.dumps` wrote.
-        file: where it is from, for the error.
+        file: its file, for the error.
 
     Raises:
-        LineageError: it is none.
+        LineageError: it is not a snapshot.
     """
 
     def refused(found: str, expected: str) -> LineageError:
@@ -118,13 +119,13 @@ def loads(text: str, file: str) -> Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One thing in which a store differs from a snapshot.
+    """One difference between a store and a snapshot.
 
     Attributes:
-        kind: what it is.
+        kind: kind of the thing.
         name: file, asset, address of a partition, or registered model version.
-        was: what the snapshot says of it, None where it is new.
-        now: what is there, None where it is gone.
+        was: its entry in the snapshot, None if it is new.
+        now: its current entry, None if it is gone.
     """
 
     kind: Kind
@@ -134,14 +135,14 @@ class Change:
 
     @property
     def is_remade(self) -> bool:
-        """Whether it was made again and came out with the digest that it had: another version of the same content."""
+        """Whether it was rematerialized with an unchanged digest: another version with the same content."""
         if not self.was or not self.now or self.kind not in ("partitions", "models"):
             return False
         version = "version" if self.kind == "partitions" else "address"
         return self.was["digest"] == self.now["digest"] and self.was[version] != self.now[version]
 
     def __str__(self) -> str:
-        """Return it in words, one line."""
+        """Return it in words, on one line."""
         if self.was is None or self.now is None:
             told, known = ("is new", self.now) if self.was is None else ("is gone", self.was)
             return f"{self.name}: {told}: {_told(known or {})}"
@@ -159,7 +160,7 @@ class Change:
 
 
 def compare(was: Snapshot, now: Snapshot) -> list[Change]:
-    """Return each thing in which two snapshots differ, by kind and name."""
+    """Return the differences between two snapshots, by kind and name."""
     return [
         Change(kind, name, before.get(name), after.get(name))
         for kind in get_args(Kind)
@@ -170,7 +171,7 @@ def compare(was: Snapshot, now: Snapshot) -> list[Change]:
 
 
 def _differ(was: Entry | None, now: Entry | None) -> bool:
-    """Return whether a thing is another than it was; of its record nothing is known where an older snapshot has no digest."""
+    """Return whether two entries differ; the records are not compared if an older snapshot has no digest of one."""
     if was and now and RECORD not in was:
         now = {key: value for key, value in now.items() if key != RECORD}
     return was != now

@@ -1,4 +1,4 @@
-"""Experiments with time: whether an output knows what comes after its row, or lies outside of the windows that are declared."""
+"""Experiments with time: whether an output depends on later values, or on values outside of its declared windows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 WINDOWS, SLICE = "windows", "slice"
 
 _AHEAD, _DAY, _PERIODS = 24, 24, (701, 61, 211, 11, 61, 29)
-"""How many steps ahead single rows are watched, and how many lie between rows that are perturbed: few, and many."""
+"""How many steps ahead single rows are watched, and how many steps lie between perturbed rows: few, and many."""
 _MARGIN, _FEW_MOVE, _USUAL = 2 * _AHEAD + 5, 0.4, 0.4
 _MOST_PEEKS, _ENOUGH, _EDGE = 24, 100, 0.08
 
@@ -32,10 +32,10 @@ _MOST_PEEKS, _ENOUGH, _EDGE = 24, 100, 0.08
 
 
 def time(exam: Examination) -> Iterator[Trial]:
-    """Perturb all rows from some row on: nothing that they are not known to moves before it.
+    """Perturb all rows from a cut on: outputs before it that may not depend on them must not move.
 
-    The target is perturbed as many steps earlier as its horizon has, and what is known ahead as many later: no row before the
-    cut may know any of these cells.
+    The target is perturbed earlier by its horizon, and columns that are known ahead are perturbed later by as much: no
+    row before the cut may depend on any of these cells.
     """
     for number, (ground, cut) in enumerate(cuts(exam)):
         way = (MIXED, OUTSIDE, MIXED, REDRAWN)[number % 4]
@@ -47,7 +47,7 @@ def time(exam: Examination) -> Iterator[Trial]:
 
 
 def cuts(exam: Examination) -> Iterator[tuple[Ground, int]]:
-    """Yield grounds, and times from which on they are perturbed: behind gaps, where months begin, at each hour of a day."""
+    """Yield grounds, and cuts from which on they are perturbed: after gaps, at starts of months, each hour of a day."""
     import numpy as np
 
     bench, horizon = exam.bench, exam.declaration.horizon * exam.bench.step
@@ -77,7 +77,7 @@ def cuts(exam: Examination) -> Iterator[tuple[Ground, int]]:
 
 
 def time_again(exam: Examination) -> Iterator[Trial]:
-    """Make more cuts for outputs of which single rows told little: those that look back far, or nowhere near."""
+    """Make more cuts for outputs about which single rows told little: those that look back far, or never nearby."""
     outputs = [name for name in exam.declaration.outputs if exam.watched.get(name, 0) < _ENOUGH]
     for ground in exam.ground(RESHUFFLED, BOTH) if outputs else ():
         for _, cut in _at_all_hours(exam, [ground]):
@@ -95,7 +95,7 @@ def _at_all_hours(exam: Examination, grounds: Sequence[Ground]) -> Iterator[tupl
 
 
 def _inner_times(exam: Examination) -> tuple[np.ndarray, np.ndarray]:
-    """Return the keys in order, and which of them have enough rows before and behind them to cut there."""
+    """Return the keys in order, and which of them have enough rows before and after them for a cut."""
     times = exam.bench.times[exam.bench.sorted_rows]
     through = (times - times[0]) / (times[-1] - times[0])
     return times, (through >= _EDGE) & (through < 1 - _EDGE) if len(times) > _DAY else through > 0
@@ -104,7 +104,7 @@ def _inner_times(exam: Examination) -> tuple[np.ndarray, np.ndarray]:
 def after(
     exam: Examination, ground: Ground, cut: int, way: str, outputs: Sequence[str] | None = None
 ) -> Iterator[Trial]:
-    """Yield a trial in which all columns are perturbed from a cut on, each from where on no row before the cut may know it."""
+    """Yield a trial in which each column is perturbed from the first cell that no row before the cut may depend on."""
     bench, declaration = exam.bench, exam.declaration
     rows = {
         name: bench.times >= cut + declaration.start(name) * bench.step
@@ -129,7 +129,7 @@ def after(
 
 
 def dropped(exam: Examination, ground: Ground, cut: int, *, some: bool) -> Iterator[Trial]:
-    """Yield a trial in which rows are dropped from a cut on: all, or some of those that hold what is not known at the cut."""
+    """Yield a trial in which rows are dropped from a cut on: all, or some of those with values not known at the cut."""
     import numpy as np
 
     bench, declaration = exam.bench, exam.declaration
@@ -168,7 +168,7 @@ def _label(bench: Bench, rows: np.ndarray) -> str:
 
 
 def slices(exam: Examination) -> Iterator[Trial]:
-    """Compute some rows without those that lie before their history: they say the same as in the whole table."""
+    """Compute some rows without those before their history: the output must be as in the whole table."""
     import numpy as np
 
     bench = exam.bench
@@ -200,12 +200,12 @@ def _judge_slice(exam: Examination, rows: np.ndarray, history: int, trial: Trial
 
 
 def whole(exam: Examination, positions: np.ndarray, slice_said: Said) -> None:
-    """Compare what is said of a slice with what the whole table says of it; `exam` is of the whole table.
+    """Compare the output for a slice with the output for the whole table; `exam` is of the whole table.
 
     Args:
-        exam: of the whole table.
-        positions: the slice's rows.
-        slice_said: what the function returns of the slice alone.
+        exam: examination of the whole table.
+        positions: rows of the slice.
+        slice_said: the function's output for the slice alone.
     """
     import numpy as np
 
@@ -229,7 +229,7 @@ def whole(exam: Examination, positions: np.ndarray, slice_said: Said) -> None:
 
 
 def _spread(said: Said, positions: np.ndarray, size: int) -> Said:
-    """Return what was said of some rows as of all, of which the others are not there."""
+    """Return the output for some rows as one for all, in which the others are absent."""
     import numpy as np
 
     present, values = np.zeros(size, dtype=bool), {name: np.full(size, np.nan) for name in said.values}
@@ -244,12 +244,12 @@ def _spread(said: Said, positions: np.ndarray, size: int) -> Said:
 
 @dataclass(frozen=True, slots=True)
 class _Points:
-    """Rows that are perturbed in one column, with so many others between them that most of what moves comes of one.
+    """Rows that are perturbed in one column, with so many rows between them that most movements have a single cause.
 
     Attributes:
-        cells: the rows.
-        period: about how many steps lie from one to the next.
-        is_long: whether that is more than anything is taken to look back.
+        cells: the perturbed rows.
+        period: approximate number of steps from one to the next.
+        is_long: whether that is more than any assumed history.
     """
 
     cells: np.ndarray
@@ -258,12 +258,12 @@ class _Points:
 
 
 def points(exam: Examination, groups: Sequence[Sequence[Pair]], peeks: list[Trial]) -> Iterator[Trial]:
-    """Perturb single rows: what moves lies in the window that is declared, and what moves before them is looked at again.
+    """Perturb single rows: what moves must lie in the declared window; rows before them that move are checked again.
 
     Args:
         exam: the examination.
-        groups: dependencies, in groups that one trial can try.
-        peeks: where trials are put that tell whether a row moved for what comes after it.
+        groups: groups of dependencies that one trial can try.
+        peeks: collects trials that tell whether a row moved because of later values.
     """
     bench = exam.bench
     grid = (bench.times - bench.times.min()) // bench.step
@@ -294,7 +294,7 @@ def points(exam: Examination, groups: Sequence[Sequence[Pair]], peeks: list[Tria
 
 
 def _chosen(exam: Examination, ground: Ground, pairs: Sequence[Pair], turn: int, *, is_dense: bool) -> _Points | None:
-    """Return the rows in which a column is perturbed: no period of a calendar, and half of them behind a gap."""
+    """Return the rows in which a column is perturbed: with no period of the calendar, and half of them after a gap."""
     import numpy as np
 
     bench, draw = exam.bench, exam.draw
@@ -307,7 +307,7 @@ def _chosen(exam: Examination, ground: Ground, pairs: Sequence[Pair], turn: int,
     places = np.arange(draw.integers(period), bench.size, period)
     places = places + draw.integers(0, max(period // 8, 1), len(places)) * (not is_bound)
     behind = _behind_gaps(exam, ground, pairs[0][1])
-    if len(behind):  # as near as there is one
+    if len(behind):  # the nearest there is
         nearest = behind[np.searchsorted(behind, places).clip(max=len(behind) - 1)]
         near = (np.abs(nearest - places) < period / 4) & (draw.random(len(places)) < 0.5)
         places = np.where(near, nearest, places)
@@ -333,7 +333,7 @@ def _behind_gaps(exam: Examination, ground: Ground, column: str) -> np.ndarray:
 
 
 def _apart(period: int) -> int:
-    """Return the next number that has no factor in common with the hours of a day or of a week."""
+    """Return the next number that is coprime to the hours of a day and of a week."""
     while math.gcd(period, 168) > 1:
         period += 1
     return max(period, 1)
@@ -389,7 +389,7 @@ def _peeks(
     until: np.ndarray,
     way: str,
 ) -> Iterator[Trial]:
-    """Yield trials that tell whether rows moved for what they may not know: the cells that they may know are left alone."""
+    """Yield trials that tell whether rows moved because of cells that they may not depend on, and no others."""
     import numpy as np
 
     bench, (output, column) = exam.bench, pair
@@ -398,10 +398,10 @@ def _peeks(
     nearest = exam.declaration.nearest(output, column)
     if not math.isfinite(nearest):
         return
-    # rows shortly before a perturbed one, and those behind it that may not know it yet
+    # rows shortly before a perturbed one, and later ones that may not depend on it yet
     watched = ((until + nearest > 0) & (until + min(nearest, 0) <= _AHEAD)) | (since < nearest)
     rows = moved & watched
-    if rows.sum() > max(3, _FEW_MOVE * watched.sum()):  # it looks back too far to tell what comes of which row
+    if rows.sum() > max(3, _FEW_MOVE * watched.sum()):  # it looks back too far to tell which row moved what
         return
     exam.watched[output] = exam.watched.get(output, 0) + int(trial.perturbed[column].sum())
     if not rows.any():
@@ -423,9 +423,9 @@ def _in_rows(first: str, _: str) -> str:
 
 
 def gapped(exam: Examination, groups: Sequence[Sequence[Pair]]) -> Iterator[Trial]:
-    """Perturb the last row before a gap that is longer than the declared windows: what comes after the gap stays.
+    """Perturb the last row before a gap longer than the declared windows: rows after the gap must not move.
 
-    The gap is one of missing cells, or of rows that are absent.
+    The gap consists of missing cells, or of absent rows.
     """
     windows = exam.declaration.windows
     for group in groups:
@@ -439,7 +439,7 @@ def gapped(exam: Examination, groups: Sequence[Sequence[Pair]]) -> Iterator[Tria
 
 
 def _gaps(exam: Examination, length: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return some rows, and those behind them that make gaps of a length."""
+    """Return some rows, and those after them that make gaps of a given length."""
     import numpy as np
 
     size, order = exam.bench.size, exam.bench.sorted_rows
@@ -478,7 +478,7 @@ def _over_absent(
 def _beyond(
     exam: Examination, gapped: Ground, pairs: Sequence[Pair], before: Mapping[str, np.ndarray], gap: str
 ) -> Iterator[Trial]:
-    """Yield a table with gaps, and trials of it in which the rows before these are perturbed."""
+    """Yield a table with gaps, and trials of it in which the rows before the gaps are perturbed."""
     unperturbed = list[Said]()
     if pairs:
         yield Trial(WINDOWS, gapped, gapped.case, {}, {}, lambda _, said: unperturbed.append(said))

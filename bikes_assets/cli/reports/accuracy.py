@@ -1,4 +1,4 @@
-"""What `bikes evaluate` prints: how good the published predictions are, judged on the tables of the lake."""
+"""What `bikes evaluate` prints: how good the published predictions are, evaluated on the tables of the lake."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def print_evaluation(since: str) -> None:
 
 
 def print_quality(since: str, by: str) -> None:
-    """Print the errors of the published predictions on the rows from `since` on, by group, beside their baseline's."""
+    """Print the errors of the published predictions on the rows from `since` on, by group, next to the baseline's."""
     from bikes_assets.demand.evaluation import scores_by
 
     columns = {"rows": 0, "r2": 3, "rmse": 1, "baseline_rmse": 1, "skill": 3, "bias": 1}
@@ -49,7 +49,7 @@ def published_scores(since: str | None = None) -> dict[str, float]:
     """Return the scores of all published predictions, or of those from an hour on.
 
     Raises:
-        NothingToDo: there are none.
+        NothingToDo: there are no predictions.
     """
     from bikes_assets.demand.evaluation import scores
 
@@ -66,10 +66,10 @@ def _judged(since: str | None) -> pd.DataFrame:
 
 
 def _hour(text: str) -> pd.Timestamp:
-    """Return the time that a text stands for.
+    """Return the time that a text denotes.
 
     Raises:
-        LineageError: it stands for none, or for one with a timezone.
+        LineageError: it is not a time, or has a timezone.
     """
     import pandas as pd
 

@@ -1,4 +1,4 @@
-"""What the commands that ask the lineage index print: plain lines, for an answer may be long, and few imports."""
+"""What the commands that query the lineage index print: plain lines, as answers may be long, and few imports."""
 
 from __future__ import annotations
 
@@ -29,23 +29,23 @@ if TYPE_CHECKING:
     from bikes_assets.lineage.waste import Waste
 
 _PLACES = (DATASET, COLUMN, PARTITION, VERSION, COLUMN_VERSION)
-"""Kinds of things whose address says what they are."""
+"""Kinds of things whose address already names their kind."""
 _CODE_CHARACTERS = 8
-"""Characters of a code version that name it in a question."""
+"""Number of characters that abbreviate a code version."""
 
 
 def print_answer(
     answer: Answer, what: str, direction: Direction, *, as_of: str | None = None, runs: bool = False, as_json: bool
 ) -> None:
-    """Print what lies upstream or downstream of something: counts first, then a tree.
+    """Print what is upstream or downstream of something: counts first, then a tree.
 
     Args:
         answer: the answer.
-        what: what was asked, in words.
-        direction: which way.
+        what: what was asked, for people.
+        direction: `upstream` or `downstream`.
         as_of: the time that was asked about.
-        runs: whether runs are listed where they are not all that was asked about.
-        as_json: print each thing as a JSON object instead, runs too.
+        runs: whether to list runs if the question is about other things, too.
+        as_json: print each thing as a JSON object instead, including runs.
     """
     if as_json:
         for item in answer.things:
@@ -60,7 +60,7 @@ def print_answer(
 
 
 def _line(branch: Branch, functions: Mapping[str, str]) -> str:
-    """Return a branch on a line: its address, how many things it is, and of a column what perturbation showed."""
+    """Return one line of the tree: address, number of things, and for a column the result of perturbation."""
     if branch.kind == CODE:
         function = functions.get(branch.asset, branch.asset).removeprefix("bikes_assets.")
         return f"code {function} {', '.join(item.name[:_CODE_CHARACTERS] for item in branch.things)}"
@@ -71,7 +71,7 @@ def _line(branch: Branch, functions: Mapping[str, str]) -> str:
 
 
 def _evidence(item: Found) -> str:
-    """Return what perturbation showed of a column's inputs, with the code that computed it last; "" where nothing was tried."""
+    """Return the perturbation result of a column's inputs, for its latest code; "" if nothing was tried."""
     if "proof" not in item.facts:
         return ""
     states = {shown["state"] for shown in item.facts["proof"]["inputs"].values()}
@@ -81,7 +81,7 @@ def _evidence(item: Found) -> str:
 
 
 def print_changes(changes: Sequence[Change], answer: Answer, *, as_json: bool) -> None:
-    """Print which code differs from what was made last, and what it reaches."""
+    """Print which code differs from the last materialization, and what is downstream of it."""
     if as_json:
         for change in changes:
             say_json(json.dumps(asdict(change)))
@@ -94,7 +94,7 @@ def print_changes(changes: Sequence[Change], answer: Answer, *, as_json: bool) -
 def print_paths(
     start: str, end: str, count: int, ways: Iterator[list[Found]], most: int, *, as_of: str | None, as_json: bool
 ) -> None:
-    """Print ways from one thing to another, as many as are wanted, and how many there are; where there is none, those back."""
+    """Print paths from one thing to another, up to a limit, and their number; without any, those back."""
     shown = ([address_of(item) for item in way] for way in islice(ways, most))
     if as_json:
         sys.stdout.writelines(f"{json.dumps(way)}\n" for way in shown)
@@ -126,7 +126,7 @@ def print_found(found: Sequence[Found], *, as_json: bool) -> None:
 
 
 def print_waste(found: Waste, *, as_json: bool) -> None:
-    """Print the waste in the flow."""
+    """Print waste: what nobody reads, unchanged rematerializations, and where the time goes."""
     if as_json:
         say_json(json.dumps(asdict(found) | {"overhead": found.overhead}))
         return

@@ -29,7 +29,7 @@ def print_columns() -> None:
 
 
 def columns_page() -> str:
-    """Return every table's columns as Markdown: what docs/columns.md holds."""
+    """Return every table's columns as Markdown: the content of docs/columns.md."""
     from bikes_assets.core.texts import markdown_table
 
     lines = ["# Columns", "", "Written by `bikes columns --markdown`."]
@@ -51,7 +51,7 @@ def columns_page() -> str:
 
 
 def _schemas() -> Iterator[tuple[Schema, dict[str, tuple[str, ...]]]]:
-    """Yield each table's columns, and what those are computed from where that is declared."""
+    """Yield each table's columns, with what they are computed from if that is declared."""
     from bikes_assets.demand import features, tables
 
     lineage = {tables.HOURLY_RENTALS.name: tables.HOURLY_FROM_RECORDS, "demand_features": features.COLUMN_LINEAGE}

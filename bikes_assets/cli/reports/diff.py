@@ -1,4 +1,4 @@
-"""What `bikes diff` prints: the causes first, then what lies between, the text of the code, and what came of it."""
+"""What `bikes diff` prints: root causes first, then what lies between, the code's text, and the effect."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _COLOURS = {"+": "green", "-": "red", "@": "cyan"}
 
 
 def print_difference(found: Difference, *, as_json: bool) -> None:
-    """Print why two versions differ: how many causes there are, each at its root, then what lies between, and what came of it."""
+    """Print why two versions differ: the number of causes, each at its root, then what lies between, and the effect."""
     if as_json:
         say_json(json.dumps(found.to_dict()))
         return
@@ -44,7 +44,7 @@ def print_difference(found: Difference, *, as_json: bool) -> None:
 
 
 def _section(title: str, lines: Sequence[str], colours: Mapping[str, str] = {}) -> None:
-    """Print lines under a title, in the colours that their first characters have."""
+    """Print lines under a title, coloured by their first characters."""
     if lines:
         say()
         say(title, bold=True)
@@ -94,7 +94,7 @@ def _rows_text(rows: RowChange) -> str:
 
 
 def change_line(change: Change) -> str:
-    """Return a change on a line, numbers with the digits that mean something."""
+    """Return a change on one line, with the significant digits of numbers."""
     both = [change.a, change.b]
     texts = [f"{value:.6g}" if isinstance(value, float) else str(value) for value in both]
     if len({*texts}) == 1:

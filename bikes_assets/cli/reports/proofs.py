@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def print_proofs(evidence: Evidence, model: ModelProof, *, as_json: bool) -> None:
-    """Print what perturbation showed of each column's inputs, what contradicts them, and which inputs move a prediction."""
+    """Print what perturbation observed of each column's inputs, contradictions, and what moves a prediction."""
     from bikes_assets.core.columns import SHOWN
 
     if as_json:

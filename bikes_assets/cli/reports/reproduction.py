@@ -1,4 +1,4 @@
-"""What `bikes reproduce` prints: the verdicts, and of what differs, where it parts, why, and in which environment."""
+"""What `bikes reproduce` prints: verdicts, and for each difference where it begins, why, and in which environment."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _MOST = 5
 
 
 def print_reproductions(found: Sequence[Reproduction], *, as_json: bool) -> None:
-    """Print what came of making versions again, and of each that is not identical, how and why."""
+    """Print the results of rebuilding versions, and for each that is not identical, how it differs and why."""
     if as_json:
         for item in found:
             say_json(json.dumps(item.to_dict()))

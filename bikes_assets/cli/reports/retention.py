@@ -28,7 +28,7 @@ _REASONS = {
 
 
 def print_retention(found: Retention, *, applied: bool, as_json: bool) -> None:
-    """Print what may go, or went, and why the rest stays; one JSON object a line for each version, file and hold."""
+    """Print what may be removed or was, and why the rest stays; as JSON, one object for each version, file and hold."""
     plan = found.plan
     if as_json:
         _print_json(found, applied=applied)

@@ -1,4 +1,4 @@
-"""What the commands of runs print: progress, summary, status, agreement and deployments."""
+"""What the commands of runs print: progress, summary, status, reconciliation and deployments."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ _MOST_REASONS = 3
 
 @contextmanager
 def progress_bar() -> Iterator[Callable[[str, int, int | None], None]]:
-    """Show a progress bar; the function that it gives takes what is being done, how much of it is, and of how much, if known.
+    """Show a progress bar; the yielded function takes the current step, how much is done, and the total, if known.
 
-    Without a terminal nothing is printed before the first step: an argument that is refused by then is one line.
+    Without a terminal nothing is printed before the first step, so that an argument refused before it gives one line.
     """
     columns = (TextColumn("{task.description:8}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     bar = Progress(*columns, console=terminal(stderr=True))
@@ -55,7 +55,7 @@ def progress_bar() -> Iterator[Callable[[str, int, int | None], None]]:
 
 
 def print_summary(summary: Summary) -> None:
-    """Print what a run of the history made, how good it is, and where to look."""
+    """Print what a run materialized, how good it is, and where to look."""
     console = terminal()
     table = Table("asset", Column("partitions", justify="right"), Column("rows", justify="right"))
     for asset, count in summary.partitions.items():
@@ -88,7 +88,7 @@ def print_summary(summary: Summary) -> None:
 
 
 def _accuracy() -> str:
-    """Return how good the published predictions are; a source may hold no hour of the months that could be predicted."""
+    """Return how good the published predictions are; the source may hold no hour of the predicted months."""
     from bikes_assets.cli.reports.accuracy import published_scores
     from bikes_assets.core.errors import NothingToDo
 
@@ -102,7 +102,7 @@ def _accuracy() -> str:
 
 
 def print_status(found: Sequence[Status]) -> None:
-    """Print how many partitions of each asset are in which state, and each that is not fresh with its reasons."""
+    """Print the number of partitions in each state by asset, and each that is not fresh, with its reasons."""
     console = terminal()
     states = [state for state in STATES if any(item.state == state for item in found)]
     table = Table("asset", *(Column(state, justify="right") for state in states))
@@ -126,7 +126,7 @@ def print_status(found: Sequence[Status]) -> None:
 
 
 def print_makings(found: Sequence[Making]) -> None:
-    """Print every version of a partition: when it was made, why, and what of it was new."""
+    """Print every version of a partition: when it was materialized, why, and what changed in it."""
     console = terminal()
     for item in found:
         is_first = item.reasons[0].kind == "missing"
@@ -146,7 +146,7 @@ def _moment(time: float) -> str:
 
 
 def status_line(item: Status, makings: Sequence[Making] | None = None) -> str:
-    """Return a status as one JSON object, with its versions where they are given."""
+    """Return a status as one JSON object, with its versions if given."""
     told: dict[str, Any] = {"address": item.address, "state": item.state, "reasons": _told(item.reasons)}
     if makings is not None:
         told["versions"] = [asdict(making) | {"reasons": _told(making.reasons)} for making in makings]
@@ -158,7 +158,7 @@ def _told(reasons: Sequence[Reason]) -> list[dict[str, str]]:
 
 
 def _waiting(summary: Summary) -> Iterator[str]:
-    """Yield a line for alike partitions of an asset that are not up to date yet, and what they wait for."""
+    """Yield a line for each group of similar partitions of an asset that are not up to date, and what they wait for."""
     how = "bikes run makes it once that is mended" if summary.failed else "bikes run, without --month, makes that first"
     for (asset, state, why), alike in groupby(summary.waiting, lambda item: (item.asset, item.state, _reasons(item))):
         keys = [item.partition for item in alike]
@@ -167,7 +167,7 @@ def _waiting(summary: Summary) -> Iterator[str]:
 
 
 def _failures(failed: Mapping[str, str]) -> Iterator[str]:
-    """Yield a line for each kind of failure of an asset, with its partitions and the message of the first."""
+    """Yield a line for each kind of failure of an asset, with its partitions and the first message."""
     kinds: dict[tuple[str, str], list[str]] = {}
     for address, message in failed.items():
         kinds.setdefault((parse_address(address)[0], _without_numbers(message)), []).append(address)
@@ -183,12 +183,12 @@ def _more(count: int) -> str:
 
 
 def _kind(item: Status, why: str) -> str:
-    """Return what statuses that are told in one line have in common."""
+    """Return the key by which statuses are grouped into one line."""
     return _without_numbers(why) if item.state == "failed" else why
 
 
 def _without_numbers(message: str) -> str:
-    """Return what alike messages of several partitions have in common: all but months, versions, digests and counts."""
+    """Return the part that similar messages share: all but months, versions, digests and counts."""
     return re.sub(r"\b[0-9a-f]{8,}\b|[0-9]+", "0", message)
 
 
@@ -201,7 +201,7 @@ def _reasons(item: Status) -> str:
 
 
 def _text(reason: Reason) -> str:
-    """Return a reason in words; a changed code version with the functions that make the difference."""
+    """Return a reason in words; a changed code version with the functions that differ."""
     from bikes_assets.app.state import changed_functions
 
     if reason.kind != "code":
@@ -214,7 +214,7 @@ def _text(reason: Reason) -> str:
 
 
 def print_agreement(agreement: Agreement) -> None:
-    """Print what was done to bring everything into agreement, and what is left."""
+    """Print what reconciliation has done, and what is left."""
     console = terminal()
     for line in agreement.done:
         console.print(line)
@@ -227,11 +227,11 @@ def print_agreement(agreement: Agreement) -> None:
 
 
 def print_deployments(deployments: Sequence[Deployment], month: str | None = None) -> None:
-    """Print which model was promoted for which month, with its RMSE, the next best model and why: one line each at 80 columns.
+    """Print which model was promoted for which month, with its RMSE, the next best model and why, in 80 columns.
 
     Args:
-        deployments: what is printed.
-        month: the month that was asked for, None for all.
+        deployments: deployments to print.
+        month: only this month, None for all.
     """
     if not deployments:
         terminal().print(f"No model was promoted or pinned{f' for {month}' if month else ''} yet.")
@@ -265,7 +265,7 @@ def print_deployments(deployments: Sequence[Deployment], month: str | None = Non
 
 
 def _next_best(item: Deployment, asset: str) -> str:
-    """Return the lowest RMSE of the models that were not promoted, and which of them has it."""
+    """Return the lowest RMSE of the models that were not promoted, and the model that has it."""
     others = {model: rmse for model, rmse in item.figures.items() if model != item.model}
     best = min(others, key=lambda model: others[model], default=None)
     if best is None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def progress(deep: bool) -> AbstractContextManager[Callable[[str, int, int], None]]:
-    """Show a progress bar where everything is read; comparing alone is too short for one, and for its import."""
+    """Show a progress bar if everything is read; a comparison alone is too short for one, and for its import."""
     if not deep:
         return nullcontext(lambda *_: None)
     from bikes_assets.cli.reports.runs import progress_bar
@@ -27,7 +27,7 @@ def progress(deep: bool) -> AbstractContextManager[Callable[[str, int, int], Non
 
 
 def print_snapshot(snapshot: Snapshot, file: Path) -> None:
-    """Print what was written where."""
+    """Print what was written, and where."""
     counts = {
         "partition": snapshot.partitions,
         "registered model": snapshot.models,
@@ -38,7 +38,7 @@ def print_snapshot(snapshot: Snapshot, file: Path) -> None:
 
 
 def print_verification(found: Verification, *, as_json: bool) -> None:
-    """Print each thing in which the store differs from the snapshot, what is damaged, and what could not be checked."""
+    """Print each difference between store and snapshot, what is damaged, and what could not be checked."""
     if as_json:
         say_json(json.dumps(found.to_dict()))
         return

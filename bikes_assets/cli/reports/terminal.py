@@ -1,4 +1,4 @@
-"""How commands print: what they say may hold texts from outside, which say nothing to a terminal and to rich."""
+"""How commands print: external text in their output must not control the terminal or act as rich markup."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def displayed(text: object) -> str:
-    """Return a text as a terminal may be shown it: what wraps it takes it without secrets, for in parts they are not known."""
+    """Return a text that is safe to show; secrets are removed before wrapping, which would hide parts of them."""
     return plain(scrubbed(str(text)))
 
 
@@ -23,20 +23,20 @@ def say(text: object = "", *, colour: str | None = None, bold: bool | None = Non
     """Print a line.
 
     Args:
-        text: the line; what would break it, or act on a terminal, stands there as an escape.
-        colour: of the whole line, where there is a terminal.
-        bold: whether it is bold there.
-        ends: whether the line ends here.
+        text: the line; characters that would break it, or control a terminal, are escaped.
+        colour: colour of the whole line, on a terminal.
+        bold: whether it is bold, on a terminal.
+        ends: whether to end the line.
     """
     click.secho(plain(text), fg=colour, bold=bold, nl=ends)
 
 
 def say_wrapped(text: str, indent: str = "") -> None:
-    """Print a text on as many lines of the terminal as it needs, broken at its spaces; on one where there is no terminal.
+    """Print a text wrapped at spaces to the terminal's width; on one line without a terminal.
 
     Args:
-        text: what is printed.
-        indent: what each line begins with; all but the first, with two spaces more.
+        text: text to print.
+        indent: indentation of the first line; further lines have two more spaces.
     """
     import shutil
     import textwrap
@@ -53,8 +53,8 @@ def say_wrapped(text: str, indent: str = "") -> None:
 
 
 def say_json(line: str) -> None:
-    """Print a line of JSON, which is ASCII, for programs: it stays what it is, and does nothing to a terminal either."""
-    click.echo(line.replace("\x7f", "\\u007f"))  # the one control character that JSON allows as it is
+    """Print a line of JSON for programs: it is ASCII, so it is printed unchanged and cannot control a terminal."""
+    click.echo(line.replace("\x7f", "\\u007f"))  # the one control character that JSON allows unescaped
 
 
 def complain(message: object) -> None:
@@ -63,13 +63,13 @@ def complain(message: object) -> None:
 
 
 def terminal(**options: Any) -> Console:
-    """Return rich's console, which takes every string, of a table too, for what it is: a line without marks.
+    """Return rich's console, which prints every string literally, in tables too: without markup.
 
-    A line is printed whole however long it is. A table is no wider than the terminal: texts are folded in their cells, and names
-    where there is no other way.
+    A line is never wrapped, however long it is. A table is no wider than the terminal: texts are folded in their cells,
+    and names only if that is not enough.
 
     Args:
-        options: of rich's console, such as `stderr`.
+        options: options of rich's console, such as `stderr`.
     """
     from rich.console import Console
     from rich.table import Table
@@ -93,7 +93,7 @@ def terminal(**options: Any) -> Console:
 
 
 def _fit(table: Table, width: int) -> None:
-    """Have a table fold texts rather than names, which have no spaces, where that is enough for it to be that wide."""
+    """Make a table fold texts rather than names, which have no spaces, if that is enough to fit the width."""
     needed = 1
     names: list[Column] = []
     for column in table.columns:

@@ -1,4 +1,4 @@
-"""What `bikes trace` prints: lines that are read from the value down to the file."""
+"""What `bikes trace` prints: lines that lead from the value down to the file."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _lines_of(trace: Trace) -> Iterator[tuple[int, str, str]]:
 
 
 def _lines_of_value(value: Value, depth: int, shown: set[str]) -> Iterator[tuple[int, str, str]]:
-    """Yield a value's line and those of what it was made from; what is shown already is not shown again."""
+    """Yield the line of a value and of what it was made from; what is already shown is not repeated."""
     text = f"{value.address.partition('#')[0]} = {_cell(value.value)}"
     if value.address in shown and (value.made_from or value.rows):
         yield depth, f"{text}, as above", ""
@@ -73,12 +73,12 @@ def _lines_of_value(value: Value, depth: int, shown: set[str]) -> Iterator[tuple
 
 
 def _cell(value: object) -> str:
-    """Return a value for people; --json has every digit."""
+    """Return a value for people; --json prints every digit."""
     return "missing" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _rows_text(rows: RawRows) -> str:
-    """Return raw rows on one line: hours as ranges, other keys as they are, and how many there are."""
+    """Return raw rows on one line: hours as ranges, other keys one by one, and their number."""
     name = f"{rows.asset}.{rows.column}"
     if len(rows.keys) == 1:
         text = f"{name} {rows.keys[0]} = {_cell(rows.values[0])}"
@@ -88,7 +88,7 @@ def _rows_text(rows: RawRows) -> str:
 
 
 def _ranges(keys: Sequence[str]) -> str:
-    """Return hours that follow one another as their first and last, other keys one by one, where they are not too many."""
+    """Return consecutive hours as first and last, other keys one by one if they are not too many."""
     try:
         hours = [datetime.fromisoformat(key) for key in keys]
     except ValueError:

@@ -1,4 +1,4 @@
-"""What `bikes tune` prints: recipes, each against the present default."""
+"""What `bikes tune` prints: recipes, each compared with the current default."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def print_trials(trials: Sequence[Trial], before: str, of: int) -> None:
-    """Print recipes that were judged, in the order given, each against the present default: the first 15, and the default.
+    """Print evaluated recipes, in the order given, compared with the current default: the first 15, and the default.
 
-    R2 is the mean of that of walk-forward and of fixed cuts, `by month` is that of walk-forward, `better in` counts the
-    months whose error is lower, and RMSE, in rentals/hour, is of walk-forward.
+    R2 is the mean of walk-forward's and the fixed cuts' R2, `by month` is walk-forward's alone, `better in` counts the
+    months with a lower error, and RMSE, in rentals/hour, is walk-forward's.
     """
     from bikes_assets.demand import tuning
 
@@ -44,7 +44,7 @@ def print_trials(trials: Sequence[Trial], before: str, of: int) -> None:
     console = terminal()
     console.print(shown)
     for trial, _ in judged:
-        if trial.name.startswith("trial"):  # other names say what the recipe is
+        if trial.name.startswith("trial"):  # other names describe the recipe
             console.print(f"{trial.name}: {tuning.described(trial.recipe)}")
     for trial in trials:
         if trial.error:
