@@ -1,1 +1,1 @@
-"""What a record of lineage is, and the rules about it: schemas, digests, code versions, checks, staleness. Pure Python."""
+"""Records of lineage and the rules about them: schemas, digests, code versions, checks, staleness. Pure Python."""

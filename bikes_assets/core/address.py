@@ -1,9 +1,9 @@
 """Addresses: how assets, columns, partitions and versions are written as text, and read back without loss.
 
-An asset is `demand_features`, a column of it `demand_features.temperature`, a partition `demand_features[2012-08]`, that at a
-table version `demand_features[2012-08]@20`, a column of that `demand_features.temperature[2012-08]@20`. `taxi/fare_model@3` is a
-version of something without partitions, or a registered model version. Names that hold characters which an address uses itself
-are written as JSON strings: `trips."Temp [C]"["a]b"]@3`.
+An asset is `demand_features`, a column of it `demand_features.temperature`, a partition `demand_features[2012-08]`,
+that at a table version `demand_features[2012-08]@20`, a column of that `demand_features.temperature[2012-08]@20`.
+`taxi/fare_model@3` is a version of something without partitions, or a registered model version. Names that hold
+characters which an address uses itself are written as JSON strings: `trips."Temp [C]"["a]b"]@3`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from bikes_assets.core.errors import LineageError
 
 WHOLE = "*"
-"""Stands for the one column of something that has no columns, such as a model; no table may have a column of this name."""
+"""Name of the single column of something without columns, such as a model; no table may have a column of this name."""
 
 _QUOTED = r'"(?:[^"\\]|\\.)*"'
 _BARE_NAME = r'[^\s.\[\]@#"\\\x00-\x1f\x7f-\x9f]+'
@@ -68,7 +68,7 @@ class Address:
 
 
 def parse_row(text: str) -> tuple[Address, str] | None:
-    """Return where a row is and its key, `demand_predictions[2012-08]#2012-08-14T17:00`; None where a text is no such address."""
+    """Return a row's address and key from `demand_predictions[2012-08]#2012-08-14T17:00`; None for any other text."""
     match = _ROW.fullmatch(text)
     address = Address.parse(match["address"]) if match else None
     return (address, match["key"]) if match and address else None

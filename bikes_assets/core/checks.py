@@ -1,4 +1,4 @@
-"""Checks: what must hold of a thing that was made, before it is published."""
+"""Checks: what must hold of a value that was materialized, before it is published."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What a check looks at: something that was made, and what it was made from.
+    """What a check looks at: a value that was materialized, and what it was made from.
 
     Attributes:
         asset: name of the asset.
         partition: partition key, "" where the asset has no partitions.
-        value: what was made: a table or a model.
-        metrics: its figures, by name.
-        inputs: what its function was handed, by parameter.
-        evidence: what checks showed last of the function that made the asset, which need not be shown again of the same code.
+        value: the value itself: a table or a model.
+        metrics: its metrics, by name.
+        inputs: what its function was given, by parameter.
+        evidence: what checks last observed about the function that made the asset; the same code need not be observed
+            again.
     """
 
     asset: str
@@ -39,14 +40,14 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a check says.
+    """The result of a check.
 
     Attributes:
         passed: whether what is expected holds.
         found: what was found, in words.
-        figures: the numbers that it rests on, by name.
+        figures: the numbers that the result rests on, by name.
         waived: why a failure of a blocking check stops nothing this time, empty when it does.
-        evidence: what it shows of the function that made the subject, JSON-ready; checks after it are given it.
+        evidence: what it observed about the function that made the subject, JSON-ready; later checks are given it.
     """
 
     passed: bool
@@ -74,7 +75,7 @@ class Check:
 
 
 def judge(checks: Sequence[Check], subject: Subject) -> list[tuple[Check, Verdict]]:
-    """Return each check with its verdict, in order; those after one that stops the subject may rest on it and are not asked."""
+    """Return each check with its verdict, in order; after one that stops the subject, the rest are not run."""
     found: list[tuple[Check, Verdict]] = []
     for check in checks:
         found.append((check, check.function(subject)))
@@ -104,7 +105,7 @@ def failure(found: Sequence[tuple[Check, Verdict]], subject: Subject) -> CheckFa
 
 
 def of_schema(schema: Schema) -> Check:
-    """Return the blocking check that a table is of its declared schema, key unique included."""
+    """Return the blocking check that a table conforms to its declared schema, its unique key included."""
 
     def conforms(subject: Subject) -> Verdict:
         try:
@@ -120,8 +121,8 @@ def of_schema(schema: Schema) -> Check:
 def of_ranges(schema: Schema) -> Check:
     """Return the blocking check that each value is allowed: its column's `minimum`, `maximum` and `allowed`.
 
-    It stands after the check of the schema, for it takes the columns for granted. Whether it passes or not, it says the lowest
-    and the highest value that was found in each of these columns.
+    It runs after the check of the schema, because it relies on the columns being there. Whether it passes or not, it
+    reports the lowest and the highest value of each of these columns.
     """
     bound = [column for column in schema.columns if column.constraint]
 
@@ -149,7 +150,7 @@ def of_ranges(schema: Schema) -> Check:
 
 
 def _ends(table: pa.Table, column: Column) -> tuple[float, float] | None:
-    """Return the lowest and the highest value of a column of numbers; None for another column, or one without a value."""
+    """Return the lowest and the highest value of a column of numbers; None for any other column, or without a value."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

@@ -1,14 +1,14 @@
 """Code versions: a digest of a function and of the project's own code that it reaches.
 
-It is taken from the normalised syntax tree, so comments, docstrings, formatting and moves within a file do not count, and
-it is found by reading source files only: nothing is imported, so asking for it costs no heavy imports. What a function
-calls on an object that it was handed (`reader.read()`) cannot be seen this way.
+It is taken from the normalised syntax tree, so comments, docstrings, formatting and moves within a file do not count,
+and it is found by reading source files only: nothing is imported, so asking for it costs no heavy imports. What a
+function calls on an object that it was given (`reader.read()`) cannot be seen this way.
 
-The project's own code is that of the same top-level package; of a module in no package, also what lies in its folder. A file
-has one code version however it is run: as a script, by `python -m`, imported, or loaded by its path.
+The project's own code is that of the same top-level package; of a module in no package, also what lies in its folder. A
+file has one code version however it is run: as a script, by `python -m`, imported, or loaded by its path.
 
-A module that only describes what others make, such as by plots, says so with `NOT_IN_CODE_VERSION = True` at its top: what it
-defines is not followed, and an edit of it makes nothing stale.
+A module that only describes what others make, for example with plots, says so by `NOT_IN_CODE_VERSION = True` at its
+top: its definitions are not followed, and an edit of it makes nothing stale.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from bikes_assets.core.errors import SettingsError
 
 _APART = "NOT_IN_CODE_VERSION"
 _MAIN = ("__main__", "__mp_main__")
-"""What the module is called that is run, and what a process that it starts calls it."""
+"""Names of the module that is run as a script: in its own process, and in a process that it starts."""
 
 _Place: TypeAlias = tuple[str, str]
 
 _folders: dict[str, Path] = {}
-"""Top-level modules and packages of files that were run or loaded by their path, to the folder that they are in."""
+"""Top-level modules and packages of files that were run or loaded by their path, mapped to their folder."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def code_version(module: str, name: str) -> str:
 
 
 def code_version_of(reached: Mapping[str, str]) -> str:
-    """Return the code version that stands for what `reached_code` returned."""
+    """Return the code version of what `reached_code` returned."""
     lines = sorted(f"{_label(place)} {tree}" for place, tree in reached.items())
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:32]
 
@@ -123,10 +123,10 @@ def reached_code(module: str, name: str) -> dict[str, str]:
 
 
 def columns_made_by(functions: Collection[str], columns: Sequence[str], maker: str) -> tuple[str, ...]:
-    """Return the columns of a table that some functions have a part in.
+    """Return the columns of a table that some functions contribute to.
 
-    A column is made by the function of its name that the table's own function reaches, and by what that reaches. What no such
-    function reaches has a part in every column.
+    A column is made by the function of its name that the table's own function reaches, and by what that reaches. Code
+    that no such function reaches contributes to every column.
 
     Args:
         functions: dotted names.
@@ -144,13 +144,13 @@ def columns_made_by(functions: Collection[str], columns: Sequence[str], maker: s
 
 
 def definition(module: str, name: str) -> tuple[Path | None, list[ast.stmt]]:
-    """Return the file that defines a name at its top, and the statements that do, as they were when it was first read."""
+    """Return the file that defines a name at its top, and the statements that do, as of the first time it was read."""
     return _source(module), _module(module).definitions.get(name, [])
 
 
 @cache
 def _definition(module: str, name: str, project: _Project, *, decorated: bool) -> tuple[list[_Place], str]:
-    """Return the definitions that one names, and its normalised syntax tree; most are reached from several assets."""
+    """Return the definitions that one names, and its normalised syntax tree; cached, as several assets reach most."""
     found = _module(module).definitions[name]
     if not decorated:
         found = [_without_decorators(node) for node in found]
@@ -160,7 +160,7 @@ def _definition(module: str, name: str, project: _Project, *, decorated: bool) -
 
 @cache
 def _source(module: str) -> Path | None:
-    """Return the source file of a module, None when there is no such module; only its top-level package is looked up."""
+    """Return the source file of a module, None when there is none; only its top-level package is looked up."""
     package, *rest = module.split(".")
     if package in _folders:
         return _file_of(Path(_folders[package], package, *rest))
@@ -192,7 +192,7 @@ def _is_own(package: str, project: _Project) -> bool:
 
 @cache
 def _label(place: str) -> str:
-    """Return the name of a definition without the folders above its package: they are in it by some ways to run a file alone."""
+    """Return a definition's name without the folders above its package, which some ways to run a file add."""
     *parts, name = place.split(".")
     above = next((count for count in range(len(parts)) if _source(".".join(parts[: count + 1]))), 0)
     return ".".join([*parts[above:], name])
@@ -238,7 +238,7 @@ def _defined(node: ast.AST) -> list[str]:
 
 
 def _imports(nodes: Iterable[ast.AST], package: str) -> dict[str, list[str]]:
-    """Return what each imported name can stand for that some nodes import; `package` is that of the module."""
+    """Return what each name that some nodes import can stand for; `package` is that of the module."""
     names: dict[str, list[str]] = {}
     for node in nodes:
         if isinstance(node, ast.Import):
@@ -276,7 +276,7 @@ def _references(module: str, definition: list[ast.stmt], project: _Project) -> t
 
 
 def _meant(statement: ast.stmt) -> Iterator[ast.AST]:
-    """Yield the nodes of a statement but where a function's body names its own parameters: no definition is meant there."""
+    """Yield the nodes of a statement, except names in a function's body that are its own parameters."""
     if not isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
         yield from _below(statement)
         return
@@ -340,7 +340,7 @@ def _without_decorators(node: ast.stmt) -> ast.stmt:
 
 
 def _normal(node: object) -> str:
-    """Return a syntax tree as text that is the same for every Python version: no positions, docstrings or empty fields."""
+    """Return a syntax tree as text, the same for every Python version: no positions, docstrings or empty fields."""
     if isinstance(node, list):
         return "[" + ",".join(_normal(item) for item in node) + "]"
     if not isinstance(node, ast.AST):

@@ -1,7 +1,7 @@
-"""Column lineage by construction: a function's name is the column that it makes, its parameters are the columns that it reads.
+"""Column lineage by construction: a function's name is its output column, its parameters are the columns that it reads.
 
-Each function is computed on a frame that holds only the key and its own parameters, so a read that is not declared fails:
-what the signatures say is what happened, and it is written nowhere twice.
+Each function is computed on a frame that holds only the key and its own parameters, so a read that is not declared
+fails: the signatures say exactly what was read, and nothing has to be written twice.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ else:
     Int64, Float64 = "Int64", "Float64"
 
 EvidenceState: TypeAlias = Literal["proven", "missing only", "never seen", "unverified"]
-"""What perturbation has shown of an input that is declared of a column, as records hold it."""
+"""What perturbation has shown about a declared input of a column, as records hold it."""
 SHOWN: Mapping[EvidenceState, str] = {
     "proven": "observed",
     "missing only": "missing only",
     "never seen": "not observed",
     "unverified": "unverified",
 }
-"""These states as people are shown them: an observation is evidence, and no proof."""
+"""These states as people are shown them: an observation is evidence, not proof."""
 
 _TYPES: dict[str, Literal["int64", "float64"]] = {"Int64": "int64", "Float64": "float64"}
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnFunction:
-    """A function from columns to one column, with what its signature and docstring say.
+    """A function from columns to one column, with what its signature and docstring declare.
 
     Attributes:
         function: takes one Narwhals expression per input column, returns one expression.
@@ -82,7 +82,7 @@ def column_function(function: Callable[..., nw.Expr]) -> ColumnFunction:
 def column_lineage(
     functions: Sequence[ColumnFunction], steps: Sequence[ColumnFunction] = ()
 ) -> dict[str, tuple[str, ...]]:
-    """Return the table's columns that each output column is made from, whatever `steps` lie between."""
+    """Return the table's columns that each output column is made from, through any `steps` in between."""
     made = {item.name: item for item in (*steps, *functions)}
 
     def sources(name: str) -> tuple[str, ...]:
@@ -96,7 +96,7 @@ def column_lineage(
 def schema_of(
     name: str, key: Sequence[Column], passed: Sequence[Column], functions: Sequence[ColumnFunction]
 ) -> Schema:
-    """Return the schema of the table of the `key` columns, those that are `passed` on, and those that `functions` make."""
+    """Return the schema of a table of the `key` columns, the columns `passed` on, and those that `functions` make."""
     return Schema(name, tuple(item.name for item in key), (*key, *passed, *(item.column for item in functions)))
 
 
@@ -111,23 +111,24 @@ def compute(
 ) -> Any:
     """Return a native frame of `by`, `key`, the columns that are `passed` on and one per function.
 
-    A function is a plain expression, of a row and those before it: it says nothing of order and group, which are put to each
-    of its windows here. Each is computed on its declared columns alone. On a lazy engine that is proven on its query, and
-    then all are computed in one: a join for each would cost a multiple.
+    A function is a plain expression of a row and the rows before it. It does not mention order or group: both are added
+    to each of its windows here. Each function is computed on its declared columns alone. On a lazy engine that is
+    verified on each function's query, and then all are computed in one query: one join per function would cost several
+    times as much.
 
     The rows of an eager frame are returned in order of `by` and `key`.
 
     Args:
         frame: a frame that Narwhals reads, eager or lazy; its rows are unique in `by` and `key`.
         functions: the column functions. Each reads columns of the frame, or those that others make.
-        key: name of the key column, which gives the order.
-        steps: functions whose columns others read and nobody else gets.
-        by: columns that tell apart what has a history of its own, such as stations.
+        key: name of the key column, by which rows are ordered.
+        steps: functions whose columns other functions read and the result leaves out.
+        by: columns of the groups that each have a history of their own, such as stations.
         passed: columns that are passed on.
 
     Raises:
-        FeatureError: a function reads a column that it does not declare, declares one that the frame lacks, reads what is made
-            from it, or cannot be computed.
+        FeatureError: a function reads a column that it does not declare, declares one that the frame lacks, depends on
+            its own column, or cannot be computed.
     """
     import narwhals as nw
 
@@ -147,7 +148,7 @@ def compute(
 
 
 def _levels(functions: Sequence[ColumnFunction], names: Sequence[str]) -> Iterator[list[ColumnFunction]]:
-    """Yield the functions in groups, each of those that read only what the table has and the groups before it make."""
+    """Yield the functions in groups, so that each reads only columns of the table and of earlier groups."""
     waiting, known = list(functions), list(names)
     while waiting:
         unmade = {item.name for item in waiting}
@@ -166,7 +167,7 @@ def _levels(functions: Sequence[ColumnFunction], names: Sequence[str]) -> Iterat
 def _alone(
     wide: nw.DataFrame[Any] | nw.LazyFrame[Any], item: ColumnFunction, key: str, by: Sequence[str]
 ) -> tuple[nw.Expr, nw.DataFrame[Any] | nw.LazyFrame[Any]]:
-    """Return a function's expression, and its column, computed on a frame that holds only what it declares and the keys."""
+    """Return a function's expression, and its column, computed on a frame of only its declared columns and the keys."""
     from narwhals.exceptions import NarwhalsError
 
     narrow = wide.select(*dict.fromkeys((*by, key, *item.inputs)))
@@ -181,7 +182,7 @@ def _alone(
 
 
 def _in_order(item: ColumnFunction, key: str, by: Sequence[str]) -> nw.Expr:
-    """Return a function's expression, its windows ordered by `key` and apart for each group."""
+    """Return a function's expression, its windows ordered by `key` and separate for each group."""
     import narwhals as nw
     from narwhals.exceptions import InvalidOperationError
 

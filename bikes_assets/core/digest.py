@@ -11,10 +11,10 @@ Canonical form of a column of n rows, in key order (all integers little-endian):
 Canonical form of a table::
 
     b"bikes-table-1\0"   n as uint64   number of columns as uint64
-    for each column, in order: length of its name as uint64, name in UTF-8, 1 if it is of the key else 0, its digest (16 bytes)
+    for each column, in order: length of its name as uint64, name in UTF-8, 1 if in the key or 0, digest (16 bytes)
 
-A digest is the first 16 bytes (128 bits) of the SHA-256 of the canonical form, as 32 hexadecimal digits: short enough to
-be an MLflow dataset digest, long enough that no two contents share one. It depends on nothing but content: not on
+A digest is the first 16 bytes (128 bits) of the SHA-256 of the canonical form, as 32 hexadecimal digits: short enough
+to be an MLflow dataset digest, long enough that no two contents share one. It depends on nothing but content: not on
 chunks, engine, file format, process or library version.
 """
 
@@ -89,9 +89,10 @@ def file_digest(content: bytes) -> str:
 def object_digest(value: object) -> str:
     """Return the digest of a fitted object's state, as 32 hexadecimal digits.
 
-    Two identical fits are equal in it although their serialized files differ (object ids, zip dates). The canonical form
-    is a walk over the state: plain values by type and content, arrays by dtype, shape and little-endian elements,
-    mappings and sets in order of their entries' digests, functions and classes by name, any other object by its `__reduce_ex__`.
+    Two identical fits are equal in it although their serialized files differ (object ids, zip dates). The canonical
+    form is a walk over the state: plain values by type and content, arrays by dtype, shape and little-endian elements,
+    mappings and sets in order of their entries' digests, functions and classes by name, any other object by its
+    `__reduce_ex__`.
 
     Raises:
         TypeError: a part has no state that can be written down (an open file, a lambda).
@@ -130,7 +131,7 @@ def _walk(value: Any, above: tuple[int, ...]) -> bytes:
             if "<" in value.__qualname__:
                 raise TypeError(f"{value.__qualname__} has no name by which it could be found again")
             return _node("name", f"{value.__module__}.{value.__qualname__}".encode())
-        case np.random.RandomState():  # what is drawn next; the seed that it came from is not kept in a file
+        case np.random.RandomState():  # what is drawn next; the random seed that it came from is not kept in a file
             return _node("random", _walk(value.get_state(legacy=False), inside))
         case np.random.Generator():
             return _node("random", _walk(value.bit_generator.state, inside))
@@ -156,7 +157,7 @@ def _walk_array(array: Any, above: tuple[int, ...]) -> bytes:
 
 
 def _walk_object(value: Any, above: tuple[int, ...]) -> bytes:
-    """Return the digest of an object by how it would be built again: the parts that pickle would write, unwritten."""
+    """Return the digest of an object by how pickle would rebuild it: the parts are digested, not written."""
     reduced = value.__reduce_ex__(2)
     if isinstance(reduced, str):
         return _node("name", f"{type(value).__module__}.{reduced}".encode())

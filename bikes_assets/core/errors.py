@@ -1,22 +1,22 @@
-"""The error family: every message names the culprit, what was expected and what to do."""
+"""The project's errors: every message names what is wrong, what was expected and what to do."""
 
 from __future__ import annotations
 
 from bikes_assets.core.secrets import scrubbed
 from bikes_assets.core.texts import MOST_OF_MESSAGE, plain, shortened
 
-NOT_IN_CODE_VERSION = True  # what stops a step, and in which words, makes no rows
+NOT_IN_CODE_VERSION = True  # errors and their messages make no rows
 
 
 class LineageError(Exception):
     """Base of every error that this project raises on purpose.
 
-    Whatever its message is made of, it holds no secret, does nothing to a terminal, and is not long.
+    Its message holds no secrets and no control sequences of a terminal, and is never long.
 
     Args:
         lines: the lines of the message.
-        details: parts of the message by name, such as `found` and `expected`, for whoever shows them apart; those that are None
-            or "" are left out.
+        details: parts of the message by name, such as `found` and `expected`, to be shown separately; those that are
+            None or "" are left out.
 
     Attributes:
         details: the same, as text.
@@ -39,10 +39,10 @@ class DataError(LineageError):
 
     Args:
         file: name of the file, URL or query that holds the value.
-        row: line in a text file, or 1-based row elsewhere; None when the whole file is at fault.
-        column: name of the column; None when the row or file is at fault.
-        found: what stands there.
-        expected: what should stand there.
+        row: line in a text file, or 1-based row elsewhere; None when the error concerns the whole file.
+        column: name of the column; None when the error concerns the row or file.
+        found: the value or state that was found.
+        expected: what was expected instead.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class DataError(LineageError):
 
 
 class SchemaError(LineageError):
-    """A table is not of its declared schema; it is refused rather than cast."""
+    """A table does not conform to its declared schema; it is refused rather than cast."""
 
 
 class FeatureError(LineageError):
@@ -65,18 +65,18 @@ class FeatureError(LineageError):
 
 
 class DigestError(LineageError):
-    """Stored content is not what its recorded digest says."""
+    """Stored content does not have its recorded digest."""
 
 
 class RecordError(LineageError):
-    """What stands where a record should is none that this project has written."""
+    """A value that should be a record is none that this project has written."""
 
 
 class RemovedError(LineageError):
-    """Rows or a model's file were removed by retention; what they were made from is still on record."""
+    """Rows or a model's file were removed by retention; the record of what they were made from is kept."""
 
 
-class NothingToDo(LineageError):  # noqa: N818 - a reason to skip a partition, not a fault
+class NothingToDo(LineageError):  # noqa: N818 - a reason to skip a partition, not an error
     """A partition has no rows to work on: it is skipped, and the message says why."""
 
 
@@ -84,7 +84,7 @@ class ConflictError(LineageError):
     """Another writer has published this partition since this one started.
 
     Args:
-        message: what people are told.
+        message: the message to show.
         run_id: the Dagster run that did, "" where it is not known.
     """
 
@@ -94,11 +94,11 @@ class ConflictError(LineageError):
 
 
 class FencedError(LineageError):
-    """The run that this work was for has ended meanwhile, or a later one has published the partition: it publishes nothing."""
+    """The run has ended meanwhile, or a later run has published the partition: this one publishes nothing."""
 
 
 class StoreError(LineageError):
-    """A store cannot be written or read: it is full, read-only or closed to this user; nothing half-written is published."""
+    """A store cannot be written or read: it is full, read-only or closed to this user; nothing partial is published."""
 
 
 class ModelError(LineageError):
@@ -123,7 +123,7 @@ class CheckFailed(LineageError):  # noqa: N818 - what Dagster calls it
     Args:
         check: name of the check.
         address: address of the partition that was made.
-        found: what stands there.
+        found: what was found.
         expected: what should hold.
     """
 

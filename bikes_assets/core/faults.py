@@ -1,7 +1,8 @@
-"""Which faults pass and which are final: a step that met a passing one is tried again, any other ends it at once.
+"""Which errors are transient and which are permanent: only after a transient error is a step tried again.
 
-Passing is what another try may find gone: another writer's commit, a database that is locked, a connection, a server that is
-busy. Everything that is not known to pass is final: data, checks, settings, code, and a store that is full or read-only.
+Transient errors may be gone at the next attempt: another writer's commit, a locked database, a lost connection, a busy
+server. Every error that is not known to be transient is permanent: data, checks, settings, code, and a store that is
+full or read-only.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _UNOPENED = -1
-"""What SQLite cannot open, for one reason or the other."""
+"""SQLite's message for a file that it cannot open, for whatever reason."""
 _LITTLE = 1 << 17
-"""Bytes that are too few for a database to go on."""
+"""With less free space than this, in bytes, a database cannot go on."""
 _ADVICE = {
     _UNOPENED: "it is read-only, or closed to this user; make it writable, then run again",
     errno.ENOSPC: "no space is left there; free some, then run again",
@@ -56,7 +57,7 @@ _PASSING_WORDS = re.compile(
     re.IGNORECASE,
 )
 BUSY = frozenset((429, 500, 502, 503, 504))
-"""Answers of a server over HTTP that another try may find changed."""
+"""HTTP status codes of transient errors."""
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _RUST_NUMBER = re.compile(r"os error (\d+)|Os \{ code: (\d+)")
 _PLACE = re.compile(r"(?:directory: |file |to |from |: '|-> ')(/[^\s#':]+)")
@@ -64,28 +65,28 @@ _STORES = {
     "_internal", "deltalake", "pyarrow", "fsspec", "s3fs", "gcsfs", "adlfs", "aiohttp", "botocore", "aiobotocore", "requests",
     "urllib", "urllib3", "http", "ssl", "socket", "sqlalchemy", "sqlite3", "psycopg2", "mlflow", "filelock",
 }  # fmt: skip
-"""Packages whose exceptions tell of a store or of the way to it, and whose words are therefore looked at."""
+"""Packages whose exceptions are about a store or the connection to it; only their messages are searched."""
 
 
 def passes(error: BaseException) -> bool:
-    """Return whether another try may succeed where this error stopped one."""
+    """Return whether an error is transient: another attempt may succeed."""
     if isinstance(error, ConflictError):
         return True
-    others = [item for item in chain(error) if not isinstance(item, LineageError)]  # whose words are ours
+    others = [item for item in chain(error) if not isinstance(item, LineageError)]  # their messages are ours
     if any(http_status(item) in BUSY for item in others):
-        return True  # whatever number of the system a client made of it
+        return True  # whatever errno a client made of it
     return not any(_number(item) in _ADVICE for item in others) and any(_is_passing(item) for item in others)
 
 
 def store_fault(error: BaseException, place: str) -> StoreError | None:
-    """Return what people are told of a store that cannot be written or read, None where the error is another one.
+    """Return the error to show for a store that cannot be written or read, None where the error is another one.
 
     Args:
         error: what was raised.
-        place: folder or URL that was worked on; an error that names a place itself is believed.
+        place: folder or URL that was worked on; where the error itself names a place, that is used instead.
     """
     if isinstance(error, DataError):
-        return None  # it says itself what is wrong with a source, which is no store
+        return None  # the message already says what is wrong with a source, which is no store
     for item in chain(error):
         number = _number(item)
         if number in (_UNOPENED, errno.EIO):  # all that SQLite says where it cannot write beside a database
@@ -96,7 +97,7 @@ def store_fault(error: BaseException, place: str) -> StoreError | None:
 
 
 def away(error: BaseException, place: str = "") -> StoreError | None:
-    """Return what people are told of a store or server that cannot be reached or is busy, None where the error is another one.
+    """Return the error to show for a store or server that is unreachable or busy, None where the error is another one.
 
     Args:
         error: what was raised.
@@ -114,10 +115,10 @@ def away(error: BaseException, place: str = "") -> StoreError | None:
 
 @contextmanager
 def at_store(place: str) -> Iterator[None]:
-    """Have an error of a store that is away or busy name the place that was worked on: the clients' words often do not.
+    """Make the error of an unreachable or busy store name the place, which the clients' own messages often do not.
 
     Raises:
-        StoreError: the store cannot be reached or is busy; `passes` knows it by its cause.
+        StoreError: the store cannot be reached or is busy; `passes` recognizes it by its cause.
     """
     try:
         yield
@@ -139,7 +140,7 @@ def _is_passing(error: BaseException) -> bool:
 
 
 def _number(error: BaseException) -> int | None:
-    """Return the system's number of an error; Delta and SQLite tell it in words."""
+    """Return the errno of an error; Delta and SQLite give it in words."""
     if isinstance(error, LineageError | ssl.SSLError | socket.gaierror):
         return None  # of numbers of their own
     if isinstance(error, OSError) and error.errno:
@@ -153,7 +154,7 @@ def _number(error: BaseException) -> int | None:
 
 
 def _state_of(place: str) -> int | None:
-    """Return the system's number for a full or read-only file system, None for one that is neither, or of another machine."""
+    """Return the errno for a full or read-only file system, None for one that is neither, or is of another machine."""
     try:
         found = os.statvfs(place.removeprefix("sqlite:///"))
     except OSError:
@@ -175,9 +176,9 @@ def _named(error: BaseException) -> str:
 
 
 def http_status(error: BaseException) -> int | None:
-    """Return the status of the answer over HTTP that an error tells of, None where it tells of none."""
+    """Return the HTTP status that an error carries, None where it carries none."""
     if type(error).__module__ == "aiohttp.http_exceptions":
-        return None  # of an answer that cannot be read: its code is the client's own
+        return None  # a response that cannot be read: its code is the client's own
     response = getattr(error, "response", None)
     told: list[object] = [getattr(error, name, None) for name in ("status", "status_code", "code")]
     told.append(getattr(response, "status_code", None))
@@ -187,7 +188,7 @@ def http_status(error: BaseException) -> int | None:
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error, and what it was raised from or while handling."""
+    """Yield an error, then the errors that it was raised from or while handling."""
     seen: set[int] = set()
     item: BaseException | None = error
     while item and id(item) not in seen:

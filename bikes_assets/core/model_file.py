@@ -1,9 +1,10 @@
-"""Model files: skops files of bounded size that hold listed types alone, looked through before anything of them is built.
+"""Model files: skops files of bounded size that hold only listed types, inspected before any object is built from them.
 
-skops trusts some 300 types of its own choice, and any trusted name in any role: as a class to build, or as a function to call.
-Here the list is closed, and each name has the roles that skops writes it in. Keys of mappings are made by plain types alone, and
-no estimator may have a cache of joblib, whose files are pickles that a fit would load. Numbers are not checked: a file with the
-right digest and forged arrays can make a model that predicts nonsense or, as trees index memory by what they hold, crashes.
+skops trusts some 300 types of its own choice, and any trusted name in any role: as a class to build, or as a function
+to call. Here the list is closed, and each name has the roles that skops writes it in. Keys of mappings are made by
+plain types alone, and no estimator may have a cache of joblib, whose files are pickles that a fit would load. Numbers
+are not checked: a file with the right digest and forged arrays can make a model that predicts nonsense or, as trees
+index memory by what they hold, crashes.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ _PLAIN = {
     "RandomStateNode": frozenset({"numpy.random.mtrand.RandomState"}),
     "RandomGeneratorNode": frozenset({"numpy.random._generator.Generator"}),
 }
-"""Role, as skops calls its loaders, to the values without behaviour that any model may hold in it."""
+"""Role, as skops names its loaders, to the values without behaviour that any model may hold in that role."""
 
 _LISTED = {
     "ObjectNode": "",  # made without a call of its class, then given its attributes
@@ -49,7 +50,7 @@ _LISTED = {
     "PartialNode": "functools.partial",
     "FunctionNode": "",  # named, not called
 }
-"""Role to how a listed name in it must begin."""
+"""Role to the prefix that a listed name in that role must have."""
 
 
 def dumps(value: Any, trusted: Sequence[str]) -> bytes:
@@ -76,7 +77,7 @@ def loads(content: bytes, trusted: Sequence[str]) -> Any:
         trusted: the types and functions that it may hold beside plain values; never read from a file.
 
     Raises:
-        ModelError: it is no skops file, too large, or holds what is not listed; nothing of it was imported or built.
+        ModelError: it is no skops file, is too large, or holds what is not listed; nothing in it was imported or built.
     """
     import skops.io
 
@@ -84,7 +85,7 @@ def loads(content: bytes, trusted: Sequence[str]) -> Any:
         return skops.io.loads(content, trusted=held(content, trusted))
     except ModelError:
         raise
-    except Exception as error:  # a damaged file raises what it likes
+    except Exception as error:  # a damaged file may raise anything
         raise ModelError(f"found no skops file that can be read: {error!r}") from error
 
 
@@ -100,7 +101,7 @@ def part(content: bytes, key: str) -> bytes:
         if whole["__loader__"] != "DictNode" or key not in whole["content"]:
             raise ModelError(f"found no mapping with {key!r} in the file")
         schema = {**whole["content"][key], **{name: whole[name] for name in ("protocol", "_skops_version")}}
-        # a value that stands in several places stands whole in each: no node refers to one outside its own value
+        # a value that occurs in several places is written in full in each: no node refers to one outside its own value
         for name in {node["file"]: None for node in _nodes(schema) if "file" in node}:
             picked.writestr(name, archive.read(name))
         picked.writestr("schema.json", json.dumps(schema))
@@ -108,10 +109,10 @@ def part(content: bytes, key: str) -> bytes:
 
 
 def held(content: bytes, trusted: Sequence[str]) -> list[str]:
-    """Return those of the trusted names that a file holds, after finding nothing else in it; what skops is to trust.
+    """Return the trusted names that a file holds, for skops to trust, after checking that it holds no others.
 
     Raises:
-        ModelError: there is something else in it, or more than it may have; nothing of it was imported or built.
+        ModelError: it holds other names, or more than is allowed; nothing in it was imported or built.
     """
     if len(content) > MAX_BYTES:
         raise ModelError(f"found {len(content):,} bytes, expected at most {MAX_BYTES:,}")
@@ -141,7 +142,8 @@ def held(content: bytes, trusted: Sequence[str]) -> list[str]:
 def _check_mappings(nodes: Sequence[dict[str, Any]]) -> None:
     """Refuse mappings whose keys are made by anything but plain types, and caches of joblib.
 
-    Of nodes with one id skops builds the first, wherever it stands, so each of them counts for each.
+    Of several nodes with the same id skops builds the first, wherever it is, so all of them must pass wherever one is
+    used.
     """
     alike: dict[Any, list[dict[str, Any]]] = {}
     for node in nodes:
@@ -175,7 +177,7 @@ def _check_size(size: int, content: bytes) -> None:
 
 
 def _nodes(schema: Any) -> Iterator[dict[str, Any]]:
-    """Return all that skops could take for a node: every mapping with a loader, wherever it stands."""
+    """Return everything that skops could take for a node: every mapping with a loader, wherever it is."""
     waiting = [schema]
     while waiting:
         value = waiting.pop()

@@ -1,4 +1,4 @@
-"""The vocabulary of lineage: versions of things, and the record of how one was made from others."""
+"""The vocabulary of lineage: versions of assets, and the record of how one version was made from others."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
 _FORM: dict[str, Any] = {"strict": True, "extra": "forbid"}
-"""How Pydantic reads what `to_dict` wrote: no value of another type, and nothing that is not declared."""
+"""How Pydantic reads what `to_dict` wrote: values of other types and undeclared fields are refused."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -59,8 +59,9 @@ class Origin:
         version: SHA-256 of the file; of the sorted names and SHA-256 of a folder's files; of a query and its result.
         size: bytes as stored; for a query, bytes of its result as JSON lines.
         files: name, SHA-256 and size in bytes of each file.
-        tracked: what the tool that keeps the versions of files says of those that it tracks, by name of the file, or of the
-            folder where it tracks that as one: `md5`, `revision`, `remote`, `url`, `repository`, `path`, `differs`.
+        tracked: what the tool that keeps versions of files says about each file that it tracks, by name of the file, or
+            of the folder where it tracks that as one: `md5`, `revision`, `remote`, `url`, `repository`, `path`,
+            `differs`.
     """
 
     name: str
@@ -72,25 +73,25 @@ class Origin:
     tracked: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, hash=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return JSON-ready values, `tracked` among them where there is anything to say."""
+        """Return JSON-ready values; `tracked` is among them where it is not empty."""
         values = asdict(self)
         return values if self.tracked else {name: value for name, value in values.items() if name != "tracked"}
 
 
 def span_of(partitions: Iterable[str]) -> str | None:
-    """Return partitions together, such as `2011-01..2011-04`; None where there are none."""
+    """Return partitions as one range, such as `2011-01..2011-04`; None where there are none."""
     keys = sorted(partitions)
     return keys[0] if len(keys) == 1 else f"{keys[0]}..{keys[-1]}" if keys else None
 
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """Rows in a role: what a model was fitted on, judged on, or what was made.
+    """Rows in a role: what a model was fitted on or validated on, or what was materialized.
 
     Attributes:
         context: the role: raw, features, training, validation, inference, predictions, ...
         asset: asset that the rows are of.
-        partitions: its partitions, together; none where the asset has no partitions.
+        partitions: the partitions that the rows are of; none where the asset has no partitions.
         digest: content digest of the rows of all of them.
         rows: number of rows.
         source: where they came from, as an `Origin`'s JSON-ready values.
@@ -107,12 +108,12 @@ class Use:
 
     @property
     def name(self) -> str:
-        """The address of the partitions together, such as `demand_features[2011-01..2011-04]`."""
+        """The address of the partitions as one range, such as `demand_features[2011-01..2011-04]`."""
         return partition_address(self.asset, self.span)
 
     @property
     def span(self) -> str | None:
-        """The partitions together, such as `2011-01..2011-04`; None where the asset has none."""
+        """The partitions as one range, such as `2011-01..2011-04`; None where the asset has none."""
         return span_of(self.partitions)
 
 
@@ -121,26 +122,28 @@ class Record:
     """How one version was made: everything that is needed to trace, compare or reproduce it.
 
     Attributes:
-        output: what was made.
+        output: the version that was made.
         columns: digest of each column of a table; empty for a model.
-        inputs: what was read, exactly.
+        inputs: the exact versions that were read.
         code_version: digest of the function that made it and of the project's functions that it reaches.
         config: settings of the run that made it.
         environment: git commit, lock-file digest, Python and library versions.
         made_by: ids of the runs that made it, by system (`dagster_run_id`, `mlflow_run_id`, ...).
         models: the fitted models that were made or read: origin, digest, SHA-256 of the file, MLflow id.
-        datasets: what was read or made in which role; see `Use`.
-        params: what else settles the result, such as the transformations, as text.
-        metrics: figures, in float.
-        series: figures by a whole number, such as the error by hour of the day: name to number to figure.
+        datasets: which rows were read or made, and in which role; see `Use`.
+        params: what else determines the result, such as the transformations, as text.
+        metrics: the metrics, in float.
+        series: metrics by a whole number, such as the error by hour of the day: name to number to value.
         checks: name of each check that was run on it, and whether it passed.
-        used: which columns of an input went into what was made, its key among them, by asset; all of those of an input that
-            is not named, and none where there are none: then it served the figures alone.
-        used_digests: digest of those columns of each version that was read (see `used_digest`), by its partition's address.
-        inert: columns of an input that were used, and of which nothing that was made can depend, such as features that no tree
-            splits on, by asset.
-        evidence: what was shown by experiment of the function that made it, see `verification.column_lineage.Evidence`.
-        time: when it was made, Unix seconds; figures in MLflow bear it, so that writing them again adds none.
+        used: which columns of an input, its key included, contributed to the output, by asset. All columns of an input
+            that is not named contributed. An empty list means that the input served the metrics alone.
+        used_digests: digest of those columns of each version that was read (see `used_digest`), by its partition's
+            address.
+        inert: columns of an input that were read but are unused by the model, such as features that no tree splits on,
+            by asset.
+        evidence: what perturbation has shown about the function that made it, see
+            `verification.column_lineage.Evidence`.
+        time: when it was made, Unix seconds; metrics in MLflow carry it, so that logging them again adds none.
     """
 
     __pydantic_config__: ClassVar = _FORM
@@ -170,7 +173,7 @@ class Record:
         return next((model for model in self.models if not model["origin"]), None)
 
     def at(self, version: int) -> Record:
-        """Return the record of what was published at a table version: a record that a commit holds cannot know its own."""
+        """Return the record with the table version that published it, which the commit's own record cannot hold."""
         output = replace(self.output, version=version)
         made = (self.output.asset, () if self.output.partition is None else (self.output.partition,))
         datasets = tuple(
@@ -203,7 +206,7 @@ class Record:
 
 
 def _of(values: Any) -> str:
-    """Return of what the values of a record say that they are, in words, as far as they do."""
+    """Return in words which version the values of a record claim to be of, as far as they name one."""
     try:
         return f" of {partition_address(values['output']['asset'], values['output']['partition'])}"
     except (LookupError, TypeError):
@@ -218,7 +221,7 @@ def _form() -> TypeAdapter[Record]:
 
 
 def record_digest(values: Mapping[str, Any]) -> str:
-    """Return the digest of all that a record says, as 32 hexadecimal digits.
+    """Return the digest of a whole record, as 32 hexadecimal digits.
 
     Args:
         values: what `Record.to_dict` returned.
@@ -227,10 +230,10 @@ def record_digest(values: Mapping[str, Any]) -> str:
 
 
 def used_digest(columns: Mapping[str, str], used: Iterable[str]) -> str:
-    """Return one digest of some columns of a table version: by it, another version that differs in other columns is the same.
+    """Return one digest of some columns of a table version; versions that differ only in other columns have the same.
 
     Args:
         columns: digest of each column of the version.
-        used: names of the columns; one that the version does not have counts as such.
+        used: names of the columns; one that the version does not have counts as missing.
     """
     return combined_digest(part for name in sorted(used) for part in (name, columns.get(name, "")))

@@ -1,4 +1,4 @@
-"""Declared tables: each column's type, unit, range and meaning, and the strict check that a frame is of them."""
+"""Declared tables: each column's type, unit, range and meaning, and the strict check that a frame conforms."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ ColumnType = Literal["int64", "float64", "bool", "string", "timestamp"]
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column as declared: the only place where its meaning, unit and range stand.
+    """One column as declared: the only place where its meaning, unit and range are written.
 
     Attributes:
         name: column name.
         type: `int64`, `float64`, `bool`, `string` (UTF-8) or `timestamp` (microseconds, no timezone).
         meaning: one sentence for people.
         unit: unit of measure, empty for codes and names.
-        minimum: lowest lawful value, inclusive.
-        maximum: highest lawful value, inclusive.
-        allowed: the lawful values where they are few.
+        minimum: lowest allowed value, inclusive.
+        maximum: highest allowed value, inclusive.
+        allowed: the allowed values where they are few.
         nullable: whether a value may be missing.
-        tags: what is to be known of it and of everything that is made from it, such as a licence, a purpose, or `personal`.
+        tags: labels that apply to it and to everything made from it, such as a licence, a purpose, or `personal`.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Column:
 
     @property
     def constraint(self) -> str:
-        """The lawful values in words, empty when any value of the type is lawful."""
+        """The allowed values in words, empty when any value of the type is allowed."""
         if self.allowed:
             return "one of " + ", ".join(str(value) for value in self.allowed)
         low = "" if self.minimum is None else f"{self.minimum:g}"
@@ -66,7 +66,7 @@ class Schema:
     columns: tuple[Column, ...]
 
     def __post_init__(self) -> None:
-        """Refuse a name that stands for something else.
+        """Refuse a reserved name.
 
         Raises:
             SchemaError: a column is called WHOLE.
@@ -92,7 +92,7 @@ class Schema:
         return {column.name: column.type for column in self.columns}
 
     def arrow(self) -> pa.Schema:
-        """Return the Arrow schema: every column nullable, so that storage never differs by it."""
+        """Return the Arrow schema; every column is nullable, so that `nullable` never changes what is stored."""
         import pyarrow as pa
 
         return pa.schema([(column.name, _arrow_type(column.type)) for column in self.columns])
@@ -101,13 +101,14 @@ class Schema:
         """Return `frame` as an Arrow table of exactly this schema, rows in key order.
 
         Only changes of representation are made (nanoseconds that are whole microseconds, large or view strings, a
-        pandas NaN that stands for null): no value is cast.
+        pandas NaN that means null): no value is cast.
 
         Args:
             frame: anything Narwhals reads: pandas, Polars, DuckDB relation, Arrow table.
 
         Raises:
-            SchemaError: another column, order, type or timezone; null where none may be; NaN; a key twice.
+            SchemaError: the columns, their order, a type or a timezone differs; a null is not allowed; there is a NaN
+                or a duplicate key.
         """
         table = _to_arrow(frame, self.name)
         if tuple(table.column_names) != self.names:
@@ -137,14 +138,14 @@ class Schema:
 
 
 def schema_from(frame: Any, name: str) -> Schema:
-    """Return the schema of a frame whose columns nobody has declared: their names and types, any value may be missing, no key.
+    """Return the schema of a frame whose columns nobody has declared: names and types, every column nullable, no key.
 
     Args:
         frame: anything Narwhals reads, or an Arrow table.
         name: name of the table.
 
     Raises:
-        SchemaError: it is no table, has a named index, or a column of no type that tables have here.
+        SchemaError: it is no table, has a named index, or has a column of an unsupported type.
     """
     if named := [str(level) for level in getattr(getattr(frame, "index", None), "names", ()) if level is not None]:
         raise SchemaError(f"{name}: found index {', '.join(named)}, expected columns alone; use frame.reset_index()")

@@ -1,8 +1,8 @@
-"""Secrets in texts: what a URL of the settings or a variable of the environment holds, and no message may show.
+"""Secrets in texts: values in URLs of the settings or in environment variables that no message may show.
 
-Secrets come from the environment or .env, and stand in URLs (`user:password@`, `?token=...`) or in variables of their own
-(`PGPASSWORD`). Libraries repeat them when they fail. So every text that leaves this process goes through `scrubbed`: messages of
-errors are scrubbed as they are made (see `errors.LineageError`), what is printed by `guard`.
+Secrets come from the environment or .env, and are in URLs (`user:password@`, `?token=...`) or in variables of their
+own (`PGPASSWORD`). Libraries repeat them when they fail. So every text that leaves this process goes through
+`scrubbed`: messages of errors are scrubbed as they are made (see `errors.LineageError`), what is printed by `guard`.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
 SHORTEST = 6
-"""Characters of the shortest secret that is looked for in every text. A shorter one would be found in names and numbers too: it
-is taken out of URLs, and of messages about its own URL."""
+"""Characters of the shortest secret that is looked for in every text. A shorter one would be found in names and numbers
+too: it is taken out of URLs, and of messages about its own URL."""
 
 _HIDDEN = "***"
 _TOKEN = 16
-"""Characters from which on a URL's user without a password is taken for a token."""
+"""A URL's user without a password that has at least this many characters is taken for a token."""
 _WEBHOOK = re.compile(r"https?://[^\s'\"]+", re.IGNORECASE)
 _URL = re.compile(r"(?<![\w+.-])[A-Za-z][A-Za-z0-9+.-]*://\S")
 _USER = re.compile(r"(?<=://)(?:[^/?#@:]*:.*|[^/?#]*)@", re.DOTALL)
@@ -33,7 +33,7 @@ _HARMLESS = re.compile(
     r".*(?:mode|timeout|charset|encoding|driver|application_name|options|cache|uri|host|port|dbname|user|region|version\w*)",
     re.IGNORECASE,
 )
-"""Parameters of a URL whose values are no secrets."""
+"""Query parameters of a URL whose values are no secrets."""
 _KEYWORD = re.compile(r"\b((?:ssl)?password\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s'\"&;,]+)", re.IGNORECASE)
 """A password among libpq's keywords."""
 _SHAPES = (
@@ -43,11 +43,11 @@ _SHAPES = (
     (_KEYWORD, rf"\1{_HIDDEN}"),
 )
 _learned: dict[str, str] = {}
-"""Texts that are replaced wherever they stand, with what stands for each."""
+"""Texts that are replaced wherever they occur, with their replacements."""
 
 
 def learn(variables: Mapping[str, str]) -> None:
-    """Keep in mind which secrets some variables hold; `scrubbed` takes them out of every text from then on.
+    """Remember the secrets that some variables hold; `scrubbed` takes them out of every text from then on.
 
     Args:
         variables: of the environment and of .env, with their values.
@@ -64,7 +64,7 @@ def learn(variables: Mapping[str, str]) -> None:
 
 
 def learn_webhooks(text: str) -> None:
-    """Keep in mind that the URLs in a text are secrets beyond their host: who knows a webhook's path may call it."""
+    """Remember the URLs in a text as secrets, except for their hosts: whoever knows a webhook's path can call it."""
     for url in _WEBHOOK.findall(text):
         host, slash, path = url.partition("://")[2].partition("/")
         if path:
@@ -83,11 +83,11 @@ def shown(url: str) -> str:
 
 
 def scrubbed(text: str, *urls: str) -> str:
-    """Return a text without secrets: those that were learned, and what has the shape of one in a URL or a keyword.
+    """Return a text without secrets: those that were learned, and whatever looks like one in a URL or a keyword.
 
     Args:
         text: such as another library's message.
-        urls: URLs that it is about, of which it shows nothing but what `shown` does, however short the rest is.
+        urls: URLs that it is about; the text keeps only what `shown` shows of them, however short the rest is.
     """
     for url in urls:
         text = text.replace(url, shown(url))
@@ -101,20 +101,20 @@ def scrubbed(text: str, *urls: str) -> str:
 
 
 def without_secrets(error: Exception) -> Exception:
-    """Return an error that can be shown: itself, or where it or its causes tell a secret, one that says the same without."""
+    """Return an error that can be shown: itself, or a copy without secrets where it or one of its causes holds any."""
     texts = [str(item) for item in _chain(error)]
     if all(scrubbed(text) == text for text in texts):
         return error
     from bikes_assets.core.errors import LineageError
 
-    if isinstance(error, LineageError):  # whose own message is scrubbed: it is the causes that tell
+    if isinstance(error, LineageError):  # its own message is scrubbed; its causes hold the secret
         error.__cause__, error.__suppress_context__ = None, True
         return error
     return LineageError(f"{type(error).__name__}: {texts[0]}").with_traceback(error.__traceback__)
 
 
 def guard() -> None:
-    """Have whatever this process prints scrubbed, tracebacks and other libraries' logs too, and never fail for its characters."""
+    """Scrub all that this process prints, tracebacks and libraries' logs included; no character makes printing fail."""
     for stream in (sys.stdout, sys.stderr):
         known: Any = stream
         if known is None or hasattr(known, "_guarded"):
@@ -141,7 +141,7 @@ def _secrets_of(url: str) -> Iterator[str]:
         user, colon, password = user_info.partition(":")
         if colon or len(user) >= _TOKEN:
             yield from _forms(user_info)
-        if password not in (user, "") and password not in _USER.sub("", url):  # else it says nothing
+        if password not in (user, "") and password not in _USER.sub("", url):  # otherwise it holds no secret
             yield from _forms(password)
     if shown(url) == url:
         return
@@ -153,7 +153,7 @@ def _secrets_of(url: str) -> Iterator[str]:
 
 
 def _forms(secret: str) -> Iterator[str]:
-    """Yield a secret as it is, decoded, percent-encoded, and as it stands within JSON and within Python's own notation."""
+    """Yield a secret as it is, decoded, percent-encoded, and as it is written in JSON and in Python's repr."""
     for plain in dict.fromkeys((secret, unquote(secret), unquote_plus(secret))):
         encoded = [quote(plain, safe=""), quote(plain), quote(plain, safe=" +"), quote_plus(plain)]
         lower = [re.sub("%..", lambda found: found[0].lower(), form) for form in encoded]

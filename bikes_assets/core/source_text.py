@@ -1,4 +1,4 @@
-"""The source text of functions as people wrote it, beside the digests that their code version is made of."""
+"""The source text of functions as people wrote it, in addition to the digests that make up their code version."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 
 
 def function_digests(reached: Mapping[str, str]) -> dict[str, str]:
-    """Return the digest of each definition that `lineage.code.reached_code` returned, by its dotted name."""
+    """Return the digest of each definition that `code_version.reached_code` returned, by its dotted name."""
     return {place: file_digest(tree.encode())[:32] for place, tree in reached.items()}
 
 
 def source_text(place: str) -> str:
-    """Return the source text of a definition, with its decorators, comments and those that stand right above it.
+    """Return the source text of a definition, with its decorators, its comments, and the comments directly above it.
 
-    Where the file was changed since it was first read, the text is made from what was read, without comments: it is always
-    the text of what the code version stands for.
+    Where the file has changed since it was first read, the text is generated from what was read then, without comments,
+    so that it is always the text of the code version.
 
     Args:
         place: dotted name, such as `bikes_assets.demand.features.humidity`.

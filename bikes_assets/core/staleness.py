@@ -1,12 +1,12 @@
 """The one rule of what is stale, and why; and what is to be made next.
 
-A partition is stale when the digest of an input that it read, the code version of what made it, or its config differs from
-what is there now. Nothing else counts: not times, not that an input was made again with the same digest, and not what changed
-in columns of an input that it does not use.
+A partition is stale when the digest of an input that it read, the code version of what made it, or its config differs
+from the current state. Nothing else counts: not times, not an input that was rematerialized with the same digest, and
+not changes in columns of an input that it does not use.
 
-An asset's *plan* says what would make each of its partitions now; the *present* says what is there. `judge` compares the two.
-`next_runs` says what can be made at once: a partition waits while an input of it is still to be made, for that may come out
-with the digest that it had.
+An asset's *plan* says what would make each of its partitions now; the *present* is the current state. `judge` compares
+the two. `next_runs` says what can be materialized at once: a partition waits while one of its inputs is still to be
+materialized, because that may leave the input's digest unchanged.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ Key: TypeAlias = tuple[str, str | None]
 """Asset and partition."""
 
 State: TypeAlias = Literal["fresh", "pending", "stale", "missing", "failed", "skipped"]
-"""What a partition is: `pending` is fresh by what it read, but an input of it is to be made first; `skipped` had nothing to
-work on."""
+"""State of a partition. `pending`: it is fresh by what it read, but one of its inputs is to be materialized first.
+`skipped`: it had nothing to work on."""
 
 KEEP = "keep"
-"""Config field by which a partition keeps the config that it was materialized with, whatever the project's is."""
+"""Config field: the partition keeps the config that it was materialized with, whatever the project's config is."""
 
 DUE: frozenset[State] = frozenset(("stale", "missing", "failed"))
 
@@ -42,7 +42,7 @@ class Node:
         config: settings that it would get.
         group: assets of one group have the same partitions, so that one run can make several of them.
         since: when this code version and config were first seen, Unix seconds.
-        optional: upstream assets of which nothing has to be there.
+        optional: upstream assets that may have no partitions yet.
     """
 
     partitions: tuple[str | None, ...]
@@ -57,7 +57,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What would make everything now: each asset's node, upstream assets first; other assets come from outside."""
+    """What would make everything now: each asset's node, upstream assets first; assets without a node are external."""
 
     nodes: Mapping[str, Node]
 
@@ -99,7 +99,7 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What is there of a partition, and from what it was made; an external one has a digest and a time alone.
+    """The current version of a partition, and what it was made from; an external one has only a digest and a time.
 
     Attributes:
         digest: its content.
@@ -108,7 +108,7 @@ class Made:
         code_version: of what made it.
         config: settings that it got.
         columns: digest of each of its columns.
-        used: columns that were used of an input, by asset, where not all were.
+        used: columns of an input that were used, by asset, where not all were.
         used_digests: digest of those columns of each partition that was read.
     """
 
@@ -123,7 +123,7 @@ class Made:
 
     @classmethod
     def of(cls, record: Record) -> Made:
-        """Return what a record says."""
+        """Return it from a record."""
         inputs = {(item.asset, item.partition): item.digest for item in record.inputs}
         used = {parse_address(address)[:2]: digest for address, digest in record.used_digests.items()}
         return cls(
@@ -138,7 +138,7 @@ class Made:
         )
 
     def is_in_other_columns(self, item: Key, now: Made) -> bool:
-        """Return whether an input that was read differs from what is there now only in columns that were not used."""
+        """Return whether an input that was read differs from its current version only in columns that were not used."""
         was = self.used_digests.get(item)
         return bool(was and now.columns) and was == used_digest(now.columns, self.used[item[0]])
 
@@ -162,14 +162,15 @@ class Ended:
 
 @dataclass(slots=True)
 class Present:
-    """What is there now.
+    """The current state.
 
     Attributes:
-        made: what is there of each partition.
+        made: the current version of each partition.
         ended: the latest attempts that published nothing.
-        at_work: partitions that runs are making or are queued to make.
-        empty: what an external asset is in a partition of which it holds no rows, by asset: reading none is reading something.
-        altered: partitions that are not as they were published, and what became of them.
+        at_work: partitions that runs are materializing or are queued to materialize.
+        empty: what stands for a partition in which an external asset holds no rows, by asset: reading no rows is an
+            input too.
+        altered: partitions that are not as they were published, and what happened to them.
     """
 
     made: dict[Key, Made] = field(default_factory=dict)
@@ -179,22 +180,22 @@ class Present:
     altered: dict[Key, str] = field(default_factory=dict)
 
     def of(self, keys: Iterable[Key]) -> dict[Key, Made]:
-        """Return what is there of some partitions, those that are there."""
+        """Return the current versions of those of some partitions that have one."""
         found = {key: self.made.get(key) or self.empty.get(key[0]) for key in keys}
         return {key: made for key, made in found.items() if made}
 
 
 @dataclass(frozen=True, slots=True)
 class Reason:
-    """Why a partition is not fresh, or is although something differs.
+    """Why a partition is not fresh, or why it is fresh although something differs.
 
     Attributes:
-        kind: what differs: `missing`, `input`, `code`, `config`, `failed`, `skipped`, `upstream`, `asked` for what is to be
-            made again whatever it is, `altered` for what is not as it was published, `unused` for an input that differs
-            only in columns that are not used, or `kept` for a setting that the partition keeps.
+        kind: what differs: `missing`, `input`, `code`, `config`, `failed`, `skipped`, `upstream`, `asked` for what is
+            to be rematerialized in any case, `altered` for what is not as it was published, `unused` for an input that
+            differs only in columns that are not used, or `kept` for a setting that the partition keeps.
         what: address of the input, name of the function or of the setting.
-        was: what it was when the partition was made; "" where it was not there.
-        now: what it is now; "" where it is no more.
+        was: its value when the partition was materialized; "" where it did not exist.
+        now: its value now; "" where it no longer exists.
     """
 
     kind: str
@@ -226,13 +227,13 @@ class Reason:
                 return "asked for"
             case "altered":
                 return self.what
-            case _:  # failed or skipped, which the partition's state says already
+            case _:  # failed or skipped, which the partition's state already says
                 return self.what or "there was nothing to work on"
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What a partition is, and why."""
+    """The state of a partition, and why."""
 
     asset: str
     partition: str | None
@@ -247,7 +248,7 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class NextRun:
-    """Assets of one partition that one run can make now, upstream first; and why the first of them is made."""
+    """Assets of one partition that one run can materialize now, upstream first; and why the first of them is due."""
 
     partition: str | None
     assets: tuple[str, ...]
@@ -257,13 +258,13 @@ class NextRun:
 def outlooks(
     plan: Plan, statuses: Mapping[Key, Status], present: Present, begun: Collection[Key] = ()
 ) -> dict[Key, str]:
-    """Return in a sentence what comes next of each partition that is not fresh, and why.
+    """Return a sentence for each partition that is not fresh: what will happen to it next, and why.
 
     Args:
         plan: what would make everything now.
         statuses: what `judge` found.
-        present: what is there.
-        begun: partitions of which a run is begun now.
+        present: the current state.
+        begun: partitions for which a run is being started now.
     """
     return {
         key: _outlook(key, plan, statuses, present, is_begun=key in begun)
@@ -307,8 +308,8 @@ def judge(plan: Plan, present: Present, asked: Collection[Key] = ()) -> dict[Key
 
     Args:
         plan: what would make everything now.
-        present: what is there.
-        asked: partitions that are to be made again whatever they are.
+        present: the current state.
+        asked: partitions that are to be rematerialized in any case.
     """
     found: dict[Key, Status] = {}
     for asset, node in plan.nodes.items():
@@ -343,18 +344,19 @@ def next_runs(
     retried: Collection[Key] = (),
     makes: Collection[str] | None = None,
 ) -> Iterator[NextRun]:
-    """Yield the runs that can begin now, in order of partitions: none of them needs what another of them makes.
+    """Yield the runs that can start now, in order of partitions: none of them needs the output of another.
 
-    A run takes an asset together with what lies downstream of it in the same partition only where that is to be made whatever
-    comes out of the asset. What is at work, or waits for something at work, is left for later.
+    A run takes an asset together with its downstream assets in the same partition only where those are to be
+    materialized whatever the asset's output is. What is running, or waits for something that is running, is left for
+    later.
 
     Args:
         plan: what would make everything now.
         statuses: what `judge` found.
-        targets: partitions that may be made; any other counts as settled.
-        present: what is there.
-        retried: partitions that are tried again although they failed for the same cause.
-        makes: assets that the runs may make, None for all; the others are left to whoever makes them.
+        targets: partitions that may be materialized; any other is left as it is.
+        present: the current state.
+        retried: partitions that are retried although they failed for the same cause.
+        makes: assets that the runs may materialize, None for all; the others are left to whoever materializes them.
     """
     wanted = {
         key
@@ -392,11 +394,11 @@ _UNSETTLED: frozenset[State] = frozenset(("pending", "stale", "missing", "failed
 
 
 def remade(before: Made | None, after: Made, function: str) -> list[Reason]:
-    """Return why a partition was made again: what differs between what made it before and then, `asked` where nothing does.
+    """Return why a partition was rematerialized: what differs between its two versions' makings, else `asked`.
 
     Args:
         before: its version before, None where there was none.
-        after: the version that was made then.
+        after: the version that was made in its place.
         function: dotted name of the function that makes it.
     """
     if before is None:
@@ -428,7 +430,7 @@ def _differences(key: Key, node: Node, present: Present) -> list[Reason]:
 
 
 def _nothing_to_read(key: Key, node: Node, present: Present, found: Mapping[Key, Status]) -> str:
-    """Return why a partition has nothing to work on: all that it reads of an asset was skipped; "" where something is there."""
+    """Return why a partition has nothing to work on: all that it reads of an asset was skipped; else ""."""
     by_asset: dict[str, list[Key]] = {}
     for item in node.inputs[key[1]]:
         if item[0] not in node.optional:
@@ -447,7 +449,7 @@ def _causes(
     config: Mapping[str, Any],
     is_in_other_columns: Callable[[Key], bool],
 ) -> list[Reason]:
-    """Return what differs between what made a partition and other inputs, code or config: the rule itself."""
+    """Return how the inputs, code and config that made a partition differ from others: the rule itself."""
     reasons = [
         Reason("input", partition_address(*item), made.inputs.get(item, ""), inputs.get(item, ""))
         for item in (*inputs, *(old for old in made.inputs if old not in inputs))
@@ -459,7 +461,7 @@ def _causes(
 
 
 def config_changes(was: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Return the settings in which two configs differ: name, value then and value now, "" where there is none.
+    """Return the settings in which two configs differ: name, old value and new value, "" where there is none.
 
     Names of nested settings are joined by dots, such as `parameters.max_iter`.
     """
@@ -487,7 +489,7 @@ def _kept(made: Made, node: Node) -> list[Reason]:
 
 
 def _unused(key: Key, node: Node, present: Present) -> list[Reason]:
-    """Return what differs from what was read of a partition's inputs without making it stale."""
+    """Return the inputs of a partition that differ from what was read without making it stale."""
     made = present.made[key]
     return [
         Reason("unused", partition_address(*item), made.inputs[item], now.digest)
@@ -497,12 +499,12 @@ def _unused(key: Key, node: Node, present: Present) -> list[Reason]:
 
 
 def _settled(key: Key, node: Node, present: Present) -> float:
-    """Return since when everything that would make a partition is as it is now; what failed after that fails again."""
+    """Return since when a partition's inputs, code and config are unchanged; what failed since would fail again."""
     return max(node.since, *(item.time for item in present.of(node.inputs[key[1]]).values()), 0.0)
 
 
 def _certain(status: Status, remade: Collection[Key]) -> bool:
-    """Return whether a partition is to be made even where the inputs that are made before it come out as they were read."""
+    """Return whether a partition is to be materialized even where the inputs due before it turn out unchanged."""
     addresses = {partition_address(*item) for item in remade}
     causes = [reason for reason in status.reasons if reason.kind not in ("failed", "skipped")]
     return any(reason.kind != "input" or reason.what not in addresses for reason in causes)

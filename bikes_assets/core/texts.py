@@ -1,7 +1,7 @@
-"""Texts from outside, as people, terminals and pages may be shown them: names, values, reasons, what other programs say.
+"""Texts from outside, made safe for people, terminals and pages: names, values, reasons, output of other programs.
 
-Here alone it is decided what of a text may act where it is shown: control sequences of a terminal, marks of Markdown, HTML, and
-its length. A text is shown as it is written, so that people see what stands there.
+Only this module decides what in a text may take effect where it is shown: control sequences of a terminal, Markdown,
+HTML, and its length. Everything else is shown literally, so that people see what the text contains.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 NOT_IN_CODE_VERSION = True
-"""How a text is shown has no part in rows."""
+"""How a text is shown does not contribute to rows."""
 MOST = 1000
-"""Characters that are shown of one name or value."""
+"""Number of characters shown of one name or value."""
 MOST_OF_MESSAGE = 8000
-"""Characters of the longest message, which may hold several names and values."""
+"""Number of characters of the longest message, which may hold several names and values."""
 
 _ACTS = re.compile(r"[\\`*|~$]|(?<![^\W_])_|_(?![^\W_])|\](?=[(\[:])")
-"""What Markdown takes for a mark; a `_` within a word is none."""
+"""Characters that mean something in Markdown; a `_` within a word does not."""
 
 
 def plain(text: object) -> str:
-    """Return a text on one line, in which control characters, and those that are not seen, stand as Python's escapes."""
+    """Return a text on one line, with control characters and invisible ones written as Python's escapes."""
     told = str(text)
     return told if told.isprintable() else "".join(char if char.isprintable() else _escaped(char) for char in told)
 
 
 def shortened(text: str, most: int = MOST) -> str:
-    """Return a text, or of one that is too long, its beginning and its end, and how many characters it has."""
+    """Return a text; of one that is too long, its beginning, its end and its number of characters."""
     if len(text) <= most:
         return text
     half = most // 2
@@ -39,7 +39,7 @@ def shortened(text: str, most: int = MOST) -> str:
 
 
 def counted(count: int, what: str) -> str:
-    """Return how many there are of what, in words: `1 partition`, `2,000 versions`, `3 code`, which has no plural."""
+    """Return a number of things in words: `1 partition`, `2,000 versions`, `3 code`, which has no plural."""
     return f"{count:,} {what}{'' if count == 1 or what == 'code' else 's'}"
 
 
@@ -51,7 +51,7 @@ def newest(versions: Iterable[int], most: int = 5) -> str:
 
 
 def markdown(text: object) -> str:
-    """Return a text for a page in Markdown, where it means nothing but itself."""
+    """Return a text escaped for a page in Markdown."""
     return _ACTS.sub(r"\\\g<0>", html.escape(plain(text), quote=False))
 
 
@@ -63,7 +63,7 @@ def markdown_table(names: Sequence[str], rows: Iterable[Sequence[object]]) -> li
 
 
 def markup(text: object) -> str:
-    """Return a text for HTML or SVG, where it means nothing but itself."""
+    """Return a text escaped for HTML or SVG."""
     return html.escape(plain(text))
 
 

@@ -1,4 +1,4 @@
-"""What Dagster's event log says of a run: each attempt at a step, how it ended, and the record of what it published."""
+"""A run in Dagster's event log: each attempt at a step, how it ended, and the record of what it published."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _EVENTS = {
     DagsterEventType.ASSET_OBSERVATION,
 }
 _INTERRUPTIONS = ("DagsterExecutionInterruptedError", "KeyboardInterrupt")
-"""Errors that are no errors: somebody, or the machine, has ended the process."""
+"""Exceptions that are no errors: somebody, or the machine, has ended the process."""
 _ENDED = {
     DagsterRunStatus.SUCCESS: "FINISHED",
     DagsterRunStatus.FAILURE: "FAILED",
@@ -53,8 +53,8 @@ class Attempt:
         end: when it ended, None where Dagster does not know.
         succeeded: whether it did, None where Dagster does not know.
         error: class and message of what stopped it.
-        record: what it published.
-        published: when, Unix seconds.
+        record: record of what it published.
+        published: when it published, Unix seconds.
         registered: number of the registered model version that its event names, 0 where it names none.
         plots: the plots that its event holds, SVG by title.
     """
@@ -74,14 +74,14 @@ class Attempt:
 
     @property
     def key(self) -> str:
-        """What tells this attempt from every other one."""
+        """A unique key of this attempt."""
         return attempt_key(self.run_id, self.step_key, self.number)
 
     def status(self, run_status: str) -> str | None:
         """Return MLflow's status of it, None where MLflow has no run for it: it skipped a partition.
 
         Args:
-            run_status: MLflow's status of the Dagster run. Something published stands whatever became of the run.
+            run_status: MLflow's status of the Dagster run. What was published stays published, however the run ended.
         """
         if self.record:
             return "FINISHED"
@@ -91,12 +91,12 @@ class Attempt:
 
 
 def attempt_key(run_id: str, step_key: str, number: int) -> str:
-    """Return what tells an attempt from every other one, such as `<run id>/demand_features/1`."""
+    """Return a unique key of an attempt, such as `<run id>/demand_features/1`."""
     return f"{run_id}/{step_key}/{number}"
 
 
 def attempt_of(record: Record) -> str:
-    """Return the attempt that made what a record is of, as `attempt_key` names it; "" where no step of a run did."""
+    """Return the key of the attempt that made a record's version (see `attempt_key`); "" where no step of a run did."""
     made = record.made_by
     if not {"dagster_run_id", "step_key"} <= made.keys():
         return ""
@@ -104,18 +104,18 @@ def attempt_of(record: Record) -> str:
 
 
 def attempts_of(instance: dg.DagsterInstance, run_id: str) -> list[Attempt]:
-    """Return every attempt at every step of a Dagster run, in the order in which they began."""
+    """Return every attempt at every step of a Dagster run, in the order in which they started."""
     records = instance.get_records_for_run(run_id, of_type=_EVENTS).records
     return _attempts(run_id, (record.event_log_entry for record in records))
 
 
 def ended(run: dg.DagsterRun) -> str | None:
-    """Return MLflow's status of a Dagster run that has ended or is being cancelled; None while it is at work."""
+    """Return MLflow's status of a Dagster run that has ended or is being cancelled; None while it is running."""
     return _ENDED.get(run.status)
 
 
 def what_failed(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
-    """Return in one line what failed in a run, why, and what to do, such as `demand_features[2012-08]: SchemaError: ...`."""
+    """Return in one line what failed in a run, why, and what to do: `demand_features[2012-08]: SchemaError: ...`."""
     last = {attempt.step_key: attempt for attempt in attempts_of(instance, run.run_id)}
     failed = next((attempt for attempt in last.values() if attempt.succeeded is False), None)
     if not failed:
@@ -128,7 +128,7 @@ def what_failed(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
 
 
 def innermost(error: Any) -> str:
-    """Return class and message of what stopped a step: the first error of ours, for it says what to do, else the innermost."""
+    """Return class and message of a step's error: the first of ours, because it says what to do, else the innermost."""
     ours = _names_of_errors(LineageError)
     while error.cause and error.cls_name not in ours:
         error = error.cause
@@ -144,7 +144,7 @@ def _address(attempt: Attempt, run: dg.DagsterRun) -> str:
 
 
 def _ending(instance: dg.DagsterInstance, run_id: str) -> str:
-    """Return how a run ended that no step of its own ended: its error, or what the event log says last of it."""
+    """Return how a run ended without a failed step: its error, or the last message about it in the event log."""
     kinds = {DagsterEventType.RUN_FAILURE, DagsterEventType.ENGINE_EVENT}
     records = instance.get_records_for_run(run_id, of_type=kinds, limit=2, ascending=False).records
     events = [record.event_log_entry.get_dagster_event() for record in records]
@@ -181,7 +181,7 @@ def _attempts(run_id: str, entries: Iterable[EventLogEntry]) -> list[Attempt]:
                 continue
             number = int(record.made_by.get("attempt", 1))
             if (step, number) not in found and record.made_by.get("step_key") == step:
-                # an event log that was restored from a copy lacks what came before: what was published is known all the same
+                # an event log that was restored from a copy lacks earlier events: what was published is still known
                 found[step, number] = Attempt(run_id, step, number, record.time or entry.timestamp, record.output.asset)
             if made := found.get((step, number)):
                 made.record, made.published, made.registered, made.plots = record, entry.timestamp, registered, plots
@@ -193,9 +193,9 @@ def _attempts(run_id: str, entries: Iterable[EventLogEntry]) -> list[Attempt]:
 
 
 def _published(event: Any, run_id: str) -> tuple[Record | None, int, dict[str, str]]:
-    """Return the record that an event of a run bears, the number of the registered model version that it names, and its plots.
+    """Return the record in an event of a run, the number of the registered model version that it names, and its plots.
 
-    What is not believed is nothing; `sync` names it.
+    Untrusted contents count as none; `sync` names them.
     """
     data = event.event_specific_data
     made = (

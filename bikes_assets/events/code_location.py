@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def reload(url: str, location: str) -> str:
-    """Ask for a code location to be loaded anew, and return what came of it in a sentence.
+    """Ask the webserver to reload a code location, and return the outcome in a sentence.
 
     Args:
         url: address of the webserver.
@@ -22,7 +22,7 @@ def reload(url: str, location: str) -> str:
     try:
         client = DagsterGraphQLClient(str(where.hostname), where.port, use_https=where.scheme == "https", timeout=120)
         answer = client.reload_repository_location(location)
-    except Exception as error:  # noqa: BLE001 - whatever the transport raises
+    except Exception as error:  # noqa: BLE001 - the transport may raise anything
         reason = str(error).split("\n")[0]
         return f"{url} could not be asked to load {location} anew: {reason}. Reload it there (Deployment, Reload)."
     if answer.status == ReloadRepositoryLocationStatus.SUCCESS:
@@ -31,9 +31,9 @@ def reload(url: str, location: str) -> str:
 
 
 def attribute_runs(instance: dg.DagsterInstance, job: dg.JobDefinition, module: str, location: str) -> None:
-    """Have runs that this process executes belong to the code location, as those do that Dagster's pages launch.
+    """Make runs that this process executes belong to the code location, as those launched from Dagster's pages do.
 
-    `execute_in_process` creates a run of a copy of the job and of no code location: the run is on no timeline, and
+    `execute_in_process` creates a run of a copy of the job without a code location: no timeline shows the run, and
     "Re-execute" warns that it may be of another version.
 
     Args:
@@ -42,7 +42,7 @@ def attribute_runs(instance: dg.DagsterInstance, job: dg.JobDefinition, module: 
         module: the module of its definitions, as the workspace file names it.
         location: name of the code location.
     """
-    # no public function says where a run belongs; a browser test looks at the timeline
+    # no public function sets the code location of a run; a browser test looks at the timeline
     from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
     from dagster._core.remote_origin import RemoteJobOrigin, RemoteRepositoryOrigin
     from dagster._core.workspace.load import location_origin_from_module_name

@@ -1,4 +1,4 @@
-"""Dagster's databases in DAGSTER_HOME, created whole: Dagster itself makes each in many steps, and trips over a half-made one."""
+"""Atomic creation of Dagster's databases in DAGSTER_HOME, which Dagster itself creates in many steps."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 DATABASES = {"event_log.db": "event_logs", "history/runs.db": "runs", "schedules/schedules.db": "jobs"}
-"""Dagster's databases by their path in DAGSTER_HOME, each with the table that it exists for."""
+"""Dagster's databases by their path in DAGSTER_HOME, each with its main table."""
 _STORAGES = ("bikes_assets.events.sqlite_storage", "bikes_assets.adapters.storage")
 _NEW = ".new-"
 
 
 def create_databases(home: Path) -> None:
-    """Create Dagster's SQLite databases where they are missing, or were left half-made and hold nothing.
+    """Create Dagster's SQLite databases where they are missing, or are empty because their creation was cut short.
 
-    They are made in a folder beside and renamed into place, each whole. Where dagster.yaml names other storages than ours, it is
-    left to Dagster.
+    They are created in a neighbouring folder, and each is renamed into place when complete. Where dagster.yaml names
+    other storages than ours, creating them is left to Dagster.
 
     Args:
         home: DAGSTER_HOME, which has a dagster.yaml.
@@ -59,7 +59,7 @@ def _create(home: Path, folder: Path) -> None:
 
     shutil.copy(home / "dagster.yaml", folder)
     with _home_is(folder), dg.DagsterInstance.from_config(str(folder)) as instance:
-        # asked for, each makes its database
+        # each creates its database when accessed
         _ = instance.run_storage, instance.event_log_storage, instance.schedule_storage
     for name in DATABASES:
         if (folder / name).exists():
@@ -68,7 +68,7 @@ def _create(home: Path, folder: Path) -> None:
 
 
 def _missing(home: Path) -> list[str]:
-    """Return the databases that are not there, or hold nothing because their creation was cut short."""
+    """Return the databases that do not exist, or are empty because their creation was cut short."""
     return [name for name, table in DATABASES.items() if not _is_made(home / name, table)]
 
 
@@ -90,7 +90,7 @@ def _is_made(file: Path, table: str) -> bool:
 
 @contextmanager
 def _home_is(folder: Path) -> Iterator[None]:
-    """Have DAGSTER_HOME, which dagster.yaml names, be another folder for a moment."""
+    """Temporarily set DAGSTER_HOME, which dagster.yaml refers to, to another folder."""
     before = os.environ.get("DAGSTER_HOME")
     os.environ["DAGSTER_HOME"] = str(folder)
     try:

@@ -1,11 +1,12 @@
-"""One store: a lake and the event log that records what was made in it know each other by an id, and are used together alone.
+"""One store: a lake and the event log that records its materializations share an id, and are only used together.
 
-Each part says of itself which store it is of, where it lies, and where the other part lies: the lake in the file `store.json`,
-the event log in Dagster's key-value storage. A part that lies elsewhere than it says has been moved, or where the original is
-still there, copied. A lake and an event log that were copied together are a store of their own, and get another id.
+Each part stores which store it belongs to, its own location, and the location of the other part: the lake in the file
+`store.json`, the event log in Dagster's key-value storage. A part that is not at its stored location has been moved, or
+copied where the original is still there. A lake and an event log that were copied together are a store of their own,
+and get another id.
 
-A store from before there were ids, or one of whose parts is new, is adopted where nothing contradicts it: an event log that
-names versions of these assets belongs to the lake that holds what it named last.
+A store from before there were ids, or one with a new part, is adopted where nothing contradicts it: an event log that
+names versions of these assets belongs to the lake that holds the version that it named last.
 """
 
 from __future__ import annotations
@@ -35,23 +36,23 @@ if TYPE_CHECKING:
     Assets: TypeAlias = Callable[[], Collection[str]]
 
 KEY = "bikes_assets/store"
-"""Key under which an event log says which store it is of (Dagster's `daemon_cursor_storage`)."""
+"""Key under which an event log stores which store it belongs to (Dagster's `daemon_cursor_storage`)."""
 FILE = "store.json"
-"""File in which a lake says which store it is of."""
+"""File in which a lake stores which store it belongs to."""
 _OF_RUNS = "dagster_event_type = 'ASSET_MATERIALIZATION' and run_id <> ''"
-"""Which events tell the store that they are of: one of no run, anybody may have reported."""
+"""Events that identify their store: only those of a run, because anybody may have reported one without."""
 _MOST = 200
-"""Events that are looked at for the newest one of these assets: a Dagster home may record other projects too."""
+"""Number of events searched for the newest one of these assets: a Dagster home may record other projects too."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What a part of a store says of itself.
+    """What a part of a store says about itself.
 
     Attributes:
         store: id of the store.
-        place: where the part lay when it said so: an absolute path, or a URL without secrets.
-        other: where the other part lay then; "" where that is not known to one machine alone.
+        place: where the part was when that was stored: an absolute path, or a URL without secrets.
+        other: where the other part was then; "" for a lake at a URL, which several machines may share.
     """
 
     store: str
@@ -65,8 +66,8 @@ class Identity:
 
     Attributes:
         store: its id; "" for a new store and for a copy, which get one when something is first written to them.
-        lake: what the lake should say of itself.
-        log: what the event log should say of itself.
+        lake: what the lake should say about itself.
+        log: what the event log should say about itself.
         is_log_lost: whether the lake holds versions and the event log records none.
     """
 
@@ -85,7 +86,8 @@ def check(lake: str, storage: str, assets: Assets) -> Identity:
     Args:
         lake: folder or URL of the lake.
         storage: DAGSTER_HOME of an instance on SQLite, or a database URL.
-        assets: returns the names of the assets whose versions the event log records; called where it has to be looked into.
+        assets: returns the names of the assets whose versions the event log records; called only where that has to be
+            read.
 
     Raises:
         SettingsError: they are of two stores, or one of them is a copy without the other.
@@ -94,13 +96,13 @@ def check(lake: str, storage: str, assets: Assets) -> Identity:
     if known not in _checked:
         found = _by_its_log(lake, storage) or _identify(lake, storage, assets)
         if found.is_log_lost:
-            return found  # until it is written again
+            return found  # until something is written to it again
         _checked[known] = found
     return _checked[known]
 
 
 def lost_log(found: Identity) -> StoreError:
-    """Return the error of asking an event log that records nothing of what its lake holds."""
+    """Return the error for an event log that records nothing of what its lake holds."""
     files = (Path(found.log.place) / name for name in ("event_log.db", "history/runs.db"))
     place = next((file for file in files if file.exists() and not file.stat().st_size), found.log.place)
     return StoreError(
@@ -110,7 +112,7 @@ def lost_log(found: Identity) -> StoreError:
 
 
 def _by_its_log(lake: str, storage: str) -> Identity | None:
-    """Return the store of a lake at a URL that the event log names: the lake is not asked, for it may be far or away."""
+    """Return the store of a lake at a URL as the event log names it; the lake, maybe unreachable, is not read."""
     log = _part_of_log(storage) if is_remote(lake) else None
     if not log or log.other != place_of(lake) or _is_copy(log, place_of(storage), _part_of_log):
         return None
@@ -125,7 +127,7 @@ def claim(lake: str, storage: str, assets: Assets, say: Callable[[str], None], h
         storage: DAGSTER_HOME of an instance on SQLite, or a database URL.
         assets: returns the names of the assets whose versions the event log records.
         say: stores a text in the event log under `KEY`.
-        home: Dagster's folder on this machine, which holds the lock.
+        home: Dagster's folder on this machine, which contains the lock.
 
     Raises:
         SettingsError: they are of two stores, or one of them is a copy without the other.
@@ -150,7 +152,7 @@ def claim(lake: str, storage: str, assets: Assets, say: Callable[[str], None], h
 
 
 def part_of_lake(lake: str) -> Part | None:
-    """Return what a lake says of itself, None where it says nothing.
+    """Return what a lake says about itself, None where it says nothing.
 
     Raises:
         StoreError: its file is damaged.
@@ -164,7 +166,7 @@ def part_of_lake(lake: str) -> Part | None:
 
 
 def place_of(location: str) -> str:
-    """Return what a folder or URL is called in what parts say: an absolute path without links, or a URL without secrets."""
+    """Return a folder or URL as parts store it: an absolute path without links, or a URL without secrets."""
     return shown(location) if is_remote(location) else os.path.realpath(location.removeprefix("file://"))
 
 
@@ -182,7 +184,7 @@ def _identify(lake: str, storage: str, assets: Assets) -> Identity:
         known = _with_id(found, "") if is_lake_copied else found
         return replace(known, is_log_lost=_records_nothing(storage) and _has_versions(lake))
     newest = _newest(storage, assets())
-    if newest is None:  # an event log that records nothing can become that of any lake
+    if newest is None:  # an empty event log can become that of any lake
         if of_lake and not is_lake_copied:
             _refuse_second_log(of_lake, at_lake, at_log)
         return replace(found if not is_lake_copied else _with_id(found, ""), is_log_lost=_has_versions(lake))
@@ -249,7 +251,7 @@ def _with_id(found: Identity, store: str) -> Identity:
 
 
 def _part_of_log(storage: str) -> Part | None:
-    """Return what an event log says of itself, None where it says nothing; a database is asked by its URL with the password."""
+    """Return what an event log says about itself, None for nothing; a database needs its URL with password."""
     text = remembered(storage, KEY)
     return _part(json.loads(text)) if text else None
 
@@ -264,12 +266,12 @@ def _text(part: Part) -> bytes:
 
 
 def _is_copy(part: Part, place: str, read: Callable[[str], Part | None]) -> bool:
-    """Return whether a part lies elsewhere than it says while the original is there."""
+    """Return whether a part is not at its stored location while the original is there."""
     return part.place != place and not _is_same(part.place, place) and _has_part(part.place, part.store, read)
 
 
 def _has_part(place: str, store: str, read: Callable[[str], Part | None]) -> bool:
-    """Return whether there is a part of a store at a place; so too where something is there that this user may not see."""
+    """Return whether there is a part of a store at a place; True also where this user may not look."""
     if read is _part_of_log and is_remote(place):
         return False  # a database, whose password is written nowhere
     try:
@@ -278,13 +280,13 @@ def _has_part(place: str, store: str, read: Callable[[str], Part | None]) -> boo
         return not passes(error)
     except (PermissionError, sqlite3.Error):
         return True
-    except Exception:  # noqa: BLE001 - another object store or its keys are gone
+    except Exception:  # noqa: BLE001 - another object store or its credentials are gone
         return False
     return bool(found) and found.store == store
 
 
 def _has_another(of_lake: Part, of_log: Part, at_lake: str, at_log: str) -> bool:
-    """Return whether either part has its other one elsewhere: a backup that is restored to two places makes two of one id."""
+    """Return whether either part has its other one elsewhere: a backup restored to two places gives two of one id."""
     return any(
         part.other not in ("", at) and not _is_same(part.other, at) and _has_part(part.other, part.store, read)
         for part, at, read in ((of_lake, at_log, _part_of_log), (of_log, at_lake, part_of_lake))
@@ -304,7 +306,7 @@ def _records_nothing(storage: str) -> bool:
 
 
 def _newest(storage: str, assets: Collection[str]) -> Record | None:
-    """Return the record of the version of one of these assets that an event log recorded last, None where it records none."""
+    """Return the record of the last version of one of these assets in an event log, None where it holds none."""
     names = {f"asset_{number}": json.dumps([asset]) for number, asset in enumerate(assets)}
     query = (
         f"select id, run_id, asset_key, partition, event from event_logs where {_OF_RUNS} "  # noqa: S608 - texts of ours
@@ -315,7 +317,7 @@ def _newest(storage: str, assets: Collection[str]) -> Record | None:
 
 
 def _has_commit(lake: str, record: Record) -> bool:
-    """Return whether a lake has the commit of a record: the very same, for two stores may hold the same content."""
+    """Return whether a lake has exactly the commit of a record: two stores may hold the same content."""
     output = record.output
     content = read_file(f"{lake}/{output.asset}/_delta_log/{int(output.version):020}.json") or b""
     for line in content.splitlines():
@@ -338,12 +340,12 @@ def _has_versions(lake: str) -> bool:
 
 def _required(lake: str) -> Part:
     part = part_of_lake(lake)
-    assert part  # noqa: S101 - it was found there
+    assert part  # noqa: S101 - it was found before
     return part
 
 
 def _create(location: str, content: bytes) -> bool:
-    """Create a file whole, and return whether there was none: of many that try at once, one succeeds."""
+    """Create a file atomically, and return whether there was none: of many writers at once, one succeeds."""
     if is_remote(location):
         return create_file(location, content)
     return disk.create(Path(location.removeprefix("file://")), content)

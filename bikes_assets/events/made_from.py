@@ -1,4 +1,4 @@
-"""What a page of Dagster says first of a materialization: what it was made from, by which code, and what changed."""
+"""The summary of a materialization on Dagster's page: what it was made from, by which code, and what changed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 INLINE = 1000
-"""Characters below which Dagster shows Markdown without a click; a browser test looks."""
+"""Markdown of fewer characters is shown by Dagster without a click; a browser test checks that."""
 
 _DIGITS = 8
 _FEW = 3
@@ -27,12 +27,13 @@ def made_from(
 ) -> str:
     """Return what a version was made from, in Markdown that is short enough to be shown inline.
 
-    Inputs stand with their partitions, table versions and digests, as links to their pages; below them code and git commit, and
-    what changed since the partition's version before. Of many inputs the last are named by their number.
+    It lists the inputs with their partitions, table versions and digests, as links to their pages; then code and git
+    commit, and what changed since the previous version of the partition. Of many inputs only the number of the last
+    ones is given.
 
     Args:
         record: the version's record.
-        before: the record of the version before it, None where there is none.
+        before: the record of the previous version, None where there is none.
         function: dotted name of the function that made it.
         project: the project's config of the asset, None where it has none.
     """
@@ -63,7 +64,7 @@ def made_from(
 
 
 def _input(versions: Sequence[Version], datasets: Sequence[Use]) -> str:
-    """Return what was read of one asset, a line for each role where it had several."""
+    """Return what was read of one asset, with a line for each role where it had several."""
     asset, keys = versions[0].asset, [item.partition for item in versions if item.partition is not None]
     roles = [use for use in datasets if use.asset == asset]
     if len(roles) > 1:
@@ -83,7 +84,7 @@ def _version(item: Version) -> str:
 
 
 def _serves(record: Record) -> list[str]:
-    """Return which model a record chose, where it is one and was fitted elsewhere."""
+    """Return the model that a record chose, where it chose one that was fitted elsewhere."""
     origins = [str(model["origin"]) for model in record.models if model["origin"]]
     if record.columns or record.fitted or len(origins) != 1:
         return []

@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 COLUMN_LINEAGE = "dagster/column_lineage"
 CONFIG = "lineage/config"
-"""Metadata key of the config that an asset gets where none is given."""
+"""Metadata key of an asset's default config."""
 FUNCTION = "lineage/function"
 """Metadata key of the dotted name of the function that makes an asset; its code version is that of what it reaches."""
 OPTIONAL = "lineage/optional"
-"""Metadata key of the upstream assets of which nothing has to be there: parameters that are mappings, or may be None."""
+"""Metadata key of the upstream assets that may have no partitions yet: parameters that are mappings, or may be None."""
 
 _IMAGE = re.compile(r"!\[.*\]\((?:<data:image/svg\+xml,([^<>]*)>|data:image/svg\+xml;base64,([A-Za-z0-9+/=]*))\)")
 _PREVIEW_ROWS = 5
@@ -40,7 +40,7 @@ _MOST_OF_CELL = 200
 _FEW = 4
 _FEWEST_ROWS = 3
 _FIRST = ("r2", "rmse", "skill", "baseline_rmse", "mae", "bias")
-"""Metrics in the order in which people look for them; any other comes after them."""
+"""Metrics that come first, in the order in which people look for them."""
 
 
 class Drawing(Protocol):
@@ -51,18 +51,18 @@ class Drawing(Protocol):
         ...
 
     def small(self, fits: Callable[[str], bool]) -> str:
-        """Return a drawing that is short as text, "" where none of them fits."""
+        """Return a version of it whose text is short enough, "" where none is."""
         ...
 
 
 @dataclass(frozen=True)
 class Shown:
-    """What a page shows of an outcome beside its record.
+    """What a page shows of an outcome in addition to its record.
 
     Attributes:
         metrics: numbers by name. Those whose names combine two or more prefixes with three or more names, such as
-            `psi_temperature` and `ks_temperature`, stand in one table.
-        plots: by title.
+            `psi_temperature` and `ks_temperature`, are shown in one table.
+        plots: plots by title.
         facts: texts and whole numbers by name.
         links: addresses by name.
     """
@@ -74,7 +74,7 @@ class Shown:
 
 
 def table_schema(schema: Schema, lineage: Mapping[str, Mapping[str, Sequence[str]]] | None = None) -> dg.TableSchema:
-    """Return a declared schema as Dagster shows it: each column's meaning, unit and range, and the columns it is made from."""
+    """Return a declared schema as Dagster shows it: each column's meaning, unit, range and input columns."""
     columns = []
     for column in schema.columns:
         unit = f" Unit: {column.unit}." if column.unit else ""
@@ -89,19 +89,19 @@ def table_schema(schema: Schema, lineage: Mapping[str, Mapping[str, Sequence[str
 
 
 def of_evidence(evidence: Mapping[str, Any]) -> dg.MarkdownMetadataValue:
-    """Return what was shown of each column's lineage as a table; see `verification.column_lineage.Evidence`."""
+    """Return what was observed of each column's lineage as a table; see `verification.column_lineage.Evidence`."""
     rows: list[Sequence[object]] = []
     for edge in evidence["edges"]:
         seen = edge["observed"]
         reach = f"{seen['last']} to {seen['first']}" if seen else ""
-        blocked = str(edge.get("blocked", ""))  # older records do not tell
+        blocked = str(edge.get("blocked", ""))  # older records do not contain it
         rows.append((edge["output"], edge["input"], _shown(edge["state"]), reach, edge["trials"], blocked))
     names = ("column", "made from", "shown", "hours before", "trials", "blocked")
     return dg.MetadataValue.md("\n".join(markdown_table(names, rows)))
 
 
 def column_lineage(upstream: Mapping[str, Mapping[str, Sequence[str]]]) -> dg.TableColumnLineage:
-    """Return column lineage: output column to input asset to the columns of it that were read."""
+    """Return column lineage: output column to input asset to the columns that were read of it."""
     return dg.TableColumnLineage(
         {
             column: [dg.TableColumnDep(asset, name) for asset, names in inputs.items() for name in names]
@@ -133,7 +133,7 @@ def of_materialization(
         rows: the table's rows, or the model's row.
         record: its record.
         definition: metadata of the asset's definition.
-        before: record of the partition's version before, None where there is none.
+        before: record of the partition's previous version, None where there is none.
         shown: what else its page shows.
     """
     shown, is_model = shown or Shown(), "card" in rows.column_names
@@ -141,7 +141,7 @@ def of_materialization(
     values: dict[str, Any] = {"Made from": dg.MetadataValue.md(told)}
     values |= dict(shown.facts)
     single, tables = _arranged(shown.metrics)
-    if is_model and "rows" in single:  # of a model, people would take them for those that it was fitted on
+    if is_model and "rows" in single:  # for a model, people would take them for the rows that it was fitted on
         single["validation_rows"] = single.pop("rows")
     values |= {name: _number(value) for name, value in single.items() if (name, value) != ("rows", len(rows))}
     values |= {title: dg.MetadataValue.md(_image(title, plot)) for title, plot in shown.plots.items()}
@@ -173,7 +173,7 @@ def of_materialization(
 
 
 def plots_of(values: Mapping[str, Any]) -> dict[str, str]:
-    """Return the plots that an event's metadata shows, SVG by title: small drawings, whole ones in events of earlier releases."""
+    """Return the plots in an event's metadata, SVG by title: small ones; full ones in events of earlier releases."""
     images = {
         title: _IMAGE.fullmatch(value.md_str or "")
         for title, value in values.items()
@@ -221,12 +221,12 @@ def report(
     run_id: str = "",
     step_key: str = "",
 ) -> None:
-    """Report an event of ours, of a run that is over, or of none where `run_id` is empty; it bears the mark of ours."""
+    """Report an event of ours for a run that is over, or for none where `run_id` is empty; it carries our tag."""
     event = event._replace(tags={**(event.tags or {}), MARK: "1"})
     if not run_id:
         instance.report_runless_asset_event(event)
         return
-    # no public way leads an asset's event to the run that it belongs to; a test pins this one
+    # no public function reports an asset's event for a given run; a test pins this one
     from dagster._core.events import AssetObservationData, DagsterEvent, DagsterEventType, StepMaterializationData
 
     if isinstance(event, dg.AssetMaterialization):
@@ -242,12 +242,12 @@ def report(
 def report_decision(
     instance: dg.DagsterInstance, made: Version, told: Mapping[str, str | bool], record: dict[str, Any]
 ) -> None:
-    """Report a decision of somebody, which no run has made, as a materialization.
+    """Report a person's decision, which no run has made, as a materialization.
 
     Args:
         instance: Dagster's instance.
         made: the version of the decision.
-        told: what its page shows of it.
+        told: what its page shows about it.
         record: its record, as JSON-ready values.
     """
     values = {**told, "address": made.address, CHECKSUM: checksum(record, 0, {}), RECORD: dg.MetadataValue.json(record)}
@@ -260,13 +260,13 @@ def report_decision(
 
 
 def _preview(rows: pa.Table) -> Iterator[list[str]]:
-    """Yield the cells of the first rows; of a long value, its beginning and end."""
+    """Yield the cells of the first rows; a long value is shortened to its beginning and end."""
     for row in rows.slice(0, _PREVIEW_ROWS).to_pylist():
         yield ["" if value is None else shortened(str(value), _MOST_OF_CELL) for value in row.values()]
 
 
 def _image(title: str, plot: Drawing) -> str:
-    """Return an image that Dagster shows inline where the plot has a drawing that is short enough, else behind a click."""
+    """Return an image that Dagster shows inline where the plot has a version short enough, else behind a click."""
 
     def image(drawing: str) -> str:
         for mark in "%#<>":
@@ -278,7 +278,7 @@ def _image(title: str, plot: Drawing) -> str:
 
 
 def _arranged(metrics: Mapping[str, float]) -> tuple[dict[str, float], dict[tuple[str, ...], list[str]]]:
-    """Return the metrics that stand by themselves, those that people look for first; and the tables: prefixes to names."""
+    """Return the metrics that are shown singly, the most wanted first; and the tables: prefixes to names."""
     names: dict[str, list[str]] = {}
     for metric in metrics:
         prefix, _, name = metric.partition("_")
@@ -314,7 +314,7 @@ def _table(columns: Sequence[str], metrics: Mapping[str, float], names: Sequence
 
 
 def _evidence_table(evidence: Mapping[str, Any]) -> dg.TableMetadataValue:
-    """Return the evidence of column lineage, a row for each column: what it is made from, and what experiments have shown."""
+    """Return the evidence of column lineage, a row per column: what it is made from, and what was observed."""
     found: dict[str, list[str]] = {}
     for edge in evidence["edges"]:
         seen = edge["observed"]
@@ -325,12 +325,12 @@ def _evidence_table(evidence: Mapping[str, Any]) -> dg.TableMetadataValue:
 
 
 def _shown(state: str) -> str:
-    """Return the word by which people are shown a state of evidence."""
+    """Return the word for a state of evidence that people are shown."""
     return {str(known): word for known, word in SHOWN.items()}.get(state, state)
 
 
 def _facts(card: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Yield what a model's card says in short: settings one by one, a model within it by its name, metrics not again."""
+    """Yield a model's card in short: settings one by one, a nested model by its name, no metrics shown already."""
     for name, value in card.items():
         if name == "metrics" or value in (None, "", [], {}):
             continue

@@ -1,13 +1,13 @@
-"""Addresses of the pages of Dagster and MLflow that links lead to, without a slash at the end of a server's own address."""
+"""Addresses of pages of Dagster and MLflow for links; a server's own address has no slash at its end."""
 
 from __future__ import annotations
 
 from urllib.parse import quote
 
 _MODEL_TRAINING = "?workflowType=machine_learning"
-"""MLflow opens its pages for language models otherwise, which show no runs."""
+"""Without this, MLflow opens its pages for language models, which show no runs."""
 _CHARTS = "&compareRunsMode=CHART"
-"""Beside the list of runs, a chart of each metric: the columns of the plain list hold none until people choose some."""
+"""Shows a chart of each metric beside the list of runs, which has no metric columns until people choose some."""
 
 
 def dagster_run(server: str, run_id: str) -> str:
@@ -27,6 +27,6 @@ def mlflow_run(server: str, experiment_id: str, run_id: str) -> str:
 
 
 def mlflow_experiment(server: str, experiment_id: str = "") -> str:
-    """Return the address of an experiment's runs and their metrics, or of the list of all experiments where none is named."""
+    """Return the address of an experiment's runs and metrics, or of the list of all experiments where none is named."""
     opened = f"/{experiment_id}/runs{_MODEL_TRAINING}{_CHARTS}" if experiment_id else _MODEL_TRAINING
     return f"{server}/#/experiments{opened}"

@@ -1,15 +1,16 @@
-"""What events of Dagster's log say of ours, and whether it is believed: the one place that reads a record from an event.
+"""The contents of our events in Dagster's log, and whether they are trusted: only this module reads records from them.
 
-Whoever reaches the webserver's port may report events there, and so may a page in a browser beside it: events of no run, whose
-tags they cannot choose. So an event is ours where it is of a run, which wrote it itself, or bears the mark, a tag. What was
-written before the first one with it is of before there was a mark, and ours too. An event of ours is believed where what it says
-is of the right form, and of its own asset, partition and run. Any other that claims to be a record, a registered number or the
-reading of a source is set aside.
+Anyone who reaches the webserver's port may report events there, and so may a web page in a browser on the same machine:
+events without a run, whose tags they cannot choose. So an event is ours where it is of a run, which wrote it itself, or
+carries the mark, which is a tag. Events before the first one with the mark are from before the mark was introduced, and
+are ours too. An event of ours is trusted where its content is well-formed and is about its own asset, partition and
+run. Any other event that claims to hold a record, a registered number or the reading of a source is set aside.
 
-An event of ours bears the checksum of what it says, by which one that was damaged afterwards is known, and none of its text is
-JSON any more where a flipped bit has broken it: Dagster writes nothing else. It is still compared with the lake's commit.
+An event of ours carries a checksum of its content, by which later damage is detected. Where a flipped bit has broken
+its JSON, that shows as well, because Dagster writes nothing but JSON. The record is still compared with the lake's
+commit.
 
-Events are read as Dagster stores them, without building its objects: what some of them hold cannot be built.
+Events are read as Dagster stores them, without building its objects: some contents cannot be built.
 """
 
 from __future__ import annotations
@@ -35,42 +36,42 @@ if TYPE_CHECKING:
 RECORD = "lineage"
 """Metadata key of a materialization's record (see `core.record.Record`)."""
 REGISTERED = "mlflow_model_version"
-"""Metadata key of the number of the registered model version that a version is."""
+"""Metadata key of the number of a version's registered model version."""
 CHECKSUM = "lineage/checksum"
-"""Metadata key of the checksum of what an event of ours says."""
+"""Metadata key of the checksum of an event's content."""
 MARK = "bikes_assets/reported"
 """Tag of the events that this project reports outside of a run's steps."""
 KINDS = ("ASSET_MATERIALIZATION", "ASSET_OBSERVATION")
 FIRST_MARK = "select id from event_logs where run_id = '' and event like :mark order by id limit 1"
-"""Query for the number of the first event that bears the mark; one that only looks so ends no more than what was before marks."""
+"""Query for the number of the first event with the mark; a false match only ends the time before marks earlier."""
 MARKED = f'%"{MARK}"%'
-"""What the query is to find."""
+"""Parameters of the query."""
 
 _BATCH = 100
 _DATA_VERSION = "dagster/data_version"
 _ROWS = "dagster/row_count"
 _COLUMN_LINEAGE = "dagster/column_lineage"
 _READING: Mapping[str, type] = {"uri": str, "kind": str, "version": str, "bytes": int, "files": list, _ROWS: int}
-"""What the report of a source that was read says of it."""
+"""Metadata keys of the report of a source that was read."""
 _SHA256 = re.compile("[0-9a-f]{64}")
 _DIGEST = re.compile("[0-9a-f]{32}")
 
 
 @dataclass(frozen=True, slots=True)
 class Reported:
-    """A materialization or an observation; one that is set aside says nothing.
+    """A materialization or an observation; one that is set aside has no content.
 
     Attributes:
         number: its number in the log.
-        asset: the asset that it is of.
+        asset: its asset.
         partition: the partition, None where the asset has none.
-        time: when, Unix seconds.
-        is_materialization: whether it is one, or an observation.
+        time: when it was written, Unix seconds.
+        is_materialization: whether it is a materialization, else an observation.
         values: its metadata as JSON-ready values, by key.
         digest: the data version in its tags, "" where there is none.
-        record: the record that it bears.
-        set_aside: why it is not believed, "" where it is.
-        damage: how it is known that it is not what was written, "" where it may be.
+        record: the record that it carries.
+        set_aside: why it is not trusted, "" where it is.
+        damage: how it is known to be damaged, "" where it is not.
     """
 
     number: int
@@ -86,12 +87,12 @@ class Reported:
 
     @property
     def is_reading(self) -> bool:
-        """Whether it tells what a source holds."""
+        """Whether it reports what a source holds."""
         return not self.is_materialization and bool(self.digest) and self.values.keys() >= _READING.keys()
 
     @property
     def address(self) -> str:
-        """The version of which it tells something after the fact, "" where it does not."""
+        """The version about which it reports something after the fact, "" where it does not."""
         return "" if self.is_materialization or self.record else str(self.values.get("address", ""))
 
     @property
@@ -101,7 +102,7 @@ class Reported:
 
     @property
     def column_lineage(self) -> dict[str, list[tuple[str, str]]]:
-        """Output column to the assets and columns that it is made from, as it says."""
+        """Output column to the assets and columns that it is made from, according to the event."""
         told = self.values.get(_COLUMN_LINEAGE, {}).get("deps_by_column", {})
         return {
             column: [("/".join(dep["asset_key"]["path"]), dep["column_name"]) for dep in deps]
@@ -110,11 +111,11 @@ class Reported:
 
 
 def read(rows: Iterable[Row], first_mark: int | None) -> Iterator[Reported]:
-    """Yield what events say.
+    """Yield the contents of events.
 
     Args:
         rows: the events.
-        first_mark: number of the first event in the log that bears the mark, None where none does.
+        first_mark: number of the first event in the log with the mark, None where none has it.
     """
     for number, run_id, asset_key, partition, text in rows:
         asset = "/".join(json.loads(asset_key))
@@ -124,13 +125,13 @@ def read(rows: Iterable[Row], first_mark: int | None) -> Iterator[Reported]:
             why = str(error) if isinstance(error, LineageError) else "found what cannot be read"
             name = partition_address(shortened(asset), partition and shortened(partition))
             told = f"event {number} of {name}: {why}; it is set aside, and nothing is taken from it"
-            # nobody but this project writes an event of its own, and it wrote no such thing
+            # only this project writes its own events, and it wrote nothing like this
             is_damaged = isinstance(error, json.JSONDecodeError) or (CHECKSUM in text and (run_id or _is_marked(text)))
             yield Reported(number, asset, partition, set_aside=told, damage=why if is_damaged else "")
 
 
 def checksum(record: Mapping[str, Any], rows: int, lineage: Mapping[str, Sequence[tuple[str, str]]]) -> str:
-    """Return the checksum of what a materialization says.
+    """Return the checksum of a materialization's content.
 
     Args:
         record: the record, as JSON-ready values.
@@ -141,7 +142,7 @@ def checksum(record: Mapping[str, Any], rows: int, lineage: Mapping[str, Sequenc
 
 
 def reading_checksum(values: Mapping[str, Any], digest: str) -> str:
-    """Return the checksum of what the report of a source says: of its metadata as JSON-ready values, and of its data version."""
+    """Return the checksum of the report of a source: of its metadata as JSON-ready values, and its data version."""
     return record_digest({name: values[name] for name in (*_READING, "tracked") if name in values} | {"digest": digest})
 
 
@@ -153,14 +154,14 @@ def of_instance(
     after: float = 0.0,
     newest_first: bool = False,
 ) -> Iterator[Reported]:
-    """Yield what the events of an instance say, those that were wiped in Dagster among them.
+    """Yield the contents of an instance's events, including those that were wiped in Dagster.
 
     Args:
         instance: Dagster's instance.
         asset: only those of this asset, None for all.
         partition: only those of this partition, None for all.
         after: only those after this time, Unix seconds.
-        newest_first: in the order from the latest to the first.
+        newest_first: whether the latest come first.
     """
     from datetime import UTC, datetime
 
@@ -188,22 +189,22 @@ def of_instance(
 
 
 def latest_version(instance: dg.DagsterInstance, asset: str) -> int:
-    """Return the table version of an asset that the event log named last, wiped events included; 0 where it names none."""
+    """Return an asset's last table version in the event log, wiped events included; 0 where it names none."""
     events = of_instance(instance, asset, newest_first=True)
     return next((int(event.record.output.version) for event in events if event.record), 0)
 
 
 def record_of(value: object, *, asset: str, partition: str | None, run_id: str) -> Record:
-    """Return the record that an event bears.
+    """Return the record in an event.
 
     Args:
-        value: what stands there.
+        value: the metadata value.
         asset: the asset that the event is of.
         partition: its partition.
-        run_id: its run, "" where it is of none.
+        run_id: its run, "" where it has none.
 
     Raises:
-        RecordError: it is none, or of something else.
+        RecordError: it is no record, or is about something else.
     """
     record = Record.from_dict(value)
     output, of_run = record.output, record.made_by.get("dagster_run_id", "")
@@ -266,7 +267,7 @@ def _read(number: int, run_id: str, asset: str, partition: str | None, text: str
 
 
 def _is_marked(text: str) -> bool:
-    """Return whether an event bears the mark, as far as it can be read."""
+    """Return whether an event has the mark, as far as it can be read."""
     try:
         data = json.loads(text)["dagster_event"]["event_specific_data"]
         return MARK in (data.get("materialization") or data["asset_observation"])["tags"]
@@ -275,7 +276,7 @@ def _is_marked(text: str) -> bool:
 
 
 def _check_reading(found: Reported) -> None:
-    """Refuse the report of a source that is not of the form in which sources are reported."""
+    """Refuse the report of a source that is not well-formed."""
     values = found.values
     wrong = [name for name, kind in _READING.items() if type(values[name]) is not kind]
     files: list[Any] = [] if wrong else values["files"]

@@ -1,7 +1,7 @@
 """What Dagster does after an error: it tries the step again after a transient one, and fails it after any other.
 
-An error of ours reaches Dagster as a `dg.Failure`: its description is the message, its metadata what was found, what was expected
-and what to do, so that the page of a run begins with it rather than with a stack trace.
+An error of ours reaches Dagster as a `dg.Failure`: its description is the message, its metadata what was found, what
+was expected and what to do, so that the page of a run starts with these rather than with a stack trace.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 RETRIES = dg.RetryPolicy(max_retries=2, delay=1, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS)
-"""How often, and after how many seconds, a step is tried again. It is asked for fault by fault, and is no asset's own policy:
-with one, Dagster tries a step again that somebody has interrupted."""
+"""How often, and after how many seconds, a step is retried. A retry is requested for each error, not set as an asset's
+policy: with such a policy, Dagster also retries a step that somebody has interrupted."""
 
 
 @contextmanager
 def judged(attempt: int, place: str) -> Iterator[None]:
-    """Have Dagster try a step again after a transient error, and fail it with one message after an error of ours.
+    """Make Dagster retry a step after a transient error, and fail it with one message after an error of ours.
 
-    Of a store that cannot be used it is said which one it is. Dagster stores what is raised, with its causes: none of them
-    tells a secret.
+    The error of a store that cannot be used names the store. Dagster stores what is raised, with its causes: none of
+    them contains a secret.
 
     Args:
         attempt: number of the attempt, from 1.
@@ -37,7 +37,7 @@ def judged(attempt: int, place: str) -> Iterator[None]:
     Raises:
         dg.Failure: for an error of ours, which is its cause, or a store that is full, read-only or closed to this user.
         dg.RetryRequested: for a transient error.
-        NothingToDo: as it is; it is no failure.
+        NothingToDo: unchanged; it is no failure.
     """
     try:
         yield
@@ -58,7 +58,7 @@ def judged(attempt: int, place: str) -> Iterator[None]:
 
 
 def failure_of(error: LineageError) -> dg.Failure:
-    """Return what Dagster is to show of an error of ours: its message, and the parts of it that are known by name."""
+    """Return an error of ours as Dagster shows it: its message, and its named parts."""
     failure = dg.Failure(f"{type(error).__name__}: {error}", metadata=dict(error.details), allow_retries=False)
     failure.__cause__ = error
     return failure

@@ -1,6 +1,6 @@
-"""What Dagster's storage says of runs that published nothing, and of runs at work: asked in SQL, without importing Dagster.
+"""Runs that published nothing and runs in progress, read from Dagster's storage in SQL, without importing Dagster.
 
-Its tables are not a public interface: tests hold what is read here against what Dagster's own calls say.
+Its tables are not a public interface: tests compare what is read here with the results of Dagster's own calls.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     Ask: TypeAlias = Callable[..., list[tuple[Any, ...]]]
 
 BACKLOG = "bikes_assets/mlflow_backlog"
-"""Key under which it is remembered that something is left to log in MLflow."""
+"""Key under which Dagster's storage keeps that something is left to log in MLflow."""
 
 _ASSETS = """
 with recursive known(asset_key) as (
@@ -54,7 +54,7 @@ _RUNS = (
 )
 _QUEUE = "select max(timestamp) from daemon_heartbeats where daemon_type = 'QUEUED_RUN_COORDINATOR'"
 _QUEUE_SECONDS = 300
-"""Seconds after its last sign of life until nobody is taken to work off the queue."""
+"""Seconds after the daemon's last heartbeat until it counts as stopped, so that nobody processes the queue."""
 _FAILURE = """
 select event from event_logs where run_id = :run
 and dagster_event_type in ('STEP_FAILURE', 'PIPELINE_FAILURE', 'PIPELINE_CANCELED')
@@ -65,13 +65,13 @@ _IS_MADE = (
     "and exists(select 1 from history.sqlite_master where name = 'kvs')"
 )
 OVER: dict[str, Literal["failed", "skipped"]] = {"SUCCESS": "skipped", "FAILURE": "failed", "CANCELED": "failed"}
-"""Dagster's statuses of runs that are over, and what an attempt was that published nothing."""
+"""Dagster's statuses of runs that are over, and the state of an attempt in them that published nothing."""
 
 
 def runs_of(storage: str) -> tuple[dict[Key, Ended], set[Key]]:
-    """Return the latest attempt at each partition where it published nothing, and the partitions at work or in the queue.
+    """Return the latest attempt at each partition where it published nothing, and the partitions in progress or queued.
 
-    What is queued counts only while a daemon works the queue off.
+    Queued runs count only while a daemon processes the queue.
 
     Args:
         storage: DAGSTER_HOME of an instance on SQLite, or a database URL.
@@ -93,7 +93,7 @@ def runs_of(storage: str) -> tuple[dict[Key, Ended], set[Key]]:
 
 
 def remembered(storage: str, key: str) -> str:
-    """Return what a process keeps under a key in the storage (Dagster's `daemon_cursor_storage`), "" where it keeps nothing."""
+    """Return the value of a key in the storage (Dagster's `daemon_cursor_storage`), "" where there is none."""
     with asking(storage) as ask:
         return next((value for (value,) in ask("select value from kvs where key = :key", key=key)), "")
 
@@ -109,7 +109,7 @@ def seconds_of(storage: str) -> tuple[dict[tuple[str, str], float], dict[str, fl
 
 
 def _ended(ask: Ask, asset: str, partition: str | None, event: int | None) -> Ended | None:
-    """Return the latest attempt at a partition that is over, where it published nothing.
+    """Return the latest attempt at a partition, where it is over and published nothing.
 
     Args:
         ask: see `asking`.
@@ -131,7 +131,7 @@ def _named(asset_key: str) -> str:
 
 
 def _explained(ask: Ask, step: str, ended: Ended) -> Ended:
-    """Return an attempt with why it published nothing."""
+    """Return an attempt with the reason why it published nothing."""
     if ended.state == "skipped":
         return Ended("skipped", ended.time, "there was nothing to work on", ended.run)
     found = [json.loads(event)["dagster_event"] for (event,) in ask(_FAILURE, run=ended.run, step=step)]
@@ -146,20 +146,20 @@ def _explained(ask: Ask, step: str, ended: Ended) -> Ended:
 
 
 def _seconds(timestamp: Any) -> float:
-    """Return a time of the storage, which is UTC without saying so, in Unix seconds."""
+    """Return a time of the storage, which is UTC without an offset, in Unix seconds."""
     moment = timestamp if isinstance(timestamp, datetime) else datetime.fromisoformat(str(timestamp))
     return moment.replace(tzinfo=UTC).timestamp()
 
 
 @contextmanager
 def asking(storage: str) -> Iterator[Ask]:
-    """Give a function that asks with named parameters, all in one transaction; a storage that is not there yet has no rows."""
+    """Yield a function for queries with named parameters, all in one transaction; a missing storage has no rows."""
     if "://" in storage:
         import sqlalchemy as sa
 
         engine = sa.create_engine(storage, poolclass=sa.NullPool)
         with engine.connect() as remote:
-            if not sa.inspect(remote).has_table("daemon_heartbeats"):  # Dagster has not been there yet
+            if not sa.inspect(remote).has_table("daemon_heartbeats"):  # Dagster has not created it yet
                 yield lambda *_, **__: []
                 return
 
@@ -170,7 +170,7 @@ def asking(storage: str) -> Iterator[Ask]:
             yield ask
         return
     events, runs = Path(storage) / "event_log.db", Path(storage) / "history" / "runs.db"
-    if not events.exists():  # Dagster's default: a file a run, and one that has the events of assets of all runs
+    if not events.exists():  # Dagster's default: one file per run, and one with the asset events of all runs
         events = Path(storage) / "history" / "runs" / "index.db"
     if not events.exists() or not runs.exists():
         yield lambda *_, **__: []
@@ -180,7 +180,7 @@ def asking(storage: str) -> Iterator[Ask]:
         named_errors(events, expected),
         closing(sqlite3.connect(f"{events.absolute().as_uri()}?mode=ro", uri=True, timeout=30)) as local,
     ):
-        local.execute("pragma page_count").fetchone()  # an error where it was cut off, before the other is looked at
+        local.execute("pragma page_count").fetchone()  # an error where it was cut off, before the other is read
         with named_errors(runs, "Dagster's runs; restore it and the event log from one backup"):
             local.execute("attach ? as history", [f"{runs.absolute().as_uri()}?mode=ro"])
             local.execute("pragma history.page_count").fetchone()

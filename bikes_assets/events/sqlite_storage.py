@@ -1,7 +1,7 @@
 """Dagster's SQLite storages with one SQLAlchemy engine each, for dagster.yaml to name.
 
-Dagster's own make an engine for every statement: each compiles its SQL anew, and closing the connection writes SQLite's
-log back into the file. What they override is not public; a test pins it.
+Dagster's own create an engine for every statement: each compiles its SQL again, and closing the connection writes
+SQLite's log back into the file. What these classes override is not public; a test pins it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class _OneEngine:
     def _engine(self) -> sqlalchemy.Engine:
         import sqlalchemy
 
-        # the webserver's threads each hold a connection or two: none is to wait for another's
+        # the webserver's threads each hold a connection or two: none must wait for another's
         return sqlalchemy.create_engine(
             self._conn_string, max_overflow=-1, connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS}
         )
@@ -51,7 +51,7 @@ class _OneEngine:
 
 
 def _folder(config_value: Any) -> str:
-    """Return the folder that dagster.yaml names; `~` is the home, as it is to Dagster in DAGSTER_HOME itself."""
+    """Return the folder that dagster.yaml names; `~` is the home folder, as in DAGSTER_HOME itself."""
     return os.path.expanduser(config_value["base_dir"])
 
 
@@ -71,19 +71,19 @@ class EventLogStorage(_OneEngine, ConsolidatedSqliteEventLogStorage):
         return SqlPollingEventWatcher(self)
 
     def watch(self, run_id: str, cursor: str | None, callback: Callable[..., Any]) -> None:
-        """Have a function called with each event of a run, as its page does to show them live.
+        """Call a function with each event of a run, as a run's page requests to show them live.
 
-        They are looked for, as in PostgreSQL. Dagster's own waits until the database's file changes, which it does when a
-        connection is closed; here they stay open, and what is written lies in the log beside it.
+        Events are polled, as with PostgreSQL. Dagster's own storage waits until the database's file changes, which
+        happens when a connection is closed; here connections stay open, and writes are in the log beside the file.
         """
         self._event_watcher.watch_run(run_id, cursor, callback)
 
     def end_watch(self, run_id: str, handler: Callable[..., Any]) -> None:
-        """Call a function no more."""
+        """Stop calling a function."""
         self._event_watcher.unwatch_run(run_id, handler)
 
     def dispose(self) -> None:
-        """Look for events no more, and close the connections."""
+        """Stop polling for events, and close the connections."""
         self._event_watcher.close()
         super().dispose()
 
@@ -93,7 +93,7 @@ class RunStorage(_OneEngine, SqliteRunStorage):
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> RunStorage:
-        """Return the storage of the runs under DAGSTER_HOME, where Dagster keeps them when it is told nothing."""
+        """Return the storage of the runs under DAGSTER_HOME, in Dagster's default place."""
         return cls.from_local(f"{_folder(config_value)}/history", inst_data)
 
     def connect(self) -> Any:

@@ -1,7 +1,7 @@
 """The check `up_to_date` of an asset's partitions, by which Dagster's pages show what is stale and why.
 
-A partition passes it when it is materialized. It fails it, as a warning, when an input, the code or the config changes
-afterwards, and passes again when the change is undone: a sensor of the project reports that.
+A partition passes the check when it is materialized. It fails, as a warning, when an input, the code or the config
+changes afterwards, and passes again when the change is undone: a sensor of the project reports that.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ CURRENT = Check(
 def report(
     instance: dg.DagsterInstance, stale: Mapping[str, str], reported: Mapping[str, str], most: int
 ) -> dict[str, str]:
-    """Report to Dagster which partitions are stale and which are no more, and return what is reported by now.
+    """Report to Dagster which partitions are stale and which no longer are, and return what is reported by now.
 
     Args:
         instance: Dagster's instance.
-        stale: by address of each partition that is stale, why.
+        stale: why each stale partition is stale, by address.
         reported: those that were reported before.
-        most: how many are reported at most; the others are left for the next time.
+        most: how many are reported at most; the others are left for the next call.
     """
     known = dict(reported)
     changed = [address for address in {**stale, **known} if stale.get(address) != known.get(address)]
@@ -54,8 +54,8 @@ def report(
 def _evaluate(instance: dg.DagsterInstance, address: str, why: str) -> None:
     """Report the check's result for a partition, outside of any run.
 
-    Dagster's table takes one such result of a check and partition, so that the one before makes way; its event stays in the
-    log. A test pins this.
+    Dagster's table holds one such result per check and partition, so the previous one is replaced; its event stays in
+    the log. A test pins this.
     """
     import sqlalchemy as sa
     from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable as Executions
@@ -89,7 +89,7 @@ def _evaluate(instance: dg.DagsterInstance, address: str, why: str) -> None:
 def _latest(
     instance: dg.DagsterInstance, asset: dg.AssetKey, partition: str | None
 ) -> AssetCheckEvaluationTargetMaterializationData | None:
-    """Return what a result is about: Dagster counts a partition as missing whose result is not about its latest."""
+    """Return the target of a result: the latest materialization, as Dagster ignores results about earlier ones."""
     from dagster._core.definitions.asset_checks.asset_check_evaluation import (
         AssetCheckEvaluationTargetMaterializationData,
     )

@@ -1,4 +1,4 @@
-"""Two corrections of Dagster's webserver. It has no public setting for either; tests pin what it does without them."""
+"""Two corrections of Dagster's webserver, which has no public setting for either; tests pin its own behaviour."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
 
 
 FAILURE = "bikes_assets/failure"
-"""Tag of a Dagster run, which the list of runs shows: what failed, why, and what to do."""
+"""Tag of a Dagster run that the list of runs shows: what failed, why, and what to do."""
 
 
 def correct() -> None:
-    """Correct what this process answers; once is enough."""
-    TAGS_TO_MAYBE_OMIT_ON_RETRY.add(FAILURE)  # or a run that is re-executed would have the failure of the one before
+    """Apply the corrections to this process; once is enough."""
+    TAGS_TO_MAYBE_OMIT_ON_RETRY.add(FAILURE)  # otherwise a re-executed run would show the failure of the previous one
     _end_with_the_partitions()
 
 
 def _end_with_the_partitions() -> None:
-    """Have pages of partition keys end with the partitions.
+    """Make pages of partition keys end with the last partition.
 
-    The plots on an asset's page ask for the newest hundred or so keys. `TimeWindowPartitionsDefinition` answers with the
-    months before today, whatever its `end_date`: of a history that ended years ago it names months that do not exist, and
-    the plots stay empty.
+    The plots on an asset's page ask for the newest hundred or so keys. `TimeWindowPartitionsDefinition` answers with
+    the months before today, whatever its `end_date`: of a history that ended years ago it names months that do not
+    exist, and the plots stay empty.
     """
     listed = TimeWindowPartitionsDefinition.get_paginated_partition_keys
     if hasattr(listed, "__wrapped__"):

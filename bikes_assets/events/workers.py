@@ -1,4 +1,4 @@
-"""Who executes a Dagster run, and the end of runs that nobody executes any more."""
+"""Which process executes a Dagster run, and the ending of runs that no process executes any more."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from bikes_assets.storage.processes import Process
 AT_WORK = (dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
 """Statuses of a run that is being executed, or believed to be."""
 WORKER = "bikes_assets/worker"
-"""Tag of a Dagster run: the process that executes it, and the start of the run's id where a step has noted it: a run that is
-executed again inherits the tags of the first."""
+"""Tag of a Dagster run: the process that executes it, and the start of the run's id where a step has written the tag,
+because a re-executed run inherits the tags of the first."""
 SILENCE = {"start": 600, "elsewhere": 6 * 3600}
-"""Seconds without an event after which a run is given up: one of which no step has begun, and one of another machine."""
+"""Seconds without an event after which a run is abandoned: one without a started step, or one of another machine."""
 
 
 def mark(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
-    """Note in a run's tags which process of this machine executes it; Dagster's own events tell no more than its id."""
+    """Write to a run's tags which process of this machine executes it; Dagster's own events contain only its id."""
     worker = _worker(instance, run)
     if worker is None or not worker.birth:
         found = Process.of(worker.pid) if worker else Process.this()
@@ -28,15 +28,15 @@ def mark(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
 
 
 def end_abandoned(instance: dg.DagsterInstance) -> list[str]:
-    """End every Dagster run whose process is gone, as failed, or as canceled where that was asked for.
+    """End every Dagster run whose process is gone, as failed, or as canceled where that was requested.
 
-    A process of this machine is looked for by its id. A run of another machine is left to that machine, and given up after
-    `SILENCE`, as is a run that no process has begun. Should it come back to life, it can publish nothing more.
+    A process of this machine is looked up by its id. A run of another machine is left to that machine, and abandoned
+    after `SILENCE`, as is a run that no process has started. Should it resume, it can publish nothing more.
     """
     done: list[str] = []
     for run in instance.get_runs(dg.RunsFilter(statuses=[*AT_WORK, dg.DagsterRunStatus.NOT_STARTED])):
         if run.status == dg.DagsterRunStatus.NOT_STARTED and (WORKER not in run.tags or run.parent_run_id):
-            continue  # it waits for somebody to launch it
+            continue  # it waits to be launched
         why = _why_gone(instance, run)
         if not why:
             continue
@@ -49,7 +49,7 @@ def end_abandoned(instance: dg.DagsterInstance) -> list[str]:
 
 
 def may_report(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
-    """Return whether another process of this machine that executes a run, ended or not, is still there to report its events."""
+    """Return whether another process of this machine that executes a run, ended or not, can still report its events."""
     worker = _worker(instance, run)
     if worker is None or worker.host != socket.gethostname() or worker.pid == os.getpid():
         return False
@@ -65,13 +65,13 @@ def began_later(instance: dg.DagsterInstance, run_id: str, than: str) -> bool:
 
 
 def was_interrupted(result: dg.ExecuteInProcessResult) -> bool:
-    """Return whether a run of this process was stopped by Ctrl-C: Dagster calls it failed, and goes on."""
+    """Return whether a run of this process was stopped by Ctrl-C: Dagster marks it as failed, and goes on."""
     reasons = [event.job_failure_data.failure_reason for event in result.all_events if event.is_job_failure]
     return any(reason and reason.name == "UNEXPECTED_TERMINATION" for reason in reasons)
 
 
 def _why_gone(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
-    """Return why a run cannot be at work any more, "" where it may be."""
+    """Return why a run cannot be in progress any more, "" where it may be."""
     worker = _worker(instance, run)
     if worker and worker.is_gone():
         return f"its process is gone (pid {worker.pid})"
@@ -79,7 +79,7 @@ def _why_gone(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
         return ""
     if worker and worker.host not in ("", socket.gethostname()):
         where, limit = f"it is of machine {worker.host} and has", SILENCE["elsewhere"]
-    else:  # where there is a process of its id, it may be another one
+    else:  # a process with its id may be another one
         where, limit = "no step of it has begun, and it has", SILENCE["start"]
     silent = time.time() - _last_event(instance, run)
     return f"{where} told nothing for {silent / 60:.0f} minutes" if silent > limit else ""
@@ -90,7 +90,7 @@ def _worker(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Process | None:
     text, _, of = run.tags.get(WORKER, "").rpartition("@")
     if of == run.run_id[:8]:
         return Process.parse(text)
-    if WORKER in run.tags and not run.parent_run_id:  # else it is the parent's
+    if WORKER in run.tags and not run.parent_run_id:  # otherwise the tag is the parent's
         return Process.parse(run.tags[WORKER])
     host = socket.gethostname() if is_of_one_machine(instance) else ""
     records = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT).records
@@ -108,7 +108,7 @@ def _last_event(instance: dg.DagsterInstance, run: dg.DagsterRun) -> float:
 
 
 def is_of_one_machine(instance: dg.DagsterInstance) -> bool:
-    """Return whether Dagster's runs lie in SQLite: a file, which one machine has."""
+    """Return whether Dagster's runs are in SQLite: a file of one machine."""
     from dagster._core.storage.runs import SqliteRunStorage
 
     return isinstance(instance.run_storage, SqliteRunStorage)

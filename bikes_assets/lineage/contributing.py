@@ -1,7 +1,7 @@
-"""Which functions of a code version can contribute to some columns of a table, by the names that their texts hold.
+"""Which functions of a code version can contribute to some columns of a table, by the names in their source texts.
 
-A column function bears the name of its column (see `core.columns`). What only column functions of other columns reach has no
-part in the columns that are asked about; anything else may have.
+A column function has the name of its column (see `core.columns`). Code that only the functions of other columns reach
+does not contribute to the columns in question; any other code may.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ _WORD = re.compile(r"[^\W\d]\w*")
 
 
 def contributing(texts: Mapping[str, str], columns: Collection[str], asked: Collection[str]) -> set[str]:
-    """Return the functions that may contribute to the columns that are asked about.
+    """Return the functions that may contribute to the columns in question.
 
     Args:
-        texts: source text of each function, class or constant of a code version, by its dotted name; "" where it is not known.
+        texts: source text of each function, class or constant of a code version, by its dotted name; "" where it is not
+            known.
         columns: columns of the table that they make.
-        asked: those that are asked about.
+        asked: the columns in question.
     """
     if not all(texts.values()):
         return {*texts}
@@ -42,6 +43,6 @@ def contributing(texts: Mapping[str, str], columns: Collection[str], asked: Coll
     of_asked = {place for name, places in makers.items() if name in asked for place in places}
     others = {*texts} - of_columns
     by_columns = reached(of_columns, texts)
-    # what does not hang on columns, such as what puts them together, may contribute to any
+    # code that does not depend on a column, such as code that assembles them, may contribute to any
     apart = others - by_columns
     return reached(of_asked, texts) | reached(apart, others)

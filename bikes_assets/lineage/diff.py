@@ -1,10 +1,11 @@
-"""Why two versions of a thing differ: what went into the one and not, or otherwise, into the other.
+"""Why two versions of a thing differ: which inputs, code and config contributed to only one, or differ between them.
 
-`compare` sets two records side by side; `explain` goes on to the inputs that differ, and to theirs, until it has what no
-record of ours explains: rows from outside, code, settings. Only what can have had a part is a cause. An input that was made
-again with the same digest is none, nor is one that differs only in columns that went into nothing that differs.
+`compare` compares two records; `explain` goes on to the inputs that differ, and to theirs, until it reaches what no
+record of ours explains: external rows, code, settings. Only what can have contributed is a cause. An input that was
+rematerialized with the same digest is none, nor is one that differs only in columns that contributed to nothing that
+differs.
 
-What it has to know beside the records, it asks a `Known` for.
+A `Known` answers what it has to know beyond the records.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Side: TypeAlias = Literal["", "a", "b"]
-"""Which of the two has something; "" for both."""
+"""Which of the two versions has something; "" for both."""
 
 Part: TypeAlias = Literal["content", "figures", "none"]
-"""What a difference can have had a part in: the content, the figures of a model alone, or neither."""
+"""What a difference can have contributed to: the content, only the metrics of a model (`figures`), or neither."""
 
 Kind: TypeAlias = Literal["partition", "input", "code", "config", "environment", "unknown"]
-"""What a cause is; `environment` where nothing else differs, `unknown` where not even that does."""
+"""Kind of a cause; `environment` where nothing else differs, `unknown` where not even that does."""
 
 _CELLS = 10
 
@@ -38,9 +39,9 @@ class Change:
     """A value that differs, JSON-ready.
 
     Attributes:
-        name: what it is of; parts of a nested setting are joined by dots.
-        a: what it is in A.
-        b: what it is in B.
+        name: name of the setting or the like; parts of a nested name are joined by dots.
+        a: the value in A.
+        b: the value in B.
         only: which of the two has it, "" for both.
     """
 
@@ -52,7 +53,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A value of a row that both have: the row's key, the column, and what stands there in A and in B, JSON-ready."""
+    """A cell of a row that both have: the row's key, the column, and its value in A and in B, JSON-ready."""
 
     key: tuple[Any, ...]
     column: str
@@ -88,10 +89,10 @@ class InputChange:
         partition: partition key.
         a: the version that A read, None where it read none.
         b: the version that B read, None where it read none.
-        part: what the difference can have had a part in.
-        roles: what A and B read it for, such as `training`; "" where that is not known.
+        part: what the difference can have contributed to.
+        roles: the role in which A and B read it, such as `training`; "" where that is not known.
         columns: columns whose digest differs; empty where that is not known, and for a model.
-        rows: how the rows differ, None where they are not at hand.
+        rows: how the rows differ, None where they are not available.
     """
 
     asset: str
@@ -120,8 +121,8 @@ class FunctionChange:
 
     Attributes:
         name: its dotted name.
-        change: what became of it from A to B.
-        a: its source text in A, "" where it is not there or not known.
+        change: how it changed from A to B.
+        a: its source text in A, "" where it does not exist there or is not known.
         b: its source text in B.
     """
 
@@ -141,7 +142,7 @@ class FunctionChange:
 
 @dataclass(frozen=True, slots=True)
 class CodeChange:
-    """Two code versions, and the functions that make the difference; none where they were not kept."""
+    """Two code versions, and the functions that differ between them; none where they were not stored."""
 
     a: str
     b: str
@@ -150,15 +151,15 @@ class CodeChange:
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Something that two versions differ by, at its root.
+    """A root cause of the difference between two versions.
 
     Attributes:
-        kind: what it is.
+        kind: its kind.
         what: address of the input; dotted name of the function; asset and setting; else the asset.
-        of: assets that it went into directly.
-        part: what it can have had a part in: the content, or the figures alone.
-        change: what is in A, and what is in B.
-        rows: for an input from outside, how the rows that were made of it differ.
+        of: assets that it contributed to directly.
+        part: what it can have contributed to: the content, or only the metrics (`figures`).
+        change: the value in A, and the value in B.
+        rows: for an external input, how the rows that were made from it differ.
     """
 
     kind: Kind
@@ -177,17 +178,17 @@ class Difference:
         a: the one.
         b: the other.
         inputs: inputs that differ.
-        code: code versions, None where they are equal or what differs has no part in the columns that are asked about.
+        code: code versions, None where they are equal or the difference does not contribute to the columns in question.
         config: settings.
         environment: git commit, lock file, Python, libraries: they can be a cause, and need not be.
         columns: columns whose digest differs.
         rows: how the rows differ, None for models and for different partitions.
         file: SHA-256 of the model's file, None where it is equal or there is none.
-        params: what else is told of the result: consequences, as are those that follow.
-        metrics: figures.
+        params: what else is recorded of the result. These and the next two are consequences, not causes.
+        metrics: the metrics.
         checks: whether they passed.
-        part: in what of the thing that was asked about this one, upstream of it, had a part.
-        upstream: of `explain`, how the inputs that differ differ, and theirs: each pair of versions once, nearest first.
+        part: what these versions, where they are upstream, can have contributed to in the versions in question.
+        upstream: from `explain`: how the inputs differ, and theirs: each pair of versions once, nearest first.
     """
 
     a: Version
@@ -212,7 +213,7 @@ class Difference:
 
     @property
     def causes(self) -> tuple[Cause, ...]:
-        """What they differ by at the roots: inputs from outside, code, settings; each once, whatever it went into."""
+        """The root causes: external inputs, code, settings; each once, whatever it contributed to."""
         explained = {(item.a.address, item.b.address) for item in self.upstream}
         found: dict[tuple[Kind, str, str], Cause] = {}
         for item in (self, *self.upstream):
@@ -225,13 +226,13 @@ class Difference:
 
     @property
     def surroundings(self) -> tuple[Change, ...]:
-        """What differs of the environments that they and what is upstream of them were made in."""
+        """How the environments differ in which they and their upstream versions were made."""
         changes = (change for item in (self, *self.upstream) for change in item.environment)
         return tuple({repr(change): change for change in changes}.values())
 
     @property
     def idle(self) -> tuple[InputChange, ...]:
-        """Inputs, at any distance, that differ and cannot have had a part."""
+        """Inputs, at any distance, that differ and cannot have contributed."""
         return tuple(change for item in (self, *self.upstream) for change in item.inputs if change.part == "none")
 
     def to_dict(self) -> dict[str, Any]:
@@ -241,12 +242,12 @@ class Difference:
 
     @property
     def _unexplained(self) -> bool:
-        """Whether the content differs although nothing does that is recorded, but for the environment."""
+        """Whether the content differs although nothing that is recorded does, except for the environment."""
         known = self.code or self.config or self.a.partition != self.b.partition
         return not self.equal and not known and all(item.part != "content" for item in self.inputs)
 
     def _own_causes(self, explained: Collection[tuple[str, str]]) -> Iterator[Cause]:
-        """Yield what these two differ by themselves, but for inputs whose difference is explained further upstream."""
+        """Yield the causes between these two versions, except inputs whose difference is explained upstream."""
         asset = (self.a.asset,)
         if self.a.partition != self.b.partition:
             change = Change("partition", self.a.partition, self.b.partition)
@@ -270,42 +271,42 @@ class Difference:
 
 
 class Known:
-    """What is known beside two records; this one knows nothing."""
+    """What is known beyond two records; this class knows nothing."""
 
     def record(self, version: Version) -> Record | None:
         """Return how a version was made, None where that is not known, such as for a source."""
 
     def rows(self, a: Version, b: Version) -> RowChange | None:
-        """Return how the rows of two versions of one partition differ, None where they are not at hand."""
+        """Return how the rows of two versions of one partition differ, None where they are not available."""
 
     def functions(self, code_version: str) -> Mapping[str, str] | None:
-        """Return the digest of each function that a code version stands for, None where that is not known."""
+        """Return the digest of each function that a code version consists of, None where that is not known."""
 
     def text(self, digest: str) -> str | None:
         """Return the source text of a function by its digest, None where that is not known."""
 
     def used(self, record: Record, columns: Collection[str]) -> Mapping[str, Collection[str]] | None:
-        """Return which columns of each input went into some columns of what was made; None where that is not known.
+        """Return which columns of each input contributed to some columns of the output; None where that is not known.
 
         Args:
             record: how it was made.
-            columns: columns of it; none for a model.
+            columns: columns of the output; none for a model.
         """
 
     def key(self, asset: str) -> Collection[str]:
-        """Return an asset's key columns, which always have a part."""
+        """Return an asset's key columns, which always contribute."""
         del asset
         return ()
 
 
 def compare(a: Record, b: Record, known: Known | None = None, columns: Collection[str] | None = None) -> Difference:
-    """Return how two versions of an asset differ, and what of their making does.
+    """Return how two versions of an asset differ, and how their inputs, code, config and environment do.
 
     Args:
-        a: how the one was made.
-        b: how the other was made.
-        known: what is known beside.
-        columns: the columns of them that are asked about, None for all.
+        a: record of the one.
+        b: record of the other.
+        known: what is known beyond the records.
+        columns: the columns in question, None for all.
     """
     known = known or Known()
     one, other = a.output, b.output
@@ -329,7 +330,7 @@ def compare(a: Record, b: Record, known: Known | None = None, columns: Collectio
 
 
 def explain(a: Record, b: Record, known: Known) -> Difference:
-    """Return how two versions differ, with how the inputs differ that had a part in it, and theirs, to the roots."""
+    """Return how two versions differ, with the differences of the inputs that contributed to it, up to the roots."""
     first = compare(a, b, known)
     asked: dict[tuple[str, str], _Asked] = {}
     found: dict[tuple[str, str], Difference] = {}
@@ -345,7 +346,7 @@ def explain(a: Record, b: Record, known: Known) -> Difference:
             pair = (change.a.address, change.b.address)
             before = asked.get(pair)
             now = _Asked.of(change, "figures" if "figures" in (part, change.part) else "content").joined(before)
-            if now != before:  # it is asked about for more than it was
+            if now != before:  # more is asked about this pair than before
                 asked[pair] = now
                 found[pair] = replace(compare(one, other, known, now.columns), part=now.part)
                 waiting.append((found[pair], now.part))
@@ -354,7 +355,7 @@ def explain(a: Record, b: Record, known: Known) -> Difference:
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """For what a pair of versions is asked about: columns, None for all, and what they had a part in."""
+    """What is asked about a pair of versions: which columns, None for all, and what they contributed to."""
 
     columns: frozenset[str] | None
     part: Part
@@ -385,7 +386,7 @@ def _only(a: bool, b: bool) -> Side:
 
 
 def changed_functions(a: Mapping[str, str], b: Mapping[str, str]) -> dict[str, Literal["changed", "new", "gone"]]:
-    """Return what became of each function whose digest differs, by its dotted name."""
+    """Return how each function whose digest differs has changed, by its dotted name."""
     return {
         name: "changed" if name in a and name in b else "new" if name in b else "gone"
         for name in sorted({*a, *b})
@@ -394,7 +395,7 @@ def changed_functions(a: Mapping[str, str], b: Mapping[str, str]) -> dict[str, L
 
 
 def compare_rows(a: pa.Table, b: pa.Table, key: Collection[str]) -> RowChange:
-    """Return how the rows of two tables of one schema differ; what counts are the bits, as for their digests.
+    """Return how the rows of two tables of one schema differ; values are compared bit by bit, as for their digests.
 
     Args:
         a: the one; its rows are unique in `key`.
@@ -444,7 +445,7 @@ def _plain(value: Any) -> Any:
 
 
 def _inputs(a: Record, b: Record, known: Known, asked: Collection[str]) -> Iterator[InputChange]:
-    """Yield the inputs that differ, with what the difference can have had a part in; `asked` are columns of what was made."""
+    """Yield the inputs that differ, with what each can have contributed to; `asked` are columns of the output."""
     one, other = ({(item.asset, item.partition): item for item in record.inputs} for record in (a, b))
     used = _used(a, known, asked), _used(b, known, asked)
     fitted = bool(a.fitted and b.fitted)
@@ -470,7 +471,7 @@ def _inputs(a: Record, b: Record, known: Known, asked: Collection[str]) -> Itera
 
 
 def _used(record: Record, known: Known, asked: Collection[str]):  # noqa: ANN202
-    """Return a function from an asset to the columns of it that went into what is asked about, None where all may have."""
+    """Return a function from an asset to its columns that contributed to `asked`, None where all may have."""
     found = known.used(record, asked)
 
     def of(asset: str) -> Collection[str] | None:
@@ -497,7 +498,7 @@ def _role(record: Record, asset: str, partition: str | None) -> str:
 
 
 def _code(a: Record, b: Record, known: Known, asked: Collection[str]) -> CodeChange | None:
-    """Return how the code of two versions differs, with the functions that can contribute to the columns that are asked about."""
+    """Return how the code of two versions differs, with the functions that can contribute to the asked columns."""
     if a.code_version == b.code_version:
         return None
     one, other = known.functions(a.code_version), known.functions(b.code_version)
@@ -515,7 +516,7 @@ def _code(a: Record, b: Record, known: Known, asked: Collection[str]) -> CodeCha
 
 
 def _leaves(values: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterable[tuple[tuple[str, ...], Any]]:
-    """Yield the values of nested mappings that are none themselves, or are empty, by the path to them."""
+    """Yield the leaves of nested mappings (values that are no mappings, or empty ones), with the path to each."""
     for name, value in values.items():
         if isinstance(value, Mapping) and value:
             yield from _leaves(value, (*path, name))

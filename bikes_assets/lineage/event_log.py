@@ -1,7 +1,7 @@
-"""Dagster's event log as what the index takes in: read in SQL, without importing Dagster.
+"""Dagster's event log as input of the index: read in SQL, without importing Dagster.
 
-Its tables and the form of its events are not a public interface: a test holds what is read here against what Dagster's own calls
-say. Reading a record so takes a thirteenth of the time.
+Its tables and the form of its events are not a public interface: a test compares what is read here with the results of
+Dagster's own calls. Reading a record this way takes a thirteenth of the time.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _LAST = "select run_id, timestamp, event from event_logs where id = :until"
 
 
 def events_since(storage: str, since: int, until: int = 2**62) -> Iterator[Materialized | Observed | Registered]:
-    """Yield what was made, observed and registered after an event, in the log's order; what is not believed says nothing.
+    """Yield the trusted materializations, observations and registrations after an event, in the log's order.
 
     Args:
         storage: DAGSTER_HOME of an instance on SQLite, or a database URL.
@@ -45,7 +45,7 @@ def events_since(storage: str, since: int, until: int = 2**62) -> Iterator[Mater
         until: number of the last event that is wanted.
 
     Raises:
-        StoreError: an event is damaged: what is made of the others would lack something, and not say so.
+        StoreError: an event is damaged: the index would be incomplete without saying so.
     """
     for found in reported_since(storage, since, until):
         if found.damage:
@@ -60,7 +60,7 @@ def events_since(storage: str, since: int, until: int = 2**62) -> Iterator[Mater
 
 
 def reported_since(storage: str, since: int, until: int = 2**62) -> Iterator[Reported]:
-    """Yield what the events of assets after an event say, in the log's order; see `events_since`."""
+    """Yield the contents of the asset events after an event, in the log's order; see `events_since`."""
     with asking(storage) as ask:
         first_mark = next((number for (number,) in ask(FIRST_MARK, mark=MARKED)), None)
         while rows := ask(_EVENTS, since=since, until=until, most=_BATCH):
@@ -71,13 +71,13 @@ def reported_since(storage: str, since: int, until: int = 2**62) -> Iterator[Rep
 def refresh(index: Index, storage: str, projection: Callable[[Index], Projection]) -> Index:
     """Bring an index up to date with Dagster's event log, and return it.
 
-    An index that was made of another log is made anew: of one that was started over or restored from a backup, of which runs were
-    deleted, or of another storage.
+    An index of another log is rebuilt: one that was started over or restored from a backup, whose runs were deleted, or
+    that is of another storage.
 
     Args:
         index: the index.
         storage: DAGSTER_HOME of an instance on SQLite, or a database URL.
-        projection: returns what makes facts for the index of what events say; it is asked where there is something new.
+        projection: returns the projection from events to facts of the index; called only where there is something new.
     """
     newest = newest_event(storage)
     is_of_another = bool(index.cursor) and index.log != identity(storage, index.cursor)
@@ -90,11 +90,12 @@ def refresh(index: Index, storage: str, projection: Callable[[Index], Projection
 
 
 def identity(storage: str, until: int) -> str:
-    """Return what tells an event log up to an event from any other log, or from this one after events of it were deleted.
+    """Return what tells an event log up to an event from any other log, and from itself after events were deleted.
 
-    That is the last event itself, and how many events of assets there are up to it. Numbers alone do not tell: SQLite gives the
-    numbers behind the last event that is left again, and a restored backup goes on from where it was. But as long as the last
-    event is the same, no number up to it was given again, and nothing can have changed before it but by deletion, which counts.
+    That is the last event itself, and the number of asset events up to it. Event numbers alone do not suffice: SQLite
+    reuses the numbers after the last event that is left, and a restored backup goes on from where it was. But as long
+    as the last event is the same, no number up to it was reused, and nothing before it can have changed except by
+    deletion, which changes the number of events.
 
     Args:
         storage: DAGSTER_HOME of an instance on SQLite, or a database URL.
@@ -109,10 +110,10 @@ def identity(storage: str, until: int) -> str:
 
 
 def newest_event(storage: str) -> int:
-    """Return the number of the last event of any kind, 0 where there is none; each event up to it can be seen by now.
+    """Return the number of the last event of any kind, 0 where there is none; every event up to it is visible by now.
 
-    PostgreSQL numbers an event when it is written, and shows it when its transaction ends: an earlier one may show later. So
-    those at work are waited for, which a lock does that they have to share the table with.
+    PostgreSQL numbers an event when it is written, and shows it when its transaction ends: an event with a lower number
+    may become visible later. So this waits for open transactions, by a lock on the table that conflicts with theirs.
     """
     with asking(storage) as ask:
         if "://" in storage:
@@ -122,7 +123,7 @@ def newest_event(storage: str) -> int:
 
 def _event(found: Reported) -> Materialized | Observed | Registered | None:
     values = found.values
-    if found.record:  # an observation, where sync reported it after it had been replaced
+    if found.record:  # an observation, where it was reported after the version had been replaced
         rows, lineage = values.get("dagster/row_count"), found.column_lineage
         return Materialized(
             found.number, found.time, found.record, lineage, found.registered, rows, is_current=found.is_materialization

@@ -1,11 +1,13 @@
-"""The lineage index: a projection of an event log into one SQLite file, which answers what lies upstream and downstream.
+"""The lineage index: a projection of an event log into one SQLite file, which answers what is upstream and downstream.
 
-Things and edges between them; an edge from A to B says that A had a part in B. Whoever reads an event log hands in `Fact`s in
-the log's order; the index keeps nothing of its own, can be deleted, and is rebuilt with equal content. Nothing is forgotten:
-an edge that holds no longer keeps the time in which it held, so that every question can be asked as of any event.
+It holds things and edges between them; an edge from A to B says that A contributed to B. Whoever reads an event log
+passes in `Fact`s in the log's order. The index holds nothing else, so it can be deleted and is rebuilt with equal
+content. Nothing is forgotten: an edge that no longer holds keeps the time in which it held, so that every question can
+be asked as of any event.
 
-Walks go over the packed neighbours of each thing, in the form of a compressed sparse row matrix, which reads in milliseconds;
-edges that are newer than it are few and walked beside it. SQLite's own recursive queries take six times as long.
+Walks use the packed neighbours of each thing, in the form of a compressed sparse row matrix, which is read in
+milliseconds; newer edges are few and are walked in addition to it. SQLite's own recursive queries take six times as
+long.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from bikes_assets.lineage.packed import Direction, Neighbours, limit_of, packed
 from bikes_assets.storage.checksums import SealedFile
 
 FORMAT = 3
-"""Number of this layout; a file of another one is made anew."""
+"""Number of this layout; a file with another one is rebuilt."""
 
 _SCHEMA = """
 create table about (key text primary key, value text not null) without rowid;
@@ -49,7 +51,7 @@ create table history (thing integer, until integer, facts text not null, primary
 create virtual table words using fts5 (name, text, kind unindexed);
 """
 _RECENT = 2_000
-"""Edges beside the packed ones until they are packed anew; a tenth of the packed ones where that is more."""
+"""Number of unpacked edges above which all are packed again; a tenth of the packed ones where that is more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +62,8 @@ class Thing:
         kind: what it is, such as `dataset`, `column`, `version`, `code`.
         name: its address; unique among those of its kind.
         facts: what is known of it, JSON-ready.
-        text: what it can be found by beside its name.
-        address: the parts of its name, where it is an address: what belongs together is found by them, never by the text.
+        text: what it can be found by in addition to its name.
+        address: the parts of its name, where it is an address: related things are found by these, never by the text.
     """
 
     kind: str
@@ -78,7 +80,7 @@ class Thing:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """One thing's part in another; things by kind and name."""
+    """One thing contributes to another; things are given by kind and name."""
 
     source: tuple[str, str]
     target: tuple[str, str]
@@ -87,14 +89,14 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """What one event of a log says.
+    """The content of one event of a log.
 
     Attributes:
-        event: its number; events are handed in in ascending order.
+        event: its number; events are passed in in ascending order.
         time: when it happened, Unix seconds.
         things: things that it names. Facts of one that is known already replace those from then on.
         edges: edges between things that are known or named here.
-        settled: things of which it names every edge that leads to them; what led there before ends.
+        settled: things to which it names every edge; earlier edges to them end.
     """
 
     event: int
@@ -111,7 +113,7 @@ class Found:
     Attributes:
         kind: what it is.
         name: its address.
-        depth: number of edges on the shortest way to it.
+        depth: number of edges on the shortest path to it.
         facts: what is known of it.
     """
 
@@ -126,12 +128,12 @@ class Found:
 
 _COLUMNS = ("depth", "kind", "address")
 _MOST_SHOWN = 20
-"""Things of an answer that a notebook shows."""
+"""Number of things of an answer that a notebook shows."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Answer:
-    """All that lies upstream or downstream of something: it is iterated as its things are, and a notebook shows it as a table.
+    """Everything upstream or downstream of something: iterating gives its things, a notebook shows a table.
 
     Attributes:
         things: what was found, nearest first, then by kind and name.
@@ -152,7 +154,7 @@ class Answer:
         return "\n".join([self.summary, *(lines if self.things else ()), *self._rest()])
 
     def _repr_html_(self) -> str:
-        """Return the table that a notebook shows; what stands in it means nothing but itself."""
+        """Return the table that a notebook shows, with its texts escaped."""
         head = "".join(f"<th>{name}</th>" for name in _COLUMNS)
         rows = "".join(f"<tr>{''.join(f'<td>{markup(cell)}</td>' for cell in row)}</tr>" for row in self._shown())
         rest = "".join(f"<p>{line}</p>" for line in self._rest())
@@ -201,7 +203,7 @@ class Answer:
 
 
 class Index:
-    """The index in a file; it is opened when it is first asked, and made where there is none.
+    """The index in a file, which is opened at the first question, and created where there is none.
 
     Args:
         path: the SQLite file.
@@ -218,12 +220,12 @@ class Index:
         store = sqlite3.connect(self.path, timeout=60, isolation_level=None)
         try:
             store.execute("pragma synchronous = normal")
-            store.execute("pragma schema_version")  # where a writer was killed, what it has written goes here
+            store.execute("pragma schema_version")  # what a killed writer has written is rolled back here
             if existed and self.path.stat().st_size:
                 self._file.check()
             if store.execute("pragma user_version").fetchone()[0] != FORMAT:
                 with self._written(store):
-                    # of two processes, the later one finds it made
+                    # of two processes, the later one finds it created
                     if store.execute("pragma user_version").fetchone()[0] != FORMAT:
                         _drop_all(store)
                         for statement in _SCHEMA.split(";\n"):
@@ -261,22 +263,22 @@ class Index:
 
     @property
     def cursor(self) -> int:
-        """Number of the last event that was taken in, 0 where none was."""
+        """Number of the last event that was added, 0 where none was."""
         return int(self._about("cursor") or 0)
 
     @property
     def log(self) -> str:
-        """What tells the log whose events were taken in from any other, as whoever reads it has told; "" where nothing was."""
+        """Identity of the log whose events were added, as its reader has given it; "" where it gave none."""
         return self._about("log") or ""
 
     def append(self, facts: Iterable[Fact], cursor: int | None = None, log: str = "", *, again: bool = False) -> int:
-        """Take events in, all of them or none, and return how many; those that were taken in already are passed over.
+        """Add events atomically, and return how many; those that were added already are skipped.
 
         Args:
             facts: what events say, in the log's order.
-            cursor: number of the last event that was looked at, where the last ones say nothing.
-            log: what tells the log up to there from any other.
-            again: forget everything first: readers find the old content until the new one is whole.
+            cursor: number of the last event that was read, where the last ones contain no facts.
+            log: identity of the log up to there.
+            again: forget everything first: readers see the old content until the new one is complete.
         """
         store, count = self._store, 0
         with self._written(store):
@@ -304,7 +306,7 @@ class Index:
     # Asking
 
     def event_at(self, time: float) -> int:
-        """Return the number of the last event by a time, 0 where there is none; no event before it is of a later time."""
+        """Return the number of the last event up to a time, 0 where there is none; event times never decrease."""
         (found,) = self._store.execute("select max(id) from event where time <= ?", [time]).fetchone()
         return found or 0
 
@@ -320,7 +322,7 @@ class Index:
         ]
 
     def names(self, kind: str, *, like: str = "*", as_of: int | None = None) -> list[str]:
-        """Return the names of all things of a kind that are of a form, such as `demand_features[[]*`, in order."""
+        """Return the names of all things of a kind that match a pattern, such as `demand_features[[]*`, in order."""
         query = (
             "select thing.name from thing join kind on kind.id = thing.kind "
             "where kind.name = ? and thing.name glob ? and event <= ? order by thing.name"
@@ -336,7 +338,7 @@ class Index:
         partition: str | None = None,
         as_of: int | None = None,
     ) -> list[Address]:
-        """Return the addresses of all things of a kind that are of an asset, a column, a partition; in order of their names.
+        """Return the addresses of all things of a kind within an asset, column or partition, in order of their names.
 
         Args:
             kind: what they are.
@@ -354,7 +356,7 @@ class Index:
         return [Address(*parts) for parts in self._store.execute(query, values)]
 
     def neighbours(self, kind: str, name: str, direction: Direction, *, as_of: int | None = None) -> list[Edge]:
-        """Return the edges that lead to a thing, or from it, in order of their other ends' names."""
+        """Return the edges to a thing, or from it, in order of the names at their other ends."""
         thing = self._thing(kind, name)
         if thing is None:
             return []
@@ -379,12 +381,12 @@ class Index:
         kinds: Collection[str] = (),
         as_of: int | None = None,
     ) -> Answer:
-        """Return all that lies upstream or downstream of some things; of these, what is reached from another of them.
+        """Return everything upstream or downstream of some things; a start only where another reaches it.
 
         Args:
             starts: things, by kind and name.
-            direction: which way to go.
-            depth: how many edges to go at most, None for all.
+            direction: upstream or downstream.
+            depth: how many edges to follow at most, None for all.
             kinds: kinds that are returned, all by default; the walk goes through any.
             as_of: number of the last event that counts.
         """
@@ -398,7 +400,7 @@ class Index:
         return Answer(found)
 
     def count(self, starts: Sequence[tuple[str, str]], direction: Direction, *, as_of: int | None = None) -> int:
-        """Return how many things lie upstream or downstream of some."""
+        """Return how many things are upstream or downstream of some things."""
         ids = [thing for thing in (self._thing(*start) for start in starts) if thing is not None]
         return sum(len(level) for level in self._levels(ids, direction, None, as_of))
 
@@ -410,13 +412,13 @@ class Index:
         as_of: int | None = None,
         from_goals: bool = False,
     ) -> tuple[int, Iterator[list[Found]]]:
-        """Return how many ways of at least one edge lead downstream from some things to others, and the ways one by one.
+        """Return how many paths of at least one edge lead downstream from some things to others, and each path.
 
         Args:
             starts: where they begin, by kind and name.
             ends: where they end.
             as_of: number of the last event that counts.
-            from_goals: whether something that is both a start and an end is a way, too, of no edge.
+            from_goals: whether something that is both a start and an end counts as a path of no edges.
         """
         first, last = ([thing for thing in (self._thing(*name) for name in names) if thing] for names in (starts, ends))
         below = {*first, *(thing for level in self._levels(first, "downstream", None, as_of) for thing in level)}
@@ -440,7 +442,7 @@ class Index:
         return [Found(kind, name, 0, {"text": text}) for kind, name, text in self._store.execute(query, [terms, most])]
 
     def content(self) -> dict[str, list[tuple[Any, ...]]]:
-        """Return all that is known, without the numbers that a rebuilt index may give otherwise."""
+        """Return the whole content, without ids that may differ in a rebuilt index."""
         ask, kinds = self._store.execute, self._kinds
         things = {number: (kinds[kind], name) for number, kind, name in ask("select id, kind, name from thing")}
         edges = ask(
@@ -518,11 +520,11 @@ class Index:
 
 
 class _Writer:
-    """Takes facts in, inside a transaction.
+    """Adds facts, inside a transaction.
 
     Args:
         store: the index.
-        cursor: number of the last event that was taken in before.
+        cursor: number of the last event that was added before.
     """
 
     def __init__(self, store: sqlite3.Connection, cursor: int) -> None:
@@ -534,7 +536,7 @@ class _Writer:
         self.is_torn = False
 
     def take(self, fact: Fact) -> int:
-        """Take one event in; return 1, or 0 where it was taken in before."""
+        """Add one event; return 1, or 0 where it was added before."""
         if fact.event <= self.cursor:
             return 0
         if fact.event < self.last:
@@ -554,7 +556,7 @@ class _Writer:
         return 1
 
     def pack_where_due(self) -> None:
-        """Pack the edges where too many lie beside the packed ones, or one of those has ended."""
+        """Pack the edges where too many are unpacked, or a packed one has ended."""
         (recent,) = self.store.execute("select count(*) from recent").fetchone()
         if not self.is_torn and recent <= _RECENT:
             return
@@ -612,14 +614,14 @@ class _Writer:
             )
 
     def _text(self, thing: int) -> str:
-        """Return what a thing is found by, "" where nothing is kept: most are named again with what they had."""
+        """Return the text that a thing is found by, "" where it has none: most are named again unchanged."""
         if thing not in self.texts:
             row = self.store.execute("select text from words where rowid = ?", [thing]).fetchone()
             self.texts[thing] = row[0] if row else ""
         return self.texts[thing]
 
     def _settle(self, target: int, edges: Collection[tuple[int, int, int]], event: int) -> None:
-        """End the edges to a thing that are not among those that there are from now on."""
+        """End the edges to a thing that are not among its edges from now on."""
         for source, kind, since in self.store.execute(
             "select source, kind, event from edge where target = ?", [target]
         ).fetchall():
@@ -634,7 +636,7 @@ class _Writer:
 
 
 def _ways(ahead: Mapping[int, Sequence[int]], first: int, goals: Collection[int], least: int) -> Iterator[list[int]]:
-    """Yield the ways from something to any goal that name at least so many things."""
+    """Yield the paths from something to any goal that have at least so many things."""
     waiting = [[first]]
     while waiting:
         way = waiting.pop()

@@ -1,4 +1,4 @@
-"""Edges as packed neighbours, in the form of a compressed sparse row matrix: what a walk over the index goes along."""
+"""Edges as packed neighbours, in the form of a compressed sparse row matrix, which walks over the index follow."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Direction: TypeAlias = Literal["upstream", "downstream"]
 
 
 class Neighbours:
-    """What is one edge away from each thing: the packed edges, and those beside them.
+    """What is one edge away from each thing, by packed and by unpacked edges.
 
     Args:
         store: the index.
-        direction: which way.
-        as_of: number of the last event that counts, None for the present.
+        direction: upstream or downstream.
+            as_of: number of the last event that counts, None for the current state.
     """
 
     def __init__(self, store: sqlite3.Connection, direction: Direction, as_of: int | None) -> None:
@@ -50,7 +50,7 @@ class Neighbours:
         return list(dict.fromkeys(found + self.beside.get(thing, [])))
 
     def of(self, things: Sequence[int], seen: bytearray) -> list[int]:
-        """Return what is one edge away from some things and was not seen, and mark it as seen."""
+        """Return what is one edge away from some things and not marked as seen, and mark it."""
         found: list[int] = []
         ends, packed, last, beside = self.ends, self.packed, len(self.ends) - 1, self.beside
         for thing in things:
@@ -68,7 +68,7 @@ class Neighbours:
 
 
 def packed(rows: Iterable[tuple[int, int, int]], last: int) -> tuple[bytes, bytes, bytes]:
-    """Return edges as rows of a compressed sparse row matrix: where each thing's end, their other ends, and their events."""
+    """Return edges as a compressed sparse row matrix: where each thing's end, their other ends, and their events."""
     counts, neighbours, events = array("I", bytes(4 * (last + 2))), array("I"), array("I")
     for here, there, event in rows:
         counts[here + 1] += 1
@@ -84,5 +84,5 @@ def _numbers(content: bytes) -> array[int]:
 
 
 def limit_of(as_of: int | None) -> int:
-    """Return the number of the last event that counts; for now, one above all."""
+    """Return the number of the last event that counts; for the current state, one above all."""
     return 2**62 if as_of is None else as_of

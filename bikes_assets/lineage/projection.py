@@ -1,6 +1,7 @@
-"""What the events of a pipeline say, as facts for the index: which things there are, and the part that each had in another.
+"""The events of a pipeline as facts for the index: which things exist, and which of them contributed to which.
 
-Things lie on five levels, and an edge stays on its level (see `lineage.queries` for questions from one level to another):
+Things are on five levels, and an edge stays on its level (see `lineage.queries` for questions from one level to
+another):
 
     demand_features                      dataset
     demand_features.temperature          column; what has no columns, such as a model, is one: `demand_model.*`
@@ -8,11 +9,11 @@ Things lie on five levels, and an edge stays on its level (see `lineage.queries`
     demand_features[2012-08]@17          version
     demand_features.temperature[2012-08]@17    column version
 
-Files, code and runs contribute to versions. A registered model version (`demand_model@3`) and an alias (`demand_model@champion`)
-are other names of a version, which leads to them. A tag leads to the columns that are
+Files, code and runs contribute to versions. A registered model version (`demand_model@3`) and an alias
+(`demand_model@champion`) are other names of a version, which leads to them. A tag leads to the columns that are
 declared with it, and so to everything that is made from them.
 
-What is known of an event is a function of the log up to it: an index that took events in one by one equals one that is rebuilt.
+The facts of an event are a function of the log up to it: an index that added events one by one equals a rebuilt one.
 """
 
 from __future__ import annotations
@@ -40,16 +41,17 @@ ColumnLineage = Mapping[str, Collection[tuple[str, str]]]
 
 @dataclass(frozen=True, slots=True)
 class Materialized:
-    """An event that says what was made.
+    """An event that reports a materialization.
 
     Attributes:
         event: its number in the log.
         time: when, Unix seconds.
         record: how it was made.
         lineage: its columns' lineage.
-        registered: number of the registered model version that it is, 0 where it is none.
-        rows: how many, where it is a table.
-        is_current: whether it is the current version of its partition; not where it was reported after it had been replaced.
+        registered: number of its registered model version, 0 where it has none.
+        rows: number of rows, where it is a table.
+        is_current: whether it is the current version of its partition; false where it was reported after its
+            replacement.
     """
 
     event: int
@@ -63,7 +65,7 @@ class Materialized:
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """An event that says that a version was registered as a model version after it had been materialized.
+    """An event that reports that a version was registered as a model version after it had been materialized.
 
     Attributes:
         event: its number in the log.
@@ -80,14 +82,14 @@ class Registered:
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """An event that says what an external source holds.
+    """An event that reports what an external source holds.
 
     Attributes:
         event: its number in the log.
         time: when, Unix seconds.
         version: the partition, and its digest.
         origin: where it was read.
-        rows: how many.
+        rows: number of rows.
     """
 
     event: int
@@ -98,14 +100,14 @@ class Observed:
 
 
 class Projection:
-    """Makes facts of events, one after the other.
+    """Turns events into facts, one after the other.
 
     Args:
-        index: the index that takes them, which is asked for what earlier events said.
-        schemas: declared columns of each dataset, with what they mean.
+        index: the index that they are added to, which also answers what earlier events said.
+        schemas: declared columns of each dataset, with their meanings.
         serving: the asset whose newest partition says which model serves, "" where none does.
-        alias: what the model that serves is called.
-        described: what datasets are, in a sentence.
+        alias: the alias of the model that serves.
+        described: descriptions of datasets, in a sentence each.
     """
 
     def __init__(
@@ -121,7 +123,7 @@ class Projection:
         self._columns_known: dict[str, tuple[str, ...]] = {}
 
     def fact(self, event: Materialized | Observed | Registered) -> Fact:
-        """Return what an event says."""
+        """Return the facts of an event."""
         match event:
             case Observed():
                 return self._observed(event)
@@ -154,7 +156,7 @@ class Projection:
     def _model(
         self, asset: str, number: int, address: str, digest: str, name: str = ""
     ) -> tuple[list[Thing], list[Edge]]:
-        """Return a registered model version, and the edge to it; a number that has a meaning already keeps it."""
+        """Return a registered model version, and the edge to it; a number that is taken keeps its meaning."""
         model = Address(asset, version=str(number))
         if known := self.index.find(str(model), MODEL):
             if known[0].facts["address"] != address:
@@ -181,7 +183,7 @@ class Projection:
             event = replace(event, lineage=self._lineage_before(output.asset, columns))
         things = [*self._of_version(output, facts, columns, _proofs(record))]
         beside = _models_beside(record)
-        inputs = [*record.inputs, *(() if record.columns else beside)]  # to a table they came with one of its inputs
+        inputs = [*record.inputs, *(() if record.columns else beside)]  # to a table they came through one of its inputs
         for item in (*inputs, *beside):
             if not self.index.find(item.address, VERSION):
                 things += self._of_version(item, {"digest": item.digest})
@@ -197,7 +199,7 @@ class Projection:
                 output.asset, event.registered, output.address, output.digest, record.params.get("model", "")
             )
             things, edges = [*things, *model], [*edges, *registered]
-        if not event.is_current:  # versions alone: what is current of partitions and columns stays
+        if not event.is_current:  # only versions: the current state of partitions and columns stays
             edges = [edge for edge in edges if edge.target[0] not in (PARTITION, COLUMN)]
             settled = set[tuple[str, str]]()
         elif output.asset == self.serving and record.models and self._is_newest(output):
@@ -215,7 +217,7 @@ class Projection:
         columns: Mapping[str, str] | None = None,
         proofs: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> Iterator[Thing]:
-        """Yield a version and what it is one of; of its columns, too, what was shown by experiment."""
+        """Yield a version and the partition and asset that it is of; its columns with what perturbation has shown."""
         schema = self.schemas.get(version.asset)
         names = columns or dict.fromkeys(self._columns_of(version), "")
         about = [f"{item.name} {item.meaning} {item.unit}" for item in schema.columns] if schema else []
@@ -235,7 +237,7 @@ class Projection:
             yield Thing.at(COLUMN_VERSION, replace(place, column=name), {"digest": digest} if digest else {})
 
     def _tagged(self, asset: str) -> list[Edge]:
-        """Return the edges from tags to an asset's columns that are declared with them."""
+        """Return the edges from tags to the columns of an asset that are declared with them."""
         columns = self.schemas[asset].columns if asset in self.schemas else ()
         return [
             Edge((TAG, tag), (COLUMN, str(Address(asset, item.name))), "tags") for item in columns for tag in item.tags
@@ -261,10 +263,10 @@ class Projection:
     def _pairs(
         self, event: Materialized, asset: str, names: Collection[str], columns: Collection[str], key: Collection[str]
     ) -> Iterator[tuple[str, str, str]]:
-        """Yield which of the columns that versions of an input have are in which columns of what was made, and how."""
+        """Yield which columns of an input's versions contributed to which columns of the output, and how."""
         used = event.record.used.get(asset)
         used = [name for name in names if used is None or name in used]
-        if not event.record.columns:  # a model: of all that it read
+        if not event.record.columns:  # a model: made from all that it read
             yield from ((name, WHOLE, "direct") for name in used)
         elif [*names] == [WHOLE]:  # made with a model, or with something else that has no columns
             told = [target for target, sources in event.lineage.items() if asset in dict(sources) and target in columns]
@@ -277,7 +279,7 @@ class Projection:
             yield from ((name, target, "undeclared") for name in used for target in columns)
 
     def _lineage_before(self, asset: str, columns: Collection[str]) -> dict[str, list[tuple[str, str]]]:
-        """Return the column lineage that an asset was made with last: an event that was reported later does not say it."""
+        """Return the column lineage of an asset's last materialization; events reported later lack it."""
         found: dict[str, list[tuple[str, str]]] = {}
         for name in columns:
             for edge in self.index.neighbours(COLUMN, str(Address(asset, name)), "upstream"):
@@ -287,7 +289,7 @@ class Projection:
         return found
 
     def _columns_of(self, version: Version) -> tuple[str, ...]:
-        """Return the columns of a version: as it was materialized; of one from outside, or unknown, as declared; else WHOLE."""
+        """Return the columns of a version: as materialized; of an external or unknown one, as declared; else WHOLE."""
         address = version.address
         if address not in self._columns_known:
             made = self.index.within(COLUMN_VERSION, version.asset, partition=version.partition)
@@ -305,7 +307,7 @@ class Projection:
 
 
 def _models_beside(record: Record) -> list[Version]:
-    """Return the models that went into a version and are not among what it read: one that was pinned long before."""
+    """Return the models that contributed to a version and are not among its inputs: one that was pinned long before."""
     origins = dict.fromkeys(model["origin"].removesuffix(" baseline") for model in record.models if model["origin"])
     known = {item.address for item in record.inputs}
     digests = {model["origin"]: model["digest"] for model in record.models}
@@ -338,7 +340,7 @@ def _columns_of(asset: str, names: Collection[str]) -> set[tuple[str, str]]:
 
 
 def _proofs(record: Record) -> dict[str, dict[str, Any]]:
-    """Return by column what was shown of its lineage: from which columns, on what, and when; nothing for what was not."""
+    """Return by column what was observed of its lineage: from which columns, on what, and when; only what was."""
     about = {name: record.evidence.get(name) for name in ("time", "rows", "trials", "code_version")}
     found: dict[str, dict[str, Any]] = {}
     for edge in record.evidence.get("edges", ()):

@@ -1,9 +1,10 @@
 """Questions to the index, by address, from any level to any other; each as of any event.
 
-A walk stays on the level that its start names, or goes to another one. From one level to another it goes on the coarsest level
-that tells both apart, on which each end stands for all that it comprises: a column and a partition, for the versions of the
-column and the versions of the columns of the partition. An alias and a registered model version are names of a version, and
-answer as that does. So for any two things `paths` finds a way exactly where the one is downstream, and the other upstream.
+A walk stays on the level of its start, or goes to another one. Between two levels it uses the coarsest level that
+distinguishes what both do, on which each end represents everything that it comprises. For a column and a partition,
+these are the versions of the column, and the versions of the columns of the partition. An alias and a registered model
+version are names of a version, and give the same answers as that. So for any two things `paths` finds a path exactly
+where the walks say that one is downstream of the other.
 """
 
 from __future__ import annotations
@@ -38,24 +39,24 @@ if TYPE_CHECKING:
     from bikes_assets.lineage.packed import Direction
 
 KINDS = (DATASET, COLUMN, PARTITION, VERSION, COLUMN_VERSION, MODEL, ALIAS, TAG, FILE, CODE, RUN)
-"""Kinds of things that an address may name, in the order in which it is taken for one; each is a level to ask about."""
+"""Kinds of things that an address may name, in the order in which they are tried; each is a level to ask about."""
 
 _CONTRIBUTORS = {FILE: VERSION, CODE: VERSION, RUN: VERSION, TAG: COLUMN}
-"""Kinds of things that nothing leads to, and the level of what they lead to themselves."""
+"""Kinds of things that have no upstream, and the level of their downstream."""
 _NAMES = (MODEL, ALIAS)
 """Kinds of things that are names of a version."""
 _GRAIN = {DATASET: (0, 0), COLUMN: (1, 0), PARTITION: (0, 1), VERSION: (0, 2), COLUMN_VERSION: (1, 2)}
-"""How fine each level is: by column, and by partition or version."""
+"""How fine each level is, by column and by partition or version."""
 _LEVELS = {grain: kind for kind, grain in _GRAIN.items()}
 _SHORTENED = {CODE: 8, RUN: 8, FILE: 4}
-"""Kinds of which the first characters of a name are enough, and how many at least."""
+"""Kinds whose names may be abbreviated, and the least number of characters."""
 
 
 def find(index: Index, address: str, *, as_of: int | None = None) -> Found:
-    """Return the thing that an address names; of a partition's column, that of its latest version.
+    """Return the thing that an address names; for a partition's column, the column of its latest version.
 
     Raises:
-        LineageError: there is none as of that event, or there are several; the nearest names are told.
+        LineageError: there is none as of that event, or there are several; the message lists the nearest names.
     """
     parts = Address.parse(address)
     name = str(parts) if parts else address
@@ -98,15 +99,16 @@ def walk(
     depth: int | None = None,
     as_of: int | None = None,
 ) -> Answer:
-    """Return all that lies upstream or downstream of what an address names.
+    """Return everything upstream or downstream of what an address names.
 
     Args:
         index: the index.
-        address: a dataset, column, partition, version, column of a version, model version, alias, tag, file, code or run.
-        direction: which way.
-        level: one of KINDS that is asked about; by default that which the address names, with what lies beside it: tags for
+        address: a dataset, column, partition, version, column of a version, model version, alias, tag, file, code or
+            run.
+        direction: upstream or downstream.
+        level: the one of KINDS that is asked about; by default that of the address, with what belongs to it: tags for
             columns; files, code, runs and registered model versions for versions; and aliases for all.
-        depth: how many edges to go at most, None for all.
+        depth: how many edges to follow at most, None for all.
         as_of: number of the last event that counts.
     """
     start = version_named(index, find(index, address, as_of=as_of), as_of=as_of)
@@ -116,14 +118,14 @@ def walk(
         beside = index.walk([(start.kind, start.name)], direction, depth=depth, as_of=as_of).things
         found = [item for item in beside if item.kind not in _NAMES]
         for kind in _NAMES if direction == "downstream" else ():
-            # registered versions are many, and are told where versions are
+            # registered versions are many, and are included only with versions
             if kind == ALIAS or _natural(start.kind) == VERSION:
                 found += _at_level(index, start, direction, kind, depth, as_of)
     return Answer(sorted(found, key=lambda item: (item.depth, item.kind, item.name)))
 
 
 def paths(index: Index, start: str, end: str, *, as_of: int | None = None) -> tuple[int, Iterator[list[Found]]]:
-    """Return how many ways lead from one thing downstream to another, and the ways, on the level on which both meet."""
+    """Return how many paths lead from one thing downstream to another, and the paths, on the level where both meet."""
     first, last = (version_named(index, find(index, name, as_of=as_of), as_of=as_of) for name in (start, end))
     if last.kind in _CONTRIBUTORS:
         return 0, iter(())
@@ -136,7 +138,7 @@ def paths(index: Index, start: str, end: str, *, as_of: int | None = None) -> tu
 
 
 def begun(index: Index, text: str) -> list[str]:
-    """Return the addresses that begin so: datasets and tags at first, then what these have; versions once there is an @."""
+    """Return the addresses with a prefix: datasets and tags at first, then their parts; versions once it has an @."""
     kinds = (DATASET, TAG) if not text else (DATASET, COLUMN, PARTITION, MODEL, ALIAS, TAG)
     kinds += (VERSION,) if "@" in text else ()
     names = (name for kind in kinds for name in index.names(kind, like=f"{_literal(text)}*"))
@@ -144,7 +146,7 @@ def begun(index: Index, text: str) -> list[str]:
 
 
 def address_of(found: Found) -> str:
-    """Return how a thing is shown: what has no columns stands for itself."""
+    """Return the address by which a thing is shown; something without columns is shown without one."""
     parts = Address.parse(found.name) if found.kind in (COLUMN, COLUMN_VERSION) else None
     return str(replace(parts, column=None)) if parts and parts.column == WHOLE else found.name
 
@@ -152,7 +154,7 @@ def address_of(found: Found) -> str:
 def _at_level(
     index: Index, start: Found, direction: Direction, level: str, depth: int | None, as_of: int | None
 ) -> list[Found]:
-    """Return what of one kind lies upstream or downstream of a thing, each once, at its least depth."""
+    """Return the things of one kind upstream or downstream of a thing, each once, at its least depth."""
     if (direction == "downstream" and level in _CONTRIBUTORS) or (
         direction == "upstream" and start.kind in _CONTRIBUTORS
     ):
@@ -180,18 +182,18 @@ def _natural(kind: str) -> str:
 
 
 def _meeting(one: str, other: str) -> str:
-    """Return the coarsest level that tells apart what two kinds tell apart."""
+    """Return the coarsest level that distinguishes everything that either of two kinds does."""
     by_column, by_version = map(max, *(_GRAIN[_natural(kind)] for kind in (one, other)))
     return _LEVELS.get((by_column, by_version), COLUMN_VERSION)
 
 
 def _is_led_to(thing: Found, level: str) -> bool:
-    """Return whether what a thing comprises on a level is what it leads to, being none of that level itself."""
+    """Return whether a thing's parts on a level are what it leads to, because it is not of that level itself."""
     return thing.kind in _CONTRIBUTORS and _natural(thing.kind) != level
 
 
 def _comprised(index: Index, thing: Found, level: str, as_of: int | None) -> list[tuple[str, str]]:
-    """Return what a thing comprises, or leads to, on a level that is as fine or finer, by kind and name."""
+    """Return what a thing comprises, or leads to, on an equally fine or finer level, by kind and name."""
     if _natural(thing.kind) == level:
         return [(thing.kind, thing.name)]
     if thing.kind in _CONTRIBUTORS:
@@ -205,7 +207,7 @@ def _comprised(index: Index, thing: Found, level: str, as_of: int | None) -> lis
 
 
 def _of_level(index: Index, thing: Found, level: str, as_of: int | None) -> Iterator[Found]:
-    """Yield what a thing is, or is of, on a level that is as coarse or coarser; the names of a version, and what led to it."""
+    """Yield what a thing is, or is part of, on a level at least as coarse; a version's names; what led to it."""
     if thing.kind == level and level not in _NAMES:
         yield thing
         return
@@ -253,7 +255,7 @@ def _when(as_of: int | None) -> str:
 
 
 def _literal(text: str) -> str:
-    """Return a text as SQLite's GLOB takes it for itself."""
+    """Return a text escaped for SQLite's GLOB."""
     return re.sub(r"([*?\[])", r"[\1]", text)
 
 

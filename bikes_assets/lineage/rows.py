@@ -1,7 +1,7 @@
-"""Row lineage by experiment: a row had a part in a value when disturbing its cell, and nothing else, moves the value.
+"""Row lineage by perturbation: a row contributed to a value if perturbing its cell alone changes the value.
 
-Nothing is declared of lags and windows. The history is copied once for each cell that comes into question, the cell is
-disturbed in its copy, and all copies are computed in one batch by the functions themselves.
+Lags and windows need no declaration. The history is copied once for each candidate cell, the cell is perturbed in its
+copy, and the functions themselves compute all copies in one batch.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bikes_assets.core.schema import Column, Schema
 
     Changes: TypeAlias = Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]]
-    """What is disturbed, by input column: numbers of copies, of rows, and places that values are taken from instead."""
+    """What is perturbed, by input column: numbers of copies, of rows, and places that values are taken from instead."""
 
 Pair: TypeAlias = tuple[str, str]
 """Output column and input column."""
@@ -28,7 +28,7 @@ _COPY, _ORDER = "copy of the history", "place in all copies"
 _LOW, _HIGH, _MISSING = _WAYS = (0, 1, 2)
 _NONE = 3
 _GUARDS = (0, 0, 1, 0, 2, 0, 3, 1, 1, 2, 1, 3, 2, 2, 3, 3, 0)
-"""How the guards at the end of a batch are disturbed: each way comes once behind each."""
+"""How the guards at the end of a batch are perturbed: each way follows each other once."""
 _BLOCKS, _FEW, _PARTS, _SHUFFLES = 12, 3, 10, 1
 
 
@@ -42,29 +42,30 @@ def rows_behind(
     steps: Sequence[ColumnFunction] = (),
     columns: Collection[str] | None = None,
 ) -> tuple[dict[str, float | None], dict[Pair, tuple[Any, ...]]]:
-    """Return a row's values, and the rows that had a part in each, by input column.
+    """Return a row's values, and the rows that contributed to each, by input column.
 
-    A cell is set to a high and to a low value and made missing, each in a copy of its own; where one of these moves the
-    value, its row had a part. A cell that is missing is filled in: where that moves the value, it had a part by being missing.
-    Where no cell of a column moves the value by itself, yet doing without all of them does (a ratio of two windows that hold
-    the same rows), those have a part that change it by themselves when they come back.
+    A cell is set to a high value, to a low value, and to missing, each in a copy of its own; where one of these changes
+    the value, its row contributed. A cell that is missing is filled in: where that changes the value, it contributed by
+    being missing. It may be that no cell of a column changes the value by itself, but removing all of them does (as in
+    a ratio of two windows with the same rows): then those cells contributed that change it by themselves when they are
+    put back.
 
-    Only columns that a function declares come into question, and of their cells only those in a block that moves the value
-    when all of it is disturbed, in several ways.
+    Candidates are only cells of columns that a function declares, in a block that changes the value when all of the
+    block is perturbed, in several ways.
 
     Args:
-        frame: an eager frame that Narwhals reads, with the history that the functions reach back to; rows are in order of the
-            key, and its integers may be missing.
+        frame: an eager frame that Narwhals reads, with the history that the functions need; rows are in order of the
+            key, and integers may be missing.
         functions: the column functions. Each reads columns of the frame, or those that others or steps make.
-        key: name of the key column; its cells are disturbed, but never made missing.
-        at: key of the row that is asked about.
-        schema: the frame's declared columns, whose lawful values are what cells are set to.
+        key: name of the key column; its cells are perturbed, but never set to missing.
+        at: key of the row in question.
+        schema: the frame's declared columns; cells are set to their allowed values.
         steps: see `columns.compute`.
-        columns: the output columns that are asked about, None for all.
+        columns: the output columns in question, None for all.
 
     Returns:
-        The value of each output column, None where it is missing; and for each output column and each input column that it is
-        made from, the keys of the rows that had a part, in order.
+        The value of each output column, None where it is missing; and for each output column and each input column that
+        it is made from, the keys of the rows that contributed, in order.
 
     Raises:
         LineageError: the frame has no such row.
@@ -78,10 +79,10 @@ def rows_behind(
 
 
 class _Bench:
-    """A history whose cells are disturbed in copies, and what the functions then say of one row.
+    """A history whose cells are perturbed in copies, and the output of the functions for one row.
 
-    The cells of a copy are named by the places that their values are taken from: the history's rows, and behind them, for
-    each column, a low, a high and a missing value.
+    The cells of a copy are given as the places that their values are taken from: the history's rows, and after them,
+    for each column, a low, a high and a missing value.
     """
 
     def __init__(
@@ -112,13 +113,13 @@ class _Bench:
 
     @property
     def values(self) -> dict[str, float | None]:
-        """The row's undisturbed values."""
+        """The row's unperturbed values."""
         import math
 
         return {name: None if math.isnan(value) else float(value) for name, value in self.undisturbed.items()}
 
     def rows(self) -> dict[Pair, list[int]]:
-        """Return the rows that had a part."""
+        """Return the rows that contributed."""
         found: dict[Pair, list[int]] = {}
         for group in groups_apart(self.sources):
             for alike in _alike(self._in_question(group)):
@@ -127,9 +128,10 @@ class _Bench:
         return {(name, column): found[name, column] for name, columns in self.sources.items() for column in columns}
 
     def _in_question(self, group: Sequence[Pair]) -> dict[Pair, list[range]]:
-        """Return the blocks of rows that move a value when all of a block is disturbed.
+        """Return the blocks of rows that change a value when a whole block is perturbed.
 
-        Where these are few, they are divided until they hold few rows: one by one, that costs less than to try each row.
+        Where there are few such blocks, they are divided until they hold few rows, which costs less than trying every
+        row.
         """
         blocks = [*_divided(range(self.row + 1), _BLOCKS), range(self.row + 1, self.size)]
         question = self._that_move(dict.fromkeys(group, blocks), (0, self.size))
@@ -142,13 +144,13 @@ class _Bench:
         return question
 
     def _that_move(self, question: Mapping[Pair, Sequence[range]], window: tuple[int, int]) -> dict[Pair, list[range]]:
-        """Return, of the blocks in question, those that move a value when all of a block is disturbed."""
+        """Return, of the candidate blocks, those that change a value when a whole block is perturbed."""
         import numpy as np
 
         blocks = sorted(
             {block for blocks in question.values() for block in blocks if block}, key=lambda block: block[0]
         )
-        # cells that are all set to one value might keep their difference: some get the value of another row
+        # cells that are all set to one value might leave a difference unchanged: some get the value of another row
         shuffles = [np.random.default_rng(seed).permutation(self.size) for seed in range(_SHUFFLES)]
         ways = [*(np.full(self.size, self.size + way) for way in _WAYS), *shuffles]
         tries = [(np.array(block), way[block]) for block in blocks for way in ways]
@@ -166,8 +168,8 @@ class _Bench:
         return {pair: [block for block in asked if block in moving[pair[0]]] for pair, asked in question.items()}
 
     def _one_by_one(self, question: Mapping[Pair, Sequence[range]]) -> dict[Pair, list[int]]:
-        """Return the rows, of those in question, whose cell moves a value by itself."""
-        # a first disturbance moves nearly all that can be moved; what it does not is tried in the other ways
+        """Return, of the candidate rows, those whose cell changes a value by itself."""
+        # the first perturbation changes nearly every value that can change; the rest is tried in the other ways
         window = self._window(question)
         found = self._moved_by(question, (_HIGH,), window)
         left = {
@@ -181,7 +183,7 @@ class _Bench:
     def _moved_by(
         self, question: Mapping[Pair, Sequence[range]], ways: Sequence[int], window: tuple[int, int]
     ) -> dict[Pair, set[int]]:
-        """Return the rows, of those in question, whose cell moves a value when it is disturbed in one of these ways."""
+        """Return, of the candidate rows, those whose cell changes a value when it is perturbed in one of these ways."""
         import numpy as np
 
         waiting = {pair: {row for block in blocks for row in block} for pair, blocks in question.items()}
@@ -199,12 +201,12 @@ class _Bench:
         return {pair: left & set(tried[moves[pair[0]]].tolist()) if left else left for pair, left in waiting.items()}
 
     def _window(self, question: Mapping[Pair, Sequence[range]]) -> tuple[int, int]:
-        """Return the first row, and the one behind the last, of the rows in question and the one that is asked about."""
+        """Return the first row, and the one after the last, of the candidate rows and the row in question."""
         blocks = [range(self.row, self.row + 1), *(block for blocks in question.values() for block in blocks if block)]
         return min(block.start for block in blocks), max(block.stop for block in blocks)
 
     def _only_together(self, name: str, column: str) -> list[int]:
-        """Return the rows that change the value by themselves, where doing without all rows moves it."""
+        """Return the rows that change the value by themselves when put back, where removing all rows changes it."""
         import numpy as np
 
         if column == self.key:
@@ -230,18 +232,19 @@ class _Bench:
     def _moves(
         self, first: int, last: int, count: int, changes: Changes, names: Collection[str]
     ) -> dict[str, np.ndarray]:
-        """Return for each output column which copies move its value."""
+        """Return for each output column which copies change its value."""
         said = self._said(first, last, count, changes, names)
         return {name: ~_same(found, self.undisturbed[name]) for name, found in said.items()}
 
     def _said(
         self, first: int, last: int, count: int, changes: Changes, names: Collection[str]
     ) -> dict[str, np.ndarray]:
-        """Return for each output column its value in each copy of rows `first` to before `last`, NaN where it is missing.
+        """Return each output column's value in each copy of rows `first` to before `last`, NaN where it is missing.
 
-        The copies follow one another as one long history, which costs a tenth of what many short ones do. That nothing
-        reaches over from a copy to the next shows in copies that are disturbed in every row, or in none, each behind each:
-        what is behind one makes no difference. Else the copies are of all rows, and else each is computed by itself.
+        The copies follow one another as one long history, which costs a tenth of many short ones. Guards verify that no
+        copy affects the next: copies that are perturbed in every row, or in none, follow each other in every order, and
+        must not change by what precedes them. Where they do, the copies are made of all rows; where that fails too,
+        each is computed by itself.
         """
         import numpy as np
 
@@ -262,7 +265,7 @@ class _Bench:
         return self._computed(0, self.size, count, changes, names, apart=True)
 
     def _is_apart(self, name: str, found: np.ndarray) -> bool:
-        """Return whether guards say the same whatever stands before them, and the undisturbed ones what they should."""
+        """Return whether the guards' output is the same whatever precedes them, and right for unperturbed ones."""
         import numpy as np
 
         ways = np.array(_GUARDS[1:])
@@ -308,7 +311,7 @@ def _needed(names: Collection[str], functions: Sequence[ColumnFunction]) -> Iter
 
 
 def groups_apart(sources: Mapping[str, tuple[str, ...]]) -> list[list[Pair]]:
-    """Return all pairs in groups that one batch can try: of the columns that a value reads, one is disturbed in a copy."""
+    """Return all pairs in groups for one batch each: of the columns that a value reads, one is perturbed in a copy."""
     groups: list[tuple[set[str], list[Pair]]] = []
     for column in dict.fromkeys(column for columns in sources.values() for column in columns):
         readers = {name for name, columns in sources.items() if column in columns}
@@ -321,7 +324,7 @@ def groups_apart(sources: Mapping[str, tuple[str, ...]]) -> list[list[Pair]]:
 
 
 def _alike(question: Mapping[Pair, list[range]]) -> list[dict[Pair, list[range]]]:
-    """Return pairs together that have about as many rows in question: a batch computes its functions on all of its copies."""
+    """Return pairs grouped by similar numbers of candidate rows: a batch computes every function on every copy."""
     alike: dict[int, dict[Pair, list[range]]] = {}
     for pair, blocks in question.items():
         alike.setdefault(sum(map(len, blocks)).bit_length() // 2, {})[pair] = blocks
@@ -329,7 +332,7 @@ def _alike(question: Mapping[Pair, list[range]]) -> list[dict[Pair, list[range]]
 
 
 def _runs(rows: Iterable[int]) -> list[range]:
-    """Return rows, which are in order, as the ranges that they make."""
+    """Return sorted rows as ranges."""
     runs: list[range] = []
     for row in rows:
         if runs and runs[-1].stop == row:
@@ -340,14 +343,14 @@ def _runs(rows: Iterable[int]) -> list[range]:
 
 
 def _divided(block: range, parts: int) -> list[range]:
-    """Return a block in parts of about one size, none of them empty."""
+    """Return a block in parts of about equal size, none of them empty."""
     parts = min(parts, len(block))
     edges = [block[0] + len(block) * part // parts for part in range(parts)]
     return [range(*edge) for edge in zip(edges, [*edges[1:], block[-1] + 1], strict=True)]
 
 
 def _set_values(cells: nw.Series[Any], column: Column, *, is_key: bool) -> nw.DataFrame[Any]:
-    """Return a low and a high value that are lawful or were observed, and a missing one; for a key, the lowest again."""
+    """Return a low and a high value, allowed or observed, and a missing one; for a key, the lowest again."""
     observed = cells.drop_nulls()
     low: Any = observed.min() if len(observed) else 0
     high: Any = observed.max() if len(observed) else 0
@@ -364,7 +367,7 @@ def _set_values(cells: nw.Series[Any], column: Column, *, is_key: bool) -> nw.Da
 
 
 def _same(found: np.ndarray, value: Any) -> np.ndarray:
-    """Return where values are the same, within what the order of a sum of floats makes of them."""
+    """Return where values are the same, within the rounding error that the order of a floating-point sum causes."""
     import numpy as np
 
     return np.isclose(found, value, rtol=1e-9, atol=1e-12, equal_nan=True)

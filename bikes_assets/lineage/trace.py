@@ -1,7 +1,7 @@
-"""From a value in the lake down to the raw rows and the files that it came from, by the records that commits hold.
+"""Traces a value in the lake to the raw rows and files that it came from, by the records in the commits.
 
-Each step goes to the version that was recorded as read, never to the latest. All rows are read with their digests checked, and
-a model's file with its SHA-256.
+Each step goes to the version that was recorded as read, never to the latest. All rows are verified by their digests,
+and a model's file by its SHA-256.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ class Computed:
     Attributes:
         source: the asset whose rows are read.
         functions: the column functions.
-        steps: those whose columns others read and nobody else gets.
-        grid: makes of the rows of a few partitions the frame that the functions see.
-        by: key columns whose groups have a history of their own, such as stations; the one that is left orders the rows.
+        steps: those whose columns other functions read and the result leaves out.
+            grid: turns the rows of a few partitions into the frame that the functions see.
+            by: key columns of the groups that each have a history, such as stations; the remaining one orders the rows.
     """
 
     source: str
@@ -64,8 +64,8 @@ class Derivations:
     Attributes:
         same_row: columns that are made from the row with the same key, by table: column to asset to columns.
         computed: tables whose other columns are computed.
-        predicted: columns that a model says of the row with the same key, by table: the table of features, and each column with
-            the part of the model that says it, "" for the model itself.
+        predicted: columns that a model predicts for the row with the same key, by table: the table of features, and
+            each column with the part of the model that predicts it, "" for the model itself.
     """
 
     same_row: Mapping[str, Mapping[str, Mapping[str, Sequence[str]]]]
@@ -74,12 +74,12 @@ class Derivations:
 
 
 class Tracer:
-    """Traces rows of a lake; what it has read and checked, it does not read again.
+    """Traces rows of a lake; it does not read again what it has read and checked.
 
     Args:
         lake: the lake.
         derivations: how its tables' rows are made.
-        source: path or URL of the source that is set now, where files are looked for that are not at their recorded addresses.
+        source: path or URL of the current source, which is searched for files that are not at their recorded addresses.
     """
 
     def __init__(self, lake: Lake, derivations: Derivations, source: str = "") -> None:
@@ -93,21 +93,22 @@ class Tracer:
         """Return where a row's values came from.
 
         Args:
-            address: `demand_predictions[2012-08]#2012-08-14T17:00`; with a column, `demand_predictions.prediction[2012-08]#...`,
-                for that alone; with a table version, `demand_predictions[2012-08]@18#...`, for what stood there then. Of several
-                key columns the values stand in their order, with commas between them: `rides[2012-08]#2012-08-14T17:00,31`. In a
-                value, `%2C` is a comma and `%25` a percent sign.
+            address: `demand_predictions[2012-08]#2012-08-14T17:00`; with a column,
+                `demand_predictions.prediction[2012-08]#...`, for that alone; with a table version,
+                `demand_predictions[2012-08]@18#...`, for its value in that version. The values of several key columns
+                are in the key's order, separated by commas: `rides[2012-08]#2012-08-14T17:00,31`. In a value, `%2C` is
+                a comma and `%25` a percent sign.
 
         Raises:
-            LineageError: there is no such table, column, partition, version or row; the message says which there are.
-            DigestError: what lies there is not what was published, or not what was read according to a record.
+            LineageError: there is no such table, column, partition, version or row; the message says which exist.
+            DigestError: what is stored differs from what was published, or from what was read according to a record.
         """
         named = parse_row(address)
         if named is None:
             raise LineageError(f"found address {address!r}, expected that of a row, such as {_EXAMPLE}")
         (place, key), asset, column = named, named[0].asset, named[0].column
         schema = self.lake.schemas.get(asset) or self.lake.table(asset).schema
-        if schema is MODEL_ROWS:  # which is that of what is not there, too
+        if schema is MODEL_ROWS:  # a table that does not exist has this schema, too
             raise LineageError(f"found no table {asset!r}, expected one of {', '.join(self.lake.schemas)}")
         if column and column not in schema.names:
             raise LineageError(f"found no column {asset}.{column}, expected one of {', '.join(schema.names)}")
@@ -145,10 +146,10 @@ class Tracer:
         return self.part(Version(asset, partition, commit.version, commit.digest))
 
     def part(self, version: Version) -> _Part:
-        """Return the rows of a version, checked against its commit, and the commit against the digest that is expected.
+        """Return the rows of a version, verified by its commit, and the commit by the expected digest.
 
         Raises:
-            DigestError: they differ, or the version is not there.
+            DigestError: they differ, or the version does not exist.
         """
         if version not in self._parts:
             table, number = self.lake.table(version.asset), int(version.version)
@@ -162,7 +163,7 @@ class Tracer:
         return self._parts[version]
 
     def model(self, record: Record) -> tuple[TracedModel, dict[str, Any], _Part]:
-        """Return the model that made a version, its card, and the version that put it in charge; its file is checked."""
+        """Return the model that made a version, its card, and the version that promoted it; its file is checked."""
         (serving,) = (self.part(item) for item in record.inputs if item.asset == self.lake.serving)
         (row,) = serving.rows.to_pylist()
         (said,) = record.models
@@ -197,7 +198,7 @@ class Tracer:
         return self._models[address, serving.version], card, serving
 
     def _fitted(self, address: str, chosen: Record) -> _Part:
-        """Return the version of a model that was fitted; one that was pinned is no input of the record that chose it."""
+        """Return the version in which a model was fitted; a pinned one is no input of the record that chose it."""
         recorded = next((item for item in chosen.inputs if item.address == address), None)
         if recorded:
             return self.part(recorded)
@@ -253,7 +254,7 @@ class _Part:
 
     @property
     def places(self) -> dict[tuple[Any, ...], int]:
-        """Key of each row, and its place."""
+        """Key of each row, and its position."""
         if not self._places:
             columns = (self.rows.column(name).to_pylist() for name in self.schema.key)
             self._places.update({key: place for place, key in enumerate(zip(*columns, strict=True))})
@@ -263,7 +264,7 @@ class _Part:
         """Return the key that a text names.
 
         Raises:
-            LineageError: no row has it; the nearest is told.
+            LineageError: no row has it; the message gives the nearest.
         """
         if not self.places:
             raise LineageError(f"{self.version.address}: found no rows; trace another partition")
@@ -284,7 +285,7 @@ class _Part:
         return key
 
     def place(self, key: Key) -> int | None:
-        """Return where a row is, by the names of its key's columns; of a table that names them otherwise, by their order."""
+        """Return a row's position by the names of its key's columns; in a table with other names, by their order."""
         return self.places.get(_in_order(key, self.schema))
 
     def text(self, key: Key) -> str:
@@ -294,12 +295,12 @@ class _Part:
     def value(self, column: str, key: Key) -> Scalar:
         """Return a cell, JSON-ready."""
         place = self.place(key)
-        assert place is not None  # noqa: S101 - whoever asks has looked it up
+        assert place is not None  # noqa: S101 - the caller has looked it up
         return _plain(self.rows.column(column)[place].as_py())
 
 
 class _Descent:
-    """The way down from one row: what was read on it, in that order."""
+    """The trace of one row: everything that was read for it, in that order."""
 
     def __init__(self, tracer: Tracer, part: _Part, key: Key) -> None:
         self.tracer, self.derivations, self.key = tracer, tracer.derivations, key
@@ -308,7 +309,7 @@ class _Descent:
         self._known: dict[str, Value] = {}
 
     def values(self, part: _Part, columns: Sequence[str]) -> dict[str, Value]:
-        """Return the row's values in some columns of a version, with what they were made from."""
+        """Return the row's values in some columns of a version, with what each was made from."""
         unknown = [name for name in columns if self._address(part, name) not in self._known]
         asset = part.version.asset
         table, predicted = self.derivations.predicted.get(asset, ("", {}))
@@ -404,7 +405,7 @@ class _Descent:
     def _input(self, part: _Part, asset: str) -> _Part:
         """Return the version of an asset that holds this row, of those that a version was made from."""
         inputs = [item for item in part.record.inputs if item.asset == asset]
-        inputs.sort(key=lambda item: item.partition != part.version.partition)  # the same month, where there is one
+        inputs.sort(key=lambda item: item.partition != part.version.partition)  # the same partition, where there is one
         for item in inputs:
             if self.tracer.part(item).place(self.key) is not None:
                 return self._read(item)
@@ -419,7 +420,7 @@ class _Descent:
 
 
 def _traced(found: FoundFile) -> SourceFile:
-    """Return a recorded file, what is at its address now, and where else it is."""
+    """Return a recorded file, the current state at its address, and where else it is."""
     file, there = found.file, found.looks[0]
     state: FileState = "gone" if there.why == NOTHING else "not checked"
     if there.sha256:
@@ -446,7 +447,7 @@ def _of_group(frame: Any, group: Key) -> Any:
 
 
 def _in_order(key: Key, schema: Schema) -> tuple[Any, ...]:
-    """Return a key's values in the order of a table's key: by their columns' names, or as they are where it has others."""
+    """Return a key's values in the order of a table's key: by column names, or unchanged where the table has others."""
     known = set(schema.key) <= key.keys()
     return tuple(key[name] for name in schema.key) if known else tuple(key.values())
 
@@ -455,7 +456,7 @@ def _value(column: Column, text: str) -> Any:
     """Return the value that a text in an address names.
 
     Raises:
-        ValueError, KeyError: it names none of the column's type.
+        ValueError, KeyError: it is no value of the column's type.
     """
     if column.type == "string":
         return text

@@ -1,4 +1,4 @@
-"""Where a row's values came from, as values: what a trace tells, down to raw rows and files."""
+"""The result of a trace: where a row's values came from, down to raw rows and files."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ FileState: TypeAlias = Literal["as recorded", "changed", "gone", "not checked"]
 
 @dataclass(frozen=True)
 class RawRows:
-    """Cells of one column of raw rows that had a part in a value.
+    """Cells of one column of raw rows that contributed to a value.
 
     Attributes:
         asset: table of the rows.
         column: the column.
         keys: keys of the rows, in order.
         values: the column's value in each.
-        versions: addresses of the versions that the rows lie in.
-        absent: keys that no row has, which had a part by being absent.
+        versions: addresses of the versions that the rows are in.
+        absent: keys that no row has, which contributed by being absent.
     """
 
     asset: str
@@ -37,11 +37,11 @@ class Value:
 
     Attributes:
         address: such as `demand_features.temperature[2012-08]@20#2012-08-14T17:00`.
-        value: what stands there; None where it is missing.
-        model: address of the model that said it, "" where none did.
+        value: the value; None where it is missing.
+        model: address of the model that predicted it, "" where none did.
         made_from: the values of other tables' rows that it was made from.
-        rows: the raw rows that had a part in it, by column.
-        repeats: whether the present code makes the same value of the same rows; None where nothing was computed.
+        rows: the raw rows that contributed to it, by column.
+        repeats: whether the current code computes the same value from the same rows; None where nothing was computed.
     """
 
     address: str
@@ -54,17 +54,17 @@ class Value:
 
 @dataclass(frozen=True)
 class TracedModel:
-    """A model that had a part: its file was read, and has the SHA-256 that it was stored under.
+    """A model that contributed: its file was read, and has the SHA-256 that it was stored under.
 
     Attributes:
         address: the version that was fitted, such as `demand_model[2012-08]@18`.
         name: class of the estimator.
         digest: of the fitted state.
         sha256: of the file.
-        served_by: the version that put it in charge.
+        served_by: the version that promoted it.
         features: columns that it reads.
         training: addresses of the versions that it was fitted on.
-        validation: of those that it was judged on.
+        validation: addresses of the versions that it was validated on.
     """
 
     address: str
@@ -79,12 +79,12 @@ class TracedModel:
 
 @dataclass(frozen=True)
 class CheckedVersion:
-    """A version of which rows were read: they are what its commit says was published, by `digest` or, of models, `content`.
+    """A version of which rows were read, verified by its commit: by `digest` or, for models, `content`.
 
     Attributes:
         address: such as `demand_features[2012-08]@20`.
         digest: content digest.
-        content: digest of the rows as stored; of a table, the digest again.
+        content: digest of the rows as stored; for a table, the same as `digest`.
         inputs: what it was made from, as recorded: address to digest.
         code_version: of the function that made it.
         run: Dagster's run that made it.
@@ -102,15 +102,15 @@ class CheckedVersion:
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file that rows came from, as recorded, and what is there now.
+    """A file that rows came from, as recorded, and its current state.
 
     Attributes:
         name: its name.
         uri: where it was read.
         sha256: of what was read.
         size: bytes that were read.
-        state: whether what is there now is that; `not checked` for a query, or where a URL is kept without its secrets.
-        found: SHA-256 of what is there now, "" where that was not read.
+        state: whether the current file is the recorded one; `not checked` for a query or a URL without its secrets.
+        found: SHA-256 of the current file, "" where that was not read.
         at: where a file of this SHA-256 is now: its own address, another, or what DVC has; "" where none was found.
     """
 
@@ -140,13 +140,13 @@ class Source:
 
 @dataclass(frozen=True)
 class Trace:
-    """Where one row's values came from; nothing in it is the latest, all is as recorded.
+    """Where one row's values came from; all versions are those that were recorded, never the latest.
 
     Attributes:
-        address: the row, with the table version that it lies in.
-        values: the values that were asked about.
-        models: the models that had a part.
-        versions: every version that was read, its digest checked.
+        address: the row, with the table version that it is in.
+        values: the values in question.
+        models: the models that contributed.
+        versions: every version that was read and verified by its digest.
         sources: the external source's partitions and files.
     """
 

@@ -1,4 +1,4 @@
-"""An answer as a tree: columns, partitions and versions of one asset that lie together are one branch, written as ranges."""
+"""An answer as a tree: adjacent columns, partitions and versions of one asset are one branch, written as ranges."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _NAMES = (MODEL, ALIAS)
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """Things of one kind that belong together, and what lies beyond them.
+    """Things of one kind that belong together, and what is beyond them.
 
     Attributes:
-        kind: what they are.
+        kind: their kind.
         asset: the asset that they are of, or that the code materializes; "" for a file, a run or a tag.
         things: the things, nearest first.
-        branches: what lies beyond, nearest first.
+        branches: what is beyond them, nearest first.
         span: their address, with ranges of partitions and versions.
     """
 
@@ -38,15 +38,15 @@ class Branch:
 
 
 def tree(index: Index, things: Iterable[Found], direction: Direction, *, as_of: int | None = None) -> list[Branch]:
-    """Return what was found as a tree whose root is the start.
+    """Return the things that were found as a tree whose root is the start.
 
-    A branch lies on a nearer one that its nearest thing leads to, or is led to by, else on the root. Names of versions, where no
-    versions were asked about, lie on what is there of their asset.
+    A branch is attached to a nearer one that has an edge to or from its nearest thing, else to the root. Names of
+    versions, where no versions were asked about, are attached to another branch of their asset, if there is one.
 
     Args:
         index: the index that was asked.
         things: what was found, nearest first.
-        direction: which way it was found.
+        direction: upstream or downstream.
         as_of: number of the last event that counts.
     """
     grouped: dict[tuple[str, ...], list[Found]] = {}
@@ -74,7 +74,7 @@ def tree(index: Index, things: Iterable[Found], direction: Direction, *, as_of: 
 
 
 def _place(index: Index, item: Found, as_of: int | None) -> tuple[str, ...]:
-    """Return what things of one branch have in common: their kind and asset, and their column, or name where they have none."""
+    """Return what the things of one branch share: their kind and asset, and their column, else their name."""
     if item.kind == CODE:
         made = index.neighbours(CODE, item.name, "downstream", as_of=as_of)
         parts = Address.parse(made[0].target[1]) if made else None
@@ -84,7 +84,7 @@ def _place(index: Index, item: Found, as_of: int | None) -> tuple[str, ...]:
 
 
 def _span(index: Index, items: Sequence[Found], as_of: int | None) -> str:
-    """Return the address of things of one branch, those of code or without an address by their names."""
+    """Return the address of the things of one branch; of code and things without an address, their names."""
     parts = [Address.parse(item.name) if item.kind not in (CODE, FILE, RUN, TAG) else None for item in items]
     places = [part for part in parts if part]
     if len(places) < len(items):
@@ -98,7 +98,7 @@ def span(addresses: Sequence[Address], partitions: Sequence[str]) -> str:
 
     Args:
         addresses: the addresses, one at least.
-        partitions: all partitions that there are, in order: a range leaves none of them out.
+        partitions: all existing partitions, in order: a range leaves none of them out.
     """
     order = {name: number for number, name in enumerate(partitions)}
 
@@ -137,7 +137,7 @@ def _number(address: Address) -> int:
 
 
 def walk(branches: Sequence[Branch], before: str = "") -> Iterator[tuple[str, Branch]]:
-    """Yield each branch after the lines that lead to it."""
+    """Yield each branch with the tree lines that lead to it."""
     for number, branch in enumerate(branches, start=1):
         is_last = number == len(branches)
         yield f"{before}{'└─ ' if is_last else '├─ '}", branch

@@ -1,4 +1,4 @@
-"""Waste in the flow: what is made and nobody reads, what was made again and came out as it was, and where the time goes."""
+"""Waste in the pipeline: what nobody reads, what was rematerialized and stayed unchanged, and where the time goes."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Spent:
 
     Attributes:
         asset: the asset.
-        times: how often a partition of it was made.
+        times: how often a partition of it was materialized.
         seconds: wall time of its steps.
-        unchanged: how often one came out with the digest that it had.
+        unchanged: how often a partition's digest stayed unchanged.
         unchanged_seconds: wall time of those steps.
     """
 
@@ -34,16 +34,17 @@ class Spent:
 
 @dataclass(frozen=True, slots=True)
 class Waste:
-    """Waste in the flow.
+    """Waste in the pipeline.
 
     Attributes:
-        without_readers: datasets that no other is made from; what people look at is among them.
+        without_readers: datasets that no other is made from, including those that people look at.
         unread: columns that nothing is made from, of datasets that have readers.
-        unused: columns that a model's inputs have and the model does not use, by the model's asset.
-        inert: columns that the newest version of a model was fitted on and cannot use, for no tree splits on them.
+        unused: columns that a model's inputs have and the model does not read, by the model's asset.
+        inert: columns that the newest version of a model was fitted on and does not use: no tree splits on them.
         spent: what making each asset took, most first.
         steps: wall seconds of all steps.
-        runs: wall seconds of all runs that ended; what is beyond the steps is starting, connecting and ending.
+        runs: wall seconds of all runs that ended; the time beyond the steps is spent on starting, connecting and
+            ending.
     """
 
     without_readers: tuple[str, ...]
@@ -61,7 +62,7 @@ class Waste:
 
 
 def waste(index: Index, steps: Mapping[tuple[str, str], float], runs: Mapping[str, float]) -> Waste:
-    """Return the waste in the flow.
+    """Return the waste in the pipeline.
 
     Args:
         index: the index.

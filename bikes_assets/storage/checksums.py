@@ -1,7 +1,7 @@
-"""A file whose bytes are sealed by a checksum beside it, so that a damaged one is noticed before anything is read from it.
+"""A file with a checksum in another file beside it, so that damage is noticed before anything is read from it.
 
-The checksum is CRC-32, which tells every single flipped bit and every burst of up to 32 (Peterson and Brown, 1961). It is no
-protection against somebody who changes the file on purpose.
+The checksum is CRC-32, which detects every single flipped bit and every burst of up to 32 bits (Peterson and Brown,
+1961). It does not protect against somebody who changes the file on purpose.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class SealedFile:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Let one process of this machine at a time write to the file; it is sealed afterwards, also where writing failed."""
+        """Let one process of this machine at a time write to the file; then store its checksum, even after an error."""
         from filelock import FileLock
 
         with FileLock(self.path.with_name(f".{self.path.name}.lock"), timeout=_SECONDS):
@@ -53,11 +53,11 @@ class SealedFile:
                     self._checked = self._state()
 
     def check(self) -> None:
-        """Compare the file with its checksum, where it may have changed since this process did so last.
+        """Compare the file with its checksum, unless it cannot have changed since this process last compared them.
 
         Raises:
             DamagedError: they differ.
-        IsADirectoryError: a folder stands there.
+        IsADirectoryError: a folder is there.
         """
         if self.path.is_dir():  # of which SQLite says no more than that it cannot be opened
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(self.path))
@@ -65,7 +65,7 @@ class SealedFile:
             return
         from filelock import FileLock
 
-        # another process may have written, and be about to seal it
+        # another process may have written, and be about to store the checksum
         with FileLock(self.path.with_name(f".{self.path.name}.lock"), timeout=_SECONDS):
             if not self._holds():
                 raise DamagedError(f"{self.path}: found content that its checksum does not hold")

@@ -1,8 +1,8 @@
-"""The commits of a Delta table: what each says is read from its log; which of them published what is kept in a small file.
+"""The commits of a Delta table: each is read from the log; which of them published what is cached in a small file.
 
-So a question about what is there now reads the commits that published that, and those that are newer than the file, however
-many there were before. The file can be deleted: it is made again. It counts as long as the last commit that it knows is the
-one in the log, which it is not after a backup was restored.
+So a question about the current state reads only the commits that published it and those that are newer than the file,
+however many there were before. The file can be deleted: it is rebuilt. It is valid as long as the last commit that it
+knows equals the one in the log, which is not so after a backup was restored.
 """
 
 from __future__ import annotations
@@ -27,27 +27,28 @@ if TYPE_CHECKING:
 PARTITION = "partition"
 """Name of the partition column: it is not part of the content."""
 OF_NONE = "__HIVE_DEFAULT_PARTITION__"
-"""What the folder of the partition null is called in Delta tables."""
+"""Name of the folder of the partition null in Delta tables."""
 _FEW = 16
-"""Commits that every process reads for itself before they are kept in the file."""
+"""Number of new commits that every process reads for itself before they are added to the file."""
 _MOST = 1_000
-"""Commits of a table that a process keeps."""
+"""Number of commits of a table that a process caches."""
 _AT_ONCE = 500
-"""Files of the log that are read at once."""
+"""Number of log files that are read at once."""
 
 _Row: TypeAlias = tuple[bool, str | None, tuple[str | None, ...]]
-"""Of a commit: whether it published a partition, which, and else the partitions of which it added or removed rows."""
+"""Of a commit: whether it published a partition, which one, and otherwise the partitions whose rows it changed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Commit:
     """What one Delta commit published: a partition and the record of its making.
 
-    `partition` is None where the asset has no partitions. `digest` is that of what the rows stand for (for a model, its fitted
-    state); `content` is that of the rows themselves, "" for a commit that published none, such as the table's creation; `time`
-    is when it was made, Unix seconds. `seals` is the SHA-256 of each file that it added, by path in the table; None for a commit
-    from before files were sealed. `added` is the bytes of each of these files, as the log says. `touched` are the partitions of
-    which it added or removed rows, and `operation` is what Delta's log calls it.
+    `partition` is None where the asset has no partitions. `digest` is that of what the rows represent (for a model, its
+    fitted state); `content` is that of the rows themselves, "" for a commit that published none, such as the table's
+    creation; `time` is when it was made, Unix seconds. `seals` is the SHA-256 of each file that it added, by path in
+    the table; None for a commit from before file checksums were recorded. `added` is the size in bytes of each of these
+    files, according to the log. `touched` are the partitions of which it added or removed rows, and `operation` is its
+    name in Delta's log.
     """
 
     version: int
@@ -67,8 +68,8 @@ class Commits:
 
     Args:
         uri: folder or URL of the table.
-        table_id: Delta's id of it: another table may lie there later.
-        memory: file of this machine that keeps which of them published what; None for none.
+        table_id: Delta's id of it: another table may be at that place later.
+            memory: file of this machine that caches which commit published what; None for none.
     """
 
     def __init__(self, uri: str, table_id: str, memory: Path | None = None) -> None:
@@ -79,10 +80,10 @@ class Commits:
         self._saved = len(self._rows)
 
     def extend(self, version: int) -> None:
-        """Look at what is new in the log, up to a version at least.
+        """Read what is new in the log, up to a version at least.
 
-        The log may be another one, with the same versions: one that was restored from a backup, and went on from there. That
-        shows in the last commit that is known of it.
+        The log may be a different one with the same versions: one that was restored from a backup and went on from
+        there. The last known commit then differs.
         """
         with self._lock:
             if self._rows and not self._is_of_this_log():
@@ -100,7 +101,7 @@ class Commits:
                 self._saved = len(self._rows)
 
     def published(self, version: int) -> dict[str | None, int]:
-        """Return which commit published each partition, as of a version that was looked at."""
+        """Return which commit published each partition, as of a version that was read."""
         rows = self._rows[: version + 1]
         return {partition: number for number, (is_ours, partition, _) in enumerate(rows) if is_ours}
 
@@ -109,7 +110,7 @@ class Commits:
         return [number for number, (is_ours, *_) in enumerate(self._rows) if is_ours]
 
     def altered(self) -> dict[str | None, int]:
-        """Return the published partitions whose rows another program has changed since, each with the commit that did so last."""
+        """Return the published partitions whose rows another program has changed, each with the last such commit."""
         found: dict[str | None, int] = {}
         published = set[str | None]()
         for number, (is_ours, partition, touched) in enumerate(self._rows):
@@ -134,7 +135,7 @@ class Commits:
         return {number: known[number] for number in wanted}
 
     def all(self) -> dict[int, Commit]:
-        """Return every commit that was looked at, oldest first."""
+        """Return every commit that was read, oldest first."""
         return self.of(range(len(self._rows)))
 
     def _contents(self, versions: Collection[int]) -> list[bytes]:
@@ -149,7 +150,7 @@ class Commits:
         return file_digest(content) == self._last
 
     def _forget(self) -> None:
-        """Forget the commits that were read first: a daemon would keep more and more."""
+        """Forget the commits that were read first, as a daemon would otherwise keep more and more."""
         for number in list(self._read)[: max(0, len(self._read) - _MOST)]:
             del self._read[number]
 
@@ -164,7 +165,7 @@ _known: dict[tuple[str, str], Commits] = {}
 
 
 def commits_of(uri: str, table_id: str, memory: Path | None) -> Commits:
-    """Return the commits of a table, which this process knows already where it has asked before."""
+    """Return the commits of a table; those that this process has read before are not read again."""
     key = (uri, table_id)
     if key not in _known:
         _known[key] = Commits(uri, table_id, memory)
@@ -172,12 +173,12 @@ def commits_of(uri: str, table_id: str, memory: Path | None) -> Commits:
 
 
 def forget() -> None:
-    """Forget what this process has read of any table, as if it had just begun."""
+    """Forget what this process has read of any table, as if it had just started."""
     _known.clear()
 
 
 def metadata_in(entries: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """Return what a commit says of itself, of the entries of its file in Delta's log."""
+    """Return a commit's metadata from the entries of its file in Delta's log."""
     return next((entry["commitInfo"] for entry in entries if "commitInfo" in entry), {})
 
 
@@ -187,7 +188,7 @@ def entries_in(content: bytes) -> list[dict[str, Any]]:
 
 
 def _commit(version: int, content: bytes) -> Commit:
-    """Return what a file of Delta's log says."""
+    """Return the commit that a file of Delta's log describes."""
     entries = entries_in(content)
     info = metadata_in(entries)
     record = _record_in(info)
@@ -206,7 +207,7 @@ def _commit(version: int, content: bytes) -> Commit:
 
 
 def _record_in(info: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the record in a commit's metadata; nothing where what stands there is none, which the event log's copy shows."""
+    """Return the record in a commit's metadata; nothing where it is invalid, which the event log's copy shows."""
     try:
         record = json.loads(info.get("record", "{}"))
     except (ValueError, RecursionError):
@@ -215,12 +216,12 @@ def _record_in(info: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _changes_rows(entry: Mapping[str, Any]) -> bool:
-    """Return whether an entry of Delta's log adds or removes rows, and does not only put them into another file."""
+    """Return whether an entry of Delta's log adds or removes rows, rather than only moving them to another file."""
     return any(entry[kind].get("dataChange", True) for kind in ("add", "remove") if kind in entry)
 
 
 def _partition_of(entry: Mapping[str, Any]) -> str | None:
-    """Return the partition of a file that an entry of Delta's log adds or removes; some programs tell it by the path alone."""
+    """Return the partition of the file in an entry of Delta's log; some programs write it only in the path."""
     action = entry.get("add") or entry["remove"]
     values = action.get("partitionValues")
     if values:
@@ -230,12 +231,12 @@ def _partition_of(entry: Mapping[str, Any]) -> str | None:
 
 
 def differing(record: Record, commit: Commit | None, uri: str) -> str:
-    """Return what people are told where the lake's commit of a version does not hold the record that its event bears, else "".
+    """Return a message where the lake's commit of a version does not hold the same record as its event, else "".
 
     Args:
         record: the event's record.
         commit: the commit of its version, None where the lake does not hold it.
-        uri: where the table lies.
+        uri: location of the table.
     """
     address = record.output.address
     if commit is None:

@@ -1,8 +1,8 @@
 """One declared table in Delta Lake: pinned, verified reads and atomic, guarded writes of one partition at a time.
 
-Every commit's metadata carries the content digest of the partition that it publishes, the record of how it was made, and the
-seal of each file that it adds: the SHA-256 of its bytes. So the table alone tells, for any version, which commit published each
-partition, and whether what lies there is what was stored, to the last bit.
+Every commit's metadata carries the content digest of the partition that it publishes, the record of how it was made,
+and the checksum of each file that it adds (SHA-256). So the table alone tells, for any version, which commit published
+each partition, and whether its files still hold what was stored, to the last bit.
 """
 
 from __future__ import annotations
@@ -47,22 +47,22 @@ _CONFIGURATION = {
 }
 _ATTEMPTS = 100
 _LONGEST_NAME = 255
-"""Bytes of a file's or folder's name that file systems take."""
+"""Longest name of a file or folder that file systems accept, in bytes."""
 
 
 class Memory:
-    """Partitions that were read and checked, the latest ones that fit: what a commit published never changes."""
+    """A cache of partitions that were read and checked, the latest that fit: what a commit published never changes."""
 
     def __init__(self, most_bytes: int = 2**28) -> None:
         self._most, self.bytes = most_bytes, 0
         self._parts: dict[tuple[str, int, str], tuple[Version, pa.Table]] = {}
 
     def get(self, uri: str, commit: Commit) -> tuple[Version, pa.Table] | None:
-        """Return what a commit to a table published, None when it was not read lately."""
+        """Return what a commit to a table published, None when it is not cached."""
         return self._parts.get((uri, commit.version, commit.content))
 
     def put(self, uri: str, commit: Commit, part: tuple[Version, pa.Table]) -> None:
-        """Keep what a commit published as the latest, and forget the oldest that no longer fit."""
+        """Cache what a commit published as the latest, and drop the oldest that no longer fit."""
         key = (uri, commit.version, commit.content)
         self.bytes += part[1].nbytes if self._parts.pop(key, None) is None else 0
         self._parts[key] = part
@@ -84,13 +84,13 @@ class Files:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What is there of a table.
+    """The current state of a table.
 
     Attributes:
         published: the commit that published each partition.
-        altered: the partitions whose rows another program has changed since, each with the commit that did so last. What only
-            puts rows into other files, such as compaction, changes none.
-        cut_short: the partitions of a table in a folder of which a file is not as long as Delta's log says, and which.
+        altered: the partitions whose rows another program has changed since, each with the commit that did so last.
+            What only puts rows into other files, such as compaction, changes none.
+        cut_short: partitions of a table in a folder with a file not as long as Delta's log says, and which file.
     """
 
     published: dict[str | None, Commit]
@@ -105,8 +105,8 @@ class LakeTable:
     Attributes:
         name: asset that owns it.
         uri: folder or URL of the Delta table.
-        schema: its columns; each partition holds rows of it. Rows of no partition lie under the partition null.
-        memory: file of this machine that keeps which commits published what; None for none.
+        schema: its columns; each partition holds rows of it. Rows without one are stored under the partition null.
+        memory: file of this machine that caches which commit published what; None for none.
     """
 
     name: str
@@ -115,15 +115,15 @@ class LakeTable:
     memory: Path | None = None
 
     def version(self) -> int:
-        """Return the table's present version; the table is created when there is none."""
+        """Return the table's current version; the table is created when there is none."""
         return self._open().version()
 
     def published(self, version: int | None = None) -> dict[str | None, Commit]:
-        """Return the commit that published each partition, as of a table version (default: the present)."""
+        """Return the commit that published each partition, as of a table version (default: the current one)."""
         return self._published(self._open(version))
 
     def latest(self, partition: str | None) -> Commit | None:
-        """Return the commit that published a partition last, whatever columns it had; None where none did, or without a table."""
+        """Return the last commit that published a partition, whatever columns it had; None where there is none."""
         if not self.exists():
             return None
         table = self._open_as_it_is()
@@ -143,7 +143,7 @@ class LakeTable:
         return list(known.of(filter(wanted, known.publishing())).values())
 
     def instead_of(self, partition: str | None, known: Iterable[str | None]) -> str:
-        """Return what an error says is expected where a partition was not published by the version asked for.
+        """Return the expected state for the error that a partition was not published by the requested version.
 
         Args:
             partition: the partition.
@@ -154,7 +154,7 @@ class LakeTable:
         return f"one of {', '.join(sorted(map(str, known))) or 'none, for nothing was published by then'}"
 
     def look(self) -> Look | None:
-        """Return what is there of a table and whether it is as it was published; None where there is no table."""
+        """Return the current state of the table and whether it is as it was published; None where there is no table."""
         if not self.exists():
             return None
         table = self._open_as_it_is()
@@ -173,7 +173,7 @@ class LakeTable:
         return found
 
     def added(self) -> dict[int, Mapping[str, int]]:
-        """Return the files that each commit added, by table version: path under the table, and bytes; nothing without one.
+        """Return the files that each commit added, by table version: path in the table, and bytes; empty without a table.
 
         Commits that published nothing, such as the restoring of a version by another program, are among them.
         """
@@ -191,18 +191,19 @@ class LakeTable:
         """Return each partition's version and rows (in key order) as of one table version, digests checked.
 
         Args:
-            partitions: partition keys, [None] where there are none; those that the table lacks are left out of the result.
-            version: table version to read; default is the present one, the same for all partitions.
+            partitions: partition keys, [None] where there are none; those that the table lacks are left out of the
+                result.
+            version: table version to read; default is the current one, the same for all partitions.
 
         Raises:
-            DigestError: rows are not what their commit says was published, or cannot be read.
+            DigestError: rows differ from what their commit says was published, or cannot be read.
         """
         return self._read(self._open(version), partitions)
 
     def read_present(
         self, partitions: Iterable[str | None], memory: Memory
     ) -> tuple[int, dict[str | None, tuple[Version, pa.Table]]]:
-        """Return the present table version, and what `read` returns of it; what is in `memory` is not read again."""
+        """Return the current table version, and what `read` returns for it; what `memory` holds is not read again."""
         table = self._open()
         published = self._published(table)
         wanted = {key: published[key] for key in partitions if key in published}
@@ -213,9 +214,9 @@ class LakeTable:
         return table.version(), {key: parts[key] for key in wanted}
 
     def files_present(self, partitions: Iterable[str | None]) -> tuple[int, dict[str | None, tuple[Version, Files]]]:
-        """Return the present table version, and each partition's version and files, which are compared with their seals.
+        """Return the current table version, and each partition's version and files, verified by their checksums.
 
-        At a URL their sizes alone are checked: reading them would fetch everything twice.
+        At a URL only their sizes are checked: reading them would fetch everything twice.
 
         Raises:
             DigestError: a file is missing, not of the size that Delta's log says, or not what was stored.
@@ -240,7 +241,7 @@ class LakeTable:
 
         files: dict[str | None, list[dict[str, Any]]] = {key: [] for key in keys}
         if files:
-            # read as a stream, and without the times in it, for of these and of anything else pyarrow asks pandas
+            # read as a stream, and without timestamps, because pyarrow needs pandas for these and for anything else
             columns = [f"partition.{PARTITION}", "path", "size_bytes", "num_records"]
             actions: Any = table.get_add_actions(flatten=True)
             for action in pa.RecordBatchReader.from_stream(actions).read_all().select(columns).to_pylist():
@@ -249,7 +250,7 @@ class LakeTable:
         return files
 
     def _whole_file(self, address: str, path: str, size: int, seals: Mapping[str, str]) -> str:
-        """Return the path or URL of a file of Delta's log, after checking its size, and in a folder its seal."""
+        """Return the path or URL of a file of Delta's log, after checking its size and, in a folder, its checksum."""
         place = f"{self.uri}/{path}"
         filesystem, inside = filesystem_of(place)
         found = filesystem.size(inside) if filesystem.exists(inside) else 0
@@ -273,12 +274,12 @@ class LakeTable:
             found = Version(self.name, key, commit.version, commit.digest)
             try:
                 part = self.schema.conform(self._rows(files, commit.seals or {}))
-            except (pa.ArrowException, OSError, ValueError) as error:  # a damaged footer raises what it likes
+            except (pa.ArrowException, OSError, ValueError) as error:  # a damaged footer may raise anything
                 if isinstance(error, FileNotFoundError):
                     raise_if_removed(self.uri.removesuffix(f"/{self.name}"), found.address)
                 where = f"{partition_address(self.name, key)}: cannot be read at version {table.version()}"
                 raise DigestError(f"{where}: {error}; restore {self.uri}") from error
-            except SchemaError as error:  # what was published was of the schema
+            except SchemaError as error:  # what was published conformed to the schema
                 raise DigestError(f"{found.address}: {error}; restore {self.uri}") from error
             content = table_digest(part, self.schema).table
             if content != commit.content:
@@ -289,10 +290,10 @@ class LakeTable:
         return parts
 
     def _rows(self, files: list[dict[str, Any]], seals: Mapping[str, str]) -> pa.Table:
-        """Return the rows of some files, which are compared with their seals; null for a column that a file lacks.
+        """Return the rows of some files, verified by their checksums; null for a column that a file lacks.
 
-        Files are read as bytes, on this thread: Arrow's own threads may let go of a Python object after this process has begun
-        to end, which aborts it.
+        Files are read as bytes, on this thread: Arrow's own threads may release a Python object after this process has
+        begun to exit, which aborts it.
         """
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -327,14 +328,14 @@ class LakeTable:
             partition: partition key, None where the asset has no partitions.
             rows: the partition's rows, as `schema.conform` returns them.
             record: JSON-ready values for the commit's metadata; `record["output"]["digest"]` is the data version.
-            since: table version when the work began.
-            fence: called directly before each attempt to commit; what it raises keeps the partition as it is.
-            anew: whether the table takes on these columns from then on, where it had others. Earlier versions keep theirs.
+            since: table version when the work started.
+            fence: called directly before each attempt to commit; where it raises, the partition stays as it is.
+            anew: whether the table's columns are replaced by these from this version on. Earlier versions keep theirs.
 
         Raises:
             ConflictError: this partition was published by another writer after `since`, or the table stayed too busy.
-            StoreError: the log of the table cannot be written, or its store is away or busy.
-            LineageError: the partition key is empty, which Delta would store as null, or no text that UTF-8 can hold.
+            StoreError: the log of the table cannot be written, or its store is unreachable or busy.
+            LineageError: the partition key is empty, which Delta would store as null, or cannot be encoded in UTF-8.
         """
         from deltalake import CommitProperties
         from deltalake.exceptions import CommitFailedError, DeltaError
@@ -363,7 +364,7 @@ class LakeTable:
             if added is None:
                 added, seals = self._store(partition, folder, rows)
                 metadata["sha256"] = json.dumps(seals)
-            flush_commit(self.uri, table.version())  # of another process, that may be about to
+            flush_commit(self.uri, table.version())  # of another process, which may be about to
             fence()
             try:
                 table.create_write_transaction(
@@ -374,8 +375,8 @@ class LakeTable:
                     [(PARTITION, "=", partition or "")],  # to Delta, an empty key is null
                     commit_properties=CommitProperties(
                         custom_metadata=metadata,
-                        # so that the version is the next one, or there is no commit; where it tried again, a commit of no
-                        # rows would be no conflict for one that comes at the same time
+                        # so that the version is the next one, or there is no commit; if Delta retried, a commit of no
+                        # rows would not conflict with one made at the same time
                         max_commit_retries=0,
                     ),
                 )
@@ -385,7 +386,7 @@ class LakeTable:
                         raise fault from error
                     if not isinstance(error, CommitFailedError):
                         raise
-                    # another commit came first: look again whether it touched this partition
+                    # another commit came first: check again whether it touched this partition
                     time.sleep(random.uniform(0, 0.02 * min(attempt + 1, 10)))
                     continue
             flush_commit(self.uri, table.version() + 1)
@@ -393,18 +394,18 @@ class LakeTable:
         raise ConflictError(f"{address}: {_ATTEMPTS} attempts met other writers' commits; run again")
 
     def _is_committed(self, version: int, metadata: Mapping[str, str]) -> bool:
-        """Return whether a version is the commit of this metadata: a store may have kept it, and its answer been lost.
+        """Return whether a version is the commit with this metadata: a store may have kept it, but its answer be lost.
 
-        Clients then send it again, and are told that there is one already.
+        Clients then send it again, and get the answer that it exists already.
         """
         content = read_file(log_file(self.uri, version))
         return content is not None and metadata.items() <= metadata_in(entries_in(content)).items()
 
     def begin_beyond(self, version: int) -> None:
-        """Have the next commit get a higher version than this, by commits that publish nothing.
+        """Make the next commit get a higher version than this, by commits that publish nothing.
 
-        A table that was deleted, or restored from a backup, would give the versions of what it has lost again, and an address
-        of one of these would come to mean something else.
+        A table that was deleted, or restored from a backup, would otherwise reuse the version numbers that it has lost,
+        and an address with one of these would come to mean something else.
         """
         from deltalake import CommitProperties
         from deltalake.exceptions import CommitFailedError, DeltaError
@@ -417,7 +418,7 @@ class LakeTable:
             properties = CommitProperties(custom_metadata={"lost": "true"}, max_commit_retries=0)
             try:
                 table.create_write_transaction([], "append", table.schema(), [PARTITION], commit_properties=properties)
-            except (DeltaError, OSError) as error:  # or it is there by now, of this writer or of another one
+            except (DeltaError, OSError) as error:  # or it exists by now, from this writer or another one
                 if fault := store_fault(error, self.uri) or away(error, self.uri):
                     raise fault from error
                 if not isinstance(error, CommitFailedError):
@@ -426,7 +427,7 @@ class LakeTable:
     def _store(
         self, partition: str | None, folder: str, rows: pa.Table
     ) -> tuple[list[AddAction | RemoveAction], dict[str, str]]:
-        """Store rows in a file that no commit names yet, none for no rows; return what a commit says of it, and its seal."""
+        """Store rows in a file that no commit names yet, none for no rows; return its log entry and its checksum."""
         import pyarrow as pa
         import pyarrow.parquet as pq
         from deltalake.transaction import AddAction
@@ -450,9 +451,9 @@ class LakeTable:
         return Types.from_arrow(pa.schema([(PARTITION, pa.string()), *self.schema.arrow()]))
 
     def _types_to_write(self, table: DeltaTable) -> Types:
-        """Return a table's types in Delta, after checking that files of this schema are of them.
+        """Return a table's types in Delta, after checking that files of this schema have these types.
 
-        Columns that another program has added go with the next commit; earlier versions keep them.
+        Columns that another program has added are dropped by the next commit; earlier versions keep them.
         """
         import pyarrow as pa
 
@@ -492,12 +493,12 @@ class LakeTable:
         return table
 
     def _are_of_others(self, table: DeltaTable, columns: Collection[str]) -> bool:
-        """Return whether no version that this project published has any of these columns: another program has added them."""
+        """Return whether other programs have added these columns: no version that this project published has any."""
         ours = (commit.record.get("columns", {}) for commit in self._commits(table).all().values() if commit.content)
         return all(not set(columns) & set(known) for known in ours)
 
     def _create(self) -> None:
-        """Create the table once, however many want it at the same time: Delta itself lets two that begin together do so."""
+        """Create the table once, however many processes try at once: Delta itself would let two of them do so."""
         if not is_remote(self.uri):
             with _one_by_one(Path(self.uri)):
                 self._create_at(self.uri)
@@ -526,17 +527,17 @@ class LakeTable:
         return {partition: commits[number] for partition, number in published.items()}
 
     def _commits(self, table: DeltaTable) -> Commits:
-        """Return the commits, which were looked at up to the table's version at least."""
+        """Return the commits, read up to the table's version at least."""
         known = commits_of(self.uri, str(table.metadata().id), self.memory)
         known.extend(table.version())
         return known
 
 
 def _folder_of(asset: str, partition: str | None) -> str:
-    """Return the folder of a partition's files; that is no more than a name, for the log holds the key.
+    """Return the folder of a partition's files; it is only a name, because the log holds the key.
 
     Raises:
-        LineageError: the key holds what is no character.
+        LineageError: the key holds an invalid character.
     """
     if partition is None:
         return f"{PARTITION}={OF_NONE}"
@@ -550,12 +551,12 @@ def _folder_of(asset: str, partition: str | None) -> str:
 
 
 def broken_seal(place: str, found: str, expected: str) -> str:
-    """Return what people are told of a file whose bytes are not those that were stored."""
+    """Return the message about a file whose bytes are not those that were stored."""
     return f"{place} has SHA-256 {found}, expected {expected}"
 
 
 def present_version(uri: str) -> int:
-    """Return the present version of the table at a place; 0, that of its creation, where there is none yet."""
+    """Return the current version of the table at a place; 0, that of its creation, where there is none yet."""
     from deltalake.exceptions import TableNotFoundError
 
     try:
@@ -565,7 +566,7 @@ def present_version(uri: str) -> int:
 
 
 def stored_schema(name: str, uri: str, version: int | None = None) -> Schema | None:
-    """Return the columns that the table at a place has, as of a table version (default: the present); None without a table."""
+    """Return the columns of the table at a place as of a table version (default: the current); None without a table."""
     import pyarrow as pa
     from deltalake.exceptions import TableNotFoundError
 

@@ -1,7 +1,7 @@
-"""The log of a Delta table as files: where they lie, whether the disk holds them, and what a loss of power left of them.
+"""The log of a Delta table as files: where they are, whether they are flushed, and what a power loss left of them.
 
-Delta Lake flushes nothing. Each commit is flushed before the next one is made, so that none but the last can be torn: empty, or
-cut short. Nothing has been told of that one, and it is set aside.
+Delta Lake flushes nothing. Here each commit is flushed before the next one is made, so that only the last can be torn:
+empty, or cut short. Nobody has been told about that commit yet, and it is set aside.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _TORN = "torn"
 
 
 def log_file(uri: str, version: int) -> str:
-    """Return where a table's commit lies."""
+    """Return the path of a table's commit."""
     return f"{uri}/_delta_log/{version:020}.json"
 
 
@@ -38,7 +38,7 @@ def is_table(uri: str) -> bool:
     from deltalake import DeltaTable
 
     _set_torn_aside(uri)
-    if not is_remote(uri):  # Delta lists all of a log to say so
+    if not is_remote(uri):  # Delta lists a whole log to answer this
         folder = Path(uri.removeprefix("file://"), "_delta_log")
         if not folder.is_dir():
             return False
@@ -49,11 +49,11 @@ def is_table(uri: str) -> bool:
 
 
 def open_table(uri: str, version: int | None = None) -> DeltaTable:
-    """Return a table as of a version, by default the present one.
+    """Return a table as of a version, by default the current one.
 
     Raises:
         TableNotFoundError: there is none.
-        StoreError: the store is away or busy.
+        StoreError: the store is unreachable or busy.
     """
     from deltalake import DeltaTable
 
@@ -63,7 +63,7 @@ def open_table(uri: str, version: int | None = None) -> DeltaTable:
 
 
 def flush_commit(uri: str, version: int) -> None:
-    """Have the disk hold a commit, and the checkpoint that came with it."""
+    """Flush a commit to disk, and the checkpoint that came with it."""
     if is_remote(uri):
         return
     commit = Path(log_file(uri, version))
@@ -75,9 +75,10 @@ def flush_commit(uri: str, version: int) -> None:
 
 @cache
 def _set_torn_aside(uri: str) -> None:
-    """Move out of the way what a loss of power left of a table's last commits and of its last checkpoint.
+    """Move aside what a power loss left torn of a table's last commits and of its last checkpoint.
 
-    Power was lost before this process began, so it looks once. Whoever is at work meanwhile renames what is whole.
+    The power loss was before this process started, so one look is enough. Processes that write meanwhile rename only
+    complete files into place.
     """
     folder = Path(uri) / "_delta_log"
     if is_remote(uri) or not folder.is_dir():
@@ -105,7 +106,7 @@ def _is_commit(name: str) -> bool:
 
 
 def _is_whole_commit(file: Path) -> bool:
-    """Return whether a commit holds actions, each whole: a commit without any says nothing, and nobody writes one."""
+    """Return whether a commit holds actions, each complete: nobody writes a commit without any."""
     try:
         return bool([json.loads(line) for line in file.read_bytes().splitlines() if line.strip()])
     except ValueError:
@@ -118,7 +119,7 @@ def _is_whole_checkpoint(file: Path) -> bool:
 
 
 def _is_whole_hint(file: Path, names: Iterable[str]) -> bool:
-    """Return whether the hint leads to a checkpoint that is there; other programs write some in several files."""
+    """Return whether the hint leads to a checkpoint that exists; other programs write some in several files."""
     try:
         begins = f"{json.loads(file.read_bytes())['version']:020}.checkpoint."
     except (ValueError, LookupError, TypeError):

@@ -1,8 +1,8 @@
-"""Files on a disk of this machine: each appears whole or not at all, and is there after the machine has lost its power.
+"""Files on a disk of this machine: each is written atomically, and survives a power loss.
 
-A file system keeps for a while in memory what was written, and may lose it with the power: a file is then empty, or its name is
-gone. SQLite flushes what it commits, so that an event may be there and what it tells of may not. Whatever an event tells of is
-therefore flushed before: the file, and the folders that name it.
+A file system keeps writes in memory for a while and may lose them with the power: a file is then empty, or its name is
+gone. SQLite flushes what it commits, so an event could survive while the file that it describes does not. Whatever an
+event describes is therefore flushed before it: the file, and the folders that list it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _NO_FLUSH = (errno.EINVAL, errno.ENOTSUP)
-"""What file systems answer whose folders need no flush."""
+"""Errors of file systems whose folders need no flush."""
 
 
 def put(file: Path, content: bytes) -> None:
@@ -29,7 +29,7 @@ def put(file: Path, content: bytes) -> None:
 
 
 def create(file: Path, content: bytes) -> bool:
-    """Store a file if there is none, and return whether this was so: of many that try at once, one succeeds."""
+    """Store a file if there is none, and return whether it was stored: of many writers at once, one succeeds."""
     with _beside(file, content) as part:
         try:
             os.link(part, file)
@@ -44,7 +44,7 @@ def create(file: Path, content: bytes) -> bool:
 
 
 def flush(*paths: Path) -> None:
-    """Have the disk hold the content of files, or what folders list."""
+    """Flush the content of files, or the listings of folders, to disk."""
     for path in paths:
         number = os.open(path, os.O_RDONLY)
         try:
@@ -57,13 +57,13 @@ def flush(*paths: Path) -> None:
 
 
 def flush_all(folder: Path) -> None:
-    """Have the disk hold a folder and everything in it."""
+    """Flush a folder and everything in it to disk."""
     flush(*folder.rglob("*"), folder, folder.parent)
 
 
 @contextmanager
 def _beside(file: Path, content: bytes) -> Iterator[Path]:
-    """Yield a flushed file in the same folder, for what is renamed is whole; nothing of it is left behind."""
+    """Yield a temporary file in the same folder, flushed before it is renamed into place; nothing is left behind."""
     _make(file.parent)
     part = file.with_name(f".{uuid4().hex}.part")
     try:

@@ -1,9 +1,10 @@
-"""The closed list of types for the files of scikit-learn estimators, worked out from the installed scikit-learn by rule.
+"""The closed list of types for the files of scikit-learn estimators, derived by rule from the installed scikit-learn.
 
-Nothing that a file says has a part in it. The list holds
+The content of a file never adds to it. The list holds
 
-- scikit-learn's public estimators, and the classes of scikit-learn that their modules define or import, and so on from those:
-  trees, losses, kernels, distances. Left out are the packages in `_LEFT_OUT`, whose classes fetch, call or only report.
+- scikit-learn's public estimators, and the classes of scikit-learn that their modules define or import, and so on from
+  those: trees, losses, kernels, distances. Left out are the packages in `_LEFT_OUT`, whose classes fetch, call or only
+  report.
 - functions of numbers alone: the ufuncs of NumPy and SciPy, scikit-learn's metrics and scores of features, and what an
   estimator has as a default. No other function: one that fits or reads files could be made to work for a forged file.
 - the few names in `_BESIDE`, which no rule finds.
@@ -57,7 +58,7 @@ _UFUNCS = ("numpy", "scipy.special")
 
 
 class EstimatorTypes(Sequence[str]):
-    """The closed list for any estimator of scikit-learn, and for those of other packages that are named; found out at first use.
+    """The closed list for any estimator of scikit-learn and for named ones of other packages; derived at first use.
 
     Args:
         others: estimators of other packages, and functions that estimators were given; scikit-learn's need no naming.
@@ -96,7 +97,7 @@ def _of_scikit_learn() -> frozenset[str]:
     from sklearn.utils.discovery import all_estimators
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of modules and attributes that are on their way out
+        warnings.simplefilter("ignore")  # of deprecated modules and attributes
         estimators = [estimator for _, estimator in all_estimators()]
         classes = _reached(estimators)
         functions = {*_defaults(estimators), *_public(_FUNCTIONS, _is_of_numbers)}
@@ -105,7 +106,7 @@ def _of_scikit_learn() -> frozenset[str]:
 
 
 def _reached(estimators: Iterable[type]) -> set[type]:
-    """Return estimators and all classes of scikit-learn that modules of theirs, and of what was found, define or import."""
+    """Return estimators and, transitively, all classes of scikit-learn that their modules define or import."""
     waiting, found = [*estimators], set[type]()
     while waiting:
         one = waiting.pop()
@@ -151,7 +152,7 @@ def _is_of_numbers(value: Any) -> bool:
 
 
 def _ufuncs() -> Iterator[str]:
-    """Yield each ufunc under the names that skops can give it: where it is public, and the first module that holds it."""
+    """Yield each ufunc under the names that skops can use: where it is public, and the first module that has it."""
     import numpy as np
     from skops.io._utils import get_module
 

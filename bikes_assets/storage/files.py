@@ -1,7 +1,7 @@
-"""Files in a folder or at a URL of object storage: each appears whole or not at all, and for good.
+"""Files in a folder or at a URL of object storage: each is written atomically and durably.
 
-Keys of a store are read from the environment (`AWS_ACCESS_KEY_ID`, ...) by the libraries that need them; nothing here
-keeps them.
+Credentials of a store are read from the environment (`AWS_ACCESS_KEY_ID`, ...) by the libraries that need them; nothing
+here keeps them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 _SILENT_SECONDS = 60
 _MOST_OF_SMALL = 1 << 16
-"""Bytes of a file that people or a tool write by the line."""
+"""Largest file that is read of those that people or a tool write by the line, in bytes."""
 
 
 def is_remote(location: str) -> bool:
@@ -35,7 +35,7 @@ def is_remote(location: str) -> bool:
 
 
 def base_name(location: str) -> str:
-    """Return the last part of a path or URL; what follows a URL's `?` is no part of it, nor what a chained URL leads through."""
+    """Return the last part of a path or URL, without a URL's query string or the inner parts of a chained URL."""
     if not is_remote(location):
         return Path(os.path.abspath(location.removeprefix("file://"))).name or "/"
     first, _, rest = shown(location).partition("::")
@@ -44,13 +44,13 @@ def base_name(location: str) -> str:
 
 
 def file_location(location: str, name: str) -> str:
-    """Return where a file of a folder or URL lies."""
+    """Return the location of a file in a folder or below a URL."""
     first, chained, rest = location.partition("::") if is_remote(location) else (location, "", "")
     return f"{first.rstrip('/')}/{name}{chained}{rest}"
 
 
 def is_of_this_user(location: str) -> bool:
-    """Return whether a location is a folder of this machine that nobody but this user, or their own group, can write to."""
+    """Return whether a location is a folder of this machine that only this user, or their own group, can write to."""
     if is_remote(location):
         return False
     state = Path(location.removeprefix("file://")).stat()
@@ -75,23 +75,23 @@ def filesystem_of(location: str) -> tuple[Any, str]:
     if location.startswith(("http://", "https://")):
         import aiohttp
 
-        # a large file may take its time, a silent server may not
+        # a large file may take long, a silent server may not
         patience = aiohttp.ClientTimeout(total=None, sock_connect=_SILENT_SECONDS, sock_read=_SILENT_SECONDS)
         options["client_kwargs"] = {"timeout": patience}
-    region = os.environ.get("AWS_REGION")  # boto knows AWS_DEFAULT_REGION alone, Delta Lake both
+    region = os.environ.get("AWS_REGION")  # boto knows only AWS_DEFAULT_REGION, Delta Lake both
     if _is_s3(location) and region:
         options["client_kwargs"] = {"region_name": region}
     return url_to_fs(location, **options)
 
 
 def delta_options(location: str) -> dict[str, str]:
-    """Return what Delta Lake has to be told of a location beyond the environment: that its endpoint is plain HTTP."""
+    """Return Delta Lake's options for a location beyond the environment: that its endpoint is plain HTTP."""
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
     return {"allow_http": "true"} if _is_s3(location) and endpoint.startswith("http://") else {}
 
 
 def read_files(locations: Sequence[str]) -> list[bytes]:
-    """Return the contents of files of one store; from a URL all are asked for at once.
+    """Return the contents of files of one store; from a URL all are fetched at once.
 
     Raises:
         FileNotFoundError: one of them is not there.
@@ -115,7 +115,7 @@ def read_file(location: str) -> bytes | None:
 
 
 def read_folder(location: str) -> dict[str, bytes]:
-    """Return the contents of a folder's files that end in .json, by name, as they are now; nothing where there is no folder."""
+    """Return the current contents of a folder's .json files, by name; nothing where there is no folder."""
     filesystem, folder = filesystem_of(location)
     filesystem.invalidate_cache()  # another process may have written there since
     with at_store(location):
@@ -130,8 +130,8 @@ def read_json(content: bytes, place: str, of: Callable[[Any], T], expected: str)
 
     Args:
         content: the file's.
-        place: where the file lies, for the error.
-        of: takes the values, and raises whatever it likes where they are others.
+        place: the file's location, for the error.
+        of: takes the values, and may raise anything where they are not as expected.
         expected: what the file should hold, and what to do where it does not.
 
     Raises:
@@ -144,10 +144,10 @@ def read_json(content: bytes, place: str, of: Callable[[Any], T], expected: str)
 
 
 def small_file(path: Path) -> bytes:
-    """Return the content of a small file of this machine that anybody may have made, nothing where there is none.
+    """Return the content of a small, untrusted file of this machine, nothing where there is none.
 
     Raises:
-        DataError: it is no plain file, or large.
+        DataError: it is no regular file, or too large.
     """
     if not path.exists():
         return b""
@@ -161,7 +161,7 @@ def small_file(path: Path) -> bytes:
 
 
 def remove_files(locations: Sequence[str]) -> None:
-    """Remove files of one store; from a URL many at once. One that is gone already is as it should be."""
+    """Remove files of one store; from a URL many at once. One that is gone already is no error."""
     if not locations:
         return
     filesystem, _ = filesystem_of(locations[0])
@@ -175,12 +175,12 @@ def remove_files(locations: Sequence[str]) -> None:
 
 
 def new_name() -> str:
-    """Return a name that no other file has, which sorts by the time at which it was given."""
+    """Return a unique file name; names sort by the time at which they were created."""
     return f"{time.time_ns() // 10**6}-{uuid4().hex[:8]}"
 
 
 def write_file(location: str, content: bytes) -> None:
-    """Store a file whole or not at all, in the place of one that may be there; it outlives a loss of power."""
+    """Store a file atomically, replacing one that may be there; it survives a power loss."""
     filesystem, path = filesystem_of(location)
     if is_remote(location):
         with at_store(location):
@@ -190,7 +190,7 @@ def write_file(location: str, content: bytes) -> None:
 
 
 def write_files(contents: Mapping[str, bytes]) -> None:
-    """Store several files of one store, each whole or not at all, in their order; at a URL all at once."""
+    """Store several files of one store, each atomically, in their order; at a URL all at once."""
     if contents and is_remote(next(iter(contents))):
         places = {location: filesystem_of(location) for location in contents}
         filesystem = next(iter(places.values()))[0]
@@ -202,15 +202,16 @@ def write_files(contents: Mapping[str, bytes]) -> None:
 
 
 def create_file(url: str, content: bytes) -> bool:
-    """Store a file at a URL if there is none, and return whether this was so: of many that try at once, one succeeds.
+    """Store a file at a URL if there is none, and return whether it was stored: of many writers at once, one succeeds.
 
     Args:
         url: where it is to be.
-        content: what no other writer stores there: by it, a file is known as this writer's own after an answer that was lost.
+        content: what no other writer would store there: it identifies the file as this writer's own after a lost
+            answer.
 
     Raises:
-        SettingsError: the store replaces a file that is there, so commits of two writers would be lost in it.
-        StoreError: the store is away or busy.
+        SettingsError: the store replaces an existing file, so of two writers' commits one would be lost.
+        StoreError: the store is unreachable or busy.
     """
     filesystem, path = filesystem_of(url)
     try:

@@ -1,4 +1,4 @@
-"""The lake: one Delta table an asset, and model files named by their SHA-256. It knows nothing of Dagster."""
+"""The lake: one Delta table per asset, and model files named by their SHA-256. It knows nothing of Dagster."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ MODEL_ROWS = Schema(
         Column("mlflow_model_id", "string", "Id of its copy in MLflow, empty where MLflow could not be reached."),
     ),
 )
-"""Rows of a model asset's table: one for each fitted model of a partition, none where a decision was lifted."""
+"""Rows of a model asset's table: one for each fitted model of a partition, none where a decision was revoked."""
 
 
 @dataclass(frozen=True)
 class ModelFormat:
-    """How the domain writes its models down; the lake knows nothing else of them.
+    """How the domain serializes its models; the lake knows nothing else of them.
 
     Attributes:
         dump: model to the bytes of its file.
@@ -75,11 +75,11 @@ class ModelFormat:
     def of_estimators(cls, *others: Named) -> ModelFormat:
         """Return the format of models that are estimators and nothing else: any of scikit-learn, pipelines included.
 
-        What a file may hold is worked out from the installed scikit-learn, never from a file: see `storage.estimators`.
+        What a file may hold is derived from the installed scikit-learn, never from a file: see `storage.estimators`.
 
         Args:
-            others: estimators of other packages, and functions that estimators were given, each as itself or by its dotted name,
-                such as `lightgbm.LGBMRegressor`.
+            others: estimators of other packages, and functions that estimators were given, each as itself or by its
+                dotted name, such as `lightgbm.LGBMRegressor`.
         """
         trusted = EstimatorTypes(*others)
 
@@ -111,16 +111,16 @@ class ModelFormat:
 
 @dataclass(frozen=True)
 class Lake:
-    """Where tables and model files lie.
+    """Where tables and model files are stored.
 
     Attributes:
         location: folder or URL.
-        schemas: declared schema of each table asset. Any other asset's table has the columns that were stored, and holds models
-            while there are none.
+        schemas: declared schema of each table asset. Any other asset's table has the columns that were stored, and
+            holds models while there are none.
         root: the project's root, for the environment's record.
         serving: the asset whose newest partition says which model serves, "" where none does.
-        made_by: what else a record says of who made a version, such as the user and the deployment.
-        memory: folder of this machine that keeps what is worked out of the tables' logs; None for none.
+        made_by: what a record also says about who made a version, such as the user and the deployment.
+        memory: folder of this machine that caches what is derived from the tables' logs; None for none.
     """
 
     location: str
@@ -136,7 +136,7 @@ class Lake:
 
         Args:
             asset: name of the asset.
-            schema: its columns, where the caller knows them better than `schemas`.
+            schema: its columns; they take precedence over `schemas`.
         """
         uri, schema = self.uri(asset), schema or self.schemas.get(asset)
         if schema is None:
@@ -145,14 +145,14 @@ class Lake:
         return LakeTable(asset, uri, schema, self.memory and self.memory / f"{quote(asset, safe='')}.json")
 
     def uri(self, asset: str) -> str:
-        """Return where the table of an asset lies."""
+        """Return the location of an asset's table."""
         return f"{self.location}/{asset}"
 
     def look(self, table: LakeTable) -> tuple[dict[str | None, Commit], dict[str | None, str]]:
-        """Return the commit that published each partition of a table, and what became of those that are not as they were.
+        """Return the commit that published each partition of a table, and what happened to those changed since.
 
-        Another program has changed their rows, or a loss of power has cut their files short. At a URL only the former is seen
-        without reading everything.
+        Another program has changed their rows, or a power loss has cut their files short. At a URL only the former can
+        be noticed without reading everything.
         """
         found = table.look()
         if found is None:
@@ -174,7 +174,7 @@ class Lake:
         return found
 
     def save_file(self, content: bytes) -> str:
-        """Store a model's file under its SHA-256, whole or not at all, and return that."""
+        """Store a model's file atomically under its SHA-256, and return that."""
         sha256 = file_digest(content)
         write_file(self.model_location(sha256), content)
         return sha256
@@ -183,7 +183,7 @@ class Lake:
         """Return a model's file after checking it.
 
         Raises:
-            DigestError: the file is missing, too large, or not what it was when it was stored.
+            DigestError: the file is missing, too large, or differs from what was stored.
             RemovedError: it was removed by retention.
         """
         location = self.model_location(sha256)
@@ -201,17 +201,17 @@ class Lake:
         return content
 
     def model_location(self, sha256: str) -> str:
-        """Return where a model's file lies.
+        """Return the location of a model's file.
 
         Raises:
-            DigestError: what is named is no SHA-256.
+            DigestError: the name is no SHA-256.
         """
         if not _SHA256.fullmatch(sha256):
             raise DigestError(f"found model file {sha256!r}, expected a SHA-256 of 64 hexadecimal digits")
         return f"{self.location}/model_files/{sha256}.skops"
 
     def model_files(self) -> dict[str, tuple[int, float]]:
-        """Return the model files that are there, as they are now: SHA-256 to bytes, and when it was written, Unix seconds."""
+        """Return the current model files: SHA-256 to size in bytes, and when the file was written, Unix seconds."""
         filesystem, folder = filesystem_of(f"{self.location}/model_files")
         filesystem.invalidate_cache()
         with at_store(self.location):
@@ -223,7 +223,7 @@ class Lake:
         }
 
     def keep_code(self, function: str, code_version: str) -> None:
-        """Keep what a code version stands for, once, so that a later one can be told from it: each function's digest and text.
+        """Store once what a code version consists of, to compare later ones with: each function's digest and text.
 
         Args:
             function: dotted name of the function whose code version it is.
@@ -235,14 +235,14 @@ class Lake:
         reached = reached_code(module, name)
         if code_version_of(reached) == code_version:
             digests = function_digests(reached)
-            # a store may hold digests alone, from before texts were kept
+            # a store may hold only digests, from before texts were kept
             if self.code(code_version) is None or self.text(digests[function]) is None:
                 self._keep_texts([*(digests.keys() - {function}), function], digests)
                 write_file(f"{self.location}/code/{code_version}.json", json.dumps(digests, indent=0).encode())
         self._kept.add(code_version)
 
     def keep_difference(self) -> None:
-        """Keep, once, what the working tree has that its commit has not, so that what is made with it can be made again."""
+        """Store, once, how the working tree differs from its commit, so that what is made with it can be rebuilt."""
         changed = difference(self.root)
         if changed.digest and not changed.dropped and changed.digest not in self._kept:
             place = self.difference_file(changed.digest)
@@ -254,7 +254,7 @@ class Lake:
         """Return a working tree's difference from its commit by its digest, "" for none; None where it was not kept.
 
         Raises:
-            DigestError: what lies there is not what was kept.
+            DigestError: the stored file differs from what was kept.
         """
         if not digest:
             return Difference()
@@ -267,11 +267,11 @@ class Lake:
         return found
 
     def difference_file(self, digest: str) -> str:
-        """Return where a working tree's difference from its commit is kept."""
+        """Return the location of a working tree's difference from its commit."""
         return f"{self.location}/code/differences/{digest}.tar"
 
     def code(self, code_version: str) -> dict[str, str] | None:
-        """Return the digest of each function that a code version stands for, None where it was not kept."""
+        """Return the digest of each function that a code version consists of, None where it was not kept."""
         place = f"{self.location}/code/{code_version}.json"
         content = read_file(place)
         expected = (
@@ -282,13 +282,13 @@ class Lake:
     def text(self, digest: str) -> str | None:
         """Return a function's source as it was first kept under its digest, with comments; None where it was not."""
         content = read_file(self._text_file(digest))
-        return None if content is None else content.decode(errors="replace")  # it is shown, and never run
+        return None if content is None else content.decode(errors="replace")  # it is shown, never run
 
     def record(self, asset: str, partition: str | None, version: int | None = None) -> Record:
-        """Return how a partition was made that was there as of a table version, by default the present one.
+        """Return the record of how a partition was made, as of a table version, by default the current one.
 
         Raises:
-            LineageError: nothing was.
+            LineageError: there was no such partition.
         """
         table = self.table(asset)
         if not table.exists():  # asking for its version would create it
@@ -309,7 +309,7 @@ class Lake:
         """Return the model of a row of MODEL_ROWS, whose file is checked first.
 
         Args:
-            models: how models are written.
+            models: how models are serialized.
             sha256: its file.
             card: how it was fitted, as JSON.
             origin: address of the version that was fitted.
@@ -333,7 +333,7 @@ class Lake:
 
 
 def _written(about: Mapping[str, Any]) -> float:
-    """Return when a file was written, by what its file system says of it."""
+    """Return when a file was written, according to its file system."""
     moment: Any = about.get("mtime", about.get("LastModified"))
     return float(moment) if isinstance(moment, int | float) else moment.timestamp()
 
@@ -343,7 +343,7 @@ class DeltaReader(Reader):
 
     Args:
         table: the table.
-        version: table version that is read, whatever is published later.
+        version: table version that is read, whatever is published after it.
         partitions: partition keys; those that the table lacks are left out.
     """
 
@@ -362,9 +362,9 @@ class DeltaReader(Reader):
 
 
 def digest_together(parts: Sequence[tuple[Version, pa.Table | Files]], schema: Schema) -> str:
-    """Return the digest of the rows of several partitions together; for a single one, that on its event.
+    """Return one digest of the rows of several partitions; for a single one, that on its event.
 
-    Where rows were left in their files, it is that of the partitions' digests.
+    Where rows were left in their files, it is a digest of the partitions' digests.
     """
     import pyarrow as pa
 
@@ -376,7 +376,7 @@ def digest_together(parts: Sequence[tuple[Version, pa.Table | Files]], schema: S
 
 
 def to_pandas(tables: Sequence[pa.Table], schema: Schema) -> pd.DataFrame:
-    """Return Arrow tables of one schema as one pandas frame; integers are `Int64`, so that a missing one stays an integer."""
+    """Return Arrow tables of one schema as one pandas frame; integers are `Int64`, also where some are missing."""
     import pandas as pd
     import pyarrow as pa
 

@@ -1,4 +1,4 @@
-"""What is worked out once and kept in a small file of this machine, under a checksum: one that is damaged counts as none."""
+"""Results cached in a small file of this machine, with a checksum: a damaged file counts as no file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 def read_memory(memory: Path, of: Callable[[Any], T]) -> T | None:
     """Return what `of` makes of a file's JSON values; None where there is no file, or it does not hold what it should.
 
-    A memory spares work and holds nothing else: one that was damaged, or written by another version, is written anew.
+    The file is only a cache: one that was damaged, or written by another version, is written again.
     """
     try:
         return parsed(
@@ -32,11 +32,11 @@ def read_memory(memory: Path, of: Callable[[Any], T]) -> T | None:
 
 
 def write_memory(memory: Path, values: Any) -> None:
-    """Keep JSON values in a file; where nothing can be written, they are worked out again the next time."""
+    """Cache JSON values in a file; where nothing can be written, they are computed again the next time."""
     with suppress(OSError):
         put(memory, json.dumps({"crc32": _sum(values), "values": values}).encode())
 
 
 def _sum(values: Any) -> str:
-    # what JSON makes of values, for a tuple comes back as a list, and a number that is a key as text
+    # the values as JSON returns them: a tuple comes back as a list, and a numeric key as text
     return f"{zlib.crc32(json.dumps(values).encode()):08x}"

@@ -1,4 +1,4 @@
-"""JSON of files that anybody may have changed: either it holds what it should, or a ValueError says why not."""
+"""JSON of untrusted files: either it has the expected form, or a ValueError says why not."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-NOT_IN_CODE_VERSION = True  # reads what is recorded beside rows, and makes none
+NOT_IN_CODE_VERSION = True  # reads what is recorded about rows, and makes none
 
 T = TypeVar("T")
 Types = type | tuple[type, ...]
@@ -18,7 +18,7 @@ def parsed(text: str | bytes, of: Callable[[Any], T]) -> T:
     """Return what `of` makes of the values of a JSON text.
 
     Raises:
-        ValueError: the text is no JSON or nested too deeply, or `of` finds something else in it.
+        ValueError: the text is no JSON, is nested too deeply, or is not what `of` expects.
     """
     try:
         return of(json.loads(text))
@@ -31,7 +31,7 @@ def fields(values: Any, types: Mapping[str, Types]) -> dict[str, Any]:
 
     Args:
         values: the object.
-        types: of which type each field is; others are refused, and any may be missing.
+        types: the type of each field; other fields are refused, and any may be missing.
 
     Raises:
         ValueError: it is no object, or has other fields or types.

@@ -1,4 +1,4 @@
-"""Processes of this machine: which one it is, whatever the clock says, whether it is gone, and children that end with it."""
+"""Processes: their identity, which does not depend on the clock; whether one is gone; children that end with it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Process:
 
     Attributes:
         pid: its id, which another process may get later.
-        birth: what tells it from those, and does not move with the clock; "" where it is not known.
+        birth: what tells it from those, independent of changes of the clock; "" where it is not known.
         host: its machine.
     """
 
@@ -38,7 +38,7 @@ class Process:
 
     @classmethod
     def this(cls) -> Process:
-        """Return the process that asks."""
+        """Return the current process."""
         return cls.of(os.getpid())
 
     @classmethod
@@ -49,7 +49,7 @@ class Process:
         return cls(int(pid), birth, host) if pid.isdecimal() else None
 
     def is_gone(self) -> bool:
-        """Return whether it is no more; False where that cannot be known."""
+        """Return whether it has ended; False where that cannot be known."""
         if self.host != socket.gethostname():
             return False
         birth = _birth(self.pid)
@@ -60,26 +60,26 @@ class Process:
 
 
 def ending_with_this(number: signal.Signals) -> Callable[[], None]:
-    """Return what a child does before it begins (`preexec_fn`) to get a signal from Linux once this process is gone.
+    """Return a `preexec_fn` by which a child gets a signal from Linux once this process is gone.
 
-    So it ends however this process did, by SIGKILL too. Linux means the thread that starts the child.
+    So the child ends however this process ended, even by SIGKILL. Linux watches the thread that starts the child.
     """
     parent = os.getpid()
-    prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None  # found before the fork, which may hold locks
+    prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None  # before the fork, which may hold locks
 
     def end_with_parent() -> None:
         if prctl:
             prctl(_PR_SET_PDEATHSIG, number)
-            if os.getppid() != parent:  # it was gone before that
+            if os.getppid() != parent:  # it had ended before that
                 os._exit(1)
 
     return end_with_parent
 
 
 def end_as_interrupted() -> None:
-    """Have SIGTERM and SIGHUP interrupt this process as Ctrl-C does, so that it removes what it has begun and ends its children.
+    """Make SIGTERM and SIGHUP interrupt this process as Ctrl-C does, so that it cleans up and ends its children.
 
-    Where SIGHUP is ignored, as under nohup, it stays so: the process is to outlive its terminal.
+    Where SIGHUP is ignored, as under nohup, it stays ignored: the process is to outlive its terminal.
     """
     signal.signal(signal.SIGTERM, _interrupt)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
@@ -93,7 +93,7 @@ def _interrupt(*_: object) -> None:
 
 
 def _birth(pid: int) -> str:
-    """Return what tells a process of this machine from others that had or get its id, "" where there is none of this id."""
+    """Return what tells a process of this machine from earlier and later ones of its id, "" where there is none."""
     import psutil
 
     try:

@@ -27,8 +27,8 @@ class Removal:
         time: when, Unix seconds.
         user: who.
         days: how old a version had to be.
-        versions: address of each version whose rows went.
-        models: SHA-256 of each model file that went, and the version in which it was fitted.
+        versions: address of each version whose rows were removed.
+        models: SHA-256 of each model file that was removed, and the version in which it was fitted.
     """
 
     id: str
@@ -61,12 +61,12 @@ def removals(lake: str) -> list[Removal]:
 
 
 def removed_versions(lake: str) -> dict[str, Removal]:
-    """Return each version that was removed, by address, with the removal that it went in."""
+    """Return each version that was removed, by address, with its removal."""
     return {address: item for item in reversed(removals(lake)) for address in item.versions}
 
 
 def raise_if_removed(lake: str, address: str) -> None:
-    """Fail where a version was removed: for who finds its files missing.
+    """Fail where a version was removed; called when its files are missing.
 
     Raises:
         RemovedError: it was; the message says when.
@@ -79,7 +79,7 @@ def raise_if_removed(lake: str, address: str) -> None:
 
 
 def raise_if_model_removed(lake: str, sha256: str) -> None:
-    """Fail where a model's file was removed: for who finds it missing.
+    """Fail where a model's file was removed; called when it is missing.
 
     Raises:
         RemovedError: it was; the message names the version in which it was fitted, and when.
@@ -95,14 +95,14 @@ def raise_if_model_removed(lake: str, sha256: str) -> None:
 def write_removal(
     lake: str, *, time: float, user: str, days: float, versions: Sequence[str], models: Mapping[str, str]
 ) -> Removal:
-    """Write down what is about to be removed, and return it."""
+    """Store the record of what is about to be removed, and return it."""
     made = Removal(new_name(), time, user, days, versions, models)
     write_file(f"{_folder(lake)}/{made.id}.json", json.dumps(asdict(made)).encode())
     return made
 
 
 def withdraw(lake: str, removal: Removal) -> None:
-    """Take back a removal of which nothing was deleted."""
+    """Withdraw a removal of which nothing was deleted."""
     remove_files([f"{_folder(lake)}/{removal.id}.json"])
 
 
@@ -118,7 +118,7 @@ def removed_in_mlflow(lake: str) -> set[str]:
 
 
 def write_removed_in_mlflow(lake: str, *, time: float, versions: Sequence[str]) -> None:
-    """Write down the versions whose runs and copies are deleted in MLflow."""
+    """Store the versions whose runs and copies are deleted in MLflow."""
     values: dict[str, Any] = {"time": time, "versions": list(versions)}
     write_file(f"{_folder(lake)}/{new_name()}{_IN_MLFLOW}", json.dumps(values).encode())
 

@@ -1,4 +1,4 @@
-"""Temporary folders: each bears the name of its process, so that what a killed one left is known, and removed by the next."""
+"""Temporary folders, named after their process, so that the next process finds and removes what a killed one left."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PREFIX = "bikes-scratch-"
 
 @contextmanager
 def scratch_folder() -> Iterator[Path]:
-    """Give a temporary folder, which is removed afterwards; folders of processes that are gone are removed first."""
+    """Yield a temporary folder, which is removed afterwards; folders of processes that are gone are removed first."""
     for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
         if abandoned(folder):
             remove(folder)
@@ -29,7 +29,7 @@ def scratch_folder() -> Iterator[Path]:
 
 
 def abandoned(path: Path) -> Path | None:
-    """Return the temporary folder that a path is in, where its process is gone; None elsewhere, and where that is not known."""
+    """Return the temporary folder that a path is in if its process is gone; None otherwise, or if unknown."""
     for folder in (path, *path.parents):
         name, _, _ = folder.name.removeprefix(_PREFIX).rpartition("-")
         process = Process.parse(name) if folder.name.startswith(_PREFIX) else None
@@ -39,6 +39,6 @@ def abandoned(path: Path) -> Path | None:
 
 
 def remove(folder: Path) -> None:
-    """Remove a temporary folder, unless it is another user's: in a folder for all, anybody may give one such a name."""
+    """Remove a temporary folder, unless it is another user's: in a shared folder anybody may take this name."""
     if folder.exists() and folder.lstat().st_uid == os.getuid():
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""SQLite files that Dagster and MLflow own: a damaged one is an error that names it, before they meet it."""
+"""SQLite files that Dagster and MLflow own: a damaged one gives an error that names it, before they open it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def opened(file: Path, expected: str) -> Iterator[sqlite3.Connection]:
-    """Give a connection to a database that is there.
+    """Yield a connection to an existing database.
 
     Args:
         file: the database.
@@ -31,7 +31,7 @@ def opened(file: Path, expected: str) -> Iterator[sqlite3.Connection]:
 
 @contextmanager
 def named_errors(file: Path, expected: str) -> Iterator[None]:
-    """Say of which file and what to do where SQLite finds no database in it, or a damaged one.
+    """Raise an error that names the file and what to do where SQLite finds no database in it, or a damaged one.
 
     Raises:
         StoreError: it does.
@@ -39,7 +39,7 @@ def named_errors(file: Path, expected: str) -> Iterator[None]:
     try:
         yield
     except sqlite3.DatabaseError as error:
-        # a text that is not UTF-8 has no code; what is missing in a whole database, the schema does not name any more
+        # text that is not UTF-8 has no error code; SQLITE_ERROR, such as a missing table, means a damaged schema
         code = getattr(error, "sqlite_errorcode", None)
         if isinstance(error, sqlite3.OperationalError) and code not in (None, sqlite3.SQLITE_ERROR):
             raise  # it is locked, or this user may not open it
@@ -52,6 +52,6 @@ def tables(store: sqlite3.Connection) -> set[str]:
 
 
 def discard(file: Path) -> None:
-    """Remove what SQLite keeps beside a database, before another takes its place: it would take it for that one's."""
+    """Remove SQLite's files beside a database before another replaces it: SQLite would apply them to the new one."""
     for rest in ("-journal", "-wal", "-shm"):
         file.with_name(f"{file.name}{rest}").unlink(missing_ok=True)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 MOST_OF_PLOT = 1_000_000
-"""Bytes of the largest plot that is logged."""
+"""Size of the largest plot that is logged, in bytes."""
 
 
 def log_plots(client: MlflowClient, run_id: str, plots: Mapping[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""MLflow's store: its client, its experiments, and one process at a time where two would create the same thing twice."""
+"""MLflow's store: its client, its experiments, and a lock where two processes would create the same thing twice."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from mlflow.entities import Experiment
 
 PATIENCE = 3.0
-"""Seconds that a Dagster run waits for MLflow in all; then MLflow counts as away until the run has ended."""
+"""Seconds that a Dagster run waits for MLflow in total; then MLflow counts as unreachable until the run has ended."""
 
 EXPERIMENT = "bikes_assets.experiment"
-"""Tag of an experiment: the name that it was made under, by which it is found under another one."""
+"""Tag of an experiment: the name that it was created with, by which it is found after it was renamed."""
 
 _EXPERIMENT = "MLFLOW_EXPERIMENT_ID"
 _LINEAGE = "-lineage"
@@ -45,9 +45,9 @@ _DEFAULTS = {
 
 @cache
 def client_of(uri: str) -> MlflowClient:
-    """Return the client of a tracking store, one a process.
+    """Return the client of a tracking store, one per process.
 
-    A SQLite store is made ready first, by one process at a time: see `mlflow_file.ready`.
+    A SQLite store is prepared first, by one process at a time: see `database.ready`.
 
     Raises:
         StoreError: a SQLite store is damaged, or of another version of MLflow.
@@ -56,7 +56,7 @@ def client_of(uri: str) -> MlflowClient:
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient
 
-    # a dataset's integers without missing values stay integers: that is meant
+    # a dataset's integers without missing values stay integers on purpose
     warnings.filterwarnings("ignore", message=".*integer column", category=UserWarning, module="mlflow")
     if file := file_of(uri):
         with one_by_one(uri):
@@ -68,7 +68,7 @@ def client_of(uri: str) -> MlflowClient:
 
 @cache
 def _bound(uri: str) -> None:
-    """Have MLflow try once to connect to its database server, for two seconds at most; its ten tries would take minutes."""
+    """Make MLflow try to connect to its database server once, for at most two seconds, not ten times for minutes."""
     from mlflow.store.db import utils
     from sqlalchemy import event, make_url
     from sqlalchemy.engine import Engine
@@ -90,7 +90,7 @@ def _bound(uri: str) -> None:
 
 
 def client_of_store(uri: str, store: str | None) -> MlflowClient:
-    """Return the client of a tracking store that serves one store alone.
+    """Return the client of a tracking store that serves only one store.
 
     Args:
         uri: MLflow's store or server.
@@ -106,7 +106,7 @@ def client_of_store(uri: str, store: str | None) -> MlflowClient:
 
 
 def lineage_of(experiment: str) -> str:
-    """Return the name of the experiment beside one, which holds the runs that nobody compares."""
+    """Return the name of the experiment that goes with one and holds the runs that nobody compares."""
     return experiment + _LINEAGE
 
 
@@ -124,8 +124,10 @@ def experiment_of(
         client: client of the tracking store.
         uri: MLflow's store or server.
         name: name of the experiment.
-        store: id of the store whose materializations it shows, which its tag says; "" where that has none yet, None for any.
-        restored: where given, an experiment of the store that was deleted or renamed is restored, and that is said here.
+        store: id of the store whose materializations it shows, which its tag says; "" where that has none yet, None for
+            any.
+        restored: where given, a deleted or renamed experiment of the store is restored, and this is called with a
+            message.
         about: its description, where it has none: people may have written their own.
 
     Raises:
@@ -151,7 +153,7 @@ def experiment_of(
 
 @contextmanager
 def one_by_one(uri: str) -> Iterator[None]:
-    """Let one process of this machine at a time look whether something is in MLflow and create it where it is not.
+    """Let one process of this machine at a time check whether something is in MLflow and create it where it is not.
 
     Raises:
         StoreError: the folder of the lock is not this user's alone.
@@ -160,7 +162,7 @@ def one_by_one(uri: str) -> Iterator[None]:
 
     store, timeout = file_of(uri), 120.0
     file = store.with_name(".lock") if store else None
-    if file is None:  # a server: whoever waits for one that waits for it must not wait long
+    if file is None:  # a server: a process that waits for one that waits for the server must not wait long
         file, timeout = _own_folder() / f"{sha256(uri.encode()).hexdigest()[:16]}.lock", PATIENCE
     file.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(file, timeout=timeout):
@@ -168,10 +170,10 @@ def one_by_one(uri: str) -> Iterator[None]:
 
 
 def _own_folder() -> Path:
-    """Return this user's folder of locks among the temporary files, where another user may have made something of its name.
+    """Return this user's temporary folder of locks; another user may have created something of its name.
 
     Raises:
-        StoreError: what is there is not this user's alone.
+        StoreError: the existing folder is not this user's alone.
     """
     folder = Path(tempfile.gettempdir()) / f"bikes-assets-{os.getuid()}"
     with suppress(FileExistsError):
@@ -186,10 +188,10 @@ def _own_folder() -> Path:
 
 @contextmanager
 def fluent(uri: str, experiment_id: str, runs: list[Any]) -> Iterator[Any]:
-    """Have MLflow's fluent calls in this thread go to a store, an experiment and the last of some active runs.
+    """Direct MLflow's fluent calls in this thread to a store, an experiment and the last of some active runs.
 
-    Gives the stack that MLflow keeps its active runs on. What was there before comes back: MLflow writes store and experiment
-    to the environment, where every process that this one starts would find them.
+    Yields the stack on which MLflow keeps its active runs. The previous state is restored afterwards: MLflow writes
+    store and experiment to the environment, from which every child process would inherit them.
     """
     import mlflow
     from mlflow.tracking import fluent as state
@@ -199,7 +201,7 @@ def fluent(uri: str, experiment_id: str, runs: list[Any]) -> Iterator[Any]:
     outer, experiment, variable = stack.get(), inside._active_experiment_id, os.environ.get(_EXPERIMENT)
     uri_before = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
     stack.set([*runs])
-    inside._active_experiment_id = experiment_id  # a run that is started in the block lands there
+    inside._active_experiment_id = experiment_id  # a run that is started in the block is pushed there
     mlflow.set_tracking_uri(uri)
     try:
         yield stack
@@ -218,10 +220,10 @@ def file_of(uri: str) -> Path | None:
 
 
 def _restored(client: MlflowClient, name: str, store: str | None, restored: list[str] | None) -> Experiment | None:
-    """Return a store's experiment that was deleted or renamed, as it was; None where that did not happen.
+    """Restore a store's experiment that was deleted or renamed, and return it; None where that did not happen.
 
     Raises:
-        TrackingError: it is not to be restored, or another experiment has its name now.
+        TrackingError: restoring was not requested, or another experiment has its name now.
     """
     from mlflow.entities import ViewType
 
@@ -252,7 +254,7 @@ def _restored(client: MlflowClient, name: str, store: str | None, restored: list
 
 
 def _check_owner(client: MlflowClient, uri: str, store: str | None) -> None:
-    """Refuse an MLflow that shows another store: registered models and aliases have one name for both."""
+    """Refuse an MLflow that serves another store: registered models and aliases of both would have the same names."""
     if store is None:
         return
     others = client.search_experiments(filter_string=f"tags.`{STORE}` != '{store}'", max_results=1)

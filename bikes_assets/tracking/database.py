@@ -1,6 +1,6 @@
-"""MLflow's store in a SQLite file, made ready before it is used: created whole, whole still, and of the place where it lies.
+"""MLflow's store in a SQLite file, prepared before use: created atomically, checked for damage, fitted to its place.
 
-Its tables and columns are not a public interface: tests hold what is known of them here against MLflow itself.
+Its tables and columns are not a public interface: tests compare what is assumed about them here with MLflow itself.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LOCATIONS = (
     ("model_versions", "source"),
     ("model_versions", "storage_location"),
 )
-"""Columns that hold where artifacts lie, as absolute URLs."""
+"""Columns that hold the locations of artifacts, as absolute URLs."""
 _AGAIN = "restore it from a backup, or move it away: bikes sync writes it again, but for what people logged there"
 _VERSION = "alembic_version"
 _FIRST = {"experiments", "runs", "metrics", "params", "tags"}
@@ -38,15 +38,15 @@ _FIRST = {"experiments", "runs", "metrics", "params", "tags"}
 
 
 def artifacts_of(file: Path) -> str:
-    """Return the URL of the folder of artifacts, which lies beside a store."""
+    """Return the URL of the folder of artifacts, which is beside a store."""
     return (file.parent / "artifacts").as_uri()
 
 
 def ready(file: Path) -> None:
-    """Create the store where there is none, and have its artifacts be beside it; the caller sees that no other process does.
+    """Create the store where there is none, and set its artifacts' location beside it; the caller holds the lock.
 
-    A store that was moved or copied with its folder holds absolute URLs that lead to where it was. A copy shows no store until
-    it is used for one.
+    A store that was moved or copied with its folder holds absolute URLs of its previous location. A copy serves no
+    store until it is used for one.
 
     Raises:
         StoreError: it is damaged, or of another version of MLflow.
@@ -74,7 +74,7 @@ def revisions() -> tuple[str, set[str]]:
 
 
 def _is_in_use(file: Path) -> bool:
-    """Return whether there is a store; one whose creation was cut short holds nothing, and is none.
+    """Return whether there is a store; one whose creation was cut short is empty, and does not count.
 
     Raises:
         StoreError: it is damaged, or of another version of MLflow.
@@ -113,9 +113,9 @@ def _check_revision(file: Path, found: str) -> None:
 
 
 def _create(file: Path) -> None:
-    """Create a store whole or not at all: beside its place first, for MLflow takes seconds and many steps."""
+    """Create a store atomically: first under another name, because MLflow takes seconds and many steps."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    for old in file.parent.glob(f".{file.name}.*.new*"):  # of processes that were killed: the caller is alone
+    for old in file.parent.glob(f".{file.name}.*.new*"):  # of killed processes: the caller holds the lock
         old.unlink(missing_ok=True)
     part = file.with_name(f".{file.name}.{os.getpid()}.new")
     _build(part, artifacts_of(file))
@@ -133,7 +133,7 @@ def _build(file: Path, artifacts: str) -> None:
 
 
 def _previous_folders(store: sqlite3.Connection, file: Path) -> Iterator[Path]:
-    """Yield the folders in which a store lay by what it says, other than its own: its file is still there, or nothing is."""
+    """Yield the other folders in which a store was, by its own content: its file is still there, or nothing is."""
     for (location,) in store.execute("select distinct artifact_location from experiments").fetchall():
         parts = urlsplit(location or "")
         place = Path(unquote(parts.path))
@@ -145,7 +145,7 @@ def _previous_folders(store: sqlite3.Connection, file: Path) -> Iterator[Path]:
 
 
 def _relocate(store: sqlite3.Connection, place: Path, file: Path) -> None:
-    """Have what lay in the artifacts of another folder lie in those of the store's own, all of it or nothing."""
+    """Atomically change the locations of artifacts from another folder to the store's own."""
     old, new = (place / "artifacts").as_uri(), artifacts_of(file)
     store.execute("begin immediate")
     try:
@@ -155,7 +155,7 @@ def _relocate(store: sqlite3.Connection, place: Path, file: Path) -> None:
                 f"where {column} = :old or substr({column}, 1, length(:old) + 1) = :old || '/'",
                 {"old": old, "new": new},
             )
-        if place.exists():  # what is copied is not what the original's store wrote
+        if place.exists():  # the copy was not written by the original's store
             store.execute("delete from experiment_tags where key = ?", [STORE])
         store.execute("commit")
     except BaseException:

@@ -1,4 +1,4 @@
-"""MLflow's view of a source: where rows came from, at which version. Imported only where MLflow is used."""
+"""MLflow's view of a source: where rows came from, and at which version. Imported only where MLflow is used."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 _BEFORE_MLFLOW = "mlflow" not in sys.modules
 with warnings.catch_warnings():
-    # MLflow looks for its plugins as it is imported; where this module imports it, it finds this one half made
+    # MLflow loads its plugins on import; where this module imports MLflow, it finds this one partially initialized
     warnings.filterwarnings("ignore", "Failure attempting to register dataset constructor")
     from mlflow.data.dataset_source import DatasetSource
 
 SOURCE_TYPE = "bikes_versioned"
 _MOST_FILES = 300
-"""MLflow stores at most 65,535 characters of source; the version covers the files that are not listed."""
+"""Characters of a source: MLflow stores at most 65,535; the version covers the files that are not listed."""
 _MOST_TRACKED = 60
 
 
@@ -40,7 +40,7 @@ class VersionedSource(DatasetSource):
     """A source with the version that was read."""
 
     def __init__(self, origin: Origin) -> None:
-        """Describe what a reader says of its source."""
+        """Describe a source by what its reader reports."""
         self.origin = origin
 
     @staticmethod
@@ -56,7 +56,7 @@ class VersionedSource(DatasetSource):
         return cls(raw_source)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return name, uri, kind, version, size in bytes, files (name, SHA-256, size in bytes) and what tracks them."""
+        """Return name, uri, kind, version, size in bytes, files (name, SHA-256, size in bytes) and their tracking."""
         told = {"tracked": dict(islice(self.origin.tracked.items(), _MOST_TRACKED))} if self.origin.tracked else {}
         return self.origin.to_dict() | {"files": [list(file) for file in self.origin.files[:_MOST_FILES]]} | told
 
@@ -92,7 +92,7 @@ if _BEFORE_MLFLOW:
 
 
 def dataset_entity(use: Use, schema: Schema | None) -> Dataset:
-    """Return rows in a role as MLflow's dataset, ready for `MlflowClient.log_inputs`; no row is looked at.
+    """Return rows in a role as MLflow's dataset, ready for `MlflowClient.log_inputs`; no row is read.
 
     Args:
         use: the rows: name, digest, count and source are taken from it.
@@ -143,5 +143,5 @@ def pandas_dataset(rows: Rows) -> PandasDataset:
     )
     with warnings.catch_warnings():  # a hint for models' inputs, once per dataset
         warnings.filterwarnings("ignore", message="Hint: Inferred schema contains integer column")
-        dataset.schema  # noqa: B018 - inferred here, and kept
+        dataset.schema  # noqa: B018 - inferred here, and cached
     return dataset

@@ -1,4 +1,4 @@
-"""Runs of people's own in MLflow: datasets, parameters, figures and models are logged by the run's id; nothing is registered.
+"""People's own runs in MLflow: datasets, parameters, metrics and models are logged by run id; nothing is registered.
 
 While such a run is open, MLflow's fluent calls in the same thread go to it. Nothing here can write to the lake.
 """
@@ -34,7 +34,7 @@ class ExperimentRun:
         client: client of the tracking store.
         uri: the tracking store.
         run: MLflow's description of the run, as it was created.
-        judged: the dataset with context `validation` that a model's figures are linked to, None while there is none.
+        judged: the dataset with context `validation` that a model's metrics are linked to, None while there is none.
     """
 
     client: MlflowClient
@@ -48,7 +48,7 @@ class ExperimentRun:
         return self.run.info.run_id
 
     def log_dataset(self, use: Use, schema: Schema | None) -> None:
-        """Log rows in a role as an input; a model's figures that are logged from then on are linked to the role `validation`.
+        """Log rows in a role as an input; in the role `validation`, a model's metrics logged later are linked to them.
 
         Raises:
             TrackingError: MLflow did not take it.
@@ -75,21 +75,21 @@ class ExperimentRun:
     def log(
         self, params: Mapping[str, Any], metrics: Mapping[str, float | Mapping[int, float]], model_id: str = ""
     ) -> None:
-        """Log parameters and figures.
+        """Log parameters and metrics.
 
         Args:
             params: settings, written as text.
-            metrics: figures by name: a number, or numbers by whole number.
-            model_id: the logged model that the figures are of, "" for none.
+            metrics: metrics by name: a number, or numbers by whole number (step).
+            model_id: the logged model that the metrics are of, "" for none.
 
         Raises:
-            TrackingError: a figure is no number, or MLflow did not take it, as when a parameter has another value already.
+            TrackingError: a metric is no number, or MLflow refused it, as when a parameter already has another value.
         """
         from mlflow.entities import Metric, Param
 
         now = int(time.time() * 1000)
         link: dict[str, Any] = {"model_id": model_id} if model_id else {}
-        if self.judged and model_id:  # MLflow keeps a figure's dataset beside its model alone
+        if self.judged and model_id:  # MLflow stores a metric's dataset only with its model
             link |= {"dataset_name": self.judged.name, "dataset_digest": self.judged.digest}
         figures = [
             Metric(name, _figure(name, value), now, int(step), **link)
@@ -100,7 +100,7 @@ class ExperimentRun:
         _told(self.uri, lambda: self.client.log_batch(self.run_id, figures, texts))
 
     def log_model(self, estimator: Any, example: Any, trusted: Sequence[str]) -> str:
-        """Log a copy of a fitted estimator, and return the logged model's id; it is no version of any registered model.
+        """Log a copy of a fitted estimator, and return the logged model's id; it is not registered as a version.
 
         Args:
             estimator: fitted scikit-learn estimator.
@@ -130,13 +130,13 @@ def experiment_run(
         uri: MLflow's store or server.
         experiment: name of the experiment, created when there is none.
         name: name of the run.
-        tags: what else is known of the run.
+        tags: tags of the run.
         parent: id of the run that it is nested in, "" for none.
         store: id of the store whose rows it is about, "" where that has none yet, None for any.
 
     Raises:
         SettingsError: MLflow is in use by another store.
-        TrackingError: MLflow cannot be reached; the block has not begun.
+        TrackingError: MLflow cannot be reached; the block was not started.
     """
     if parent:
         tags = {**tags, "mlflow.parentRunId": parent}
@@ -151,7 +151,7 @@ def experiment_run(
     run = _told(uri, begin)
     opened, status = [run.run_id], "FAILED"
     try:
-        # `mlflow.start_run` would refuse the run where another experiment was set before, so what is active is set
+        # `mlflow.start_run` would refuse the run where another experiment was set before, so it is made active directly
         with fluent(uri, run.run.info.experiment_id, [mlflow.ActiveRun(run.run)]) as stack:
             try:
                 yield run
@@ -167,7 +167,7 @@ def experiment_run(
 
 
 def _end(run: ExperimentRun, run_id: str, status: str) -> None:
-    """End a run; an error on the way out of a block that failed would hide why it did."""
+    """End a run without raising after a block that failed, because that would hide the block's error."""
     try:
         _told(run.uri, lambda: run.client.set_terminated(run_id, status))
     except TrackingError:
@@ -185,11 +185,11 @@ def _figure(name: str, value: object) -> float:
 
 
 def _told(uri: str, call: Callable[[], _Result]) -> _Result:
-    """Call MLflow; whatever it raises becomes one kind of error, which says where."""
+    """Call MLflow; whatever it raises becomes a TrackingError that names the store."""
     try:
         return call()
     except LineageError:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever MLflow raises
+    except Exception as error:  # noqa: BLE001 - MLflow may raise anything
         told = scrubbed(f"MLflow at {shown(uri)} cannot be reached, or refused: {error}", uri)
         raise TrackingError(told) from without_secrets(error)

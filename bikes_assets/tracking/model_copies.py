@@ -36,8 +36,8 @@ def log_copy(
     Args:
         client: client of the tracking store.
         run_id: the run of the attempt that fitted it.
-        name: name of the copy; see `mlflow_names.logged_model_name`.
-        models: how models are written.
+        name: name of the copy; see `names.logged_model_name`.
+        models: how models are serialized.
         model: the model.
         content: its file.
         row: the model's row in its asset's table.
@@ -72,13 +72,13 @@ def copy_from_lake(client: MlflowClient, run_id: str, lake: Lake, models: ModelF
 
 
 def set_aliases(client: MlflowClient, lake: Lake) -> list[str]:
-    """Have the registry's aliases follow the newest partition of the lake's `serving` asset.
+    """Set the registry's aliases by the newest partition of the lake's `serving` asset.
 
-    `champion` is the model that serves, `challenger` the newest other one that it was chosen from. A baseline is no
-    registered version: while it serves, there is no champion.
+    `champion` is the model that serves, `challenger` the newest other candidate that it was chosen over. A baseline is
+    no registered version: while it serves, there is no champion.
 
     Returns:
-        What was changed, in words; nothing where no partition says which model serves.
+        The changes, in words; none where no partition says which model serves.
     """
     table = lake.table(lake.serving, MODEL_ROWS)
     published = table.published() if lake.serving and table.exists() else {}

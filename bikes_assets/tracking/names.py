@@ -1,4 +1,4 @@
-"""Names as MLflow takes them: any asset, metric or parameter has one of its own there; and what MLflow refuses, or has not."""
+"""Names that MLflow accepts, unique for any asset, metric or parameter; and what MLflow refuses or does not have."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 
 MOST_DATASET_NAME = 500
-"""Characters that MLflow takes of a dataset's name."""
+"""Longest name of a dataset that MLflow accepts, in characters."""
 
 _MOST_KEY = 250
 _MOST_FILE = 100
@@ -31,12 +31,12 @@ def model_name(asset: str) -> str:
 
 
 def logged_model_name(asset: str, partition: str | None) -> str:
-    """Return the name of the logged model of a partition: of `taxi/fare_model` for 2012-08, `taxi~fare_model-2012-08`."""
+    """Return the name of a partition's logged model: of `taxi/fare_model` for 2012-08, `taxi~fare_model-2012-08`."""
     return shortened(model_name(f"{asset}-{partition}" if partition else asset), _MOST_KEY)
 
 
 def file_name(title: str) -> str:
-    """Return the name, without its suffix, of a file for something of that title: `error by hour` is `error-by-hour`."""
+    """Return a file name without suffix for a title: `error by hour` is `error-by-hour`."""
     return shortened(re.sub("[^A-Za-z0-9_-]", _escaped("="), title.replace(" ", "-")), _MOST_FILE)
 
 
@@ -45,13 +45,13 @@ def key_name(name: str) -> str:
     found = re.sub(r"[^\w.\- /]", _escaped(":"), name)
     if (
         posixpath.normpath(found) != found or found.startswith(("..", "/")) or found == "."
-    ):  # MLflow takes it for a path
+    ):  # MLflow would treat it as a path
         found = re.sub(r"[^\w\- ]", _escaped(":"), name)
     return shortened(found, _MOST_KEY)
 
 
 def shortened(name: str, most: int) -> str:
-    """Return a name, or where it is too long, its beginning and what tells it from others that begin so."""
+    """Return a name, or where it is too long, its beginning and what distinguishes it from similar ones."""
     if len(name) <= most:
         return name
     from bikes_assets.core.digest import file_digest
@@ -60,7 +60,7 @@ def shortened(name: str, most: int) -> str:
 
 
 def is_refusal(error: BaseException) -> bool:
-    """Return whether MLflow has refused one thing, and would again: no outage, and no reason to keep other things from it."""
+    """Return whether MLflow has refused one item, and would again: it is no outage, other items can still be logged."""
     from mlflow.exceptions import MlflowException
 
     refusals = ("INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST")
@@ -68,7 +68,7 @@ def is_refusal(error: BaseException) -> bool:
 
 
 def or_none(call: Callable[[], Answer]) -> Answer | None:
-    """Return what MLflow answers to a call, None where there is no such thing."""
+    """Return MLflow's answer to a call, None where what it asks for does not exist."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -81,7 +81,7 @@ def or_none(call: Callable[[], Answer]) -> Answer | None:
 
 @contextmanager
 def reaching(uri: str, what: str) -> Iterator[None]:
-    """Have an error of MLflow name what was asked for, and where.
+    """Make an error of MLflow name what was requested, and where.
 
     Raises:
         TrackingError: MLflow cannot be reached, or refuses.

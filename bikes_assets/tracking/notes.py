@@ -1,4 +1,4 @@
-"""What MLflow shows as the description of an experiment, a run, a registered model and a version, in Markdown."""
+"""Descriptions that MLflow shows of experiments, runs, registered models and versions, in Markdown."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def of_lineage_experiment(experiment: str) -> str:
 
 
 def of_page(page: str) -> str:
-    """Return the description of a run of which nothing else is known: a link to a page of Dagster."""
+    """Return the description of a run about which nothing else is known: a link to a page of Dagster."""
     return f"[Open in Dagster]({page})"
 
 
@@ -58,7 +58,7 @@ def of_materialization(record: Record, page: str) -> str:
     older = len(record.inputs) - _MOST_INPUTS
     more = f"\n- and {older} earlier" if older > 0 else ""
     title = markdown(partition_address(output.asset, output.partition))
-    # the link first: where MLflow cuts a long description, it covers what is below the first lines
+    # the link first: MLflow hides a long description below its first lines
     return f"{of_page(page)}\n\n**{title}** at table version {output.version}\n\nInputs:\n{inputs}{more}"
 
 

@@ -1,4 +1,4 @@
-"""The numbers of registered versions that were given, kept in Dagster's storage: a number means one version for ever."""
+"""The numbers given to registered versions, kept in Dagster's storage: a number is never given to another version."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _KEY = "bikes_assets/registered/"
 
 
 class Numbers:
-    """The highest number of each registered model, kept in Dagster's storage.
+    """The highest version number of each registered model, kept in Dagster's storage.
 
     Args:
         instance: Dagster's instance.
@@ -30,11 +30,11 @@ class Numbers:
         return int(kept) if kept else self._latest(asset)
 
     def note(self, asset: str, number: int) -> None:
-        """Keep a number that was given."""
+        """Store a number that was given."""
         if number > self.get(asset):
             self._instance.daemon_cursor_storage.set_cursor_values({_KEY + asset: str(number)})
 
     def _latest(self, asset: str) -> int:
-        """Return the highest number that the latest events tell: for a store from before numbers were kept."""
+        """Return the highest number in the latest events, for a store from before numbers were kept."""
         latest = islice(of_instance(self._instance, asset, newest_first=True), 100)
         return max((event.registered for event in latest), default=0)

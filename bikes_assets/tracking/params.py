@@ -1,4 +1,4 @@
-"""A record's settings as MLflow's parameters: one by one, so that its pages sort, filter and compare runs by each of them."""
+"""A record's settings as MLflow's parameters: one by one, so that its pages sort, filter and compare runs by each."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ if TYPE_CHECKING:
     from bikes_assets.core.record import Record
 
 _PARAM = 6_000
-"""Characters that MLflow takes of a parameter's value."""
+"""Longest parameter value that MLflow accepts, in characters."""
 
 
 def settings(config: Mapping[str, Any], params: Mapping[str, Any], taken: Iterable[str] = ()) -> dict[str, str]:
     """Return the settings of a run's config and an outcome's parameters, each by its own name.
 
-    A value inside another one is a setting too: `{"parameters": {"max_iter": 300}}` is `max_iter`. Where two have the same
-    name, that of the config has its whole path, such as `config.parameters.max_iter`. A list is its items.
+    A nested value is a setting too: `{"parameters": {"max_iter": 300}}` is `max_iter`. Where two have the same name,
+    that of the config gets its whole path, such as `config.parameters.max_iter`. A list is written as its items.
 
     Args:
         config: the run's config of the step.
         params: the outcome's parameters, which keep their names.
-        taken: names that are something else's.
+        taken: names that are already used for something else.
     """
     leaves = dict(_leaves(config))
     uses = Counter([*taken, *params, *(path[-1] for path in leaves)])
@@ -32,18 +32,18 @@ def settings(config: Mapping[str, Any], params: Mapping[str, Any], taken: Iterab
 
 
 def of_record(record: Record) -> dict[str, str]:
-    """Return all parameters of a run: the settings, and of what was fitted the rows in each role."""
+    """Return all parameters of a run: the settings, and for a fitted model the rows in each role."""
     roles = _roles(record)
     return settings(record.config, record.params, roles) | roles
 
 
 def as_one_value_each(record: Record) -> dict[str, str]:
-    """Return the parameters that a run had before settings were logged one by one: each of the config's values as one text."""
+    """Return a run's parameters as before settings were logged one by one: each value of the config as one text."""
     return _texts({**{f"config.{name}": value for name, value in record.config.items()}, **record.params})
 
 
 def _roles(record: Record) -> dict[str, str]:
-    """Return the partitions and the number of the rows that something was fitted on, and of those that it was validated on."""
+    """Return the partitions and the number of rows that something was fitted on, and those that it was validated on."""
     found: dict[str, str] = {}
     for use in record.datasets if record.fitted else ():
         found |= {use.context: use.span} if use.span else {}

@@ -1,8 +1,8 @@
-"""Copies of fitted estimators in MLflow: logged with a manifest of their files, registered once, loaded without trust in them.
+"""Copies of fitted estimators in MLflow: logged with a manifest of their files, registered once, loaded as untrusted.
 
-The manifest of a copy is the digest of its files' names and SHA-256. It stands on the logged model beside the list of files,
-and on the registered version; whoever keeps it elsewhere can pass it in. What a copy's MLmodel says is for MLflow's own
-loaders: nothing here obeys it.
+The manifest of a copy is the digest of its files' names and SHA-256. It is a tag of the logged model, with the list of
+files, and of the registered version; a caller that keeps it elsewhere can pass it in. A copy's MLmodel is for MLflow's
+own loaders: nothing here depends on it.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ def log_copy(
 ) -> str:
     """Log a copy of a fitted estimator as an MLflow model of a run, and return its id.
 
-    It has skops format, pinned requirements, a signature and an example, so that MLflow's own tools can serve it. It is READY
-    once all files are uploaded, PENDING when this process was killed before, FAILED when MLflow refused.
+    It has skops format, pinned requirements, a signature and an example, so that MLflow's own tools can serve it. It is
+    READY once all files are uploaded, PENDING when this process was killed before, FAILED when MLflow refused.
 
     Args:
         client: client of the tracking store.
@@ -62,7 +62,7 @@ def log_copy(
         example: a handful of input rows, a pandas frame; None for a copy without signature and example.
         trusted: the types that its file may hold.
         tags: what it was made from; see `fitting`.
-        content: its file as `model_file.dumps` wrote it, where that is at hand: writing it takes a while.
+        content: its file as `model_file.dumps` wrote it, where available: writing it takes a while.
         params: its hyperparameters.
 
     Raises:
@@ -91,12 +91,13 @@ def log_copy(
 
 
 def checked(client: MlflowClient, model_id: str, *, manifest: str | None = None) -> dict[str, bytes]:
-    """Return the files of a logged model by name, after checking that they are those that were uploaded.
+    """Return the files of a logged model by name, after checking that they are the files that were uploaded.
 
     Args:
         client: client of the tracking store.
         model_id: the logged model.
-        manifest: what it must be, from a registered version or a record; by default what the logged model itself says.
+        manifest: the expected manifest, from a registered version or a record; by default that of the logged model
+            itself.
 
     Raises:
         ModelError: its upload never ended, it has no manifest, or a path that does not stay in its folder.
@@ -117,10 +118,11 @@ def register(
     of: Mapping[str, str] | None = None,
     about: str = "",
 ) -> int:
-    """Return the version of a registered model that stands for a logged model; it is created when there is none.
+    """Return the version of a registered model that represents a logged model; it is created when there is none.
 
-    A version stands for it when it was made of it, or has the same tags `digest` and `address`, and is of what its tags name. The
-    registered model is created at its first version. Of two processes that do this at once, the later one gives way.
+    A version represents it when it was created from it, or has the same tags `digest` and `address` and is of what its
+    tags name. The registered model is created with its first version. Of two processes that do this at once, the later
+    one uses the version of the earlier one.
 
     Args:
         client: client of the registry.
@@ -129,18 +131,20 @@ def register(
         name: registered model.
         tags: what it is found by; see `fitting`.
         description: what MLflow shows of the version, in Markdown.
-        beyond: highest number that a version of this registered model has had: a new one must have a higher one, for a number
-            means one version for ever. MLflow counts from 1 again where the registered model was deleted or renamed.
+        beyond: highest number that a version of this registered model has had: a new one must have a higher one, as a
+            number is never given to another version. MLflow counts from 1 again where the registered model was deleted
+            or renamed.
         of: tags of the registered model itself, where it is created.
         about: description of the registered model itself, where it is created.
 
     Raises:
-        ModelError, DigestError: the logged model is not what was uploaded (see `checked`), or the registered model is gone.
+        ModelError, DigestError: the logged model is not what was uploaded (see `checked`), or the registered model is
+            gone.
     """
     model = client.get_logged_model(model_id)
     _checked(client, model)
     written = fitting(tags)
-    # a version of one logged model or address has one digest, which few versions share: one search finds either
+    # versions of one logged model or address have one digest, which few others share: one search finds either
     wanted = {"digest": written["digest"]} if "digest" in written else {}
 
     def first() -> ModelVersion | None:
@@ -185,17 +189,17 @@ def register_again(
     number: int,
     beyond: int,
 ) -> int:
-    """Register a version again that was deleted, under its own number where MLflow still gives that, else under a new one.
+    """Register a deleted version again, under its own number where MLflow still assigns that, else under a new one.
 
     Args:
         client: client of the registry.
         model_id: the logged model; checked first.
         run_id: run that it is an output of.
-        name: registered model, which is there.
+        name: registered model, which exists.
         tags: what it is found by; see `fitting`.
         description: what MLflow shows of the version, in Markdown.
         number: the number that it had.
-        beyond: highest number that a version has had. Numbers up to there mean other versions, so none of them is taken.
+        beyond: highest number that a version has had. Numbers up to there belong to other versions, so none is reused.
 
     Returns:
         Its number.
@@ -210,7 +214,7 @@ def register_again(
         if made == number or made > beyond:
             _link(client, name, model, made)
             return made
-        client.delete_model_version(name, str(made))  # its number is used up, and will mean nothing else
+        client.delete_model_version(name, str(made))  # its number is used up, and is never given to another version
     raise ModelError(f"{name}@{number}: found no number beyond {beyond}, which MLflow counts up to; see its registry")
 
 
@@ -223,7 +227,7 @@ def version_of(client: MlflowClient, name: str, **tags: str) -> int | None:
 def set_aliases(client: MlflowClient, name: str, aliases: Mapping[str, int | None]) -> list[str]:
     """Point aliases of a registered model at versions, and return what changed, such as `champion: 3 -> 4`.
 
-    An alias that is right already costs no call; None removes it.
+    An alias that is already right costs no call; None removes an alias.
 
     Raises:
         ModelError: there is no such registered model or version.
@@ -248,21 +252,23 @@ def set_aliases(client: MlflowClient, name: str, aliases: Mapping[str, int | Non
 def load_copy(
     client: MlflowClient, name: str, version_or_alias: int | str, *, trusted: Sequence[str], manifest: str | None = None
 ) -> Any:
-    """Return the estimator of a registered version from MLflow's copy, for those who have MLflow and no lake.
+    """Return the estimator of a registered version from MLflow's copy, for users who have MLflow but no lake.
 
-    Nothing that the copy says of itself is obeyed: its files are compared with the manifest, then one file, whose name and
-    format are fixed here, is read with the types that are passed in. Against one who can write to MLflow's database as well,
-    pass the manifest from a record of your own; without it such a one can put another model there, but run no code.
+    Nothing that the copy says about itself is trusted: its files are compared with the manifest, then one file, whose
+    name and format are fixed here, is read with the types that are passed in. To protect against someone who can also
+    write to MLflow's database, pass the manifest from a record of your own; without it they can substitute another
+    model, but cannot run code.
 
     Args:
         client: client of the registry.
         name: registered model.
         version_or_alias: a version, or an alias such as `champion`.
         trusted: the types that its file may hold.
-        manifest: the manifest that it must have; by default what the version says.
+        manifest: the expected manifest; by default that of the version.
 
     Raises:
-        ModelError: there is no such version, it was not registered by this project, or its file holds what is not trusted.
+        ModelError: there is no such version, it was not registered by this project, or its file holds what is not
+            trusted.
         DigestError: a file is missing, more or changed.
     """
     version = _version(client, name, version_or_alias)
@@ -282,7 +288,7 @@ def load_copy(
 
 
 def fitting(tags: Mapping[str, str | Sequence[str]]) -> dict[str, str]:
-    """Return tags as texts that MLflow takes: a list is joined, and what does not fit is counted (`and 7 more`)."""
+    """Return tags as texts that MLflow accepts: a list is joined, and what does not fit is counted (`and 7 more`)."""
     return {
         key: _cut(value) if isinstance(value, str) else _joined([str(item) for item in value])
         for key, value in tags.items()
@@ -290,7 +296,7 @@ def fitting(tags: Mapping[str, str | Sequence[str]]) -> dict[str, str]:
 
 
 def stated(tags: Mapping[str, str | Sequence[str]], model: LoggedModel) -> dict[str, str]:
-    """Return all that a version is tagged with that is registered here.
+    """Return all tags of a version that is registered here.
 
     Args:
         tags: what it is found by; see `fitting`.
@@ -317,7 +323,7 @@ def _joined(items: list[str]) -> str:
 
 @cache
 def requirements() -> tuple[str, ...]:
-    """Return what a copy needs to be loaded, at this environment's versions."""
+    """Return the packages that loading a copy needs, at this environment's versions."""
     from importlib.metadata import version
 
     return tuple(f"{name}=={version(name)}" for name in ("scikit-learn", "skops", "numpy", "pandas"))
@@ -326,7 +332,7 @@ def requirements() -> tuple[str, ...]:
 def _write_copy(
     folder: Path, logged: LoggedModel, content: bytes, estimator: Any, example: Any, trusted: Sequence[str]
 ) -> None:
-    """Write what MLflow's scikit-learn flavor would write; it would load the file again twice to look at it."""
+    """Write what MLflow's scikit-learn flavor would write, which would load the file twice more to inspect it."""
     import platform
 
     import sklearn
@@ -380,7 +386,7 @@ def _manifest(files: Mapping[str, str]) -> str:
 
 
 def _difference(found: Mapping[str, str], uploaded: str) -> str:
-    """Return what is not as it was uploaded; the list of files is for the message alone, the manifest has decided."""
+    """Return what differs from the upload; the list of files serves only the message, the manifest has decided."""
     try:
         known: dict[str, str] = dict(json.loads(uploaded))
     except (ValueError, TypeError):
@@ -416,7 +422,7 @@ def _checked(client: MlflowClient, model: LoggedModel, manifest: str | None = No
 
 
 def _stored(client: MlflowClient, model: LoggedModel) -> dict[str, bytes]:
-    """Return the files that the store has of a model, by path; paths and sizes are looked at before a file is opened."""
+    """Return the files that the store has of a model, by path; paths and sizes are checked before a file is opened."""
     if place := _folder(model):
         return _files(place)
     from mlflow.artifacts import download_artifacts
@@ -439,7 +445,7 @@ def _stored(client: MlflowClient, model: LoggedModel) -> dict[str, bytes]:
 
 
 def _folder(model: LoggedModel) -> Path | None:
-    """Return where a model's files lie on this machine, None where they are elsewhere."""
+    """Return the folder of a model's files on this machine, None where they are elsewhere."""
     place = urlparse(model.artifact_location)
     return Path(unquote(place.path)) if place.scheme in ("", "file") else None
 
@@ -506,14 +512,14 @@ def _created(
 
 
 def _link(client: MlflowClient, name: str, model: LoggedModel, number: int) -> None:
-    """Have MLflow's page of a logged model lead to its version."""
+    """Make MLflow's page of a logged model link to its version."""
     links = [item for item in json.loads(model.tags.get("mlflow.modelVersions", "[]")) if item["version"] != number]
     links.append({"name": name, "version": number})
     client.set_logged_model_tags(model.model_id, {"mlflow.modelVersions": json.dumps(links)})
 
 
 def create_registered_model(client: MlflowClient, name: str, tags: Mapping[str, str], about: str = "") -> bool:
-    """Create a registered model where there is none, and return whether that was so."""
+    """Create a registered model where there is none, and return whether it was created."""
     from mlflow.exceptions import MlflowException
 
     try:

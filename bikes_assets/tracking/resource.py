@@ -1,9 +1,9 @@
-"""MLflow over dagster-mlflow, for a Dagster run at work: one parent run, and one run for each attempt at a step.
+"""MLflow through dagster-mlflow, for a Dagster run in progress: one parent run, and one run for each attempt at a step.
 
-dagster-mlflow attaches to the parent through its `mlflow_run_id`; left to itself it would create one by search and then
-create, which makes several under parallel steps, and would reuse another Dagster run's in the same process. MLflow is never
-waited for beyond `client.PATIENCE` seconds a run: what it did not take is logged later, in order, by
-`orchestration.reconcile`.
+dagster-mlflow attaches to the parent through its `mlflow_run_id`. By default it would search for a parent and create
+one where it finds none, which makes several under parallel steps, and would reuse that of another Dagster run in the
+same process. A run never waits for MLflow longer than `client.PATIENCE` seconds: what was not logged by then is logged
+later, in order, by `orchestration.reconcile`.
 """
 
 from __future__ import annotations
@@ -47,19 +47,19 @@ if TYPE_CHECKING:
     from bikes_assets.core.schema import Schema
 
 _SLOW = 0.5
-"""Seconds after which the first answer is too late: what follows takes about ten more."""
+"""Seconds within which the first answer must come: the calls after it take about ten more."""
 
 _Answer = TypeVar("_Answer")
 
 
 class Tracking:
-    """MLflow for the materializations of one Dagster run; while it is away, nothing is written and nothing fails.
+    """MLflow for the materializations of one Dagster run; while it is unreachable, calls do nothing and nothing fails.
 
     Args:
-        instance: Dagster's instance, which remembers that something is left to log.
-        run: the Dagster run.
-        warn: told once, with the reason, when MLflow goes away.
-        patience: seconds that are waited in all.
+        instance: Dagster's instance, which stores that something is left to log.
+            run: the Dagster run.
+            warn: called once, with the reason, when MLflow becomes unreachable.
+            patience: seconds to wait in total.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Tracking:
         self._away = False
 
     def connect(self, uri: str, experiment: str, connected: Callable[[], MlflowRuns], context: Any) -> None:
-        """Find or create the parent run and have dagster-mlflow attach to it."""
+        """Find or create the parent run and make dagster-mlflow attach to it."""
         if backlog(self._instance):
             self._leave("something from before is not logged there yet, and what follows keeps its turn")
             return
@@ -93,12 +93,12 @@ class Tracking:
 
     @property
     def _parent(self) -> RunInfo:
-        assert self._found  # noqa: S101 - without it, MLflow is away
+        assert self._found  # noqa: S101 - without it, MLflow is unreachable
         return self._found
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Have MLflow's fluent calls go to this Dagster run's parent, whatever else is active in this thread."""
+        """Direct MLflow's fluent calls to this Dagster run's parent, whatever else is active in this thread."""
         if self._away or not self._active:
             yield
             return
@@ -107,11 +107,11 @@ class Tracking:
 
     @property
     def is_connected(self) -> bool:
-        """Whether MLflow was reached, be it away by now."""
+        """Whether MLflow was reached, even if it is unreachable by now."""
         return self._runs is not None
 
     def start(self, step_key: str, number: int, asset: str) -> str:
-        """Create the run of an attempt to materialize an asset, and return its id; "" while MLflow is away."""
+        """Create the run of an attempt to materialize an asset, and return its id; "" while MLflow is unreachable."""
 
         def created() -> str:
             return self._required().create(self._parent.run_id, self._run, step_key, number, asset).run_id
@@ -119,14 +119,14 @@ class Tracking:
         return self._try(created) or ""
 
     def ask(self, call: Callable[[MlflowClient], _Answer]) -> _Answer | None:
-        """Return what `call` makes of MLflow's client, None while MLflow is away."""
+        """Return the result of `call` with MLflow's client, None while MLflow is unreachable."""
         return self._try(lambda: call(self._required().client))
 
     def finish(self, run_id: str, record: Record, plots: Mapping[str, str]) -> int:
         """Write a record and its plots, SVG by title, to its attempt's run and end it.
 
         Returns:
-            The registered version of what was fitted, 0 where nothing was, or while MLflow is away.
+            The registered version of the fitted model, 0 where there is none, or while MLflow is unreachable.
         """
         return self._try(lambda: self._required().finish(run_id, record, plots=plots)) or 0
 
@@ -156,26 +156,26 @@ class Tracking:
             self._required().end(self._parent.run_id, status)
 
     def _required(self) -> MlflowRuns:
-        assert self._runs  # noqa: S101 - `_try` calls nothing while MLflow is away
+        assert self._runs  # noqa: S101 - `_try` calls nothing while MLflow is unreachable
         return self._runs
 
     def _try(self, call: Callable[[], Any]) -> Any:
-        """Call MLflow; what goes wrong there is a warning, for the data does not depend on it."""
+        """Call MLflow; an error there is only a warning, because the data does not depend on it."""
         if self._away:
             return None
         wall, busy = time.monotonic(), time.thread_time()
         try:
             result = call()
         except SettingsError:
-            raise  # MLflow is another store's: what this run makes must not come near it
+            raise  # MLflow belongs to another store: nothing of this run may be written to it
         except Exception as error:  # noqa: BLE001 - whatever MLflow raises
             told = scrubbed(str(store_fault(error, shown(self._uri)) or error), self._uri)
-            if is_refusal(error):  # of one thing; sync says so again, and what follows is written
+            if is_refusal(error):  # one item was refused; sync reports it again, and what follows is written
                 self._warn(f"MLflow refused something, which is left out there: {told}")
             else:
                 self._leave(told)
             return None
-        except BaseException:  # an interruption: the store may be in the midst of a transaction, which waits for nobody
+        except BaseException:  # an interruption: the store may be in the middle of a transaction, so do not wait
             self._leave("it was interrupted")
             raise
         waited = time.monotonic() - wall - (time.thread_time() - busy)
@@ -210,10 +210,10 @@ def tracking_resource(
         mlflow_url: where people open MLflow.
         dagster_url: where people open Dagster.
         schemas: declared columns of each table, by asset.
-        claim: returns the id of the store that an instance is of, before anything is written; it raises where the instance is
-            of another store than the lake.
-        compared: assets whose runs stand in the experiment, side by side, such as those that fit or evaluate a model; None for
-            all. All other runs are in the experiment beside it, `NAME-lineage`.
+        claim: returns the id of the store that an instance is of, before anything is written; it raises where the
+            instance is of another store than the lake.
+        compared: assets whose runs are in the experiment, side by side, such as those that fit or evaluate a model;
+            None for all. All other runs are in a second experiment, `NAME-lineage`.
     """
 
     @dg.resource(description="MLflow: one run per Dagster run, one run per attempt to materialize something.")
@@ -241,7 +241,7 @@ def connect(
     restored: list[str] | None = None,
     compared: Collection[str] | None = None,
 ) -> MlflowRuns:
-    """Return the writer of MLflow's runs; where `restored` is given, with its experiments restored: see `experiment_of`.
+    """Return the writer of MLflow's runs; with `restored`, deleted experiments are restored: see `experiment_of`.
 
     Raises:
         SettingsError: MLflow is in use by another store.
@@ -279,19 +279,19 @@ def backlog(instance: dg.DagsterInstance) -> str:
 
 
 def mark_backlog(instance: dg.DagsterInstance) -> None:
-    """Remember that something is left to log."""
+    """Store that something is left to log."""
     if not backlog(instance):
         instance.daemon_cursor_storage.set_cursor_values({BACKLOG: f"{time.time():.3f}"})
 
 
 def clear_backlog(instance: dg.DagsterInstance) -> None:
-    """Remember that everything is logged."""
+    """Store that everything is logged."""
     if backlog(instance):
         instance.daemon_cursor_storage.set_cursor_values({BACKLOG: ""})
 
 
 def _attached(context: Any, runs: MlflowRuns, uri: str, experiment: str, parent: RunInfo) -> list[Any]:
-    """Have dagster-mlflow attach to the parent run, and return what is active then in MLflow's eyes."""
+    """Make dagster-mlflow attach to the parent run, and return the runs that are then active in MLflow."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from dagster_mlflow import mlflow_tracking
@@ -300,7 +300,7 @@ def _attached(context: Any, runs: MlflowRuns, uri: str, experiment: str, parent:
         name = experiment if parent.experiment_id == runs.experiment_id else lineage_of(experiment)
         config = {"experiment_name": name, "mlflow_tracking_uri": uri, "mlflow_run_id": parent.run_id, "env": {}}
         attach: Any = mlflow_tracking.resource_fn
-        # without active runs: it would take another Dagster run's for its own
+        # without active runs: otherwise it would take another Dagster run's for its own
         with fluent(uri, parent.experiment_id, []) as stack:
             next(attach(context.replace_config(config)))
             runs.client.update_run(parent.run_id, name=parent_name(context.run))  # it calls each by the job's name
@@ -308,7 +308,7 @@ def _attached(context: Any, runs: MlflowRuns, uri: str, experiment: str, parent:
 
 
 def _open_steps(instance: dg.DagsterInstance, run: dg.DagsterRun, succeeded: set[str]) -> set[str]:
-    """Return the steps that a Dagster run is still to execute; one is skipped where what it needs was not made."""
+    """Return the steps that a Dagster run still has to execute; a step whose inputs were not made is skipped."""
     snapshot = instance.get_execution_plan_snapshot(str(run.execution_plan_snapshot_id))
     left = set(snapshot.step_keys_to_execute) - succeeded
     if left:

@@ -1,10 +1,11 @@
-"""MLflow's side of Dagster's runs: a run for each, and a run for each attempt to materialize something.
+"""MLflow's runs for Dagster's runs: one for each Dagster run, and one for each attempt to materialize something.
 
-The attempts at the assets that people compare are in the experiment that the settings name, side by side. Everything else is in
-an experiment beside it: the run of each Dagster run, the parent, and nested in it the attempts at all other assets.
+The attempts at the assets that people compare are in the experiment that the settings name, side by side. Everything
+else is in a second experiment: the run of each Dagster run (the parent), and nested in it the attempts at all other
+assets.
 
-All that is written is made of Dagster's events and their records, by explicit run ids, and writing it twice changes nothing:
-so the same functions serve a run at work and `orchestration.reconcile`, which writes later what MLflow did not take then.
+Everything is written from Dagster's events and their records, by explicit run ids, and writing it is idempotent. So the
+same functions serve a run in progress and `orchestration.reconcile`, which logs later what could not be logged then.
 """
 
 from __future__ import annotations
@@ -37,28 +38,28 @@ if TYPE_CHECKING:
 
 
 class Registered(Protocol):
-    """Keeps the highest number of each registered model: a number that was given means one version for ever."""
+    """Keeps the highest version number of each registered model: a number is never given to another version."""
 
     def get(self, asset: str) -> int:
         """Return the highest number that a registered version of an asset has, 0 where there is none."""
         ...
 
     def note(self, asset: str, number: int) -> None:
-        """Keep a number that was given."""
+        """Store a number that was given."""
         ...
 
 
 PARENT = "mlflow.parentRunId"
 """Tag of a nested run: its parent's id."""
 PARENT_OF_FLAT = "parent_run_id"
-"""Tag of a run that stands beside others: its parent's id, under a name by which MLflow nests nothing."""
+"""Tag of a run that is compared with others: its parent's id, under a name that does not make MLflow nest it."""
 RUN = "dagster_run_id"
 KEY = "materialization"
-"""Tag of an attempt's run, which a parent has not: the attempt that it stands for (see `attempts.attempt_key`)."""
+"""Tag of an attempt's run, which a parent does not have: the key of the attempt (see `attempts.attempt_key`)."""
 
 _Item = TypeVar("_Item")
 _COMPARED = ("table_version", "address", "digest", "code_version", "git_commit")
-"""Tags of a run that nobody has a reason to change."""
+"""Tags of a run that nobody has reason to change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,8 @@ class MlflowRuns:
     Attributes:
         client: client of the tracking store.
         experiment_id: experiment of the runs that people compare.
-        lineage_id: experiment of all other runs. Before there were two, all runs were in the first one: they are found there.
+        lineage_id: experiment of all other runs. Runs from before there were two are all in the first one, and are
+            found there.
         schemas: declared columns of each table, by asset.
         dagster_url: where people open Dagster.
         mlflow_url: where people open MLflow.
@@ -87,7 +89,7 @@ class MlflowRuns:
 
     @property
     def experiment_ids(self) -> list[str]:
-        """The experiments in which runs are."""
+        """The experiments that contain runs."""
         return [self.experiment_id, self.lineage_id]
 
     def is_compared(self, asset: str) -> bool:
@@ -104,7 +106,7 @@ class MlflowRuns:
         return sorted(found, key=lambda run: (run.info.start_time, run.info.run_id))
 
     def create_parent(self, run: dg.DagsterRun, start: float | None = None) -> RunInfo:
-        """Create the run of a Dagster run; the caller has looked that there is none."""
+        """Create the run of a Dagster run; the caller has checked that there is none."""
         page = dagster_run(self.dagster_url, run.run_id)
         tags = {RUN: run.run_id, **_tags_of_page(page)}
         return self.client.create_run(self.lineage_id, _milliseconds(start), tags, parent_name(run)).info
@@ -112,7 +114,7 @@ class MlflowRuns:
     def create(
         self, parent: str, run: dg.DagsterRun, step_key: str, number: int, asset: str, start: float | None = None
     ) -> RunInfo:
-        """Create the run of an attempt to materialize an asset; the caller has looked that there is none."""
+        """Create the run of an attempt to materialize an asset; the caller has checked that there is none."""
         partition, is_compared = run.tags.get("dagster/partition"), self.is_compared(asset)
         tags = {
             PARENT_OF_FLAT if is_compared else PARENT: parent,
@@ -123,7 +125,7 @@ class MlflowRuns:
             "attempt": str(number),
             **_tags_of_page(dagster_asset(self.dagster_url, asset, partition)),
         }
-        # beside others, runs are told apart by what differs
+        # runs that are compared are named by what differs
         name = " ".join(filter(None, (partition, asset))) if is_compared else partition_address(asset, partition)
         name += f" attempt {number}" if number > 1 else ""
         return self.client.create_run(self.experiment_of(asset), _milliseconds(start), tags, name).info
@@ -134,11 +136,11 @@ class MlflowRuns:
         Args:
             run_id: the attempt's run.
             record: what was published.
-            model_id: the logged model of what it fitted, where it was logged after the record was written.
+            model_id: the logged model that it fitted, where that was logged after the record was written.
             plots: SVG of its plots, by title.
 
         Returns:
-            The registered version of what it fitted, 0 where it fitted none.
+            The registered version of the model that it fitted, 0 where it fitted none.
         """
         from mlflow.entities import DatasetInput, InputTag, LoggedModelInput, Param, RunTag
 
@@ -159,7 +161,7 @@ class MlflowRuns:
         tags = [RunTag(key_name(name), value) for name, value in registry.fitting(_tags(record) | note).items()]
         metrics = _figures(record, model_id)
         parts = zip_longest(batched(metrics, 1000), batched(written, 100), batched(tags, 100), fillvalue=())
-        for some_metrics, some_params, some_tags in parts:  # in one call, where MLflow takes so many
+        for some_metrics, some_params, some_tags in parts:  # in one call, where MLflow accepts that many
             _again(partial(self.client.log_batch, run_id, some_metrics, some_params, some_tags))
         log_plots(self.client, run_id, plots or {})
         version = self.register(record, model_id, run_id) if record.fitted and model_id else 0
@@ -167,7 +169,7 @@ class MlflowRuns:
         return version
 
     def register(self, record: Record, model_id: str, run_id: str) -> int:
-        """Return the registered model version of what a record fitted; it is created where there is none.
+        """Return the registered version of the model that a record fitted; it is created where there is none.
 
         Args:
             record: what was published.
@@ -175,7 +177,8 @@ class MlflowRuns:
             run_id: the attempt's run.
 
         Raises:
-            ModelError: the registered model is not the one that earlier versions were registered in; see `registry.register`.
+            ModelError: the registered model is not the one that earlier versions were registered in; see
+                `registry.register`.
         """
         assert record.fitted  # noqa: S101 - the caller knows
         asset = record.output.asset
@@ -204,7 +207,7 @@ class MlflowRuns:
             status: MLflow's status.
             at: when it ended, Unix seconds.
             error: what went wrong.
-            dagster_run_id: the Dagster run whose page tells more, where there is an error.
+            dagster_run_id: the Dagster run whose page says more, where there is an error.
         """
         if error:
             self.client.set_tag(run_id, "error", error)
@@ -213,7 +216,7 @@ class MlflowRuns:
         self.client.set_terminated(run_id, status, _milliseconds(at))
 
     def note_of_version(self, record: Record) -> str:
-        """Return the description of the registered version of what a record fitted."""
+        """Return the description of the registered version of the model that a record fitted."""
         return notes.of_version(record, self.dagster_url)
 
     def note_of_model(self, asset: str) -> str:
@@ -234,7 +237,7 @@ class MlflowRuns:
 
 
 def finished_runs(client: MlflowClient) -> dict[str, Run]:
-    """Return the runs of attempts that have ended well, by the attempt that each stands for."""
+    """Return the runs of attempts that succeeded, by attempt."""
     experiments = [item.experiment_id for item in client.search_experiments()]
     found: dict[str, Run] = {}
     token: str | None = None
@@ -247,7 +250,7 @@ def finished_runs(client: MlflowClient) -> dict[str, Run]:
 
 
 def contradictions(run: Run, record: Record) -> list[str]:
-    """Return the tags, parameters and metrics of a run that are not what its record says."""
+    """Return the tags, parameters and metrics of a run that differ from its record."""
     held = {
         **{f"tag {name}": value for name, value in run.data.tags.items()},
         **{f"parameter {name}": value for name, value in run.data.params.items()},
@@ -275,13 +278,13 @@ def contradictions(run: Run, record: Record) -> list[str]:
 
 
 def parent_name(run: dg.DagsterRun) -> str:
-    """Return what the run of a Dagster run is called."""
+    """Return the name of the run of a Dagster run."""
     partition = run.tags.get("dagster/partition")
     return f"dagster {run.run_id[:8]}" + (f" [{partition}]" if partition else "")
 
 
 def by_attempt(runs: Iterable[Run]) -> dict[str, RunInfo]:
-    """Return the runs of a Dagster run's attempts by the attempt that each stands for."""
+    """Return the runs of a Dagster run's attempts, by attempt."""
     return {run.data.tags[KEY]: run.info for run in runs if KEY in run.data.tags}
 
 
@@ -293,7 +296,7 @@ def end_failed(
     run_status: str,
     known: Mapping[str, RunInfo],
 ) -> list[Attempt]:
-    """Give each attempt that published nothing its run and its end.
+    """Create and end the run of each attempt that published nothing.
 
     Args:
         runs: MLflow's runs.
@@ -301,10 +304,10 @@ def end_failed(
         parent: its run in MLflow.
         attempts: attempts that are over and published nothing.
         run_status: MLflow's status of the Dagster run.
-        known: the attempts' runs that there are, by attempt.
+        known: the existing runs of attempts, by attempt.
 
     Returns:
-        The attempts whose run was not there or not ended so.
+        The attempts whose run did not exist or had not ended that way.
     """
     changed: list[Attempt] = []
     for attempt in attempts:
@@ -334,7 +337,7 @@ def _tags(record: Record) -> dict[str, str]:
 
 
 def _figures(record: Record, model_id: str) -> list[Metric]:
-    """Return a record's figures, linked to the rows that they were measured on and to the model that was fitted."""
+    """Return a record's metrics, linked to the rows that they were computed on and to the model that was fitted."""
     from mlflow.entities import Metric
 
     judged = next((use for use in record.datasets if use.context == "validation"), None)
@@ -350,16 +353,16 @@ def _figures(record: Record, model_id: str) -> list[Metric]:
 
 
 VERSION_TAGS = ("address", "digest", "sha256")
-"""Tags of a registered version that say what it is of."""
+"""Tags of a registered version that say which version it represents."""
 
 
 def version_tags(record: Record, model: Mapping[str, Any]) -> dict[str, str]:
-    """Return the tags by which a registered version is found; what else is known of it, its description and its run say."""
+    """Return the tags by which a registered version is found; its description and its run say the rest."""
     return dict(zip(VERSION_TAGS, (record.output.address, record.output.digest, model["sha256"]), strict=True))
 
 
 def batched(items: Iterable[_Item], most: int) -> Iterator[list[_Item]]:
-    """Yield items in lists of so many: MLflow takes no more of them in one call."""
+    """Yield items in batches: MLflow accepts a limited number in one call."""
     waiting = iter(items)
     while batch := list(islice(waiting, most)):
         yield batch
@@ -370,7 +373,7 @@ def _milliseconds(seconds: float | None) -> int | None:
 
 
 def _again(call: Callable[[], Any], attempts: int = 5) -> None:
-    """Call MLflow, again when its SQL store met another writer's row: of eight writers one may lose a dataset otherwise."""
+    """Call MLflow, and retry a conflict with another writer in its SQL store: otherwise a dataset may be lost."""
     from mlflow.exceptions import MlflowException
 
     for attempt in range(attempts):

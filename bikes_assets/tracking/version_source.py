@@ -1,4 +1,4 @@
-"""Which logged model a registered version is of: its source says it, which nobody can change, and not its tags."""
+"""Which logged model a registered version is of: decided by its source, which nobody can change, not by its tags."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ _SOURCE = re.compile(r"(?:models:|.*/models)/([^/]+)(?:/artifacts)?")
 
 
 def model_id_in(version: ModelVersion) -> str:
-    """Return the id of the logged model that a version's source names, whether it is there or not; "" where it names none."""
+    """Return the id of the logged model that a version's source names, whether it exists or not; "" where none."""
     named = _SOURCE.fullmatch(version.source or "")
     return named[1] if named else ""
 
 
 def model_of(client: MlflowClient, version: ModelVersion) -> LoggedModel | None:
-    """Return the logged model that a registered version is of; None where it is of none, or of one that is not there any more.
+    """Return the logged model that a registered version is of; None where it is of none or of a deleted one.
 
     Args:
         client: client of the tracking store.
         version: the registered version.
     """
     model = _logged_model(client, model_id_in(version))
-    # a path elsewhere may be named like that of a logged model
+    # a path elsewhere may look like that of a logged model
     return model if model and version.source in (model.artifact_location, f"models:/{model.model_id}") else None
 
 
 def is_gone(client: MlflowClient, version: ModelVersion) -> bool:
-    """Return whether a version's source names a logged model that is not there any more."""
+    """Return whether a version's source names a logged model that no longer exists."""
     model_id = model_id_in(version)
     return bool(model_id) and _logged_model(client, model_id) is None
 
 
 def is_copy(model: LoggedModel, fitted: Mapping[str, Any]) -> bool:
-    """Return whether a logged model is a copy of what was fitted: the one that its record names, or a later one of the same file.
+    """Return whether a logged model is a copy of a fitted model: that of its record, or a later one of the same file.
 
     Args:
         model: the logged model.
@@ -52,7 +52,7 @@ def is_copy(model: LoggedModel, fitted: Mapping[str, Any]) -> bool:
 
 
 def is_as_tagged(client: MlflowClient, version: ModelVersion) -> bool:
-    """Return whether a version is of a logged model that says of itself what the version's tags say.
+    """Return whether a version is of a logged model whose tags agree with the version's tags.
 
     Args:
         client: client of the tracking store.

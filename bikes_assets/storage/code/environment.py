@@ -43,8 +43,8 @@ def environment(root: Path) -> dict[str, Any]:
         root: the project's root, a git checkout or not.
 
     Returns:
-        git_commit ("" outside git), git_diff (digest of what differs from the commit, untracked files included; "" when clean),
-        lock (SHA-256 of requirements.lock), python, machine, and one version per library.
+        git_commit ("" outside git), git_diff (digest of what differs from the commit, untracked files included; "" when
+        clean), lock (SHA-256 of requirements.lock), python, machine, and one version per library.
     """
     lock = root / "requirements.lock"
     return {

@@ -1,7 +1,8 @@
-"""The git history of a folder that anybody may have made, such as an unpacked archive: nothing that it brings along is obeyed.
+"""The git history of an untrusted folder, such as an unpacked archive: none of its configuration takes effect.
 
-A repository's configuration names programs that git runs (`gpg.program`, `core.fsmonitor`, `diff.external`, ...), and no option
-of git leaves it out. So git is given a repository of ours, without configuration, whose objects and refs are links to theirs.
+A repository's configuration names programs that git runs (`gpg.program`, `core.fsmonitor`, `diff.external`, ...), and
+no option of git leaves it out. So git is given a repository of ours, without configuration, whose objects and refs are
+links to theirs.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def has_commit(root: Path, commit: str) -> bool:
 
 @contextmanager
 def _seen(folder: Path) -> Iterator[tuple[Path | None, Path]]:
-    """Give the root of the working tree that a folder is in, and a repository of ours that sees its history; None outside git."""
+    """Give the root of a folder's working tree, and a repository of ours that sees its history; None outside git."""
     with scratch_folder() as ours:
         root, theirs = _found(folder.absolute())
         if root is None:
@@ -89,7 +90,7 @@ def _line(file: Path) -> str:
 
 
 def _start(file: Path) -> bytes:
-    """Return how a file begins, nothing where there is none, or no plain one: a pipe would be waited for."""
+    """Return the first bytes of a file, nothing unless it is a regular file: reading a pipe would block."""
     if not file.is_file():
         return b""
     with file.open("rb") as handle:
@@ -97,7 +98,7 @@ def _start(file: Path) -> bytes:
 
 
 def _told(repository: Path, *arguments: str) -> bytes:
-    """Return what git says of a repository of ours, nothing where it fails or is not there."""
+    """Return git's output for a repository of ours, nothing where git fails or is not installed."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")} | _QUIET
     command = ["git", "--git-dir", str(repository), *arguments]
     try:

@@ -1,4 +1,4 @@
-"""The code that something was made with: a git commit, and what the working tree had beside it. It can be had again."""
+"""The code that something was made with, so that it can be restored: a git commit and the working tree's changes."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 MAX_BYTES = 2**26
-"""A larger difference is not kept: it holds data, not code."""
+"""Bytes of the largest difference that is kept: a larger one holds data, not code."""
 
 _PATCH, _FILES = "difference.patch", "untracked/"
 _LINK, _REPOSITORY = 0o120000, (0, b"")
 _DIFF = (
     *("-c", "core.quotePath=true", "diff", "HEAD", "--binary", "--full-index", "--no-ext-diff", "--no-textconv"),
-    # as git shows it by itself, whatever its user prefers
+    # git's own format, whatever the user's configuration says
     *("--no-renames", "--no-color", "--src-prefix=a/", "--dst-prefix=b/", "--unified=3", "--inter-hunk-context=0"),
 )
 
 
 @dataclass(frozen=True)
 class Difference:
-    """What a working tree has that its commit has not.
+    """How a working tree differs from its commit.
 
     Attributes:
-        patch: difference of tracked files below the project's root, as `git diff --binary --relative` writes it there; in
-            records of earlier versions that of the whole repository.
-        files: untracked files that are not ignored, by path below the project's root: mode and bytes; of a link, its target. Of
-            a repository within this one the name alone, which ends in a slash.
-        dropped: digest of a difference of more than MAX_BYTES, of which nothing else is held; "" for any other.
+        patch: difference of tracked files below the project's root, as `git diff --binary --relative` writes it there;
+            in records of earlier versions that of the whole repository.
+        files: untracked files that are not ignored, by path below the project's root: mode and bytes; of a link, its
+            target. Of a repository within this one the name alone, which ends in a slash.
+        dropped: digest of a difference of more than MAX_BYTES, which is all that is kept of it; "" for any other.
     """
 
     patch: bytes = b""
@@ -113,15 +113,15 @@ def commit_of(root: Path) -> str:
 
 @cache
 def difference(root: Path) -> Difference:
-    """Return how a working tree differs from its commit, as it did when first asked for; nothing of a clean one.
+    """Return how a working tree differs from its commit, as of the first call; an empty difference for a clean one.
 
-    Of a project in a folder of a larger repository, it is what differs below that folder: the rest is other people's.
+    For a project in a folder of a larger repository, only differences below that folder count.
     """
     return _difference(root).bounded()
 
 
 def _difference(root: Path, *, is_whole: bool = False) -> Difference:
-    """Return how a working tree differs from its commit, with what differs in the rest of the repository or without."""
+    """Return how a working tree differs from its commit, with or without the rest of the repository."""
     patch = _told(root, *_DIFF, "--no-relative" if is_whole else "--relative")
     untracked = _told(root, "ls-files", "--others", "--exclude-standard", "-z").split(b"\0")
     names = sorted(os.fsdecode(name) for name in untracked if name)
@@ -130,12 +130,12 @@ def _difference(root: Path, *, is_whole: bool = False) -> Difference:
 
 @contextmanager
 def checked_out(root: Path, commit: str, changed: Difference, folder: Path) -> Iterator[Path]:
-    """Yield the project's root as it was at a commit, with a difference applied, in a git worktree that goes afterwards.
+    """Yield the project's root as of a commit, with a difference applied, in a git worktree that is removed afterwards.
 
     Args:
         root: a working tree of the repository, which is left as it is.
         commit: the commit.
-        changed: what the working tree had beside it.
+        changed: how the working tree differed from it.
         folder: where the worktree is made; it must not exist.
 
     Raises:
@@ -156,27 +156,28 @@ def checked_out(root: Path, commit: str, changed: Difference, folder: Path) -> I
 
 
 def remove_abandoned(root: Path) -> None:
-    """Remove the worktrees that processes which are gone left in a repository, and the temporary folders that they lie in.
+    """Remove the worktrees that processes left in a repository when they ended, and their temporary folders.
 
-    No other is touched: what `git worktree prune` takes for gone may lie on a disk that is not mounted now.
+    No other is touched: a worktree that `git worktree prune` would remove may lie on a disk that is not mounted now.
     """
     for line in _told(root, "worktree", "list", "--porcelain").splitlines():
         place = Path(os.fsdecode(line.removeprefix(b"worktree ")))
         folder = abandoned(place) if line.startswith(b"worktree ") else None
         if folder:
-            # twice: git locks a worktree while it makes one, and whoever is killed then leaves the lock
+            # twice: git locks a worktree while creating it, and a process killed then leaves the lock
             _told(root, "worktree", "remove", "--force", "--force", str(place))
             remove(folder)
 
 
 def _apply(folder: Path, place: Path, commit: str, wanted: Difference) -> None:
-    """Apply a difference to a worktree, which then differs from its commit by just that.
+    """Apply a difference to a worktree, so that it differs from its commit by exactly that.
 
     Args:
         folder: the worktree.
         place: the project's root in it.
         commit: the commit that is checked out there.
-        wanted: the difference: of what lies below the project's root, or as earlier versions recorded it, of the repository.
+        wanted: the difference: of what lies below the project's root, or as earlier versions recorded it, of the
+            repository.
 
     Raises:
         LineageError: it does not fit.
@@ -207,7 +208,7 @@ def _apply(folder: Path, place: Path, commit: str, wanted: Difference) -> None:
 
 
 def _file(path: Path) -> tuple[int, bytes]:
-    """Return mode and bytes of what stands at an untracked path; nothing of a repository within this one."""
+    """Return mode and bytes of an untracked file; nothing for a repository within this one."""
     if path.is_symlink():
         return _LINK, os.fsencode(path.readlink())
     return (path.stat().st_mode & 0o777, path.read_bytes()) if path.is_file() else _REPOSITORY
@@ -226,7 +227,7 @@ def _write(root: Path, name: str, mode: int, content: bytes) -> None:
 
 
 def _told(root: Path, *arguments: str) -> bytes:
-    """Return what git says, nothing where it fails or is not there."""
+    """Return git's output, nothing where git fails or is not installed."""
     try:
         return subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, check=True, timeout=60).stdout
     except (OSError, subprocess.SubprocessError):
@@ -234,7 +235,7 @@ def _told(root: Path, *arguments: str) -> bytes:
 
 
 def _must(root: Path, what: str, *arguments: str, given: bytes | None = None) -> None:
-    """Have git do something; `what` says what is wrong where it cannot."""
+    """Run a git command that must succeed; `what` is the error message where it does not."""
     try:
         done = subprocess.run(["git", "-C", str(root), *arguments], input=given, capture_output=True, timeout=300)
     except (OSError, subprocess.SubprocessError) as error:

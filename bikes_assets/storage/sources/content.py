@@ -1,4 +1,4 @@
-"""What a file holds: CSV or Parquet, packed or plain. The content tells; the name helps where the content is damaged."""
+"""Format of a file: CSV or Parquet, packed or plain. The content decides; the name helps where it is damaged."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _BINARY = {
     b"7z\xbc\xaf": "a 7z archive",
 }
 _TEXT = {b"<": "HTML or XML", b"{": "JSON", b"[": "JSON", b"ORC": "an ORC file", b"%PDF": "a PDF file"}
-"""How other formats begin; those of text could begin a header, too."""
+"""First bytes of other formats; those of text formats could also begin a header."""
 _UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _NAMES: dict[Kind, set[str]] = {"parquet": {".parquet", ".parq", ".pqt", ".pq"}, "csv": {".csv"}}
 _EXPECTED = "CSV or Parquet, plain or packed by gzip, bzip2, xz, zstd or lz4"
@@ -46,7 +46,7 @@ def too_large(name: str, found: str, room: int) -> DataError:
 
 
 def bounded(handle: Any, name: str, room: int) -> bytes:
-    """Return all bytes of `handle`, or stop as soon as there are more than `room`."""
+    """Return all bytes of `handle`, or fail as soon as there are more than `room`."""
     chunks, size = [], 0
     while chunk := handle.read(_CHUNK):
         size += len(chunk)
@@ -57,7 +57,7 @@ def bounded(handle: Any, name: str, room: int) -> bytes:
 
 
 def unpacked(name: str, content: bytes, room: int) -> bytes:
-    """Return what a packed file holds, and any other file as it is.
+    """Return the content of a packed file, and any other file as it is.
 
     Raises:
         DataError: it is damaged, or holds more than `room` bytes.
@@ -67,7 +67,7 @@ def unpacked(name: str, content: bytes, room: int) -> bytes:
 
 
 def kind_of(name: str, content: bytes, columns: Collection[str]) -> Kind:
-    """Return what a file holds; of a packed one, what is packed.
+    """Return the format of a file; of a packed one, the format of its content.
 
     Args:
         name: its name.
@@ -75,7 +75,7 @@ def kind_of(name: str, content: bytes, columns: Collection[str]) -> Kind:
         columns: the columns that a CSV file's header is known by.
 
     Raises:
-        DataError: it holds neither.
+        DataError: it is neither CSV nor Parquet.
     """
     packing = _packing(content)
     head = _read(name, content, packing, lambda handle: handle.read(_HEAD)) if packing else content[:_HEAD]
@@ -98,12 +98,12 @@ def kind_of(name: str, content: bytes, columns: Collection[str]) -> Kind:
 
 
 def _packing(content: bytes) -> str:
-    """Return by what a file is packed, "" where it is not."""
+    """Return how a file is packed, "" where it is not."""
     return next((packing for packing, magic in _PACKED.items() if re.match(magic, content)), "")
 
 
 def _has_header(head: bytes, columns: Collection[str]) -> bool:
-    """Return whether the first line names a column, whatever stands between them."""
+    """Return whether the first line names a column, whatever the separator is."""
     line = head.partition(b"\n")[0].decode("utf-8-sig", "replace")
     return any(field.strip(" \"'\r") in columns for field in re.split(r"[,;\t|]", line))
 

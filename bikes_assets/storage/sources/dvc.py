@@ -1,7 +1,7 @@
-"""Sources whose versions DVC keeps: what their pointers say is recorded with what is read, and an old version is had again by it.
+"""Sources whose versions DVC keeps: their pointers are recorded with what is read, to get an old version back by them.
 
-A pointer is the file `hour.csv.dvc` beside `hour.csv`: it names the MD5 of what it stands for, and git keeps its history. It is
-read without DVC; only `fetch` needs the extra `dvc`.
+A pointer is the file `hour.csv.dvc` beside `hour.csv`: it names the MD5 of the file that it tracks, and git keeps its
+history. It is read without DVC; only `fetch` needs the extra `dvc`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 Altered = Literal["refuse", "mark"]
-"""What becomes of a file that is not what its pointer says: it is an error, or recorded as such."""
+"""What happens with a file that differs from its pointer: it is an error, or the difference is recorded."""
 
 _SECONDS = 3600
 _MOST_BRACKETS = 100
@@ -41,14 +41,14 @@ _QUIET = {"DVC_NO_ANALYTICS": "1", "NO_COLOR": "1"}
 
 @dataclass(frozen=True, slots=True)
 class Pointer:
-    """What a pointer says.
+    """The content of a pointer.
 
     Attributes:
         file: the pointer.
-        name: name of the file or folder that it stands for, which lies beside it.
+        name: name of the file or folder that it tracks, which is beside it.
         md5: MD5 of the file; of a folder, DVC's of its files' names and MD5s, with `.dir` after it.
         remote: the remote that it names, "" for the repository's default.
-        unix: whether the MD5 is of the text with the line ends of Unix, as DVC reckoned before its version 3.
+        unix: whether the MD5 is of the text with Unix line ends, as DVC computed it before version 3.
     """
 
     file: Path
@@ -59,16 +59,16 @@ class Pointer:
 
     @property
     def is_folder(self) -> bool:
-        """Whether it stands for a folder."""
+        """Whether it tracks a folder."""
         return self.md5.endswith(".dir")
 
     def of(self, content: bytes) -> str:
-        """Return the MD5 of a file's content, as this pointer reckons it."""
+        """Return the MD5 of a file's content, computed as for this pointer."""
         plain = _md5(content)
         return _md5(content.replace(b"\r\n", b"\n")) if self.unix and plain != self.md5 else plain
 
     def facts(self) -> dict[str, Any]:
-        """Return what is recorded of it: `md5`, `revision`, `remote`, `url`, `repository` and `path` in it."""
+        """Return what is recorded of it: `md5`, `revision`, `remote`, `url`, `repository` and the `path` in that."""
         root = _repository(self.file)
         remote, url = _remote(root, self.remote)
         return {
@@ -82,11 +82,11 @@ class Pointer:
 
 
 class Tracking:
-    """The pointers of a source, and what is read held against them.
+    """The pointers of a source, and the comparison of what is read with them.
 
     Args:
-        pointers: the pointers, by the name of what each stands for.
-        altered: what becomes of a file that is not what its pointer says.
+        pointers: the pointers, by the name of what each tracks.
+            altered: what happens with a file that differs from its pointer.
     """
 
     def __init__(self, pointers: Mapping[str, Pointer], altered: Altered) -> None:
@@ -100,10 +100,10 @@ class Tracking:
 
         Args:
             path: the source.
-            altered: what becomes of a file that is not what its pointer says.
+            altered: what happens with a file that differs from its pointer.
 
         Raises:
-            DataError: a pointer makes no sense, or what it stands for is not there.
+            DataError: a pointer makes no sense, or the file that it tracks is missing.
         """
         if is_remote(path):
             return cls({}, altered)
@@ -121,10 +121,10 @@ class Tracking:
         return cls(pointers, altered)
 
     def take(self, name: str, content: bytes) -> None:
-        """Hold the content of a file against its pointer.
+        """Compare the content of a file with its pointer.
 
         Raises:
-            DataError: it is not what its pointer says, and is to be refused.
+            DataError: it differs from its pointer, and is to be refused.
         """
         pointer = self._folder or self.pointers.get(name)
         if pointer:
@@ -133,10 +133,10 @@ class Tracking:
                 self._differs(pointer, self._found[name])
 
     def facts(self) -> dict[str, dict[str, Any]]:
-        """Return what is recorded of each pointer, and whether what was read `differs` from it.
+        """Return what is recorded of each pointer, including whether what was read `differs` from it.
 
         Raises:
-            DataError: a folder is not what its pointer says, and is to be refused, or holds other things than were read.
+            DataError: a folder differs from its pointer, and is to be refused, or holds other files than those read.
         """
         if self._folder:
             found = self._folder_md5(self._folder)
@@ -149,7 +149,7 @@ class Tracking:
         }
 
     def mark(self) -> str:
-        """Return a cheap token that changes with what pointers say and what is made of it; "" where there are none."""
+        """Return a cheap token that changes with the pointers and with how they are used; "" where there are none."""
         said = [pointer.facts() for pointer in self.pointers.values()]
         return repr((self._altered, said)) if said else ""
 
@@ -171,10 +171,10 @@ class Tracking:
 
 
 def read_pointer(file: Path) -> Pointer:
-    """Return what a pointer says.
+    """Return the content of a pointer.
 
     Raises:
-        DataError: it is none that DVC writes for one file or folder beside it.
+        DataError: it is no pointer as DVC writes one for a file or folder beside it.
     """
     import yaml
 
@@ -194,10 +194,10 @@ def read_pointer(file: Path) -> Pointer:
 
 
 def _check_yaml(text: bytes) -> None:
-    """Refuse what no tool writes into a pointer: aliases, by which a few lines stand for any number of values, and deep nesting.
+    """Refuse what no tool writes into a pointer: aliases, by which few lines expand to many values, and deep nesting.
 
     Raises:
-        ValueError: there is some.
+        ValueError: the text holds either.
     """
     import yaml
 
@@ -209,20 +209,20 @@ def _check_yaml(text: bytes) -> None:
 
 
 def fetch(origin: Mapping[str, Any], into: Path, repository: Path | None = None) -> Path:
-    """Get the version of a source that was recorded, from its remote or DVC's cache, whole or not at all.
+    """Get the recorded version of a source, from its remote or DVC's cache, atomically.
 
     Args:
         origin: where rows came from, as `Use.source` holds it.
-        into: the folder that takes the file or folder, under its own name; made where it is missing.
-        repository: where the repository lies now; by default where it lay.
+        into: the folder that takes the file or folder, under its own name; created where it is missing.
+        repository: where the repository is now; by default where it was.
 
     Returns:
         Path of the file or folder.
 
     Raises:
-        DataError: DVC did not track it, or its repository, revision, remote or content cannot be had.
-        DigestError: what comes is not what was recorded.
-        LineageError: something of that name is there already.
+        DataError: DVC did not track it, or its repository, revision, remote or content cannot be read.
+        DigestError: what was fetched differs from what was recorded.
+        LineageError: something of that name exists already.
         SettingsError: DVC is not installed.
     """
     name = _plain(origin["name"])
@@ -263,7 +263,7 @@ def _fetchable(name: str, facts: Mapping[str, Any] | None) -> None:
 
 
 def _program() -> list[str]:
-    """Return what calls DVC: that of this environment, or else the one on the path, which has an environment of its own.
+    """Return the command for DVC: that of this environment, else the one on PATH, which has its own environment.
 
     Raises:
         SettingsError: there is none.
@@ -278,7 +278,7 @@ def _program() -> list[str]:
 
 
 def _get(program: Sequence[str], name: str, facts: Mapping[str, Any], place: Path, repository: Path | None) -> None:
-    """Have DVC get a file or folder of a revision."""
+    """Let DVC fetch a file or folder of a revision."""
     root, revision = repository or Path(facts["repository"]), str(facts["revision"])
     if not (root / ".dvc").is_dir():
         raise DataError(
@@ -311,7 +311,7 @@ def _get(program: Sequence[str], name: str, facts: Mapping[str, Any], place: Pat
 
 
 def _check(part: Path, files: Mapping[str, str], md5s: Mapping[str, str]) -> None:
-    """Fail where what came is not what was recorded."""
+    """Fail where what was fetched differs from what was recorded."""
     single = part.is_file()
     came = {part.name: part} if single else {each.name: each for each in part.iterdir()}
     contents = {name: path.read_bytes() for name, path in came.items() if path.is_file()}
@@ -323,7 +323,7 @@ def _check(part: Path, files: Mapping[str, str], md5s: Mapping[str, str]) -> Non
     for name, md5 in md5s.items():
         if md5.endswith(".dir"):
             found = [_folder_md5({each: _md5(content) for each, content in contents.items()})]
-        else:  # in DVC's way of today, or of before its version 3
+        else:  # in DVC's current way, or the one before version 3
             found = [_md5(contents[name]), _md5(contents[name].replace(b"\r\n", b"\n"))]
         if md5 not in found:
             raise DigestError(f"{name}: found MD5 {found[0]}, expected {md5}, which was recorded")
@@ -372,7 +372,7 @@ def _md5(content: bytes) -> str:
 
 
 def _plain(name: str) -> str:
-    """Return the name of a file, which leads to no other folder.
+    """Return the name of a file after checking that it leads to no other folder.
 
     Raises:
         DataError: it does.
@@ -385,7 +385,7 @@ def _plain(name: str) -> str:
 
 
 def _said(text: str) -> str:
-    """Return the line of DVC's errors that says what was wrong, without secrets."""
+    """Return the line of DVC's error output that says what was wrong, without secrets."""
     lines: Sequence[str] = [line for line in text.splitlines() if line.strip()]
     wrong = [line for line in lines if line.startswith("ERROR")] or lines[-1:]
     found = " ".join(wrong)

@@ -1,6 +1,6 @@
-"""What a file system, server or database answers when a source cannot be read, in words, and without secrets.
+"""Errors of a file system, server or database when a source cannot be read, in words and without secrets.
 
-The original error stays in the chain, so that `core.faults.passes` tells what another try may find changed.
+The original error stays in the chain, so that `core.faults.passes` recognizes transient errors.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _AGAIN = "look whether the server runs and whether the address is right, then tr
 
 
 def unusable(source: str, error: Exception, expected: str) -> SettingsError:
-    """Return the error of a source that makes no sense, whatever lies there."""
+    """Return the error of a source whose setting makes no sense, whatever is there."""
     return SettingsError(f"source {shown(source)}: {scrubbed(str(error), source)}; expected {expected}")
 
 
@@ -41,19 +41,19 @@ def reporting(source: str, name: str, expected: str) -> Iterator[None]:
         yield
     except LineageError:
         raise
-    except Exception as error:  # noqa: BLE001 - drivers and file systems raise what they like
+    except Exception as error:  # noqa: BLE001 - drivers and file systems may raise anything
         place = name
         if told := _told(error):
             found, expected = told
             place = shown(source) if name in shown(source) else f"{shown(source)}, {name}"
         else:
-            plain = getattr(error, "orig", None) or error  # what the driver said, without SQLAlchemy's additions
+            plain = getattr(error, "orig", None) or error  # the driver's message, without SQLAlchemy's additions
             found = f"{type(plain).__name__}: {' '.join(scrubbed(str(plain), source).split())}"[:_MOST_SHOWN]
         raise DataError(place, found=found, expected=expected) from None  # the cause may hold a password
 
 
 def _told(error: Exception) -> tuple[str, str] | None:
-    """Return what was found and what is expected of a place that cannot be read; None where the error says it best itself."""
+    """Return what was found and what is expected at an unreadable place; None where the error itself says it best."""
     errors = [*chain(error)]
     status = next((status for status in map(http_status, errors) if status), None)
     if isinstance(error, PermissionError) or status in (401, 403):

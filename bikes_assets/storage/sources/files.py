@@ -1,6 +1,6 @@
-"""Which files a source is made of: each entry of a folder is a file that is read, or is refused by name.
+"""Which files a source consists of: each entry of a folder is either a file that is read, or is refused by name.
 
-Left out are hidden files, the markers that Spark leaves beside what it writes, and pointers of DVC. Links are followed.
+Left out are hidden files, the markers that Spark writes beside its output, and pointers of DVC. Links are followed.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class ListedFile:
     Attributes:
         name: its name, without the folder.
         path: its path on its file system.
-        size: bytes as stored; None where a server does not tell.
-        mark: what changes with its content, such as time or ETag; `size` alone where the file system tells nothing else.
+        size: bytes as stored; None where a server does not report it.
+        mark: what changes with its content, such as time or ETag; only `size` where nothing else is reported.
     """
 
     name: str
@@ -57,7 +57,8 @@ def list_files(filesystem: AbstractFileSystem, path: str, name: str, shown: str)
         shown: the source as people are shown it.
 
     Raises:
-        DataError: it is neither a file nor a folder, or a folder without a file, or one with an entry that cannot be read.
+        DataError: it is neither a file nor a folder, or a folder without a file, or one with an entry that cannot be
+            read.
         OSError: nothing is there, or it cannot be looked at.
     """
     look = _Local() if _is_local(filesystem) else _Remote(filesystem)
@@ -87,7 +88,7 @@ def list_files(filesystem: AbstractFileSystem, path: str, name: str, shown: str)
 
 
 class _Local:
-    """Looks at what lies on this machine; links are followed, and nothing is opened."""
+    """Inspects files of this machine; links are followed, and nothing is opened."""
 
     def at(self, path: str) -> tuple[str, dict[str, Any]]:
         """Return `file`, `directory` or what else lies there in words, and its facts.
@@ -119,7 +120,7 @@ class _Local:
 
 
 class _Remote:
-    """Looks at what an fsspec file system lists."""
+    """Inspects what an fsspec file system lists."""
 
     def __init__(self, filesystem: AbstractFileSystem) -> None:
         self._filesystem = filesystem

@@ -1,4 +1,4 @@
-"""CSV and Parquet bytes, and rows of a query, to Arrow tables: strict, bounded, and with the row of what is wrong."""
+"""CSV and Parquet bytes, and rows of a query, to Arrow tables: strict, bounded, and with errors that name the row."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MOST_OF_HEADER = 1 << 20
 _MOST_ROWS = 1024
 """Rows of a Parquet file that are read at once."""
 _MOST_WIDTH = 4096
-"""Bytes of a value of a type whose values all have one length."""
+"""Bytes of a value, by type, for types whose values all have one length."""
 _DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 _WIDE = {b"\xff\xfe\0\0": "UTF-32", b"\0\0\xfe\xff": "UTF-32", b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 
@@ -81,7 +81,7 @@ def parse_csv(name: str, text: bytes, columns: tuple[str, ...], limits: Limits) 
     try:
         table = pa_csv.read_csv(
             pa.BufferReader(text),
-            # named columns make the header row 1, and one thread keeps the rows numbered
+            # column names count the header as row 1, and only one thread numbers rows
             read_options=pa_csv.ReadOptions(use_threads=False, column_names=list(columns)),
             parse_options=pa_csv.ParseOptions(ignore_empty_lines=False, invalid_row_handler=refuse),
             convert_options=pa_csv.ConvertOptions(
@@ -154,7 +154,7 @@ def _first_not_utf8(text: bytes) -> int:
 
 
 def _wide(text: bytes) -> str:
-    """Return the encoding of text whose characters are of two or four bytes, by its mark or by the zeros in it; "" for none."""
+    """Return the encoding of text in two- or four-byte units, by its byte order mark or its zero bytes; "" for none."""
     for mark, encoding in _WIDE.items():
         if text.startswith(mark):
             return encoding
@@ -194,7 +194,7 @@ def months_in(name: str, column: str, values: pa.ChunkedArray, first_row: int) -
 
 
 def _open_parquet(name: str, content: bytes, limits: Limits) -> pq.ParquetFile:
-    """Return the opened file once its footer stays within the limits; nothing is decoded before."""
+    """Return the opened file after checking that its footer is within the limits; nothing is decoded before."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -211,7 +211,7 @@ def _open_parquet(name: str, content: bytes, limits: Limits) -> pq.ParquetFile:
 def parse_parquet(
     name: str, content: bytes, columns: tuple[str, ...], limits: Limits, only: str | None = None
 ) -> tuple[pa.Table, int]:
-    """Return the rows in their stored types, and their size in bytes in memory; categories are read as their values.
+    """Return the rows in their stored types, and their size in memory in bytes; categories are read as their values.
 
     Args:
         name: the file's name.
@@ -248,8 +248,8 @@ def _check_types(name: str, fields: Sequence[pa.Field]) -> None:
     """Refuse, before anything is decoded, what no text file could hold.
 
     Raises:
-        DataError: a column is of lists or the like, of values that are very long each, or of a type that somebody has added to
-            Arrow's: what its stored values mean is not known.
+        DataError: a column is of lists or the like, of values that are very long each, or of a type that somebody has
+            added to Arrow's: what its stored values mean is not known.
     """
     import pyarrow as pa
 
@@ -262,10 +262,10 @@ def _check_types(name: str, fields: Sequence[pa.Field]) -> None:
 
 
 def _bounds(file: pq.ParquetFile, wanted: Sequence[str], limits: Limits) -> tuple[list[str], int]:
-    """Return which columns are read as categories, and how many rows at once: a few stored bytes can stand for very long rows.
+    """Return which columns to read as categories, and how many rows at once: a few bytes can encode very long rows.
 
-    Text is read as the categories that it is stored by, each value once. Of the one encoding that cannot be read so, a value may
-    be as long as all of its column that is stored together.
+    Text is read as the categories that it is stored by, each value once. In the one encoding that cannot be read so, a
+    value may be as long as all of its column chunk.
     """
     chunks = [
         file.metadata.row_group(group).column(place)
@@ -305,7 +305,7 @@ def _bytes(column: pa.Array) -> int:
 
 
 def _plain(values: pa.Array) -> pa.Array:
-    """Return a column's values themselves: not as categories, and text in one of the types that there are for it."""
+    """Return a column's values themselves: not as categories, and text in a single one of Arrow's text types."""
     import pyarrow as pa
 
     if isinstance(values, pa.DictionaryArray):

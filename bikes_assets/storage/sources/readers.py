@@ -1,4 +1,4 @@
-"""Readers: the rows of a source just as it holds them, and the exact version that was read.
+"""Readers: the rows of a source exactly as it holds them, and the exact version that was read.
 
 A source is one setting: a path or URL of a CSV or Parquet file or of a folder of them, or a database URL with a query.
 """
@@ -66,7 +66,7 @@ class Raw:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Rows that came from a source, as a dataset of a tracking server tells of them.
+    """Rows that came from a source, as a dataset of a tracking server describes them.
 
     Attributes:
         name: name of the dataset.
@@ -86,7 +86,7 @@ class Rows:
 
 
 class Reader(ABC):
-    """Reads a source, and has to say which version it read."""
+    """Reads a source, and reports which version it read."""
 
     date_column: str
 
@@ -120,7 +120,7 @@ class Reader(ABC):
         *,
         digest: str | None = None,
     ) -> Rows:
-        """Return what a dataset of `data` is to say of it: its source is this reader's origin.
+        """Return the description of `data` as a dataset whose source is this reader's origin.
 
         Args:
             name: name of the dataset.
@@ -144,13 +144,13 @@ def reader_for(
     """Return the reader of a source; nothing is opened yet.
 
     Args:
-        source: database URL when there is a query; else path or URL of a CSV or Parquet file, which may be packed, or of a
-            folder of such files.
+        source: database URL when there is a query; else path or URL of a CSV or Parquet file, which may be packed, or
+            of a folder of such files.
         columns: the columns that the source must have, in order.
         date_column: the column whose values begin with YYYY-MM.
         query: a SELECT.
         limits: the most that is read.
-        altered: what becomes of a file that DVC tracks and that is not what its pointer says: `refuse` it, or `mark` it.
+        altered: what happens with a file that DVC tracks and that differs from its pointer: `refuse` it, or `mark` it.
 
     Raises:
         SettingsError: `source` is empty.
@@ -163,7 +163,7 @@ def reader_for(
 
 
 class FileReader(Reader):
-    """Reads a file or a folder of files, local or remote: each file once, and what is hashed is what is parsed."""
+    """Reads a file or a folder of files, local or remote: each once, so that the same bytes are hashed and parsed."""
 
     def __init__(
         self, source: str, columns: tuple[str, ...], date_column: str, limits: Limits, altered: Altered = "refuse"
@@ -188,7 +188,8 @@ class FileReader(Reader):
         """Return all rows as the files hold them, files in order of their names.
 
         Raises:
-            DataError: the source is missing, damaged, beyond the limits, not of the declared columns, or not what DVC tracks.
+            DataError: the source is missing, damaged, beyond the limits, not of the declared columns, or not what DVC
+                tracks.
             SettingsError: there is no such kind of URL, or its package is not installed.
         """
         tracking, held = self._tracking(), _Held()
@@ -212,8 +213,8 @@ class FileReader(Reader):
         return min(months), max(months)
 
     def fingerprint(self) -> str:
-        """Return a token of each file's name, size, and time or ETag; empty where a server tells nothing but a size."""
-        tracked = self._tracking().mark()  # first: what is missing is told by its pointer
+        """Return a token of each file's name, size, and time or ETag; empty where a server reports only a size."""
+        tracked = self._tracking().mark()  # first: a missing file is reported by its pointer
         marks = [(file.name, dict(file.mark)) for file in self._files()]
         if any(mark.keys() <= {"size"} for _, mark in marks):
             return ""
@@ -232,7 +233,7 @@ class FileReader(Reader):
                 fs, path = filesystem_of(self.source)
             except (ImportError, ValueError, TypeError) as error:
                 raise unusable(self.source, error, expected) from None
-        fs.invalidate_cache()  # a listing kept from earlier would hide that a file has changed
+        fs.invalidate_cache()  # a cached listing would hide that a file has changed
         return fs, path
 
     def _files(self) -> list[ListedFile]:
@@ -245,7 +246,7 @@ class FileReader(Reader):
     def _contents(self, listed: list[ListedFile]) -> Iterator[tuple[str, bytes]]:
         fs, _ = self._filesystem()
         room = self.limits.max_bytes
-        # read from the beginning on, for not every server gives parts of a file
+        # read from the beginning, because not every server gives parts of a file
         options: dict[str, Any] = {"block_size": 0} if self.source.startswith(("http://", "https://")) else {}
         for file in listed:
             if (file.size or 0) > room:
@@ -263,7 +264,7 @@ class FileReader(Reader):
 
         Args:
             tracking: what each file is compared with, before it is parsed.
-            held: takes note of each file.
+            held: records each file.
             only: the only column that is wanted.
         """
         limits = self.limits
@@ -280,10 +281,10 @@ class FileReader(Reader):
             yield name, table
 
     def _kind(self, held: _Held) -> Kind:
-        """Return what the files hold.
+        """Return the format of the files.
 
         Raises:
-            DataError: some hold the one and some the other.
+            DataError: they have different formats.
         """
         first: dict[Kind, str] = {kind: name for name, kind in reversed(held.kinds)}
         if len(first) > 1:
@@ -303,7 +304,7 @@ class FileReader(Reader):
 
 
 class _Held:
-    """What was read: name, SHA-256 and size of each file, and what it holds."""
+    """What was read: name, SHA-256, size and format of each file."""
 
     def __init__(self) -> None:
         self.files: list[tuple[str, str, int]] = []
@@ -315,7 +316,7 @@ class _Held:
 
 
 class SqlReader(Reader):
-    """Reads the result of one SELECT; the order of its rows does not change the version, for databases promise none."""
+    """Reads the result of one SELECT; its order does not change the version, as databases guarantee none."""
 
     def __init__(self, source: str, columns: tuple[str, ...], date_column: str, query: str, limits: Limits) -> None:
         """Keep the settings; nothing is opened yet."""
@@ -376,7 +377,7 @@ class SqlReader(Reader):
         if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists() and "uri" not in url.query:
             raise DataError(shown(self.source), found="no such file", expected="a database")  # SQLite would create it
         with reporting(self.source, self._name, "a SELECT that the database answers"), engine.connect() as connection:
-            # text is sent as it is: a colon or percent sign in the query is no parameter
+            # the text is sent as it is: a colon or percent sign in the query is no parameter
             yield connection.execution_options(stream_results=True, no_parameters=True)
 
 
@@ -403,10 +404,10 @@ def _first_and_last(name: str, column: str, months: set[str]) -> tuple[str, str]
 
 
 def frame_digest(data: pd.DataFrame) -> str:
-    """Return a content digest of all rows as they stand, for a table without a declared schema.
+    """Return a content digest of all rows as they are, for a table without a declared schema.
 
     Raises:
-        SchemaError: a column is of no type that tables have here.
+        SchemaError: a column has an unsupported type.
     """
     import pyarrow as pa
 

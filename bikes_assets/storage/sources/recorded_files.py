@@ -1,4 +1,4 @@
-"""Where the files that a source was read from can be had now: they are known by their SHA-256, wherever they lie."""
+"""Where the files that a source was read from are now: they are recognized by their SHA-256, wherever they are."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class RecordedFile:
         uri: address at which it was read, without secrets.
         sha256: of what was read.
         size: bytes that were read.
-        kept: what DVC has of it, in words; "" where it did not track it, or something else lay there.
+        kept: what DVC has of it, in words; "" where it did not track it, or something else was there.
     """
 
     name: str
@@ -62,8 +62,8 @@ class FoundFile:
 
     Attributes:
         file: the file.
-        location: an address at which a file of its SHA-256 is, "" where that was found nowhere.
-        looks: where it was looked for, the recorded address first, and what is there.
+        location: an address at which a file with its SHA-256 is, "" where none was found.
+        looks: where it was looked for, the recorded address first, and what was found there.
     """
 
     file: RecordedFile
@@ -72,7 +72,7 @@ class FoundFile:
 
 
 def recorded_files(origin: Mapping[str, Any]) -> list[RecordedFile]:
-    """Return the files of a source, as a record says; none where it was a database.
+    """Return the files of a source according to a record; none where it was a database.
 
     Args:
         origin: where rows came from, as `Use.source` holds it.
@@ -95,7 +95,7 @@ def recorded_files(origin: Mapping[str, Any]) -> list[RecordedFile]:
 
 
 class Places:
-    """Where files are looked for: at the recorded address, in the source that is set now, in the project, which may have moved.
+    """Where files are looked for: at the recorded address, in the source that is set now, in the project's folder.
 
     Args:
         source: path or URL of the file or folder that is the source now, "" for none.
@@ -159,7 +159,7 @@ class Places:
                 yield address
 
     def _look(self, address: str) -> Look:
-        """Return what is at an address; nothing is opened that is no file, for a pipe would be waited for."""
+        """Return what is at an address; only regular files are opened, because opening a pipe would block."""
         if "***" in address:
             return Look(address, why="not checked, for its secrets are not on record")
         try:

@@ -1,4 +1,4 @@
-"""What an external source holds now: the digest of each partition's rows, remembered with the source's fingerprint.
+"""The current state of an external source: the digest of each partition's rows, cached with the source's fingerprint.
 
 A source whose fingerprint has not changed is not read again, so that asking what is stale costs no parsing.
 """
@@ -27,7 +27,7 @@ class SourceFormat:
 
     Attributes:
         parse: validates what a reader read and returns the rows of all partitions.
-        partitions: rows of all partitions to the keys that they have, in order.
+        partitions: rows of all partitions to their keys, in order.
         select: rows of one partition.
         schema: declared columns of those rows.
     """
@@ -43,7 +43,7 @@ class Observed:
     """What a source held when it was last read.
 
     Attributes:
-        of: what tells this source, and the code that reads it, from another.
+        of: identifies the source and the code that reads it.
         fingerprint: token of its state; "" where it has none, and is read every time.
         origin: what was read.
         digests: content digest of each partition that has rows, or that had some when the source was read before.
@@ -62,13 +62,13 @@ class Observed:
 
 
 def observe(reader: Reader, format_: SourceFormat, memory: Path, of: str) -> Observed:
-    """Return what a source holds now; it is read where it may have changed since it was last read.
+    """Return the current state of a source; it is read where it may have changed since it was last read.
 
     Args:
         reader: reads it.
         format_: how.
-        memory: file that remembers; it can be deleted at any time.
-        of: what tells this source, and the code that reads it, from another.
+        memory: file of the cache; it can be deleted at any time.
+        of: identifies the source and the code that reads it.
 
     Raises:
         DataError: the source is missing, damaged, or not of its layout.
@@ -95,7 +95,7 @@ def partition_digests(raw: Raw, format_: SourceFormat, others: Iterable[str] = (
     Args:
         raw: what was read.
         format_: how.
-        others: partitions that are told also where they have no rows.
+        others: partitions that are included even where they have no rows.
 
     Raises:
         DataError: the rows are not of the layout.
@@ -109,7 +109,7 @@ def partition_digests(raw: Raw, format_: SourceFormat, others: Iterable[str] = (
 
 
 def remembered(memory: Path) -> Observed | None:
-    """Return what was remembered, None where nothing usable was."""
+    """Return the cached state, None where there is no usable one."""
     return read_memory(memory, _observed)
 
 
