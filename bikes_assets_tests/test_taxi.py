@@ -4,14 +4,16 @@ import importlib
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import dagster as dg
 import pytest
 from deltalake import DeltaTable
 
+from bikes_assets.core.errors import LineageError
 from bikes_assets.events.attempts import innermost
-from bikes_assets.lineage import queries
+from bikes_assets.lineage.queries import address_of
 from bikes_assets.orchestration.asset import with_lineage
 from bikes_assets.orchestration.io_managers import TableIOManager
 from bikes_assets.storage.delta import stored_schema
@@ -89,7 +91,7 @@ def test_what_is_stored_is_what_the_functions_returned(taxi):
 
 
 def test_the_index_has_the_column_lineage_that_was_declared(taxi):
-    index = taxi[3]
+    index = taxi[3].refreshed()
 
     def sources(column):
         return {edge.source[1] for edge in index.neighbours("column", column, "upstream")}
@@ -103,8 +105,8 @@ def test_the_index_has_the_column_lineage_that_was_declared(taxi):
 
 
 def test_what_is_downstream_of_a_column_reaches_model_predictions_and_summary(taxi):
-    index = taxi[3]
-    found = {queries.address_of(item) for item in queries.walk(index, "trips.distance", "downstream").things}
+    lineage = taxi[3]
+    found = {address_of(item) for item in lineage.downstream("trips.distance")}
 
     assert found == {
         "trip_features.distance",
@@ -113,25 +115,29 @@ def test_what_is_downstream_of_a_column_reaches_model_predictions_and_summary(ta
         "fare_predictions.predicted",
         "zone_summary.mean_error",
     }
-    assert "zone_summary.mean_error" not in {
-        item.name for item in queries.walk(index, "trips.tip", "downstream").things
-    }
+    assert "zone_summary.mean_error" not in {item.name for item in lineage.downstream("trips.tip")}
 
 
 def test_datasets_and_versions_are_walked_and_found(taxi):
-    index = taxi[3]
+    lineage = taxi[3]
 
-    assert [item.name for item in queries.walk(index, "trips", "downstream", depth=1).things] == [
-        "trip_features",
-        "zone_summary",
-    ]
-    versions = {
-        item.name for item in queries.walk(index, "zone_summary@2", "upstream").things if item.kind == "version"
-    }
+    assert [item.name for item in lineage.downstream("trips", depth=1)] == ["trip_features", "zone_summary"]
+    versions = {item.name for item in lineage.upstream("zone_summary@2") if item.kind == "version"}
     assert versions == {"trips@2", "trip_features@2", "fare_model@2", "fare_predictions@2"}
-    count, ways = queries.paths(index, "trips.distance", "zone_summary.mean_error")
+    count, ways = lineage.paths("trips.distance", "zone_summary.mean_error")
     assert count == len(list(ways)) == 4
-    assert [item.name for item in index.search("mean err")] == ["zone_summary.mean_error"]
+    assert [item.name for item in lineage.search("mean err")] == ["zone_summary.mean_error"]
+
+
+def test_the_index_is_asked_as_of_a_time(taxi):
+    _, _, (first, _), lineage = taxi
+    address = first["zone_summary"].metadata["address"].value
+
+    assert address in {item.name for item in lineage.downstream("trips", level="version", as_of=datetime.now(UTC))}
+    with pytest.raises(LineageError, match="found nothing called 'trips'"):
+        lineage.downstream("trips", as_of="2012-08-14T17:00")
+    with pytest.raises(LineageError, match="found time 'yesterday', expected one like 20"):
+        lineage.downstream("trips", as_of="yesterday")
 
 
 def test_mlflow_has_a_run_for_each_materialization_with_its_datasets(taxi):
@@ -162,8 +168,15 @@ def test_the_wiring_is_short_and_reaches_nothing_of_the_bikes():
 
     code = "import sys, examples.taxi.definitions; print(*(name for name in sys.modules if name.startswith('bikes_assets.')))"
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    packages = {"core", "storage", "events", "tracking", "lineage", "orchestration", "verification", "renamed"}
-    assert {name.split(".")[1] for name in found.stdout.split()} <= packages
+    assert {name.split(".")[1] for name in found.stdout.split()} == {
+        "core",
+        "events",
+        "lineage",
+        "orchestration",
+        "renamed",
+        "storage",
+        "tracking",
+    }
 
 
 def test_dagster_takes_the_definitions_file(tmp_path):

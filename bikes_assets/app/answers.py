@@ -1,7 +1,7 @@
 """Answers to lineage questions, for the command line, notebooks and pages; it imports none of the heavy libraries.
 
 ```python
-from bikes_assets.app import answers
+from bikes_assets import answers
 
 answers.downstream("hourly_rentals.weathersit").counts       # {'column': 11, 'alias': 1}
 answers.upstream("demand_predictions[2012-08]", depth=1).things
@@ -15,7 +15,6 @@ from __future__ import annotations
 import logging
 import sqlite3
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cache
 from threading import get_ident
 from typing import TYPE_CHECKING
@@ -34,6 +33,7 @@ from bikes_assets.storage.checksums import DamagedError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+    from datetime import datetime
 
     from bikes_assets.app.versions import Making
     from bikes_assets.core.staleness import Plan
@@ -67,7 +67,7 @@ def upstream(
         LineageError: nothing had that name at that time.
     """
     index = refreshed()
-    return queries.walk(index, address, "upstream", level=level, depth=depth, as_of=_event(index, as_of))
+    return queries.walk(index, address, "upstream", level=level, depth=depth, as_of=queries.event_by(index, as_of))
 
 
 def downstream(
@@ -75,7 +75,7 @@ def downstream(
 ) -> Answer:
     """Return everything that what an address names contributed to, nearest first: its impact. See `upstream`."""
     index = refreshed()
-    return queries.walk(index, address, "downstream", level=level, depth=depth, as_of=_event(index, as_of))
+    return queries.walk(index, address, "downstream", level=level, depth=depth, as_of=queries.event_by(index, as_of))
 
 
 def tree(answer: Answer, direction: Direction, *, as_of: str | datetime | None = None) -> list[Branch]:
@@ -89,7 +89,7 @@ def tree(answer: Answer, direction: Direction, *, as_of: str | datetime | None =
     from bikes_assets.lineage import tree as module
 
     index = refreshed()
-    return module.tree(index, answer.things, direction, as_of=_event(index, as_of))
+    return module.tree(index, answer.things, direction, as_of=queries.event_by(index, as_of))
 
 
 def functions() -> Mapping[str, str]:
@@ -103,7 +103,7 @@ def functions() -> Mapping[str, str]:
 def named(address: str, *, as_of: str | datetime | None = None) -> str:
     """Return an address with the version that it resolves to, such as `demand_model@3 (demand_model[2011-05]@3)`."""
     index = refreshed()
-    event = _event(index, as_of)
+    event = queries.event_by(index, as_of)
     found = queries.find(index, address, as_of=event)
     version = queries.version_named(index, found, as_of=event).name
     return address if version == found.name else f"{address} ({version})"
@@ -112,7 +112,7 @@ def named(address: str, *, as_of: str | datetime | None = None) -> str:
 def paths(start: str, end: str, *, as_of: str | datetime | None = None) -> tuple[int, Iterator[list[Found]]]:
     """Return how many paths lead from one thing downstream to another, and the paths themselves."""
     index = refreshed()
-    return queries.paths(index, start, end, as_of=_event(index, as_of))
+    return queries.paths(index, start, end, as_of=queries.event_by(index, as_of))
 
 
 def search(words: str, *, most: int = 50) -> list[Found]:
@@ -288,15 +288,3 @@ def _index() -> Index:
 @cache
 def _index_of(thread: int) -> Index:  # noqa: ARG001 - a SQLite connection is bound to one thread
     return Index(settings().data_folder / "lineage.db")
-
-
-def _event(index: Index, as_of: str | datetime | None) -> int | None:
-    """Return the number of the last event before a time; None for now."""
-    if as_of is None:
-        return None
-    try:
-        seconds = (as_of if isinstance(as_of, datetime) else datetime.fromisoformat(as_of)).timestamp()
-    except (ValueError, OverflowError, OSError):  # not a time, or outside this machine's range
-        now = datetime.now(UTC).isoformat(timespec="minutes")
-        raise LineageError(f"found time {str(as_of)!r}, expected one like {now}") from None
-    return index.event_at(seconds)

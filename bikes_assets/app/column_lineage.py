@@ -25,7 +25,7 @@ def of_features(seed: int = 0, progress: Callable[[str, int], None] | None = Non
     Raises:
         LineageError: there are no rentals.
     """
-    from bikes_assets import load
+    from bikes_assets.app.notebook import load
     from bikes_assets.demand.column_lineage import features_evidence
 
     return features_evidence(load("hourly_rentals"), seed, progress=progress)
@@ -52,7 +52,7 @@ def of_model(seed: int = 0) -> ModelProof:
     Raises:
         NothingToDo: there is no model.
     """
-    from bikes_assets import load
+    from bikes_assets.app.notebook import load
     from bikes_assets.demand.model import inputs, permutation_importance
     from bikes_assets.verification.model_inputs import reach
 

@@ -104,7 +104,7 @@ def failure(found: Sequence[tuple[Check, Verdict]], subject: Subject) -> CheckFa
     )
 
 
-def of_schema(schema: Schema) -> Check:
+def schema_check(schema: Schema) -> Check:
     """Return the blocking check that a table conforms to its declared schema, its unique key included."""
 
     def conforms(subject: Subject) -> Verdict:
@@ -118,7 +118,7 @@ def of_schema(schema: Schema) -> Check:
     return Check("schema", f"columns, types, order{unique} as declared", True, conforms)
 
 
-def of_ranges(schema: Schema) -> Check:
+def range_check(schema: Schema) -> Check:
     """Return the blocking check that each value is allowed: its column's `minimum`, `maximum` and `allowed`.
 
     It runs after the check of the schema, because it relies on the columns being there. Whether it passes or not, it

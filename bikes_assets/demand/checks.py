@@ -7,7 +7,7 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from bikes_assets.core.checks import Check, Subject, Verdict, of_ranges, of_schema
+from bikes_assets.core.checks import Check, Subject, Verdict, range_check, schema_check
 from bikes_assets.core.code_version import code_version
 from bikes_assets.demand import drift
 from bikes_assets.demand.evaluation import scores, skill
@@ -227,14 +227,14 @@ _SKILL = (
 _SEQUENCE = Check("hour_sequence", "whole hours of the partition's month, ascending, none twice", True, hour_sequence)
 
 OF_RENTALS = (
-    of_schema(HOURLY_RENTALS),
-    of_ranges(HOURLY_RENTALS),
+    schema_check(HOURLY_RENTALS),
+    range_check(HOURLY_RENTALS),
     _SEQUENCE,
     Check("absent_hours", f"at most {MOST_ABSENT:.0%} of the month's hours absent", False, absent_hours),
 )
 OF_FEATURES = (
-    of_schema(DEMAND_FEATURES),
-    of_ranges(DEMAND_FEATURES),
+    schema_check(DEMAND_FEATURES),
+    range_check(DEMAND_FEATURES),
     _SEQUENCE,
     Check("absent_hours", "a row for each hour that rentals have", False, every_hour),
     Check("no_leak_in_time", "no feature moves with what is not known yet", True, no_leak_in_time),
@@ -255,8 +255,8 @@ OF_CHAMPION = (
     ),
 )
 OF_PREDICTIONS = (
-    of_schema(DEMAND_PREDICTIONS),
-    of_ranges(DEMAND_PREDICTIONS),
+    schema_check(DEMAND_PREDICTIONS),
+    range_check(DEMAND_PREDICTIONS),
     Check(
         "plausible",
         f"finite, and at most {MOST_DEMAND:g} times the highest demand in the month's lags",
@@ -265,8 +265,8 @@ OF_PREDICTIONS = (
     ),
 )
 OF_QUALITY = (
-    of_schema(PREDICTION_QUALITY),
-    of_ranges(PREDICTION_QUALITY),
+    schema_check(PREDICTION_QUALITY),
+    range_check(PREDICTION_QUALITY),
     Check("skill", _SKILL, False, quality_skill),
     Check(
         "drift",

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from datetime import UTC, datetime
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
@@ -149,6 +150,26 @@ def address_of(found: Found) -> str:
     """Return the address by which a thing is shown; something without columns is shown without one."""
     parts = Address.parse(found.name) if found.kind in (COLUMN, COLUMN_VERSION) else None
     return str(replace(parts, column=None)) if parts and parts.column == WHOLE else found.name
+
+
+def event_by(index: Index, as_of: str | datetime | None) -> int | None:
+    """Return the number of the last event by a time; None for now.
+
+    Args:
+        index: the index.
+        as_of: the time, such as 2012-08-14T17:00; without an offset it is local time.
+
+    Raises:
+        LineageError: the text is no time.
+    """
+    if as_of is None:
+        return None
+    try:
+        seconds = (as_of if isinstance(as_of, datetime) else datetime.fromisoformat(as_of)).timestamp()
+    except (ValueError, OverflowError, OSError):  # no time, or one that no clock of this machine shows
+        now = datetime.now(UTC).isoformat(timespec="minutes")
+        raise LineageError(f"found time {str(as_of)!r}, expected one like {now}") from None
+    return index.event_at(seconds)
 
 
 def _at_level(

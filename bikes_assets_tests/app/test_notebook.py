@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -38,19 +36,6 @@ def state_of(history):
         dict(history.client.get_registered_model("demand_model").aliases),
         len(history.client.search_registered_models()),
     )
-
-
-def test_importing_the_package_stays_light():
-    code = "import sys, bikes_assets; print([name for name in ('dagster', 'mlflow', 'pandas') if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"
-
-
-def test_the_package_has_no_other_names():
-    import bikes_assets
-
-    with pytest.raises(AttributeError, match="has no attribute 'lod'"):
-        _ = bikes_assets.lod
 
 
 def test_a_partition_comes_with_its_address_and_digest(history):

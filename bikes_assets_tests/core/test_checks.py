@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from bikes_assets.core.checks import Check, Subject, Verdict, failure, judge, of_ranges, of_schema, stops
+from bikes_assets.core.checks import Check, Subject, Verdict, failure, judge, range_check, schema_check, stops
 from bikes_assets.core.errors import CheckFailed, LineageError
 from bikes_assets.core.schema import Column, Schema
 
@@ -96,7 +96,7 @@ def test_a_warning_does_not_keep_the_others_from_being_asked() -> None:
 
 
 def test_a_table_as_declared_passes() -> None:
-    check = of_schema(WEATHER)
+    check = schema_check(WEATHER)
     assert check.blocking
     assert check.description == "columns, types, order and unique ts as declared"
     assert check.function(subject(weather())) == Verdict(True, "3 rows as declared", {"rows": 3})
@@ -114,7 +114,7 @@ def test_a_table_as_declared_passes() -> None:
     ids=["column", "key", "type", "missing"],
 )
 def test_a_table_that_is_not_as_declared_fails(table: pd.DataFrame, found: str) -> None:
-    verdict = of_schema(WEATHER).function(subject(table))
+    verdict = schema_check(WEATHER).function(subject(table))
     assert not verdict.passed
     assert found in verdict.found
 
@@ -123,7 +123,7 @@ def test_a_table_that_is_not_as_declared_fails(table: pd.DataFrame, found: str) 
 
 
 def test_lawful_values_pass_and_missing_ones_are_the_schemas_matter() -> None:
-    check = of_ranges(WEATHER)
+    check = range_check(WEATHER)
     assert check.blocking
     assert check.description == "hum 0..1; kind one of 1, 2, 3; note one of dry, wet"
     found = check.function(subject(weather()))
@@ -166,7 +166,7 @@ def test_lawful_values_pass_and_missing_ones_are_the_schemas_matter() -> None:
 def test_a_value_that_is_not_lawful_fails_by_its_key(
     table: pd.DataFrame, found: str, figures: dict[str, float]
 ) -> None:
-    verdict = of_ranges(WEATHER).function(subject(table))
+    verdict = range_check(WEATHER).function(subject(table))
     assert (verdict.passed, verdict.found) == (False, found)
     assert {key: value for key, value in verdict.figures.items() if key.startswith("out of range")} == {
         f"out of range {name}": count for name, count in figures.items()
@@ -174,6 +174,6 @@ def test_a_value_that_is_not_lawful_fails_by_its_key(
 
 
 def test_a_table_without_bounds_has_nothing_to_refuse() -> None:
-    check = of_ranges(Schema("notes", ("ts",), (Column("ts", "int64", "Hour."),)))
+    check = range_check(Schema("notes", ("ts",), (Column("ts", "int64", "Hour."),)))
     assert check.description == "any value of the column's type"
     assert check.function(Subject("notes", "2012-08", pd.DataFrame({"ts": [-5, 10**9]}))).passed

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from pydantic import Field
 
-from bikes_assets.core.checks import Check, Verdict, of_ranges, of_schema
+from bikes_assets.core.checks import Check, Verdict, range_check, schema_check
 from bikes_assets.core.errors import NothingToDo
 from bikes_assets.core.schema import Column, Schema
 from bikes_assets.events.attempts import innermost
@@ -48,8 +48,8 @@ def doubled(subject):
 
 
 CHECKS = (
-    of_schema(NUMBERS),
-    of_ranges(NUMBERS),
+    schema_check(NUMBERS),
+    range_check(NUMBERS),
     Check("limit", "x at most 50", True, limited),
     Check("small", "x below 10", False, small),
 )

@@ -21,9 +21,7 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, SplineTransformer
 
-from bikes_assets.orchestration.asset import with_lineage
-from bikes_assets.orchestration.io_managers import ModelIOManager, TableIOManager
-from bikes_assets.storage.lake import Lake, ModelFormat
+from bikes_assets import Lake, ModelFormat, ModelIOManager, TableIOManager, with_lineage
 
 INPUTS = ["weekday", "temperature"]
 

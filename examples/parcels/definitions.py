@@ -9,17 +9,34 @@ from typing import Any
 import dagster as dg
 import narwhals as nw
 
-from bikes_assets.core import model_file
-from bikes_assets.core.checks import Check, Subject, Verdict, of_ranges, of_schema
-from bikes_assets.core.columns import Float64, column_function, column_lineage, compute, schema_of
-from bikes_assets.core.errors import NothingToDo
-from bikes_assets.core.schema import Column, Schema
-from bikes_assets.lineage.trace import Computed, Derivations, Tracer
-from bikes_assets.orchestration.asset import lineage_asset
-from bikes_assets.orchestration.io_managers import ModelIOManager, Outcome, SourceInputManager, TableIOManager
-from bikes_assets.storage.lake import Lake, ModelFormat
-from bikes_assets.storage.sources.readers import reader_for
-from bikes_assets.storage.sources.source_state import SourceFormat
+from bikes_assets import (
+    Check,
+    Column,
+    Computed,
+    Derivations,
+    Float64,
+    Lake,
+    ModelFormat,
+    ModelIOManager,
+    NothingToDo,
+    Outcome,
+    Schema,
+    SourceFormat,
+    SourceInputManager,
+    Subject,
+    TableIOManager,
+    Tracer,
+    Verdict,
+    column_function,
+    column_lineage,
+    compute,
+    lineage_asset,
+    model_file,
+    range_check,
+    reader_for,
+    schema_check,
+    schema_of,
+)
 
 HERE = Path(__file__).parent
 MONTHS = dg.MonthlyPartitionsDefinition("2024-01", end_date="2024-04", fmt="%Y-%m")
@@ -66,8 +83,8 @@ def days(subject: Subject) -> Verdict:
 
 
 CHECKS = (
-    of_schema(PARCELS),
-    of_ranges(PARCELS),
+    schema_check(PARCELS),
+    range_check(PARCELS),
     Check("days", "at least 25 days of the month", blocking=False, function=days),
 )
 
@@ -176,7 +193,7 @@ defs = dg.Definitions(
         "source": dg.InputManagerDefinition(lambda _: SourceInputManager(LAKE, _reader, SOURCE)),
         "tables": TableIOManager(LAKE).resource(),
         "models": ModelIOManager(LAKE, RIDGE).resource(),
-        "mlflow": dg.ResourceDefinition.none_resource(),  # or tracking.resource.tracking_resource(...)
+        "mlflow": dg.ResourceDefinition.none_resource(),  # or tracking_resource(...)
     },
     executor=dg.in_process_executor,
 )

@@ -11,12 +11,12 @@ import numpy as np
 import pandas as pd
 from sklearn.linear_model import Ridge
 
-from bikes_assets.core.columns import column_function, compute
+from bikes_assets import column_function, compute
 
 if TYPE_CHECKING:
     import narwhals as nw
 
-    from bikes_assets.core.columns import Float64, Int64
+    from bikes_assets import Float64, Int64
 
 TRIPS = 3_000
 ZONES = ("airport", "harbour", "old town", "station", "university")

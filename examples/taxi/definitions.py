@@ -7,14 +7,16 @@ from pathlib import Path
 
 import dagster as dg
 
-from bikes_assets.core.columns import column_lineage
-from bikes_assets.lineage.event_log import refresh
-from bikes_assets.lineage.index import Index
-from bikes_assets.lineage.projection import Projection
-from bikes_assets.orchestration.asset import with_lineage
-from bikes_assets.orchestration.io_managers import ModelIOManager, TableIOManager
-from bikes_assets.storage.lake import Lake, ModelFormat
-from bikes_assets.tracking.resource import tracking_resource
+from bikes_assets import (
+    Lake,
+    LineageIndex,
+    ModelFormat,
+    ModelIOManager,
+    TableIOManager,
+    column_lineage,
+    tracking_resource,
+    with_lineage,
+)
 from examples.taxi import assets
 
 DATA = Path(os.environ.get("TAXI_DATA", str(Path(__file__).parent / "data")))
@@ -49,6 +51,6 @@ defs = dg.Definitions(
 )
 
 
-def lineage() -> Index:
-    """Return the index of all that was materialized, for `lineage.queries` to ask."""
-    return refresh(Index(DATA / "lineage.db"), os.environ["DAGSTER_HOME"], lambda index: Projection(index, schemas={}))
+def lineage() -> LineageIndex:
+    """Return what answers questions of lineage: `lineage().downstream("trips.distance")`."""
+    return LineageIndex(DATA / "lineage.db", os.environ["DAGSTER_HOME"])
