@@ -7,6 +7,10 @@ function calls on an object that it was given (`reader.read()`) cannot be seen t
 The project's own code is that of the same top-level package; of a module in no package, also what lies in its folder. A
 file has one code version however it is run: as a script, by `python -m`, imported, or loaded by its path.
 
+A name counts as what it stands for, by whatever module it is imported: the imports of a package's `__init__.py` are followed,
+those for type checkers alone included, which is how a package says what it imports lazily. What another project imports of this
+library counts under its public name.
+
 A module that only describes what others make, for example with plots, says so by `NOT_IN_CODE_VERSION = True` at its
 top: its definitions are not followed, and an edit of it makes nothing stale.
 """
@@ -266,7 +270,7 @@ def _references(module: str, definition: list[ast.stmt], project: _Project) -> t
             for target in (target for names in imports for target in names.get(node.id, ())):
                 places = _place(target, project)
                 found += places
-                outside |= set() if places else {f"{node.id}={target}"}
+                outside |= set() if places else {f"{node.id}={origin}" for origin in _origins(target, project)}
         elif isinstance(node, ast.Attribute):
             head, _, rest = _dotted(node).partition(".")
             if rest:
@@ -299,9 +303,38 @@ def _below(value: object) -> Iterator[ast.AST]:
             waiting.extend([getattr(node, name, None) for name in node._fields])
 
 
-def _place(dotted: str, project: _Project) -> list[_Place]:
-    """Return the definition that a dotted name of the project stands for; [] for a module or another package."""
-    if not _is_own(dotted.partition(".")[0], project):
+@cache
+def _public_names() -> dict[str, str]:
+    """Return the public name of what this library defines: what moves within it makes nothing stale in other projects."""
+    library = __name__.partition(".")[0]
+    return {
+        target: f"{library}.{name}"
+        for name, targets in _module(library).imports.items()
+        for target in targets
+        if target.startswith(f"{library}.")
+    }
+
+
+def _origins(dotted: str, project: _Project, followed: tuple[str, ...] = ()) -> list[str]:
+    """Return what an imported name stands for that is no definition of the project: a module, or a name of another package."""
+    module, _, name = dotted.rpartition(".")
+    imported: list[str] = []
+    if _is_own(dotted.partition(".")[0], project) and not _source(dotted) and _APART not in _module(module).definitions:
+        imported = _module(module).imports.get(name, [])
+    if not imported or dotted in followed:
+        return [_public_names().get(dotted, dotted)]
+    return [origin for target in imported for origin in _origins(target, project, (*followed, dotted))]
+
+
+def _place(dotted: str, project: _Project, followed: tuple[str, ...] = ()) -> list[_Place]:
+    """Return the definition that a dotted name of the project stands for; [] for a module or another package.
+
+    Args:
+        dotted: the name.
+        project: the project.
+        followed: names that led here by imports; a package that imports a module of its own leads to itself.
+    """
+    if dotted in followed or not _is_own(dotted.partition(".")[0], project):
         return []
     parts = dotted.split(".")
     for end in range(len(parts) - 1, 0, -1):
@@ -317,7 +350,7 @@ def _place(dotted: str, project: _Project) -> list[_Place]:
                 return [
                     place
                     for target in known.imports[parts[end]]
-                    for place in _place(".".join([target, *rest]), project)
+                    for place in _place(".".join([target, *rest]), project, (*followed, dotted))
                 ]
             return []
     return []

@@ -6,11 +6,13 @@ import itertools
 import os
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+import bikes_assets
 from bikes_assets.core.code_version import code_version, reached_code
 
 NUMBERS = itertools.count()
@@ -289,6 +291,67 @@ def test_every_form_of_import_is_followed(package: Package, line: str) -> None:
         },
     )
     assert found == ["main.main", "sub.here.f", "tools.base"]
+
+
+def test_a_package_that_imports_a_module_of_its_own_ends(package: Package) -> None:
+    files = {
+        "__init__": "from . import tools\nfrom PKG.main import again\n",
+        "tools": "def f():\n    return 1\n",
+        "main": "from PKG import again, tools\n\n\ndef main():\n    return tools.f() + again\n",
+    }
+    assert places(package, files) == ["main.main", "tools.f"]
+
+
+def test_what_a_module_hands_on_of_another_package_counts(package: Package) -> None:
+    main = "from PKG.tools import wave\n\n\ndef main(x):\n    return wave(x)\n"
+    by_sine, by_cosine = (counted(package, main, tools=f"from math import {name} as wave\n") for name in ("sin", "cos"))
+    assert by_sine != by_cosine
+    assert by_sine == counted(package, main.replace("PKG.tools import wave", "math import sin as wave"))
+
+
+def lazy_face() -> dict[str, str]:
+    """Return the library's own `__init__.py`, and each module that it names with functions of these names."""
+    modules = defaultdict(list)
+    for place in bikes_assets._PUBLIC.values():
+        module, _, defined = place.removeprefix("bikes_assets.").partition(":")
+        modules[module.replace(".", "/")].append(defined or "dumps")
+    files = {
+        module: "\n\n".join(f"def {item}(x):\n    return helper({item!r})\n" for item in names)
+        + "\n\ndef helper(x):\n    return x\n"
+        for module, names in modules.items()
+    }
+    return {**files, "__init__": Path(bikes_assets.__file__).read_text().replace("bikes_assets", "PKG")}
+
+
+@pytest.mark.parametrize("name", sorted(bikes_assets.__all__))
+def test_a_name_of_the_lazy_package_counts_as_that_of_its_module(package: Package, name: str) -> None:
+    # Given a package like this library, and a function that reaches a name by the package or by the module that defines it
+    module, _, defined = bikes_assets._PUBLIC[name].replace("bikes_assets", "PKG").partition(":")
+    above, _, last = module.rpartition(".")
+    own = f"from {module} import {name}" if defined else f"from {above} import {last}"
+    called = name if defined else f"{name}.dumps"
+    main = "{}\n\n\ndef main(x):\n    return " + called + "(x)\n"
+    # When
+    by_package, by_module = (
+        counted(package, main.format(line), **lazy_face()) for line in (f"from PKG import {name}", own)
+    )
+    # Then both are one code version, with what the name reaches
+    assert by_package == by_module
+    reached = f"{module}.{defined or 'dumps'}"
+    assert set(by_package) == {"PKG.main.main", reached, f"{module}.helper"}
+    dotted = counted(package, "import PKG\n\n\ndef main(x):\n    return PKG." + called + "(x)\n", **lazy_face())
+    assert dotted.keys() == by_package.keys()
+
+
+@pytest.mark.parametrize("name", sorted(bikes_assets.__all__))
+def test_another_project_may_reach_a_name_of_the_library_either_way(package: Package, name: str) -> None:
+    module, _, defined = bikes_assets._PUBLIC[name].partition(":")
+    above, _, last = module.rpartition(".")
+    own = f"from {module} import {name}" if defined else f"from {above} import {last}"
+    main = "{}\n\n\ndef main(x):\n    return " + name + "\n"
+    by_package, by_module = (counted(package, main.format(line)) for line in (f"from bikes_assets import {name}", own))
+    assert by_package == by_module
+    assert f"{name}=bikes_assets.{name}" in by_package["PKG.main.main"]
 
 
 def test_both_branches_of_an_import_are_followed(package: Package) -> None:
