@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from bikes_assets.app import answers
 from bikes_assets.cli import main
 from bikes_assets.cli.commands import FAMILIES
 from bikes_assets.cli.reports import accuracy
 from bikes_assets.core.errors import LineageError
+from bikes_assets.lineage import queries
 from bikes_assets.lineage.index import Index
 
 ROOT = Path(__file__).parents[2]
@@ -237,12 +237,12 @@ def test_characters_that_cannot_be_shown_are_replaced(asked, answer, settings):
 @pytest.mark.parametrize("time", ["0001-01-01", "yesterday", "", "2012-13-01"])
 def test_a_time_that_is_none_is_named(tmp_path, time):
     with pytest.raises(LineageError, match=f"^found time {re.escape(repr(time))}, expected one like 20"):
-        answers._event(Index(tmp_path / "lineage.db"), time)
+        queries.event_by(Index(tmp_path / "lineage.db"), time)
 
 
 @pytest.mark.parametrize("time", ["0001-01-01T00:00+14:00", "1970-01-01", "9999-12-31T23:59:59-12:00"])
 def test_a_time_long_ago_or_far_away_is_one(tmp_path, time):
-    assert answers._event(Index(tmp_path / "lineage.db"), time) == 0
+    assert queries.event_by(Index(tmp_path / "lineage.db"), time) == 0
 
 
 def test_no_folder_for_temporary_files_is_one_error():
