@@ -134,6 +134,8 @@ def _wrong_webhook(text: str) -> str:
         return "another URL"
     if "@" in url.netloc:
         return "a URL with a user or password, which is not sent"
+    if not re.fullmatch(r"(?:\[[0-9A-Fa-f:.]+\]|[\w.-]+)(?::\w*)?", url.netloc):
+        return "another URL"  # urlsplit and urllib read different hosts in others, such as `x[::1]`
     try:
         return "" if url.port != 0 else "a URL with port 0"
     except ValueError:
