@@ -51,11 +51,12 @@ class Renamed(MetaPathFinder, Loader):
 
     def find_spec(self, fullname: str, *_: object) -> ModuleSpec | None:
         """Return the loader of a renamed module, None for any other."""
-        return ModuleSpec(fullname, self) if fullname.removeprefix(f"{_ROOT}.") in MODULES else None
+        root, dot, name = fullname.partition(".")
+        return ModuleSpec(fullname, self) if dot and root == _ROOT and name in MODULES else None
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """Return the module by its current name."""
-        module = import_module(f"{_ROOT}.{MODULES[spec.name.removeprefix(f'{_ROOT}.')]}")
+        module = import_module(f"{_ROOT}.{MODULES[spec.name.partition('.')[2]]}")
         spec.loader_state = module.__spec__
         return module
 

@@ -8,7 +8,7 @@ from importlib import import_module
 
 import pytest
 
-from bikes_assets.renamed import MODULES
+from bikes_assets.renamed import MODULES, Renamed
 
 LOOK = """
 import importlib, sys
@@ -28,6 +28,11 @@ def test_a_module_by_its_old_name_is_the_one_by_its_present_name(arguments: tupl
     done = subprocess.run([sys.executable, "-c", LOOK, *arguments], capture_output=True, text=True, check=True)
     assert len(MODULES) > 20
     assert done.stdout == "[]\n"
+
+
+def test_another_project_has_modules_of_these_names_too() -> None:
+    found = [name for name in MODULES if Renamed().find_spec(name) or Renamed().find_spec(f"other.{name}")]
+    assert found == []
 
 
 def test_a_module_that_never_was_is_not_found() -> None:
