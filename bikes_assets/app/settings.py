@@ -130,7 +130,7 @@ def _wrong_webhook(text: str) -> str:
         url = urlsplit(text)
     except ValueError:
         return "another URL"
-    if url.scheme not in ("http", "https") or not url.hostname or "%" in url.hostname:
+    if url.scheme not in ("http", "https"):
         return "another URL"
     if "@" in url.netloc:
         return "a URL with a user or password, which is not sent"

@@ -69,13 +69,11 @@ class Due(dg.AutomationCondition[dg.AssetKey]):
 def listed(of: dict[str, set[str]]) -> list[tuple[str, set[str]]]:
     """Return sentences with the partitions that they are true of; of too many, the last stands for all that follow."""
     found = list(of.items())
-    shown, rest = (
-        (found[: MOST_OUTLOOKS - 1], found[MOST_OUTLOOKS - 1 :]) if len(found) > MOST_OUTLOOKS else (found, [])
-    )
-    others = {
-        f"{counted(len(rest), 'other reason')}: bikes status lists them": set().union(*(keys for _, keys in rest))
-    }
-    return [*shown, *(others.items() if rest else ())]
+    if len(found) <= MOST_OUTLOOKS:
+        return found
+    shown, rest = found[: MOST_OUTLOOKS - 1], found[MOST_OUTLOOKS - 1 :]
+    told = f"{counted(len(rest), 'other reason')}: bikes status lists them"
+    return [*shown, (told, set[str]().union(*(keys for _, keys in rest)))]
 
 
 @lru_cache(maxsize=1)

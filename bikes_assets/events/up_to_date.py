@@ -9,16 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 import dagster as dg
+from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationTargetMaterializationData
 
 from bikes_assets.core.checks import Check, Verdict
 from bikes_assets.core.record import parse_address
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from dagster._core.definitions.asset_checks.asset_check_evaluation import (
-        AssetCheckEvaluationTargetMaterializationData,
-    )
 
 _PASSED = "materialized from its current inputs"
 CURRENT = Check(
@@ -90,10 +87,6 @@ def _latest(
     instance: dg.DagsterInstance, asset: dg.AssetKey, partition: str | None
 ) -> AssetCheckEvaluationTargetMaterializationData | None:
     """Return the target of a result: the latest materialization, as Dagster ignores results about earlier ones."""
-    from dagster._core.definitions.asset_checks.asset_check_evaluation import (
-        AssetCheckEvaluationTargetMaterializationData,
-    )
-
     chosen = dg.AssetRecordsFilter(asset, asset_partitions=[partition] if partition else None)
     records = instance.fetch_materializations(chosen, limit=1).records
     if not records:
