@@ -11,7 +11,9 @@ $(shell made="$$(sed -n 's/^command = //p' $(VENV)/pyvenv.cfg 2>/dev/null)"; \
   [ -L $(VENV) ] || [ -z "$$made" ] || [ "$${made%" $$(pwd -P)/$(VENV)"}" != "$$made" ] || rm -rf $(VENV))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run check test ui soak bench lock clean
+.PHONY: help setup run check test ui soak bench lock clean lint types contracts fast
+# what each prints is printed together; without that option, make is older than 4
+SIDE_BY_SIDE = $(MAKE) --no-print-directory --jobs 4 $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 
 help:  ## show the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -25,17 +27,24 @@ run: setup  ## materialize every asset for every month of the source
 ui: setup  ## open Dagster and MLflow on 127.0.0.1
 	@$(BIKES) ui
 
-check: $(VENV)/.dev  ## what to run while working: lint, types, import contracts, tests that need no history
+check: $(VENV)/.dev  ## what to run while working, some minutes: lint, types, import contracts, tests that take no long
+	@$(SIDE_BY_SIDE) lint types contracts fast
+
+lint:
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types:
 	@$(BIN)/basedpyright
+
+contracts:
 	@$(BIN)/lint-imports
+
+fast:
 	@$(BIN)/python -m pytest --fast -n auto --maxprocesses 4
 
 # conftest.py says in which order, and what is run by one process
 test: $(VENV)/.dev  ## lint, types, import contracts and all tests
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	@$(BIN)/basedpyright
-	@$(BIN)/lint-imports
+	@$(SIDE_BY_SIDE) lint types contracts
 	@$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 
 soak: $(VENV)/.dev  ## run the long campaigns whole and write a dated report under docs/; ONLY=path for some of them

@@ -1,4 +1,4 @@
-"""Hourly bike-sharing demand as software-defined assets, each with an exact record of what it was made from.
+"""Hourly bike-sharing demand as software-defined assets, each with an exact record of what it was materialized from.
 
 What other projects build on are the names listed here, described in docs/api.md. Each is imported when it is asked for:
 importing the package stays light.
@@ -29,21 +29,28 @@ if TYPE_CHECKING:  # for type checkers and for code versions, which read imports
     from bikes_assets.core.errors import NothingToDo as NothingToDo
     from bikes_assets.core.schema import Column as Column
     from bikes_assets.core.schema import Schema as Schema
-    from bikes_assets.lineage.lineage_index import LineageIndex as LineageIndex
+    from bikes_assets.lineage.questions import LineageIndex as LineageIndex
     from bikes_assets.lineage.trace import Computed as Computed
     from bikes_assets.lineage.trace import Derivations as Derivations
     from bikes_assets.lineage.trace import Tracer as Tracer
     from bikes_assets.orchestration.asset import lineage_asset as lineage_asset
     from bikes_assets.orchestration.asset import with_lineage as with_lineage
+    from bikes_assets.orchestration.column_lineage import column_lineage_check as column_lineage_check
     from bikes_assets.orchestration.io_managers import ModelIOManager as ModelIOManager
     from bikes_assets.orchestration.io_managers import Outcome as Outcome
     from bikes_assets.orchestration.io_managers import SourceInputManager as SourceInputManager
     from bikes_assets.orchestration.io_managers import TableIOManager as TableIOManager
+    from bikes_assets.orchestration.project import Project as Project
     from bikes_assets.storage.lake import Lake as Lake
     from bikes_assets.storage.lake import ModelFormat as ModelFormat
+    from bikes_assets.storage.sources import dvc as dvc
     from bikes_assets.storage.sources.readers import reader_for as reader_for
     from bikes_assets.storage.sources.source_state import SourceFormat as SourceFormat
+    from bikes_assets.tracking.registry import load_copy as load_copy
     from bikes_assets.tracking.resource import tracking_resource as tracking_resource
+    from bikes_assets.verification import invariants as invariants
+    from bikes_assets.verification.declaration import Window as Window
+    from bikes_assets.verification.tables import assert_column_lineage as assert_column_lineage
 
 renamed.install()
 _PUBLIC = {
@@ -62,8 +69,10 @@ _PUBLIC = {
     "Lake": "bikes_assets.storage.lake:Lake",
     "ModelFormat": "bikes_assets.storage.lake:ModelFormat",
     "model_file": "bikes_assets.core.model_file:",
+    "load_copy": "bikes_assets.tracking.registry:load_copy",
     "reader_for": "bikes_assets.storage.sources.readers:reader_for",
     "SourceFormat": "bikes_assets.storage.sources.source_state:SourceFormat",
+    "dvc": "bikes_assets.storage.sources.dvc:",
     # schemas and checks
     "Schema": "bikes_assets.core.schema:Schema",
     "Column": "bikes_assets.core.schema:Column",
@@ -79,11 +88,18 @@ _PUBLIC = {
     "compute": "bikes_assets.core.columns:compute",
     "column_lineage": "bikes_assets.core.columns:column_lineage",
     "schema_of": "bikes_assets.core.columns:schema_of",
+    # verification of column lineage
+    "column_lineage_check": "bikes_assets.orchestration.column_lineage:column_lineage_check",
+    "assert_column_lineage": "bikes_assets.verification.tables:assert_column_lineage",
+    "Window": "bikes_assets.verification.declaration:Window",
+    "invariants": "bikes_assets.verification.invariants:",
     # questions
-    "LineageIndex": "bikes_assets.lineage.lineage_index:LineageIndex",
+    "LineageIndex": "bikes_assets.lineage.questions:LineageIndex",
     "Tracer": "bikes_assets.lineage.trace:Tracer",
     "Derivations": "bikes_assets.lineage.trace:Derivations",
     "Computed": "bikes_assets.lineage.trace:Computed",
+    # commands
+    "Project": "bikes_assets.orchestration.project:Project",
     # this project's own store
     "answers": "bikes_assets.app.answers:",
     "load": "bikes_assets.app.notebook:load",

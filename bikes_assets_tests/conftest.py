@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import atexit
+import gc
+import json
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,20 +17,45 @@ from typing import Any
 
 import pytest
 
-from bikes_assets_tests.elsewhere.fixtures import postgres_server, s3, s3_environment  # noqa: F401
+from bikes_assets_tests.elsewhere.fixtures import postgres_server, redis_server, s3, s3_environment  # noqa: F401
 
+ROOT = Path(__file__).parents[1]
+
+
+def store_at(folder: Path) -> dict[str, str]:
+    """Return the variables that name a store all of whose parts are in one folder."""
+    return {
+        "BIKES_DATA": str(folder),
+        "DAGSTER_HOME": str(folder / "dagster"),
+        "BIKES_MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow/mlflow.db",
+    }
+
+
+gc.set_threshold(50_000, 20, 20)  # as the command line has it
+
+
+def _in_memory() -> str | None:
+    """Return the folder of a file system in memory if there is one with room enough, from which programs can be started.
+
+    Thousands of small transactions then wait for no disk.
+    """
+    import psutil
+
+    folder, most = Path("/dev/shm"), 10 * 1024**3
+    if not os.access(folder, os.W_OK) or psutil.virtual_memory().available < most:
+        return None
+    found = os.statvfs(folder)
+    return None if found.f_flag & os.ST_NOEXEC or found.f_bavail * found.f_frsize < most else str(folder)
+
+
+if "TMPDIR" not in os.environ and (_memory := _in_memory()):
+    os.environ["TMPDIR"] = tempfile.tempdir = _memory
 # Settings are read when definitions are loaded, so they are set before anything is imported.
 WORK = Path(tempfile.mkdtemp(prefix="bikes-tests-"))
-AS_MADE = WORK.with_name(f"{WORK.name}-as-made")
-"""A copy of the history that no test changes."""
-for folder in (WORK, AS_MADE):
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-os.environ |= {
-    "BIKES_DATA": str(WORK),
-    "DAGSTER_HOME": str(WORK / "dagster"),
+atexit.register(shutil.rmtree, WORK, ignore_errors=True)
+os.environ |= store_at(WORK) | {
     "BIKES_FIRST_MONTH": "2011-01",
     "BIKES_LAST_MONTH": "2011-07",
-    "BIKES_MLFLOW_TRACKING_URI": f"sqlite:///{WORK}/mlflow/mlflow.db",
     "OMP_NUM_THREADS": "1",
     "GIT_PYTHON_REFRESH": "quiet",
 }
@@ -66,33 +95,73 @@ class History:
 
 
 @pytest.fixture(scope="session")
-def history() -> Any:
-    """Return the history of all assets from 2011-01 to 2011-07."""
-    import dagster as dg
+def as_made(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of the history of all assets from 2011-01 to 2011-07, made once for all processes of a session.
 
+    No test changes it. It is not where it was made, so that a copy of it is a store that was moved, in MLflow's links, too.
+    """
+    from filelock import FileLock
+
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if hasattr(pytestconfig, "workerinput") else own) / "as-made"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            _materialize(folder.with_name("in-the-making"))
+            folder.with_name("in-the-making").rename(folder)
+    return folder
+
+
+_RUN = """
+import json
+from bikes_assets.cli import runner
+runner.setup()
+print(json.dumps(vars(runner.run_history(None, lambda *_: None))))
+"""
+
+
+def _materialize(folder: Path) -> None:
+    """Run all assets of all months in a process of its own, and leave beside the store what the run says of itself."""
+    shutil.rmtree(folder, ignore_errors=True)
+    command = [sys.executable, "-c", _RUN]
+    done = subprocess.run(command, env=os.environ | store_at(folder), cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    said = done.stdout.splitlines()[-1]
+    assert not json.loads(said)["failed"], said
+    (folder.parent / "summary.json").write_text(said)
+    for lock in folder.rglob("*.lock"):
+        lock.unlink()
+
+
+@pytest.fixture(scope="session")
+def history(as_made: Path) -> Iterator[History]:
+    """Return that history in this process's own store, where tests pin models and take events from it."""
     from bikes_assets.app.settings import settings
     from bikes_assets.app.store import lake
     from bikes_assets.cli import runner
+    from bikes_assets.events import identity
     from bikes_assets.tracking.client import client_of
 
-    runner.setup()
-    summary = runner.run_history(None, lambda *_: None)
-    assert not summary.failed, summary.failed
-    shutil.copytree(WORK, AS_MADE, ignore=shutil.ignore_patterns("*.lock"))
-    with dg.DagsterInstance.get() as instance:
-        yield History(instance, lake(), client_of(settings().tracking_uri), summary)
+    _forget()
+    identity._checked.clear()
+    for part in as_made.iterdir():  # what tests that came before have left there is no part of it
+        place = WORK / part.name
+        shutil.rmtree(place) if place.is_dir() else place.unlink(missing_ok=True)
+    shutil.copytree(as_made, WORK, dirs_exist_ok=True)
+    client = client_of(settings().tracking_uri)
+    with runner.opened() as instance:
+        yield History(
+            instance, lake(), client, runner.Summary(**json.loads((as_made.parent / "summary.json").read_text()))
+        )
 
 
 @pytest.fixture
-def copies(history: History, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], None]]:
+def copies(as_made: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], None]]:
     """Return what makes a copy of the history as it was made in a folder, which is this process's store from then on."""
 
     def copy(folder: Path) -> None:
-        assert history.summary
-        shutil.copytree(AS_MADE, folder)
-        monkeypatch.setenv("BIKES_DATA", str(folder))
-        monkeypatch.setenv("DAGSTER_HOME", str(folder / "dagster"))
-        monkeypatch.setenv("BIKES_MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow/mlflow.db")
+        shutil.copytree(as_made, folder)
+        for name, value in store_at(folder).items():
+            monkeypatch.setenv(name, value)
         _forget()
 
     yield copy
@@ -117,23 +186,32 @@ def _forget() -> None:
 PRISTINE = ("app/test_answers", "app/test_levels", "app/test_trace", "test_questions", "app/test_retention")
 """Files that look at the history as it was made: before others pin models in it, and take events from it."""
 SLOWEST = (
-    "fire/test_whole_store",
     "fire/test_kill",
+    "fire/test_zombie",
+    "fire/test_whole_store",
+    "test_projects",
     "test_ui",
     "fire/test_triggers",
     "app/test_reproduction",
+    "app/test_changes",
     "fire/test_outage",
     "elsewhere/test_elsewhere",
     "elsewhere/test_s3_away",
-    "app/test_changes",
+    "elsewhere/test_scale_out",
+    "earlier/test_earlier",
     "app/test_diff",
     "app/test_column_lineage",
     "orchestration/test_engines",
     "fire/test_backup",
     "fire/test_statuses",
+    "fire/test_launched",
     "test_secure",
+    "events/test_launcher",
+    "events/test_celery",
     "fire/test_registry",
     "tracking/test_registry",
+    "test_pages",
+    "test_copies",
 )
 """Files that take long: with several processes, the last to begin is not to be one of them."""
 TOGETHER = (
@@ -150,18 +228,18 @@ TOGETHER = (
     "fire/test_retain",
     "test_secure",
     "app/test_status",
-    "fire/test_whole_store",
 )
 """Files whose tests share something that takes long to make."""
-HISTORY = (
-    "fire/test_clock",
-    "fire/test_damaged_databases",
-    "fire/test_disk",
-    "fire/test_interrupt",
-    "fire/test_kill",
-    "fire/test_zombie",
-)
-"""Files whose tests work on one history of four months."""
+HISTORY = {
+    "fire/test_kill": "history",
+    "fire/test_clock": "history",
+    "fire/test_interrupt": "history",
+    "fire/test_zombie": "history again",
+    "fire/test_disk": "history again",
+    "fire/test_power_cut": "history again",
+    "fire/test_damaged_databases": "history again",
+}
+"""Files whose tests work on a history of four months, and which of two processes makes it and runs them: it takes minutes."""
 
 
 def _file(path: str | Path) -> str:
@@ -191,30 +269,57 @@ def _environment() -> Iterator[None]:
         settings.cache_clear()
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """Return how many processes run tests: two for each core, for many of them wait for servers."""
-    return 2 * (os.cpu_count() or 1)
+UNHURRIED = (
+    "storage/test_delta_in_a_faulty_store",
+    "storage/test_delta_at_url",
+    "storage/sources/test_hostile_sources",
+    "storage/sources/test_dvc",
+    "tracking/test_resource",
+    "verification/test_column_lineage",
+    "verification/test_invariants",
+    "cli/test_commands",
+    "test_examples",
+    "test_renamed",
+    "test_taxi",
+)
+"""Files that need neither history nor server, and take a quarter of a minute or more."""
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return how many processes run tests: two for each core where many of them wait for servers."""
+    return (1 if config.getoption("--fast") else 2) * (os.cpu_count() or 1)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Take `--fast`: without the tests that work on a materialized history, kill processes, or open a browser."""
+    """Take `--fast`: without campaigns, and tests that work on a materialized history, start servers or kill processes."""
     parser.addoption(
-        "--fast", action="store_true", help="only what needs no history, no server and no other process's end"
+        "--fast", action="store_true", help="only what takes a few seconds, and needs neither history nor server"
     )
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out whole files of what is not fast: importing them takes time, too."""
+    if config.getoption("--fast") and collection_path.name.startswith("test_"):
+        file = _file(collection_path)
+        return file.startswith(("fire/", "elsewhere/", "earlier/")) or file in (*SLOWEST, *TOGETHER, *UNHURRIED) or None
+    return None
+
+
 def _is_fast(item: pytest.Item) -> bool:
-    file = _file(item.path)
-    is_slow = file.startswith(("fire/", "elsewhere/", "earlier/")) or file in (*SLOWEST, *TOGETHER)
-    return not is_slow and not {"history", "copied", "copies", "copy"} & {*getattr(item, "fixturenames", ())}
+    if item.get_closest_marker("soak") or item.get_closest_marker("slow"):
+        return False
+    return not {"as_made", "history", "copied", "copies", "copy"} & {*getattr(item, "fixturenames", ())}
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest brings those together that share a fixture's parameter
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have the files that need it begin first, then the slowest; processes take tests, or groups of them, in this order."""
+    """Have the slowest files begin first, then those that need the history as it was made, which the slowest do not change.
+
+    Processes take tests, or groups of them, in this order: one makes the history, and the others need not wait for it.
+    """
     if items and items[0].config.getoption("--fast"):
         items[:] = filter(_is_fast, items)
-    first = (*PRISTINE, *SLOWEST)
+    first = (*SLOWEST, *PRISTINE)
     items.sort(key=lambda item: first.index(_file(item.path)) if _file(item.path) in first else len(first))
 
 
@@ -227,7 +332,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             file, _, test = nodeid.partition("::")
             name = _file(file)
             if name in HISTORY:
-                return "history"
+                return HISTORY[name]
             parameter = test.partition("[")[2] if name == "elsewhere/test_elsewhere" else ""
             return f"{file}[{parameter}" if name in TOGETHER else nodeid
 
@@ -239,13 +344,11 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     if os.environ.get("BIKES_SOAK") != "1":
         return
     import platform
-    import subprocess
     from datetime import UTC, datetime
 
-    root = Path(__file__).parents[1]
     now = datetime.now(UTC)
-    commit = subprocess.run(["git", "-C", str(root), "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
-    report = root / "docs" / "soak" / f"{now:%Y-%m-%d}.md"
+    commit = subprocess.run(["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    report = ROOT / "docs" / "soak" / f"{now:%Y-%m-%d}.md"
     rows = dict(_soaked(report.read_text() if report.exists() else ""))
     for outcome in ("passed", "failed", "skipped"):
         for item in terminalreporter.stats.get(outcome, []):

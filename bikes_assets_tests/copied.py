@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 import bikes_assets
+from bikes_assets_tests import forked
 
 ROOT = Path(__file__).parents[1]
 
@@ -71,9 +72,17 @@ class Store:
 
     def python(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a program with this store's code and settings."""
-        command = [sys.executable, "-c", program, *arguments]
+        return forked.run(("-c", program, *arguments), environment=self.environment(), folder=self.folder)
+
+    def interpreter(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a program as `python` does, in an interpreter of its own, which has imported nothing before."""
         return subprocess.run(
-            command, capture_output=True, text=True, env=self.environment(), cwd=self.folder, timeout=600
+            [sys.executable, "-c", program, *arguments],
+            env=self.environment(),
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=600,
         )
 
     def environment(self) -> dict[str, str]:
@@ -91,7 +100,7 @@ class Store:
 
     def status(self, code: int) -> dict[str, str]:
         """Return the state of each partition, by address."""
-        lines = map(json.loads, self.bikes("status", "--json", code=code).splitlines())
+        lines = json.loads(self.bikes("status", "--json", code=code))["items"]
         return {item["address"]: item["state"] for item in lines}
 
     def records(self) -> list[dict[str, Any]]:

@@ -75,7 +75,7 @@ def asset_graph(page: Page, servers: Servers) -> None:
 def asset(name: str) -> Callable[[Page, Servers], None]:
     def open_partition(page: Page, servers: Servers) -> None:
         page.goto(f"{servers.dagster}/assets/{name}?view=partitions&partition={MONTH}")
-        expect(page.get_by_text("Made from", exact=True)).to_be_visible()
+        expect(page.get_by_text("Materialized from", exact=True)).to_be_visible()
 
     return open_partition
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from dotenv import dotenv_values
 
+from bikes_assets_tests import forked
 from bikes_assets_tests.fire.processes import SOAK
 
 ROOT = Path(__file__).parents[1]
@@ -32,8 +33,7 @@ def environment(**settings: str) -> dict[str, str]:
 
 def bikes(*arguments: str, code: int = 0, of: Path = ROOT, **settings: str) -> str:
     """Run a command of a project, which must end with a code, and return what it printed."""
-    command = [sys.executable, "-c", COMMAND, *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment(**settings), cwd=of, timeout=600)
+    done = forked.run(("-c", COMMAND, *arguments), environment=environment(**settings), folder=of)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -125,7 +125,7 @@ def test_parts_of_two_stores_are_refused_by_every_command_and_change_nothing(cop
         (*PIN,),
         ("snapshot", str(snapshot)),
     ):
-        told = bikes(*command, code=1, **mixture)
+        told = bikes(*command, code=2, **mixture)
         assert "error: " in told, command
         assert "found the event log of the lake" in told, command
         assert "Traceback" not in told, command
@@ -145,7 +145,7 @@ def test_the_data_folder_alone_is_a_whole_store_whatever_the_file_says(history: 
         f"DAGSTER_HOME={os.environ['DAGSTER_HOME']}\nBIKES_LAKE={os.environ['BIKES_DATA']}/lake\n"
     )
     told = bikes("status", code=1, of=project, BIKES_DATA=str(tmp_path / "other"), **MONTHS)
-    assert "demand_model[2011-03..2011-07]  missing: never made" in told
+    assert "demand_model[2011-03..2011-07]  missing: never materialized" in told
 
 
 def made(project: Path) -> Path:
@@ -171,7 +171,7 @@ def test_a_moved_project_has_its_line_for_dagster_written_again(tmp_path: Path) 
 def test_a_checkout_that_nobody_may_write_to_works_on_another_folder(tmp_path: Path) -> None:
     project = made(tmp_path / "project")
     (project / ".env").mkdir()  # as a file that cannot be written, to the superuser too
-    told = bikes("setup", code=1, of=project)
+    told = bikes("setup", code=2, of=project)
     assert told.startswith(f"error: {project}/.env: cannot be read: ")
     (project / ".env").rmdir()
     (project / ".env").symlink_to("/proc/version")  # which no file can be put beside
@@ -189,7 +189,7 @@ def test_the_command_of_a_copied_environment_does_not_run_the_original(tmp_path:
     )
     (tmp_path / ".venv" / "pyvenv.cfg").write_text("home = /usr/bin\n")
     done = subprocess.run([script, "columns"], capture_output=True, text=True, env=environment(PYTHONPATH=str(ROOT)))
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr == (
         f"error: {tmp_path}/.venv: found a copied or moved environment, which runs the project of {sys.prefix}; run make "
         f"setup in {tmp_path}\n"

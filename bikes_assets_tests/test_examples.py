@@ -137,7 +137,7 @@ def test_code_in_the_guide_to_column_lineage_holds(monkeypatch):
         exec(compile(block, "column-lineage.md", "exec"), names)
 
     tests = [name for name in names if name.startswith("test_")]
-    assert tests == ["test_lineage_of_my_features", "test_lineage_of_strict_features"]
+    assert tests == ["test_lineage_of_my_features", "test_lineage_of_zones", "test_lineage_of_strict_features"]
     for name in tests:
         names[name]()
 

@@ -17,12 +17,13 @@ from bikes_assets.app import answers, snapshot
 from bikes_assets.cli import runner
 from bikes_assets.core.errors import LineageError
 from bikes_assets.events import identity
+from bikes_assets_tests.contents import content_of
 from bikes_assets_tests.fire.processes import SOAK, turns
 
 ROW = "demand_predictions[2011-06]#2011-06-14T17:00"
 FILES = {"dagster/event_log.db": 200, "lineage.db": 200, "dagster/history/runs.db": 40}
 """How many bits are flipped in each file."""
-CHANGED_BY_ASKING = ("dagster", "lineage.db", "lineage.db.crc32", "agreed.json")
+CHANGED_BY_ASKING = ("dagster", "lineage.db", "lineage.db.crc32", "reconciled.json")
 
 
 def ways() -> tuple[int, list[list[str]]]:
@@ -31,7 +32,7 @@ def ways() -> tuple[int, list[list[str]]]:
 
 
 PLAIN: dict[str, Callable[[], Any]] = {
-    "index": lambda: answers.refreshed().content(),
+    "index": lambda: content_of(answers.refreshed()),
     "status": runner.status_of,
 }
 """Questions whose answer is to be as before, or an error; what the index holds settles whatever is asked of it."""
@@ -118,7 +119,7 @@ def test_a_flipped_bit_gives_no_other_answer_without_a_word(
         content = flipped((pure / name).read_bytes(), rng)
         (copied / name).write_bytes(content)
         if name != "lineage.db" and turn % 4:
-            for rest in ("lineage.db", "lineage.db.crc32", "agreed.json"):
+            for rest in ("lineage.db", "lineage.db.crc32", "reconciled.json"):
                 (copied / rest).unlink()
         found = asked()
         # Then each answer is as before, or it is said that something is damaged

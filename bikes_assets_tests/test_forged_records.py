@@ -18,14 +18,16 @@ import dagster as dg
 import pytest
 
 from bikes_assets.app import answers, snapshot
-from bikes_assets.app.store import ASSETS, lake, mlflow_client, table
+from bikes_assets.app.reconciliation import pipeline
+from bikes_assets.app.store import lake, mlflow_client, table
 from bikes_assets.cli import runner
-from bikes_assets.defs.resources import pipeline
 from bikes_assets.events import reported
 from bikes_assets.events.reported import latest_version, of_instance
 from bikes_assets.orchestration.reconcile import sync
+from bikes_assets.project import ASSETS
 from bikes_assets.storage import commits
 from bikes_assets.tracking.numbers import Numbers
+from bikes_assets_tests.contents import content_of
 
 MODEL = ("demand_model", "2011-05")
 OTHERS = "found an event that no run and no command has written"
@@ -118,7 +120,7 @@ def test_forged_events_are_named_once_and_change_nothing(store: Path) -> None:
     # Given
     lock = store / "lock.json"
     snapshot.write(runner.plan(), lock)
-    before = answers.refreshed().content()
+    before = content_of(answers.refreshed())
     statuses = runner.status_of()
     with runner.opened() as instance:
         latest, number = latest_version(instance, "demand_model"), Numbers(instance).get("demand_model")
@@ -129,8 +131,8 @@ def test_forged_events_are_named_once_and_change_nothing(store: Path) -> None:
         # When
         said = forge(instance, json.loads(json.dumps(event.record.to_dict())))
         # Then what is asked is answered as before, by the index and by a rebuilt one
-        assert answers.refreshed().content() == before
-        assert answers.rebuild().content() == before
+        assert content_of(answers.refreshed()) == before
+        assert content_of(answers.rebuild()) == before
         assert runner.status_of() == statuses
         assert latest_version(instance, "demand_model") == latest
         assert Numbers(instance)._latest("demand_model") == number

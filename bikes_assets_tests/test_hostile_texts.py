@@ -10,11 +10,12 @@ from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
+import click
 import pytest
 from markdown_it import MarkdownIt
 from rich.table import Table
 
-from bikes_assets.cli.reports import diff, runs, terminal
+from bikes_assets.cli import models, runs, terminal, versions
 from bikes_assets.core.errors import DataError, LineageError
 from bikes_assets.core.record import Record, Version
 from bikes_assets.core.staleness import Reason, Status
@@ -118,11 +119,12 @@ def test_lines_on_a_terminal_show_it_as_it_is_written(text: str, shown: str, cap
     terminal.say(text)
     terminal.say(text, colour="red", bold=True)
     terminal.complain(LineageError(f"found {text}"))
-    terminal.say_json(json.dumps(text))
+    with click.Context(click.Command("search"), info_name="search").scope():
+        terminal.print_json([{"text": text}])
     told = capsys.readouterr()
-    first, second, as_json = told.out.split("\n")[:-1]
+    first, second, *as_json = told.out.split("\n")[:-1]
     assert (first, second) == (shown, shown)
-    assert (json.loads(as_json), as_json.isprintable()) == (text, True)
+    assert (json.loads("".join(as_json))["items"], "".join(as_json).isprintable()) == ([{"text": text}], True)
     assert told.err == f"found {shown}\n"
 
 
@@ -137,18 +139,18 @@ def test_an_error_is_one_line_that_shows_it_as_it_is_written(text: str, shown: s
 def test_commands_show_it_as_it_is_written(text: str, shown: str, capsys: Any, monkeypatch: Any) -> None:
     monkeypatch.setenv("COLUMNS", "900")
     made = Deployment(datetime(2012, 8, 1, tzinfo=UTC), text, "pin", text, "", text, text, "", {text: 1.0}, who=text)
-    runs.print_deployments([made])
+    models.print_deployments([made])
     assert capsys.readouterr().out.count(shown.strip()) == 3
     runs.print_status([Status("table", text, "failed", (Reason("failed", text),))])
     lines = capsys.readouterr().out.splitlines()
     assert f"failed: {shown}".rstrip() in lines[-1]
     lists = {name: [text] for name in ("done", "left", "refused", "foreign", "set_aside")}
-    runs.print_agreement(SimpleNamespace(**lists))  # pyright: ignore[reportArgumentType]
+    runs.print_reconciliation(SimpleNamespace(**lists))  # pyright: ignore[reportArgumentType]
     assert capsys.readouterr().out == f"{shown}\n" * 5
-    with runs.progress_bar() as show:
+    with terminal.progress_bar() as show:
         show(text, 1, 2)
     assert shown.split("\n")[0].strip() in capsys.readouterr().err
-    diff._section("Code", [*diff._text_of(FunctionChange("f", "changed", text))])
+    versions._section("Code", [*versions._text_of(FunctionChange("f", "changed", text))])
     assert "".join(capsys.readouterr().out.splitlines()[2:]).isprintable()
 
 
@@ -194,9 +196,9 @@ def test_pages_of_dagster_and_mlflow_show_it_as_it_is_written(text: str, shown: 
     record = Record(Version("a", None, 1, ""), {}, (source,), "", made_by={}, **about)
     values = metadata.of_materialization(rows, record, {metadata.CONFIG: {"seed": stored}}, before=record)
     assert Seen(PARSER.render(values["preview"].md_str)).tags == {"table", "thead", "tbody", "tr", "th", "td"}
-    made_from = Seen(PARSER.render(values["Made from"].md_str))
-    assert made_from.tags <= {"ul", "li", "a", "code"}
-    assert plain(stored[:8]).strip() in made_from.text
+    materialized_from = Seen(PARSER.render(values["Materialized from"].md_str))
+    assert materialized_from.tags <= {"ul", "li", "a", "code"}
+    assert plain(stored[:8]).strip() in materialized_from.text
 
 
 @each_text

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import random
 import string
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
+from bikes_assets_tests import forked
+from bikes_assets_tests.conftest import ROOT
 from bikes_assets_tests.fire.processes import turns
 
 COMMAND = "from bikes_assets.cli import main; main()"
@@ -82,14 +82,12 @@ def test_no_secret_is_stored_or_printed(tmp_path: Path, turn: int) -> None:
         (COMMAND, ("status",), {"BIKES_MLFLOW_TRACKING_URI": f"gopher://alice:{at['tracking']}@host"}),
     ):
         # When it is used
-        done = subprocess.run(
-            [sys.executable, "-c", program, *arguments],
-            env=environment | more,
-            capture_output=True,
-            text=True,
-            timeout=300,
+        done = forked.run(("-c", program, *arguments), environment=environment | more, folder=ROOT)
+        assert done.returncode == (1 if program == STEP else 2), (
+            arguments,
+            done.stdout,
+            done.stderr,
         )
-        assert done.returncode == 1, (arguments, done.stdout, done.stderr)
         told += done.stdout + done.stderr
     # Then it says what is wrong, and no secret
     assert "found connection refused" in told

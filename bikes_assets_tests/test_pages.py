@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
+from xml.etree import ElementTree
 
 import dagster as dg
 import pytest
@@ -21,27 +25,28 @@ from bikes_assets_tests.browser import (
     follow_to_dagster_and_back,
     wait_until,
 )
-from bikes_assets_tests.conftest import AS_MADE, MADE
+from bikes_assets_tests.conftest import MADE, store_at
 
 MIDDLE = "2011-05"
 MONTHS = [f"2011-0{month}" for month in range(1, 8)]
-PLOTS = {"hourly_rentals": 1, "demand_model": 1, "champion_model": 1, "prediction_quality": 4}
+PLOTS = {
+    "hourly_rentals": [62],
+    "demand_model": [8],
+    "champion_model": [3],
+    "prediction_quality": [2 * 31, 2 * 24, 2 * 3, 8],  # actual and predicted, by hour, by weather, drift
+}
+"""How many points and bars each plot of a month has, at least, in the order of the page."""
 MOST_ENTRIES = 20
 
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs a browser: apt-get install chromium")
 
 
 @pytest.fixture(scope="module")
-def servers(history: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+def servers(as_made: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     """Serve a copy of the history."""
-    assert history
     folder = tmp_path_factory.mktemp("pages")
-    shutil.copytree(AS_MADE, folder / "data")
-    known = {
-        "DAGSTER_HOME": str(folder / "data" / "dagster"),
-        "BIKES_MLFLOW_TRACKING_URI": f"sqlite:///{folder}/data/mlflow/mlflow.db",
-    }
-    with bikes_ui(folder, MONTHS[-1], known) as served:
+    shutil.copytree(as_made, folder / "data")
+    with bikes_ui(folder, MONTHS[-1], store_at(folder / "data")) as served:
         yield served
 
 
@@ -54,20 +59,29 @@ def page(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 def open_partition(page: Page, servers: Servers, asset: str, month: str = MIDDLE) -> None:
     page.goto(f"{servers.dagster}/assets/{asset}?view=partitions&partition={month}")
-    expect(page.get_by_text("Made from", exact=True)).to_be_visible()
+    expect(page.get_by_text("Materialized from", exact=True)).to_be_visible()
 
 
 @pytest.mark.parametrize("asset", MADE)
 def test_a_materialization_is_seen_at_a_glance(page: Page, servers: Servers, asset: str) -> None:
     open_partition(page, servers, asset)
-    table = page.locator("table").filter(has_text="Made from").first
+    table = page.locator("table").filter(has_text="Materialized from").first
     entries = table.evaluate("table => [...table.rows].map(row => row.cells[0].innerText.trim())")
     assert len(entries) <= MOST_ENTRIES
-    assert (entries[0], entries[-1]) == ("Made from", "lineage")
-    plots = page.locator("img[src^='data:image/svg']")
-    assert plots.count() == PLOTS.get(asset, 0)
-    for plot in plots.all():
+    assert (entries[0], entries[-1]) == ("Materialized from", "lineage")
+    plots = page.locator("img[src^='data:image/svg']").all()
+    assert len(plots) == len(PLOTS.get(asset, []))
+    for plot, least in zip(plots, PLOTS.get(asset, []), strict=True):
         wait_until(lambda plot=plot: plot.evaluate("image => image.naturalWidth") > 300, "the plot is drawn", 30)
+        assert marks(str(plot.get_attribute("src"))) >= least
+
+
+def marks(image: str) -> int:
+    """Return the number of bars, and of points of lines, in a drawing that a page embeds."""
+    drawing = ElementTree.fromstring(unquote(image.partition(",")[2]))
+    paths = [path.attrib for path in drawing.iter("{http://www.w3.org/2000/svg}path")]
+    steps = [path["d"] for path in paths if path["stroke"] != "#ddd"]  # but for the rules
+    return sum(len(re.findall("[hV]", step)) or len(re.findall(r"-?\d+", step)) // 2 for step in steps)
 
 
 @pytest.mark.parametrize("asset", MADE[1:])
@@ -164,3 +178,14 @@ def test_a_run_that_is_executed_again_does_not_bear_the_failure_of_the_one_befor
     tags = {tag["key"]: tag["value"] for tag in again["run"]["tags"]}
     assert tags["kept"] == "yes"
     assert FAILURE not in tags
+    # and it makes all of the month, whose assets have different definitions of partitions
+    status = (
+        f'{{ runOrError(runId: "{again["run"]["runId"]}") {{ ... on Run {{ status assetSelection {{ path }} }} }} }}'
+    )
+
+    def ended() -> dict[str, Any] | None:
+        found = servers.graphql(status)["runOrError"]
+        return found if found["status"] in ("SUCCESS", "FAILURE", "CANCELED") else None
+
+    found = wait_until(ended, "the run has ended", 120)
+    assert (found["status"], {key["path"][0] for key in found["assetSelection"]}) == ("SUCCESS", set(MADE))

@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
+
+from bikes_assets_tests import forked
 
 PAGE = Path(__file__).parents[1] / "docs" / "questions.md"
 BLOCK = re.compile(r"```console\n\$ bikes (?P<question>[^\n]+)\n(?P<answer>.*?)```\n", re.DOTALL)
@@ -20,10 +20,8 @@ OWN = re.compile(
 
 
 def answer_to(question: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", "from bikes_assets.cli import main; main()", *shlex.split(question)],
-        capture_output=True, text=True, env=os.environ | {"COLUMNS": "160"},
-    )  # fmt: skip
+    command = ("-m", "bikes_assets", *shlex.split(question))
+    done = forked.run(command, environment=os.environ | {"COLUMNS": "160"}, folder=PAGE.parent)
     assert done.returncode in (0, 1), done.stderr
     assert done.stderr == "", question
     return done.stdout

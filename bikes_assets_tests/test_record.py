@@ -45,10 +45,9 @@ def event_record(history, version: Version):
 
 def recomputed(history, version: Version) -> str:
     """Return the digest of what is stored at a version, computed anew."""
-    from bikes_assets.app.state import source_reader
-    from bikes_assets.app.store import MODELS
     from bikes_assets.demand import source
     from bikes_assets.demand.tables import RENTAL_RECORDS
+    from bikes_assets.project import MODELS, source_reader
 
     if version.asset == "rental_records":
         raw = source_reader().read()

@@ -112,7 +112,7 @@ def test_of_a_month_without_any_row_the_empty_table_is_present(tmp_path: Path, m
             "BIKES_LAST_MONTH": "2011-05",
         }
     )
-    for module in ("bikes_assets.app.state", "bikes_assets.app.store"):
+    for module in ("bikes_assets.app.state", "bikes_assets.app.store", "bikes_assets.project"):
         monkeypatch.setattr(f"{module}.settings", lambda: known)
     keys = [(RENTAL_RECORDS.name, f"2011-0{month}") for month in range(1, 6)]
     found = present.now(present.observed()).of(keys)

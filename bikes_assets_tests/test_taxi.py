@@ -11,9 +11,10 @@ import dagster as dg
 import pytest
 from deltalake import DeltaTable
 
+from bikes_assets import assert_column_lineage, column_lineage_check
 from bikes_assets.core.errors import LineageError
 from bikes_assets.events.attempts import innermost
-from bikes_assets.lineage.queries import address_of
+from bikes_assets.lineage.elements import address_of
 from bikes_assets.orchestration.asset import with_lineage
 from bikes_assets.orchestration.io_managers import TableIOManager
 from bikes_assets.storage.delta import stored_schema
@@ -176,6 +177,7 @@ def test_the_wiring_is_short_and_reaches_nothing_of_the_bikes():
         "renamed",
         "storage",
         "tracking",
+        "verification",
     }
 
 
@@ -247,8 +249,9 @@ def test_the_same_code_makes_the_same_columns_of_the_same(lake):
         run(lake, instance, numbers=frame(x=[1, 2]))
         result = run(lake, instance, numbers=frame(x=[1, 2]), shown=frame(x=[1.0, None]))
 
-    assert "SchemaError: shown: found columns x (float64), expected x (int64), which the same code made" in error_of(
-        result
+    assert (
+        "SchemaError: shown: found columns x (float64), expected x (int64), which the same code returned"
+        in error_of(result)
     )
     assert lake.table("shown").version() == 1
 
@@ -290,3 +293,141 @@ def test_rows_without_a_key_are_the_same_in_any_order_and_may_be_equal(lake):
 
     first, second, other = (tags["dagster/data_version"] for tags in digests)
     assert first == second != other
+
+
+# The column lineage that is declared, verified by perturbation
+
+
+def tables(project):
+    """Return the inputs of the assets, as the functions themselves make them."""
+    assets = project.assets
+    trips = assets.trips()
+    features = assets.trip_features(trips)
+    model = assets.fare_model(features)
+    return {
+        "trips": trips,
+        "trip_features": features,
+        "fare_model": model,
+        "fare_predictions": assets.fare_predictions(features, model),
+    }
+
+
+def test_each_run_has_verified_the_declared_column_lineage(taxi):
+    _, instance, _, _ = taxi
+
+    for asset in ("trip_features", "fare_predictions", "zone_summary"):
+        key = dg.AssetCheckKey(dg.AssetKey(asset), "column_lineage")
+        record = instance.event_log_storage.get_latest_asset_check_execution_by_key([key])[key]
+        result = record.event.dagster_event.asset_check_evaluation_data
+        assert result.passed, result.description
+        assert result.description.startswith("as declared, on ")
+        assert result.metadata["declared, not observed"].value == []
+        assert f"| {'predicted' if asset == 'fare_predictions' else 'trip'}" in result.metadata["column evidence"].value
+
+
+def test_an_honest_declaration_holds_in_a_test(taxi):
+    project, _, _, _ = taxi
+    given = tables(project)
+
+    evidence = assert_column_lineage(project.features, {"trips": given["trips"]}, key="trip", is_complete=True)
+    assert {edge.state for edge in evidence.edges} == {"observed"}
+    inputs = {name: given[name] for name in ("trips", "fare_predictions")}
+    assert_column_lineage(project.summary, inputs, key="zone", rows=project.JOINED, is_complete=True)
+    inputs = {name: given[name] for name in ("trip_features", "fare_model")}
+    evidence = assert_column_lineage(project.predictions, inputs, key="trip", is_complete=True)
+    assert evidence.unchecked == ("fare_model: it is no table, so that nothing of it is perturbed",)
+
+
+def test_a_column_that_is_left_out_of_a_declaration_is_named(taxi):
+    project, _, _, _ = taxi
+    given, declared = tables(project), project.LINEAGE
+    short = {**declared["trip_features"], "crawl": {"trips": ["pickup"]}}
+
+    with pytest.raises(
+        AssertionError, match=r"^undeclared influence: crawl moves at \d+ from .* when trips.distance is"
+    ):
+        assert_column_lineage(project.assets.trip_features, {"trips": given["trips"]}, declared=short, key="trip")
+    short = {**declared["zone_summary"], "mean_error": {"trips": ["fare"]}}
+    inputs = {name: given[name] for name in ("trips", "fare_predictions")}
+    with pytest.raises(AssertionError) as caught:
+        assert_column_lineage(project.assets.zone_summary, inputs, declared=short, key="zone", rows=project.JOINED)
+    (line,) = str(caught.value).splitlines()
+    assert line.startswith("undeclared influence: mean_error moves at ")
+    assert "when fare_predictions.predicted is " in line
+
+
+def test_what_joins_rows_has_to_be_named(taxi):
+    project, _, _, _ = taxi
+    given = tables(project)
+
+    with pytest.raises(AssertionError, match=r"mean_fare moves at .* when trips.trip is "):
+        assert_column_lineage(
+            project.summary, {name: given[name] for name in ("trips", "fare_predictions")}, key="zone"
+        )
+
+
+def test_a_column_that_is_declared_and_does_not_contribute_is_told(taxi):
+    project, _, _, _ = taxi
+    inputs, more = {"trips": tables(project)["trips"]}, {"night": {"trips": ["pickup", "tip"]}}
+    declared = {**project.LINEAGE["trip_features"], **more}
+
+    evidence = assert_column_lineage(project.assets.trip_features, inputs, declared=declared, key="trip")
+    assert evidence.not_observed == (("night", "trips.tip"),)
+    with pytest.raises(
+        AssertionError, match=r"^declared, not observed: night is declared to be computed from trips\.tip$"
+    ):
+        assert_column_lineage(project.assets.trip_features, inputs, declared=declared, key="trip", is_complete=True)
+    plain = with_lineage([project.assets.trip_features], {"trip_features": declared})[0]
+    check, manager = column_lineage_check(plain, key="trip"), TableIOManager(project.LAKE).resource()
+    job = dg.Definitions(
+        assets=[project.assets.trips, plain],
+        asset_checks=[check],
+        jobs=[dg.define_asset_job("verify", dg.AssetSelection.checks(check))],
+        resources={"io_manager": manager, "mlflow": dg.ResourceDefinition.none_resource()},
+    ).resolve_job_def("verify")
+    (result,) = job.execute_in_process().get_asset_check_evaluations()
+    assert result.passed
+    assert result.description.endswith("; declared, not observed: night from trips.tip")
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (lambda trips: trips["trip"], "the function returns Series, expected a frame"),
+        (lambda trips: trips[["fare"]], "the function makes no trip; it makes fare"),
+    ],
+)
+def test_a_function_that_makes_something_else_is_refused(taxi, made, said):
+    trips = taxi[0].assets.trips()
+    with pytest.raises(LineageError, match=said):
+        assert_column_lineage(made, {"trips": trips}, declared={"trip": {"trips": ["trip"]}}, key="trip")
+
+
+def test_a_declaration_of_what_does_not_exist_is_refused(taxi):
+    trips = taxi[0].assets.trips()
+
+    def made(trips):
+        return trips[["trip"]]
+
+    for declared, said in (
+        ({"trips": ["journey"]}, "trips: found column journey, expected one of trip, pickup"),
+        ({"rides": ["trip"]}, "found input rides, expected one of trips"),
+    ):
+        with pytest.raises(LineageError, match=said):
+            assert_column_lineage(made, {"trips": trips}, declared={"trip": declared}, key="trip")
+    with pytest.raises(LineageError, match="declares nothing, expected its column lineage as `declared`"):
+        assert_column_lineage(made, {"trips": trips}, key="trip")
+    with pytest.raises(LineageError, match="trips has no rows"):
+        assert_column_lineage(made, {"trips": trips[:0]}, declared={"trip": {"trips": ["trip"]}}, key="trip")
+
+
+def test_a_function_that_is_not_deterministic_is_named(taxi):
+    calls = []
+
+    def made(trips):
+        calls.append(1)
+        return trips[["trip"]].assign(fare=trips["fare"] + len(calls))
+
+    declared = {"trip": {"trips": ["trip"]}, "fare": {"trips": ["fare"]}}
+    with pytest.raises(AssertionError, match="repeat: fare differs when the function is called again"):
+        assert_column_lineage(made, {"trips": taxi[0].assets.trips()}, declared=declared, key="trip")

@@ -6,7 +6,7 @@ from bikes_assets import answers
 answers.downstream("hourly_rentals.weathersit").counts       # {'column': 11, 'alias': 1}
 answers.upstream("demand_predictions[2012-08]", depth=1).things
 answers.diff("demand_model@3", "demand_model@champion").causes
-answers.trace("demand_predictions.prediction[2012-08]#2012-08-14T17:00").values[0].made_from  # the features' values
+answers.trace("demand_predictions.prediction[2012-08]#2012-08-14T17:00").values[0].computed_from  # the features' values
 ```
 """
 
@@ -19,27 +19,29 @@ from functools import cache
 from threading import get_ident
 from typing import TYPE_CHECKING
 
-from bikes_assets.app.settings import settings
+from bikes_assets.app.store import columns, current, current_identity, lake, last_plan, source_files
 from bikes_assets.core.address import Address
-from bikes_assets.core.code_version import columns_made_by
+from bikes_assets.core.code_version import columns_computed_by
 from bikes_assets.core.errors import LineageError
-from bikes_assets.core.faults import away, store_fault
 from bikes_assets.core.record import parse_address
+from bikes_assets.core.transient import away, store_error
 from bikes_assets.events import identity
 from bikes_assets.lineage import event_log, queries
+from bikes_assets.lineage.elements import COLUMN
 from bikes_assets.lineage.index import Index
-from bikes_assets.lineage.projection import COLUMN, Projection
+from bikes_assets.lineage.projection import Projection
+from bikes_assets.lineage.questions import Questions
 from bikes_assets.storage.checksums import DamagedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from datetime import datetime
+    from pathlib import Path
 
-    from bikes_assets.app.versions import Making
+    from bikes_assets.app.versions import HistoryEntry
     from bikes_assets.core.staleness import Plan
     from bikes_assets.lineage.diff import Difference
-    from bikes_assets.lineage.index import Answer, Found
-    from bikes_assets.lineage.packed import Direction
+    from bikes_assets.lineage.elements import Answer, Direction
     from bikes_assets.lineage.trace import Tracer
     from bikes_assets.lineage.trace_result import Trace
     from bikes_assets.lineage.tree import Branch
@@ -49,33 +51,9 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 
-def upstream(
-    address: str, *, level: str | None = None, depth: int | None = None, as_of: str | datetime | None = None
-) -> Answer:
-    """Return everything that contributed to what an address names, nearest first.
-
-    Args:
-        address: a dataset, column, partition, version, column of a version, model version, alias, tag, file, code or
-            run.
-                An alias or a registered model version is resolved to the version that it names.
-        level: kind of the things to return, one of `lineage.queries.KINDS` such as `column`; by default that of the
-            address.
-        depth: largest number of edges to follow, None for no limit.
-        as_of: answer as of this time, such as 2012-08-14T17:00; without an offset it is local time. None for now.
-
-    Raises:
-        LineageError: nothing had that name at that time.
-    """
-    index = refreshed()
-    return queries.walk(index, address, "upstream", level=level, depth=depth, as_of=queries.event_by(index, as_of))
-
-
-def downstream(
-    address: str, *, level: str | None = None, depth: int | None = None, as_of: str | datetime | None = None
-) -> Answer:
-    """Return everything that what an address names contributed to, nearest first: its impact. See `upstream`."""
-    index = refreshed()
-    return queries.walk(index, address, "downstream", level=level, depth=depth, as_of=queries.event_by(index, as_of))
+_QUESTIONS = Questions(lambda: refreshed())
+upstream, downstream = _QUESTIONS.upstream, _QUESTIONS.downstream
+paths, search = _QUESTIONS.paths, _QUESTIONS.search
 
 
 def tree(answer: Answer, direction: Direction, *, as_of: str | datetime | None = None) -> list[Branch]:
@@ -88,39 +66,22 @@ def tree(answer: Answer, direction: Direction, *, as_of: str | datetime | None =
     """
     from bikes_assets.lineage import tree as module
 
-    index = refreshed()
-    return module.tree(index, answer.things, direction, as_of=queries.event_by(index, as_of))
+    index, event = _QUESTIONS.at(as_of)
+    return module.tree(index, answer.things, direction, as_of=event)
 
 
 def functions() -> Mapping[str, str]:
     """Return the dotted name of the function that materializes each asset, as far as the remembered plan knows it."""
-    from bikes_assets.app import state
-
-    plan = state.last_plan()
+    plan = last_plan()
     return {asset: node.function for asset, node in plan.nodes.items()} if plan else {}
 
 
 def named(address: str, *, as_of: str | datetime | None = None) -> str:
     """Return an address with the version that it resolves to, such as `demand_model@3 (demand_model[2011-05]@3)`."""
-    index = refreshed()
-    event = queries.event_by(index, as_of)
+    index, event = _QUESTIONS.at(as_of)
     found = queries.find(index, address, as_of=event)
     version = queries.version_named(index, found, as_of=event).name
     return address if version == found.name else f"{address} ({version})"
-
-
-def paths(start: str, end: str, *, as_of: str | datetime | None = None) -> tuple[int, Iterator[list[Found]]]:
-    """Return how many paths lead from one thing downstream to another, and the paths themselves."""
-    index = refreshed()
-    return queries.paths(index, start, end, as_of=queries.event_by(index, as_of))
-
-
-def search(words: str, *, most: int = 50) -> list[Found]:
-    """Return what matches all words, by whole word or prefix: datasets and columns (name, meaning, unit), models, tags.
-
-    Tracked files are found by name, MD5 and revision.
-    """
-    return refreshed().search(words, most=most)
 
 
 def begun(text: str) -> list[str]:
@@ -129,7 +90,7 @@ def begun(text: str) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class ChangedAsset:
     """Code that differs from that of the last materialization.
 
     Attributes:
@@ -143,16 +104,16 @@ class Change:
     columns: tuple[str, ...]
 
 
-def changed(plan: Plan) -> tuple[list[Change], Answer]:
+def changed(plan: Plan) -> tuple[list[ChangedAsset], Answer]:
     """Return where the code in the working tree differs from the last materialization, and everything downstream of it.
 
     Args:
-        plan: the current plan of the definitions; see `bikes_assets.cli.runner.plan`.
+        plan: the current plan of the definitions; see `state.plan`.
     """
     from bikes_assets.app import state
 
-    index, made = refreshed(), state.now().made
-    found: list[Change] = []
+    index, made = refreshed(), state.now().materialized
+    found: list[ChangedAsset] = []
     for asset, node in plan.nodes.items():
         was = {made[asset, key].code_version for key in node.partitions if (asset, key) in made} - {node.code_version}
         functions = {
@@ -162,22 +123,22 @@ def changed(plan: Plan) -> tuple[list[Change], Answer]:
         }
         if was:
             names = [str(item.column) for item in index.within(COLUMN, asset)]
-            found.append(Change(asset, functions, columns_made_by(functions, names, node.function)))
+            found.append(ChangedAsset(asset, functions, columns_computed_by(functions, names, node.function)))
     starts = [(COLUMN, str(Address(change.asset, name))) for change in found for name in change.columns]
     return found, index.walk(starts, "downstream")
 
 
-def makings(address: str) -> list[Making]:
+def history(address: str) -> list[HistoryEntry]:
     """Return every version of a partition, oldest first, why it was materialized and what changed; [] without versions.
 
     Args:
         address: of a partition, such as `demand_features[2012-08]`.
     """
-    from bikes_assets.app import state, versions
+    from bikes_assets.app import versions
 
     asset, partition, _ = parse_address(address)
-    plan = state.last_plan()
-    return versions.makings(asset, partition, plan.nodes[asset].function if plan and asset in plan.nodes else asset)
+    plan = last_plan()
+    return versions.history(asset, partition, plan.nodes[asset].function if plan and asset in plan.nodes else asset)
 
 
 def waste() -> Waste:
@@ -185,7 +146,7 @@ def waste() -> Waste:
     from bikes_assets.events.run_log import seconds_of
     from bikes_assets.lineage import waste as module
 
-    return module.waste(refreshed(), *seconds_of(settings().event_storage))
+    return module.waste(refreshed(), *seconds_of(current().events))
 
 
 def diff(a: str, b: str) -> Difference:
@@ -193,7 +154,7 @@ def diff(a: str, b: str) -> Difference:
 
     Args:
         a: address of the first: `demand_model@3`, `demand_model@champion`, `demand_model[2012-08]@18`, or
-                `demand_model[2012-08]` for its current version.
+            `demand_model[2012-08]` for its current version.
         b: address of the second.
 
     Raises:
@@ -207,7 +168,7 @@ def diff(a: str, b: str) -> Difference:
     if one.output.asset != other.output.asset:
         raise LineageError(
             f"found {one.output.address} and {other.output.address}, expected two versions of one asset; "
-            "what one was made from: bikes upstream"
+            "what one was materialized from: bikes upstream"
         )
     return explain(one, other, versions.Stored(index))
 
@@ -219,9 +180,9 @@ def trace(address: str) -> Trace:
 
     Args:
         address: `demand_predictions[2012-08]#2012-08-14T17:00`; with a column,
-            `demand_predictions.prediction[2012-08]#...`,
-                for that column alone; with a table version, `demand_predictions[2012-08]@18#...`, as of that version.
-                The values of several key columns are given in their order, separated by commas.
+            `demand_predictions.prediction[2012-08]#...`, for that column alone; with a table version,
+            `demand_predictions[2012-08]@18#...`, as of that version. The values of several key columns are given in
+            their order, separated by commas.
 
     Raises:
         LineageError: no such table, column, partition, version or row exists; the message lists those that do.
@@ -232,9 +193,9 @@ def trace(address: str) -> Trace:
 
 def tracer() -> Tracer:
     """Return a tracer for several rows, which reads and verifies each version only once."""
-    from bikes_assets.app import derivations  # imports every feature: other questions need none of it
+    from bikes_assets.lineage.trace import Derivations, Tracer
 
-    return derivations.tracer()
+    return Tracer(lake(), current().derivations or Derivations({}, {}, {}), source_files())
 
 
 def refreshed() -> Index:
@@ -244,35 +205,24 @@ def refreshed() -> Index:
         SettingsError: the event log belongs to another store than the lake.
         StoreError: the event log no longer exists.
     """
-    current = _identity()
-    if current.is_log_lost:
-        raise identity.lost_log(current)
+    found = current_identity()
+    if found.is_log_lost:
+        raise identity.lost_log(found)
     index = _index()
     try:
         index.check()
     except (DamagedError, sqlite3.DatabaseError) as error:
-        if store_fault(error, str(index.path)) or away(error):
+        if store_error(error, str(index.path)) or away(error):
             raise
         _LOG.warning("%s: the lineage index was damaged (%s); it is rebuilt from the event log", index.path, error)
         index.remove()
-    return event_log.refresh(index, settings().event_storage, _projection)
-
-
-def _identity() -> identity.Identity:
-    return identity.check(settings().lake_location, settings().event_storage, _assets)
-
-
-def _assets() -> tuple[str, ...]:
-    from bikes_assets.app.store import ASSETS
-
-    return ASSETS
+    return event_log.refresh(index, current().events, _projection)
 
 
 def _projection(index: Index) -> Projection:
     from bikes_assets.app import state
-    from bikes_assets.app.store import COLUMNS, SERVING  # imports every feature: most questions need none of it
 
-    return Projection(index, COLUMNS, SERVING, described=state.descriptions())
+    return Projection(index, columns(), current().lake.serving, described=state.descriptions())
 
 
 def rebuild() -> Index:
@@ -282,9 +232,9 @@ def rebuild() -> Index:
 
 
 def _index() -> Index:
-    return _index_of(get_ident())
+    return _index_of(get_ident(), current().data / "lineage.db")
 
 
 @cache
-def _index_of(thread: int) -> Index:  # noqa: ARG001 - a SQLite connection is bound to one thread
-    return Index(settings().data_folder / "lineage.db")
+def _index_of(thread: int, file: Path) -> Index:  # noqa: ARG001 - a SQLite connection is bound to one thread
+    return Index(file)

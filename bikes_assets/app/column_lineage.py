@@ -32,7 +32,7 @@ def of_features(seed: int = 0, progress: Callable[[str, int], None] | None = Non
 
 
 @dataclass(frozen=True, slots=True)
-class ModelProof:
+class ModelEvidence:
     """How far each input of a fitted model reaches, and its importance, which is measured independently of that.
 
     Attributes:
@@ -46,7 +46,7 @@ class ModelProof:
     importance: Mapping[str, float]
 
 
-def of_model(seed: int = 0) -> ModelProof:
+def of_model(seed: int = 0) -> ModelEvidence:
     """Return the model inputs of the newest fitted model.
 
     Raises:
@@ -63,4 +63,4 @@ def of_model(seed: int = 0) -> ModelProof:
     model = load(address)
     rows = load(f"demand_features[{model.validation_month}]")
     reached = reach(model.estimator, inputs(rows, model.features), seed)
-    return ModelProof(address, reached, permutation_importance(model, rows))
+    return ModelEvidence(address, reached, permutation_importance(model, rows))

@@ -7,12 +7,12 @@ it names the old place.
 
 from __future__ import annotations
 
-import os
 import re
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from bikes_assets.core.errors import SettingsError
+from bikes_assets.storage.disk import put
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,13 +91,4 @@ def _quoted(value: str) -> str:
 def _replace(file: Path, text: str) -> None:
     """Write the file atomically and keep its permissions: people may keep passwords in it."""
     place = file.resolve()  # it may be a symbolic link
-    part = place.with_name(f".env.{os.getpid()}")
-    try:
-        part.touch(exist_ok=False)
-        if place.exists():
-            part.chmod(place.stat().st_mode & 0o777)
-        part.write_text(text, encoding="utf-8", newline="")
-        part.replace(place)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
+    put(place, text.encode(), place.stat().st_mode & 0o777 if place.exists() else None)

@@ -148,8 +148,7 @@ class Experiment:
         Args:
             address: address to load.
             context: role of the rows: training, validation, ...; the metrics of a model that is logged afterwards are
-                linked
-                    to the rows with the role `validation`.
+                linked to the rows with the role `validation`.
         """
         if _is_model(address):
             model, copy = _model(address)
@@ -259,15 +258,15 @@ def read(address: str, before: str | None = None) -> Rows:
         LineageError: no such asset, column, partition or version exists; the message lists those that do.
         DigestError: the stored content is not what was published.
     """
-    from bikes_assets.app.store import SCHEMAS
+    from bikes_assets.app.store import assets, is_table, lake
 
     parts = Address.parse(address)
     column = parts.column or "" if parts else ""
     asset, wanted, version = parse_address(str(replace(parts, column=None)) if parts else address)
-    _one_of("asset", asset, _assets())
-    if asset not in SCHEMAS:
+    _one_of("asset", asset, tuple(assets()))
+    if not is_table(asset):
         raise LineageError(f"{address}: {asset} holds models, which have no columns; load {asset}[2012-08]")
-    schema = SCHEMAS[asset]
+    schema = lake().table(asset).schema
     if column:
         _one_of(f"column of {asset}", column, schema.names)
         names = dict.fromkeys((*schema.key, column))
@@ -282,39 +281,34 @@ def _published(asset: str, wanted: str | None, version: str | None) -> tuple[Lak
     """Return the table of an asset, the table version to read and the requested partitions, in order."""
     from bikes_assets.app.store import lake
 
-    table = lake().table(asset)
-    if not table.exists():  # asking for the version of a missing table would create it
-        raise LineageError(f"{asset}: found no table at {table.uri}; materialize {asset} first, as with bikes run")
-    present = table.version()
-    if version is not None and not (version.isdecimal() and int(version) <= present):
-        raise LineageError(f"{asset}@{version}: found version {version!r}, expected one from 0 to {present}")
-    at = present if version is None else int(version)
-    known = sorted(map(str, table.published(at)))
+    table, at, published = lake().as_of(asset, version)
+    known = sorted(map(str, published))
     if not known:
         raise LineageError(
-            f"{asset}@{at}: nothing was published by then, and the present version is {present}; load another"
+            f"{asset}@{at}: nothing was published by then, and the current version is {table.version()}; load another"
         )
     first, _, last = (wanted or "").partition(_TO)
+    if first and not last:
+        lake().resolve(asset, first, at)
     missing = [key for key in (first, last) if key and key not in known]
     if missing or first > (last or first):
-        expected = f"one of {', '.join(known)}" if last else table.instead_of(first, known)
         raise LineageError(
             f"{partition_address(asset, wanted)}: found no partition {', '.join(missing) or wanted} as of version {at}, expected "
-            f"{expected}"
+            f"one of {', '.join(known)}"
         )
     return table, at, [key for key in known if (first or key) <= key <= (last or first or key)]
 
 
 def _is_model(address: str) -> bool:
-    from bikes_assets.app.store import SCHEMAS
+    from bikes_assets.app.store import assets, is_table
 
     parts = Address.parse(address)
-    return bool(parts) and parts.asset in _assets() and parts.asset not in SCHEMAS and parts.column is None
+    return bool(parts) and parts.asset in assets() and not is_table(parts.asset) and parts.column is None
 
 
 def _model(address: str) -> tuple[Model, str]:
     """Return a model of the lake, and the id of its copy in MLflow, "" without one."""
-    from bikes_assets.app.store import MODELS, lake
+    from bikes_assets.app.store import current, lake
 
     asset, wanted, version = parse_address(address)
     expected: dict[str, str] = {}
@@ -338,7 +332,7 @@ def _model(address: str) -> tuple[Model, str]:
                 f"{address}: the lake holds a model with {name} {row[name]} at {found.address}, expected {expected[name]} as "
                 "MLflow's registry says; load it by partition and table version"
             )
-    model = lake().load_model(MODELS, row["sha256"], row["card"], row["origin"] or found.address)
+    model = lake().load_model(current().models, row["sha256"], row["card"], row["origin"] or found.address)
     return model, row["mlflow_model_id"]
 
 
@@ -348,7 +342,7 @@ def _named(asset: str, version: str) -> dict[str, str]:
     Aliases that the event log does not know belong to users and are looked up in the registry.
     """
     from bikes_assets.app import answers
-    from bikes_assets.lineage.projection import ALIAS, MODEL
+    from bikes_assets.lineage.elements import ALIAS, MODEL
 
     index, address = answers.refreshed(), str(Address(asset, version=version))
     known = [item.facts for kind in (MODEL, ALIAS) for item in index.find(address, kind)]
@@ -379,7 +373,7 @@ def _registered(asset: str, version: str) -> dict[str, str]:
     missing = [tag for tag in ("address", "digest", "sha256") if tag not in known.tags]
     if missing:
         raise LineageError(
-            f"{name}@{version}: found no tag {', '.join(missing)}, so it was not made here; load another"
+            f"{name}@{version}: found no tag {', '.join(missing)}, so it was not created here; load another"
         )
     return known.tags
 
@@ -408,12 +402,6 @@ def _opened(name: str, parent: str = "") -> Iterator[Experiment]:
         store=current_identity().store,
     ) as run:
         yield Experiment(run)
-
-
-def _assets() -> tuple[str, ...]:
-    from bikes_assets.app.store import ASSETS
-
-    return ASSETS
 
 
 def _one_of(what: str, name: str, known: Sequence[str]) -> None:

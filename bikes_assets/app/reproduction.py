@@ -14,13 +14,13 @@ from importlib.metadata import version as version_of
 from typing import TYPE_CHECKING
 
 from bikes_assets.app import answers, versions
-from bikes_assets.app.sandbox import Bench, is_again
-from bikes_assets.app.settings import ROOT
-from bikes_assets.app.store import ASSETS, MODELS, PINS, SCHEMAS, lake, table
+from bikes_assets.app.sandbox import Recipes, Sandbox, is_again
+from bikes_assets.app.store import assets, current, is_table, lake, table
+from bikes_assets.core.address import Address
 from bikes_assets.core.digest import file_digest
 from bikes_assets.core.errors import LineageError, RemovedError
 from bikes_assets.lineage.diff import Change, Known, changes, compare_rows, explain
-from bikes_assets.lineage.projection import MODEL
+from bikes_assets.lineage.elements import MODEL
 from bikes_assets.storage.code.working_tree import remove_abandoned
 from bikes_assets.storage.lake import to_pandas
 from bikes_assets.storage.removals import removed_versions
@@ -47,16 +47,17 @@ if TYPE_CHECKING:
 
 def live() -> list[str]:
     """Return the address of every version in use: the current one of each partition, and each registered one."""
-    present_ones = [
-        f"{asset}[{key}]@{commit.version}"
-        for asset in ASSETS
-        if asset != PINS and table(asset).exists()
+    current_ones = [
+        str(Address(asset, None, key, str(commit.version)))
+        for asset in assets()
+        if table(asset).exists()
         for key, commit in sorted(table(asset).published().items(), key=lambda item: str(item[0]))
+        if commit.record["code_version"]  # else it was decided, not rebuilt
     ]
     index = answers.refreshed()
     registered = [found.facts["address"] for name in index.names(MODEL) for found in index.find(name, MODEL)]
     gone = removed_versions(lake().location)
-    return [address for address in dict.fromkeys((*present_ones, *registered)) if address not in gone]
+    return [address for address in dict.fromkeys((*current_ones, *registered)) if address not in gone]
 
 
 def reproduce(
@@ -71,9 +72,8 @@ def reproduce(
 
     Args:
         addresses: `demand_model@3`, `demand_model@champion`, `demand_features[2012-08]@20`, `demand_features[2012-08]`.
-        here: the current plan (see `runs.plan`): rebuild with the code, settings and source in this working tree
-            instead of
-                the recorded ones.
+        here: the current plan (see `state.plan`): rebuild with the code, settings and source in this working tree
+            instead of the recorded ones.
         stored: use the stored rows of upstream versions that cannot be rebuilt.
         trusted: also run code that only the lake has, although others can write there: uncommitted changes of a tree.
         progress: called with what is being rebuilt, the number of versions that are done, and their total.
@@ -85,20 +85,21 @@ def reproduce(
     index = answers.refreshed()
     targets = [versions.record_of(index, address) for address in addresses]
     known = versions.Stored(index)
-    remove_abandoned(ROOT)
+    remove_abandoned(current().lake.root)
     with scratch_folder() as folder:
-        bench = Bench(folder, known.record, here, stored=stored, trusted=trusted)
-        bench.make(steps(targets, known.record, bench.place_of), progress)
-        both = _Both(known, bench)
+        recipes = Recipes(folder, here, stored=stored, trusted=trusted)
+        sandbox = Sandbox(folder, known.record, recipes)
+        sandbox.make(steps(targets, known.record, recipes.place_of), progress)
+        both = _Both(known, sandbox)
         return [both.outcome(record) for record in targets]
 
 
 class _Both(Known):
     """What is known of both sides: the recorded versions and the rebuilt ones."""
 
-    def __init__(self, stored: versions.Stored, bench: Bench) -> None:
-        self._stored, self._bench, self._real = stored, bench, lake()
-        self._again = {made.output: (recorded, made) for recorded, made in bench.made.values()}
+    def __init__(self, stored: versions.Stored, sandbox: Sandbox) -> None:
+        self._stored, self._sandbox, self._real = stored, sandbox, lake()
+        self._again = {rebuilt.output: (recorded, rebuilt) for recorded, rebuilt in sandbox.rebuilt.values()}
 
     def record(self, version: Version) -> Record | None:
         """Return the record of a version, recorded or rebuilt; None for what comes from outside."""
@@ -106,20 +107,20 @@ class _Both(Known):
 
     def rows(self, a: Version, b: Version) -> RowChange | None:
         """Return how the rows of two versions of a partition differ."""
-        if a.asset not in SCHEMAS:
+        if not (key := self.key(a.asset)):
             return None
         try:
-            return compare_rows(self._bench.rows(a), self._bench.rows(b), SCHEMAS[a.asset].key)
+            return compare_rows(self._sandbox.rows(a), self._sandbox.rows(b), key)
         except RemovedError:
             return None
 
     def functions(self, code_version: str) -> Mapping[str, str] | None:
         """Return the digest of each function in a code version."""
-        return self._stored.functions(code_version) or self._bench.lake.code(code_version)
+        return self._stored.functions(code_version) or self._sandbox.lake.code(code_version)
 
     def text(self, digest: str) -> str | None:
         """Return the source text of a function."""
-        return self._stored.text(digest) or self._bench.lake.text(digest)
+        return self._stored.text(digest) or self._sandbox.lake.text(digest)
 
     def used(self, record: Record, columns: Collection[str]) -> Mapping[str, Collection[str]] | None:
         """Return which columns of each input contributed to some columns of a version."""
@@ -136,24 +137,24 @@ class _Both(Known):
             LineageError: it could not be rebuilt.
         """
         address = target.output.address
-        taken = self._bench.taken
+        taken = self._sandbox.recipes.taken
         if address in taken:
-            raise LineageError(f"{address} cannot be made again: {taken[address]}")
+            raise LineageError(f"{address} cannot be rebuilt: {taken[address]}")
         chain = self._chain(target)
-        recorded, made = self._bench.made[address]
+        recorded, rebuilt = self._sandbox.rebuilt[address]
         addresses = [item.output.address for item, _ in chain]
-        same = (recorded.output.digest, recorded.metrics) == (made.output.digest, made.metrics)
-        largest, said, removed = self._compared(recorded, made)
+        same = (recorded.output.digest, recorded.metrics) == (rebuilt.output.digest, rebuilt.metrics)
+        largest, said, removed = self._compared(recorded, rebuilt)
         return Reproduction(
             address,
             verdict(same, largest),
-            (recorded.output.digest, made.output.digest),
+            (recorded.output.digest, rebuilt.output.digest),
             largest,
             said,
-            changes(recorded.metrics, made.metrics),
+            changes(recorded.metrics, rebuilt.metrics),
             parts(chain),
-            () if same else explain(recorded, made, self).causes,
-            (*changes(recorded.environment, made.environment), *self._unlocked(recorded)),
+            () if same else explain(recorded, rebuilt, self).causes,
+            (*changes(recorded.environment, rebuilt.environment), *self._unlocked(recorded)),
             dict(Counter(item.output.asset for item, _ in chain if item.output.address not in taken)),
             {item: taken[item] for item in addresses if item in taken},
             removed,
@@ -164,10 +165,10 @@ class _Both(Known):
         wanted, waiting = set[str](), [target.output.address]
         while waiting:
             address = waiting.pop()
-            if address in self._bench.made and address not in wanted:
+            if address in self._sandbox.rebuilt and address not in wanted:
                 wanted.add(address)
-                waiting += [item.address for item in self._bench.made[address][0].inputs]
-        return [pair for address, pair in self._bench.made.items() if address in wanted]
+                waiting += [item.address for item in self._sandbox.rebuilt[address][0].inputs]
+        return [pair for address, pair in self._sandbox.rebuilt.items() if address in wanted]
 
     def _compared(self, a: Record, b: Record) -> tuple[float | None, tuple[str, str], str]:
         """Return how far two versions are apart, beyond comparing their digests.
@@ -178,13 +179,15 @@ class _Both(Known):
         """
         import numpy as np
 
-        if a.output.asset in SCHEMAS:
+        if is_table(a.output.asset):
             if a.output.digest == b.output.digest:
                 return 0.0, ("", ""), ""
             try:
-                return largest_difference(self._bench.rows(a.output), self._bench.rows(b.output)), ("", ""), ""
+                return largest_difference(self._sandbox.rows(a.output), self._sandbox.rows(b.output)), ("", ""), ""
             except RemovedError as error:
                 return None, ("", ""), str(error)
+        if current().predict is None:
+            return 0.0 if a.output.digest == b.output.digest else None, ("", ""), ""
         metrics = [np.array([record.metrics.get(name, np.nan) for name in sorted(a.metrics)]) for record in (a, b)]
         apart = largest_relative(*metrics)
         try:
@@ -203,24 +206,31 @@ class _Both(Known):
         """
         import numpy as np
 
-        at = self._bench.lake if is_again(model) else self._real
-        (row,) = self._bench.rows(model).to_pylist()
-        loaded = at.load_model(MODELS, row["sha256"], row["card"], row["origin"])
-        features = [self._equal(item) for item in recorded.inputs if item.asset == "demand_features"]
-        frame = to_pandas([self._bench.rows(item) for item in features], SCHEMAS["demand_features"])
-        said = [each.predict(frame) for each in (loaded, loaded.baseline) if each]
-        return np.concatenate(said).astype("float64")
+        known = current()
+        assert known.predict  # noqa: S101 - the caller has looked
+        at = self._sandbox.lake if is_again(model) else self._real
+        (row,) = self._sandbox.rows(model).to_pylist()
+        loaded = at.load_model(known.models, row["sha256"], row["card"], row["origin"])
+        read: dict[str, list[Version]] = {}
+        for item in recorded.inputs:
+            if is_table(item.asset):
+                read.setdefault(item.asset, []).append(self._equal(item))
+        frames = {
+            asset: to_pandas([self._sandbox.rows(item) for item in items], table(asset).schema)
+            for asset, items in read.items()
+        }
+        return np.asarray(known.predict(loaded, frames), "float64")
 
     def _equal(self, version: Version) -> Version:
         """Return a version with the rows of a recorded one: the rebuilt one if it is equal, else the recorded one."""
-        _, made = self._bench.made.get(version.address, (None, None))
-        return made.output if made and made.output.digest == version.digest else version
+        _, rebuilt = self._sandbox.rebuilt.get(version.address, (None, None))
+        return rebuilt.output if rebuilt and rebuilt.output.digest == version.digest else version
 
     def _unlocked(self, record: Record) -> Iterator[Change]:
-        """Yield installed packages that differ from the lock file of the code that made a version."""
-        lock = self._bench.locks[record.output.address]
+        """Yield installed packages that differ from the lock file of the code that rebuilt a version."""
+        lock = self._sandbox.locks[record.output.address]
         digest = hashlib.sha256(lock.encode()).hexdigest() if lock else ""
-        if not self._bench.is_here and record.environment.get("lock", "") != digest:
+        if not self._sandbox.recipes.is_here and record.environment.get("lock", "") != digest:
             yield Change("requirements.lock", record.environment.get("lock", ""), digest)
         for change in _installed_otherwise(lock):
             if change.name.removeprefix("locked.") not in record.environment["libraries"]:

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bikes_assets.app import answers
-from bikes_assets.app.settings import settings
-from bikes_assets.app.store import ASSETS, lake, mlflow_client, table
+from bikes_assets.app.store import assets, current, lake, mlflow_client, table
 from bikes_assets.app.versions import record_of
 from bikes_assets.core.errors import LineageError, RemovedError, TrackingError
-from bikes_assets.core.faults import away, store_fault
-from bikes_assets.core.secrets import shown, without_secrets
+from bikes_assets.core.secrets import shown
+from bikes_assets.core.transient import away, store_error, without_secrets
 from bikes_assets.governance import holds, retention
-from bikes_assets.lineage.projection import ALIAS
+from bikes_assets.lineage.elements import ALIAS
 from bikes_assets.storage.code.environment import user
 from bikes_assets.storage.removals import moment, raise_if_removed, write_removed_in_mlflow
 
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from bikes_assets.governance.holds import Hold
-    from bikes_assets.governance.retention import Plan
+    from bikes_assets.governance.retention import RetentionPlan
 
 DAYS = 90.0
 """Default number of days for which every version stays."""
@@ -39,7 +38,7 @@ class Retention:
         left: what could not be done in MLflow, and why; "" if everything was done.
     """
 
-    plan: Plan
+    plan: RetentionPlan
     holds: Sequence[Hold]
     in_mlflow: int | None = None
     left: str = ""
@@ -57,7 +56,7 @@ def look(days: float = DAYS, *, now: float | None = None) -> Retention:
     aliased = [item.facts["address"] for name in index.names(ALIAS) for item in index.find(name, ALIAS)]
     plan = retention.plan(
         lake(),
-        [table(asset) for asset in ASSETS],
+        [table(asset) for asset in assets()],
         held=[item.version for item in standing],
         aliased=aliased,
         now=time.time() if now is None else now,
@@ -83,7 +82,7 @@ def apply(days: float = DAYS, *, now: float | None = None) -> Retention:
 
 
 def hold(address: str, reason: str) -> Hold:
-    """Put a hold on the version that an address currently names, which also keeps everything that it was made from.
+    """Put a hold on the version that an address currently names, which also keeps everything that it was materialized from.
 
     Args:
         address: as in `versions.record_of`: a version, a partition for its current one, a registered model version or
@@ -116,20 +115,22 @@ def release(address: str, reason: str) -> list[Hold]:
     return holds.release(lake().location, address, reason=reason, user=user())
 
 
-def _remove_in_mlflow(plan: Plan) -> int:
+def _remove_in_mlflow(plan: RetentionPlan) -> int:
     """Delete the runs and copies of removed versions in MLflow; return the number of versions.
 
     Raises:
         TrackingError: MLflow cannot be reached.
     """
-    known = settings()
+    known = current()
+    if not known.mlflow:
+        return 0
     try:
         client = mlflow_client()
-        done = retention.remove_in_mlflow(client, known.experiment, plan.in_mlflow, moment(plan.now))
+        done = retention.remove_in_mlflow(client, known.name, plan.in_mlflow, moment(plan.now))
     except LineageError:
         raise
     except Exception as error:  # noqa: BLE001 - whatever MLflow raises
-        told = store_fault(error, shown(known.tracking_uri)) or away(error) or error
+        told = store_error(error, shown(known.mlflow)) or away(error) or error
         raise TrackingError(f"MLflow: {told}; run again when it is there") from without_secrets(error)
     if done:
         write_removed_in_mlflow(lake().location, time=plan.now, versions=done)

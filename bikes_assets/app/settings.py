@@ -27,6 +27,7 @@ from pydantic import (
 from bikes_assets.app import env_file
 from bikes_assets.core import secrets
 from bikes_assets.core.errors import SettingsError
+from bikes_assets.core.record import fits_json
 from bikes_assets.orchestration import cron
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def _folder(path: str) -> str:
     place = _place(path)
     there = next(part for part in (Path(place), *Path(place).parents) if part.exists())
     if not there.is_dir():
-        raise ValueError(f"found {there}, which is no folder, expected a folder, which is made where there is none")
+        raise ValueError(f"found {there}, which is no folder, expected a folder, which is created where there is none")
     return place
 
 
@@ -152,10 +153,8 @@ def _wrong_command(text: str) -> str:
 
 def _no_nan(values: dict[str, Any]) -> dict[str, Any]:
     """Return a model's settings unchanged, after checking that a record, which is JSON, can store them."""
-    try:
-        json.dumps(values, allow_nan=False)
-    except ValueError:
-        raise ValueError(f"found {json.dumps(values)}, expected JSON, which has no NaN and no infinity") from None
+    if not fits_json(values):
+        raise ValueError(f"found {json.dumps(values)}, expected JSON, which has no NaN and no infinity")
     return values
 
 
@@ -194,7 +193,7 @@ class Settings(BaseModel):
         triggers: whether sensor, schedule and automation are on until somebody switches them in Dagster's UI.
         tick_seconds: seconds between two evaluations of sensor and automation.
         schedule: when the schedule runs, as a cron expression in UTC.
-        proof: when the champion is rebuilt from its record, as a cron expression in UTC.
+        reproduction: when the champion is rebuilt from its record, as a cron expression in UTC.
         alert: who is alerted of a failed run: an http(s) URL that takes a POST, or a command that reads it; "" for
             nobody.
         dagster_url: where people open Dagster; links in MLflow lead there.
@@ -223,7 +222,7 @@ class Settings(BaseModel):
     triggers: bool = False
     tick_seconds: int = Field(30, ge=1, le=31_536_000)
     schedule: Cron = "0 6 * * *"
-    proof: Cron = "0 4 * * 0"
+    reproduction: Cron = Field("0 4 * * 0", validation_alias=AliasChoices("BIKES_REPRODUCTION", "BIKES_PROOF"))
     alert: Annotated[SecretStr, AfterValidator(_alert)] = SecretStr("")
     dagster_url: Page = "http://127.0.0.1:3000"
     mlflow_url: Page = "http://127.0.0.1:5000"
@@ -254,13 +253,8 @@ class Settings(BaseModel):
 
     @property
     def source_location(self) -> str:
-        """The source, a relative path made absolute; URLs of anything but SQLite files are unchanged."""
+        """The source, as an absolute path; URLs of anything but SQLite files are unchanged."""
         return _in_sqlite(self.source) if "://" in self.source else _place(self.source)
-
-    @property
-    def source_files(self) -> str:
-        """The source if it is a file or folder, "" if it is a database."""
-        return "" if self.source_query else self.source_location
 
     @property
     def data_folder(self) -> Path:
@@ -286,11 +280,6 @@ class Settings(BaseModel):
     def default_home(self) -> Path:
         """Dagster's instance folder if `DAGSTER_HOME` names none."""
         return self.data_folder / "dagster"
-
-    @property
-    def event_storage(self) -> str:
-        """Where Dagster's runs and events are: a database URL, which may contain a password, or `dagster_home`."""
-        return self.dagster_storage.get_secret_value() or str(self.dagster_home)
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Snapshots of this project's store: written for version control, and compared with the current state."""
+"""Snapshots of a project's store: written for version control, and compared with the current state."""
 
 from __future__ import annotations
 
@@ -6,19 +6,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bikes_assets.app import answers, state
-from bikes_assets.app.settings import ROOT, settings
-from bikes_assets.app.store import ASSETS, lake, mlflow_client, table
-from bikes_assets.core.errors import LineageError
+from bikes_assets.app import answers
+from bikes_assets.app.store import assets, current, lake, mlflow_client, table
+from bikes_assets.core.errors import LineageError, SettingsError
 from bikes_assets.core.record import parse_address, partition_address, record_digest
 from bikes_assets.core.secrets import scrubbed
 from bikes_assets.lineage import event_log
-from bikes_assets.lineage.projection import MODEL
+from bikes_assets.lineage.elements import MODEL
+from bikes_assets.storage import disk
 from bikes_assets.storage.commits import differing
-from bikes_assets.storage.files import write_file
 from bikes_assets.storage.removals import removed_versions
 from bikes_assets.verification import integrity
-from bikes_assets.verification.snapshot import Change, Snapshot, compare, loads
+from bikes_assets.verification.snapshot import Snapshot, SnapshotChange, compare, loads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,10 +25,7 @@ if TYPE_CHECKING:
     from bikes_assets.core.record import Record
     from bikes_assets.core.staleness import Plan
     from bikes_assets.storage.commits import Commit
-    from bikes_assets.verification.integrity import Finding
-
-FILE = ROOT / "lineage.lock.json"
-"""Default path of a snapshot."""
+    from bikes_assets.verification.integrity import Inspection
 
 
 @dataclass
@@ -43,7 +39,7 @@ class Verification:
         notes: what could not be checked, and why.
     """
 
-    changes: list[Change]
+    changes: list[SnapshotChange]
     checked: int = 0
     damage: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -51,7 +47,7 @@ class Verification:
     @property
     def is_same(self) -> bool:
         """Whether the store has the snapshot's content and none of it is damaged."""
-        return not self.damage and all(change.is_remade for change in self.changes)
+        return not self.damage and all(change.is_rematerialized for change in self.changes)
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON-ready values."""
@@ -64,18 +60,23 @@ class Verification:
         }
 
 
+def default_file() -> Path:
+    """Return the default path of a snapshot."""
+    return current().lake.root / "lineage.lock.json"
+
+
 def take(plan: Plan) -> Snapshot:
     """Return the snapshot of the current state.
 
     Args:
-        plan: the current plan, which gives the code versions; see `bikes_assets.cli.runner.plan`.
+        plan: the current plan, which gives the code versions; see `state.plan`.
 
     Raises:
         DataError: the source cannot be read.
     """
-    origin = state.source_reader().origin()
-    files = origin.files or ((origin.name, origin.version, origin.size),)
-    commits = {asset: table(asset).commits() for asset in ASSETS}
+    origins = [reader().origin() for reader, _ in current().sources.values()]
+    files = [file for item in origins for file in item.files or ((item.name, item.version, item.size),)]
+    commits = {asset: table(asset).commits() for asset in assets()}
     newest = {(asset, item.partition): item for asset, items in commits.items() for item in items}
     return Snapshot(
         source={name: {"sha256": sha256} for name, sha256, _ in files},
@@ -93,20 +94,31 @@ def take(plan: Plan) -> Snapshot:
     )
 
 
-def write(plan: Plan, file: Path = FILE) -> Snapshot:
-    """Write the snapshot of the current state to a file, and return it."""
+def write(plan: Plan, file: Path | None = None) -> Snapshot:
+    """Write the snapshot of the current state to a file, and return it.
+
+    Raises:
+        SettingsError: the file cannot be written, or its folder does not exist.
+    """
+    file = file or default_file()
+    if not file.parent.is_dir():
+        raise SettingsError(f"{file}: found no folder {file.parent}, expected one to write the snapshot to; create it")
     snapshot = take(plan)
     content = snapshot.dumps().encode()
-    if file.exists() and not file.is_file():
-        file.write_bytes(content)  # a pipe or device, such as /dev/stdout, is written to and never replaced by a file
-    else:
-        write_file(str(file.resolve()), content)  # the target of a link
+    try:
+        with disk.replaced(
+            file
+        ) as written:  # a pipe or device, such as /dev/stdout, is written to and stays what it is
+            written.write(content)
+    except OSError as error:
+        told = f"{file}: the snapshot cannot be written there ({error.strerror}); name another file, or see to this one"
+        raise SettingsError(told) from error
     return snapshot
 
 
 def verify(
     plan: Plan,
-    file: Path = FILE,
+    file: Path | None = None,
     *,
     deep: bool = False,
     progress: Callable[[str, int, int], None] = lambda *_: None,
@@ -115,14 +127,15 @@ def verify(
 
     Args:
         plan: the current plan.
-        file: the snapshot.
+        file: the snapshot, by default that of the project.
         deep: whether everything that is stored is also read and verified: every version's files, the digests of current
-                versions' rows, model files, and their copies in MLflow. The source's files are read in any case.
+            versions' rows, model files, and their copies in MLflow. The source's files are read in any case.
         progress: called with what is being verified, how much is done, and of how much.
 
     Raises:
         LineageError: there is no such file, it is not a snapshot, or the source cannot be read.
     """
+    file = file or default_file()
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -139,7 +152,7 @@ def verify(
 def _altered() -> dict[str, str]:
     """Return what is not as it was published, by address."""
     found: dict[str, str] = {}
-    for asset in ASSETS:
+    for asset in assets():
         published, altered = lake().look(table(asset))
         for key, what in altered.items():
             address = f"{partition_address(asset, key)}@{published[key].version}"
@@ -149,8 +162,8 @@ def _altered() -> dict[str, str]:
 
 def _compare_records(found: Verification) -> None:
     """Compare each event's record with that in the lake's commit, and name the events that are ignored."""
-    commits = {asset: {commit.version: commit for commit in table(asset).commits()} for asset in ASSETS}
-    for event in event_log.reported_since(settings().event_storage, 0):
+    commits = {asset: {commit.version: commit for commit in table(asset).commits()} for asset in assets()}
+    for event in event_log.reported_since(current().events, 0):
         if event.record and event.asset in commits:
             commit = commits[event.asset].get(int(event.record.output.version))
             if damage := differing(event.record, commit, table(event.asset).uri):
@@ -174,23 +187,23 @@ def _models(commits: dict[tuple[str, int], Commit]) -> Iterator[tuple[str, dict[
 
 def _look(found: Verification, now: Snapshot, progress: Callable[[str, int, int], None]) -> None:
     """Read and verify everything that is stored, and collect the results."""
-    tables = [table(asset) for asset in ASSETS if table(asset).exists()]
-    # model files that nothing current was made with may have been removed with the versions they were fitted for
+    tables = [table(asset) for asset in assets() if table(asset).exists()]
+    # model files that nothing current was predicted with may have been removed with the versions they were fitted for
     named = [
         model for item in tables for commit in item.published().values() for model in commit.record.get("models", ())
     ]
     of_models = {model["sha256"] for model in named if model.get("sha256")}
     total = sum(len(item.commits()) for item in tables) + len(of_models) + len(now.models)
-    unsealed = gone = 0
+    unchecked = gone = 0
     for item in _everything(tables, of_models, now, found):
         found.checked += 1
         progress(item.name, found.checked, max(total, found.checked))
-        unsealed, gone = unsealed + item.unsealed, gone + item.gone
+        unchecked, gone = unchecked + item.unchecked, gone + item.gone
         if item.damage:
             found.damage.setdefault(item.name, item.damage)
-    if unsealed:
+    if unchecked:
         found.notes.append(
-            f"{unsealed} versions are from before files were sealed: their content's digest alone holds them"
+            f"{unchecked} versions are from before files had checksums: their content's digest alone verifies them"
         )
     if gone:
         found.notes.append(f"{gone} versions that retention removed, or copies in MLflow, are not there any more")
@@ -198,16 +211,18 @@ def _look(found: Verification, now: Snapshot, progress: Callable[[str, int, int]
 
 def _records() -> list[Record]:
     """Return the records from which MLflow's runs are written: those on the events."""
-    events = event_log.reported_since(settings().event_storage, 0)
-    return [event.record for event in events if event.record and event.asset in ASSETS]
+    events = event_log.reported_since(current().events, 0)
+    return [event.record for event in events if event.record and event.asset in assets()]
 
 
-def _everything(tables: list[Any], of_models: set[str], now: Snapshot, found: Verification) -> Iterator[Finding]:
+def _everything(tables: list[Any], of_models: set[str], now: Snapshot, found: Verification) -> Iterator[Inspection]:
     removed = removed_versions(lake().location)
     for item in tables:
         yield from integrity.of_table(item, removed)
     yield from integrity.of_model_files(lake(), of_models)
-    uri = settings().tracking_uri
+    uri = current().mlflow
+    if not uri:
+        return
     if uri.startswith("sqlite:///") and not Path(uri.removeprefix("sqlite:///")).exists():
         found.notes.append("MLflow: there is no store, so no copy was checked")  # asking would create one
         return

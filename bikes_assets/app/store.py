@@ -1,70 +1,149 @@
-"""This project's tables, its models and the lake that stores them, and the identity of the store."""
+"""The project that this process works on: its definitions, its tables in the lake, and the identity of its store."""
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from bikes_assets.app.settings import ROOT, settings
-from bikes_assets.demand import features, model, tables
+from bikes_assets.app.settings import settings
+from bikes_assets.core.errors import SettingsError
+from bikes_assets.core.staleness import Plan
 from bikes_assets.events import identity
-from bikes_assets.storage.code.environment import user
-from bikes_assets.storage.delta import LakeTable
-from bikes_assets.storage.lake import MODEL_ROWS, Lake, ModelFormat
+from bikes_assets.orchestration import project
+from bikes_assets.orchestration.project import Project
+from bikes_assets.storage.checksums import read_memory
+from bikes_assets.storage.lake import MODEL_ROWS
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import dagster as dg
     from mlflow import MlflowClient
 
-SCHEMAS = {
-    item.name: item
-    for item in (tables.HOURLY_RENTALS, features.DEMAND_FEATURES, tables.DEMAND_PREDICTIONS, tables.PREDICTION_QUALITY)
-}
-"""Declared columns of each table in the lake."""
+    from bikes_assets.core.schema import Schema
+    from bikes_assets.storage.delta import LakeTable
+    from bikes_assets.storage.lake import Lake
+    from bikes_assets.tracking.runs import MlflowRuns
 
-COLUMNS = {**SCHEMAS, tables.RENTAL_RECORDS.name: tables.RENTAL_RECORDS}
-"""Declared columns of every dataset, including the external source."""
+OWN = "bikes_assets.project:project"
+"""The project if none is named: the bikes' own."""
+_name = OWN
 
-SERVING, PINS = "champion_model", "champion_pins"
-"""The asset that says which model serves a month, and the asset of recorded decisions about it."""
 
-ASSETS = (*SCHEMAS, "demand_model", PINS, SERVING)
-"""Assets that have a table in the lake."""
+def use(name: str) -> None:
+    """Have this process work on the project of a name from now on; see `orchestration.project.named`."""
+    global _name
+    _name = name
 
-COMPARED = ("demand_model", "prediction_quality")
-"""Assets whose runs people compare in MLflow's experiment; all other runs are in a second experiment."""
 
-MODELS = ModelFormat(
-    model.dump, model.load, model.card, model.state, model.estimator, model.TRUSTED_TYPES, part="estimator"
-)
+def current() -> Project:
+    """Return the project that this process works on.
+
+    Raises:
+        SettingsError: there is no such project.
+    """
+    known = _named(_name)
+    known = known() if callable(known) else known
+    if not isinstance(known, Project):
+        raise SettingsError(f"project {_name!r}: found a {type(known).__name__}, expected a Project")
+    return known
+
+
+_named = cache(project.named)
+
+
+def is_own() -> bool:
+    """Return whether this process works on the bikes' own project."""
+    return _name == OWN
 
 
 def lake() -> Lake:
-    """Return the lake that the settings name.
+    """Return the project's lake.
 
     Raises:
-        SettingsError: the event log in the settings belongs to another store.
+        SettingsError: the project's event log belongs to another store.
     """
     current_identity()
-    made_by = {"user": user(), "deployment": settings().deployment}
-    known = settings()
-    return Lake(
-        known.lake_location, SCHEMAS, ROOT, serving=SERVING, made_by=made_by, memory=known.data_folder / "commits"
-    )
+    return current().lake
+
+
+def assets() -> Mapping[str, Schema | None]:
+    """Return the assets that have a table in the lake, and its columns; None for those that are stored with it."""
+    known = current()
+    return known.assets or _assets(known.definitions)
+
+
+@cache
+def _assets(_definitions: str) -> Mapping[str, Schema | None]:
+    from bikes_assets.orchestration import plan as plans
+
+    plan = last_plan() or plans.plan_of(definitions().resolve_asset_graph())
+    return {asset: current().lake.schemas.get(asset) for asset in plan.nodes}
+
+
+def definitions() -> dg.Definitions:
+    """Return the project's definitions, as Dagster loads them.
+
+    Raises:
+        SettingsError: they cannot be imported, or are something else.
+    """
+    found = project.named(current().definitions)
+    found: Any = found() if callable(found) else found
+    if not hasattr(found, "resolve_asset_graph"):
+        raise SettingsError(f"{current().definitions}: found a {type(found).__name__}, expected Dagster's Definitions")
+    return found
+
+
+def last_plan() -> Plan | None:
+    """Return the last remembered plan, whatever its code and settings; None without one."""
+    return stored_plan()[0]
+
+
+def stored_plan() -> tuple[Plan | None, str]:
+    """Return the last remembered plan, None without one, and the stamp of what it depends on."""
+    known = read_memory(plan_memory(), lambda values: (Plan.from_dict(values["plan"]), str(values["stamp"])))
+    return known or (None, "")
+
+
+def plan_memory() -> Path:
+    """Return the file that the plan is remembered in."""
+    return current().data / "plan.json"
 
 
 def table(asset: str) -> LakeTable:
-    """Return the table of one of ASSETS."""
-    return lake().table(asset, SCHEMAS.get(asset, MODEL_ROWS))
+    """Return the table of an asset."""
+    return lake().table(asset, assets().get(asset))
+
+
+def is_table(asset: str) -> bool:
+    """Return whether an asset's table holds rows, and not models."""
+    known = assets()
+    return asset in known and current().lake.table(asset, known[asset]).schema is not MODEL_ROWS
+
+
+def columns() -> Mapping[str, Schema]:
+    """Return the declared columns of every dataset, including external ones."""
+    known = current()
+    return {**{asset: format_.schema for asset, (_, format_) in known.sources.items()}, **known.lake.schemas}
+
+
+def source_files() -> str:
+    """Return the project's source if it is a file or folder, "" if it is a database, or there is none."""
+    from bikes_assets.storage.sources.readers import FileReader
+
+    readers = (reader() for reader, _ in current().sources.values())
+    return next((reader.source for reader in readers if isinstance(reader, FileReader)), "")
 
 
 def current_identity() -> identity.Identity:
-    """Return the store in the settings; its id is "" for a new one, and for a copy that was never written to.
+    """Return the project's store; its id is "" for a new one, and for a copy that was never written to.
 
     Raises:
         SettingsError: its lake and its event log belong to two stores.
     """
-    return identity.check(settings().lake_location, settings().event_storage, lambda: ASSETS)
+    known = current()
+    return identity.check(known.lake.location, known.events, assets)
 
 
 def claim(instance: dg.DagsterInstance) -> str:
@@ -80,13 +159,13 @@ def claim(instance: dg.DagsterInstance) -> str:
 
     if instance.is_ephemeral:
         return current_identity().store
-    known = settings()
-    storage = instance.root_directory if is_of_one_machine(instance) else known.event_storage
+    known = current()
+    storage = instance.root_directory if is_of_one_machine(instance) else known.events
 
     def say(text: str) -> None:
         instance.daemon_cursor_storage.set_cursor_values({identity.KEY: text})
 
-    claimed = identity.claim(known.lake_location, storage, lambda: ASSETS, say, Path(instance.root_directory))
+    claimed = identity.claim(known.lake.location, storage, assets, say, Path(instance.root_directory))
     if claimed.is_log_lost:
         mark_backlog(instance)
     return claimed.store
@@ -100,4 +179,21 @@ def mlflow_client() -> MlflowClient:
     """
     from bikes_assets.tracking.client import client_of_store
 
-    return client_of_store(settings().tracking_uri, current_identity().store)
+    return client_of_store(current().mlflow, current_identity().store)
+
+
+def mlflow_runs(store: str, restored: list[str] | None = None) -> MlflowRuns:
+    """Return the writer of MLflow's runs.
+
+    Args:
+        store: id of the store that they are of.
+        restored: where given, an experiment that was deleted or renamed is restored, and that is logged here.
+
+    Raises:
+        SettingsError: MLflow is in use by another store.
+        TrackingError: MLflow cannot be reached.
+    """
+    from bikes_assets.tracking.resource import connect
+
+    known, pages = current(), (settings().mlflow_url, settings().dagster_url)
+    return connect(known.mlflow, known.name, *pages, columns(), store, restored, known.compared)

@@ -23,14 +23,14 @@ class Trial:
     Attributes:
         name: its name in the search.
         recipe: the recipe.
-        judgement: its scores, None if it cannot be fitted.
+        evaluation: its scores, None if it cannot be fitted.
         seconds: wall time.
         error: why it cannot be fitted, "" if it can.
     """
 
     name: str
     recipe: Recipe
-    judgement: tuning.Judgement | None
+    evaluation: tuning.Evaluation | None
     seconds: float
     error: str = ""
 
@@ -65,7 +65,7 @@ def search(
     months = sorted(set(features["ts"].dt.strftime("%Y-%m")))
     uses = [
         rows.use("training", tuning.fitted_months(months)),
-        rows.use("validation", tuning.judged_months(months)),
+        rows.use("validation", tuning.validation_months(months)),
     ]
     with experiment(name) as run:
         run.log(params={**params, "before": before, "recipes": len(recipes)})
@@ -74,20 +74,20 @@ def search(
         best = float("-inf")
         for number, (label, recipe) in enumerate(recipes.items(), start=1):
             progress(label, number - 1, len(recipes))
-            start, judgement, error = time.monotonic(), None, ""
+            start, evaluation, error = time.monotonic(), None, ""
             try:
                 with run.trial(label) as trial:
                     trial.log(params=_params(recipe))
                     for use in uses:
                         trial.log_rows(use, rows.schema)
-                    judgement = tuning.judge(features, recipe)
-                    trial.log(metrics={**judgement.metrics(), **judgement.series()})
+                    evaluation = tuning.evaluate(features, recipe)
+                    trial.log(metrics={**evaluation.metrics(), **evaluation.series()})
             except ModelError as found:
                 error = str(found)
-            if judgement:
-                best = max(best, judgement.r2)
-                run.log(metrics={"r2": {number: judgement.r2}, "best_r2": {number: best}})
-            done(Trial(label, recipe, judgement, time.monotonic() - start, error))
+            if evaluation:
+                best = max(best, evaluation.r2)
+                run.log(metrics={"r2": {number: evaluation.r2}, "best_r2": {number: best}})
+            done(Trial(label, recipe, evaluation, time.monotonic() - start, error))
         progress("done", len(recipes), len(recipes))
 
 
@@ -100,7 +100,7 @@ def drawn(trials: int, seed: int) -> dict[str, Recipe]:
 
 def ranked(trials: Sequence[Trial]) -> list[Trial]:
     """Return trials, best first; those that could not be fitted last."""
-    return sorted(trials, key=lambda trial: -trial.judgement.r2 if trial.judgement else float("inf"))
+    return sorted(trials, key=lambda trial: -trial.evaluation.r2 if trial.evaluation else float("inf"))
 
 
 def _params(recipe: Recipe) -> dict[str, Any]:

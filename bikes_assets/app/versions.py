@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
-from bikes_assets.app.store import ASSETS, SCHEMAS, lake, table
+from bikes_assets.app.store import assets, is_table, lake, table
 from bikes_assets.core.address import WHOLE, Address
 from bikes_assets.core.errors import LineageError
 from bikes_assets.core.record import Record, Version, parse_address
-from bikes_assets.core.staleness import Made, Reason, remade
+from bikes_assets.core.staleness import Materialized, Reason, rematerialized_because
 from bikes_assets.lineage import queries
 from bikes_assets.lineage.diff import Known, compare_rows
-from bikes_assets.lineage.projection import ALIAS, COLUMN_VERSION, MODEL, VERSION
+from bikes_assets.lineage.elements import ALIAS, COLUMN_VERSION, MODEL, VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -28,24 +28,21 @@ def record_of(index: Index, address: str) -> Record:
     Args:
         index: the lineage index, which knows registered models and aliases.
         address: `demand_model@3`, `demand_model@champion`, `demand_features[2012-08]@20` as of a table version, or
-                `demand_features[2012-08]` for the current one.
+            `demand_features[2012-08]` for the current one.
 
     Raises:
         LineageError: there is no such version.
     """
     asset, partition, version = parse_address(address)
-    if asset not in ASSETS:
-        raise LineageError(f"{address}: found no asset {asset!r} in the lake, expected one of {', '.join(ASSETS)}")
-    if partition is None and version is None:
+    if asset not in assets():
+        raise LineageError(f"{address}: found no asset {asset!r} in the lake, expected one of {', '.join(assets())}")
+    is_whole = partition is None and table(asset).exists() and None in table(asset).published()
+    if partition is None and version is None and not is_whole:
         raise LineageError(
             f"{address}: found no partition, expected one such as {asset}[2012-08] or {asset}[2012-08]@20"
         )
-    if partition is not None:
-        if version is not None and not version.isdecimal():
-            raise LineageError(
-                f"{address}: found table version {version!r}, expected a number, as in {asset}[{partition}]@20"
-            )
-        return lake().record(asset, partition, None if version is None else int(version))
+    if partition is not None or (is_whole and (version is None or version.isdecimal())):
+        return lake().record(asset, partition, version)
     named = queries.find(index, address)
     if named.kind not in (MODEL, ALIAS):
         raise LineageError(f"{address}: found a {named.kind}, expected a version, such as {asset}[2012-08]@20")
@@ -53,13 +50,13 @@ def record_of(index: Index, address: str) -> Record:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Making:
+class HistoryEntry:
     """One materialization of a partition, and why.
 
     Attributes:
-        address: the version that was made.
+        address: the version that was materialized.
         time: when, Unix seconds.
-        run: Dagster's run that made it.
+        run: Dagster's run that materialized it.
         reasons: what differed from the version before; `asked` if nothing did, `missing` if there was none.
         changed: columns with other content than in the version before, all if there was none; "*" for assets without
             columns.
@@ -72,10 +69,10 @@ class Making:
     changed: tuple[str, ...]
 
     def __repr__(self) -> str:
-        return f"<Making {self.address}: {', '.join(dict.fromkeys(reason.kind for reason in self.reasons))}>"
+        return f"<HistoryEntry {self.address}: {', '.join(dict.fromkeys(reason.kind for reason in self.reasons))}>"
 
 
-def makings(asset: str, partition: str | None, function: str) -> list[Making]:
+def history(asset: str, partition: str | None, function: str) -> list[HistoryEntry]:
     """Return every version of a partition, oldest first, from the lake's own log.
 
     Args:
@@ -83,18 +80,18 @@ def makings(asset: str, partition: str | None, function: str) -> list[Making]:
         partition: partition key, None for an unpartitioned asset.
         function: dotted name of the function that makes it.
     """
-    found: list[Making] = []
-    before: Made | None = None
+    found: list[HistoryEntry] = []
+    before: Materialized | None = None
     for commit in table(asset).commits():
         if commit.partition != partition:
             continue
         record = Record.from_dict(commit.record).at(commit.version)
-        made = Made.of(record)
-        reasons = remade(before, made, function)
+        made = Materialized.of(record)
+        reasons = rematerialized_because(before, made, function)
         was = (before.columns or {WHOLE: before.digest}) if before else {}
         changed = [name for name, digest in (made.columns or {WHOLE: made.digest}).items() if was.get(name) != digest]
         run = record.made_by.get("dagster_run_id", "")
-        found.append(Making(record.output.address, record.time, run, tuple(reasons), tuple(changed)))
+        found.append(HistoryEntry(record.output.address, record.time, run, tuple(reasons), tuple(changed)))
         before = made
     return found
 
@@ -110,13 +107,13 @@ class Stored(Known):
 
     def record(self, version: Version) -> Record | None:
         """Return the record of a version of an asset in the lake."""
-        if version.asset not in ASSETS or version.partition is None:
+        if version.asset not in assets():
             return None
         return self._record(version.asset, version.partition, int(version.version))
 
     def rows(self, a: Version, b: Version) -> RowChange | None:
         """Return how the stored rows of two versions of a table's partition differ, with verified digests."""
-        return self._rows(a, b) if a.asset in SCHEMAS else None
+        return self._rows(a, b) if self.key(a.asset) else None
 
     def functions(self, code_version: str) -> Mapping[str, str] | None:
         """Return the digests of a code version's functions, as stored in the lake."""
@@ -132,7 +129,7 @@ class Stored(Known):
         return compare_rows(one, other, known.schema.key)
 
     def used(self, record: Record, columns: Collection[str]) -> Mapping[str, Collection[str]] | None:
-        """Return which columns some columns of a version are made from, according to the index."""
+        """Return which columns some columns of a version are computed from, according to the index."""
         output = record.output
         if not self._index.find(output.address, VERSION):
             return None
@@ -147,4 +144,4 @@ class Stored(Known):
 
     def key(self, asset: str) -> Collection[str]:
         """Return a table's key."""
-        return SCHEMAS[asset].key if asset in SCHEMAS else ()
+        return table(asset).schema.key if is_table(asset) else ()

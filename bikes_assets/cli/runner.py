@@ -15,17 +15,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bikes_assets.app import answers, env_file, state
+from bikes_assets.app.reconciliation import pipeline
 from bikes_assets.app.settings import ROOT, settings
-from bikes_assets.app.store import current_identity
+from bikes_assets.app.state import plan
+from bikes_assets.app.store import claim, current, current_identity, definitions, is_own
 from bikes_assets.core.address import Address
 from bikes_assets.core.errors import LineageError, SettingsError, TrackingError
 from bikes_assets.core.record import Record, partition_address
-from bikes_assets.core.staleness import DUE, Ended, Key, Made, NextRun, Plan, Present, Status, judge, next_runs
+from bikes_assets.core.staleness import (
+    DUE,
+    CurrentState,
+    Ended,
+    Key,
+    Materialized,
+    NextRun,
+    Plan,
+    Status,
+    next_runs,
+    staleness_of,
+)
 
 if TYPE_CHECKING:
     import dagster as dg
 
-    from bikes_assets.orchestration.agreed import Agreement
+    from bikes_assets.orchestration.reconcile_marks import Reconciliation
 
 _STORAGE = "BIKES_DAGSTER_STORAGE"
 _EVENT_LOG = re.compile(
@@ -79,13 +92,13 @@ def setup() -> Path:
     """
     from bikes_assets.storage.files import write_file
 
-    known, instance = settings(), _instance_file()
+    known, instance = current(), _instance_file()
     if not instance.exists():
-        template = "dagster-postgres.yaml" if known.dagster_storage.get_secret_value() else "dagster.yaml"
+        template = "dagster-postgres.yaml" if known.storage else "dagster.yaml"
         write_file(str(instance), Path(__file__).parents[1].joinpath(template).read_bytes())
     # if the environment names another store than the project's own, .env is not changed
-    if not (os.environ.get("BIKES_DATA") or os.environ.get("DAGSTER_HOME")):
-        env_file.write_home(ROOT / ".env", str(known.default_home))
+    if is_own() and not (os.environ.get("BIKES_DATA") or os.environ.get("DAGSTER_HOME")):
+        env_file.write_home(ROOT / ".env", str(settings().default_home))
     os.environ["DAGSTER_HOME"] = str(known.dagster_home)  # absolute, also for the processes that Dagster starts
     return known.dagster_home
 
@@ -96,8 +109,8 @@ def _instance_file() -> Path:
     Raises:
         SettingsError: it names another place, or BIKES_DAGSTER_STORAGE is unusable.
     """
-    known = settings()
-    instance, postgres = known.dagster_home / "dagster.yaml", _postgres(known.dagster_storage.get_secret_value())
+    known = current()
+    instance, postgres = known.dagster_home / "dagster.yaml", _postgres(known.storage)
     if not instance.exists():
         return instance
     try:
@@ -111,7 +124,7 @@ def _instance_file() -> Path:
             else f"kept in a database, expected its URL in {_STORAGE}; set it"
         )
         raise SettingsError(
-            f"{instance}: found Dagster's records {found}, or move the file away and a new one is made; records are not "
+            f"{instance}: found Dagster's records {found}, or move the file away and a new one is created; records are not "
             "carried over"
         )
     if not (postgres or _EVENT_LOG.search(text)):
@@ -128,8 +141,7 @@ def ready() -> Path:
 
     Raises:
         SettingsError: BIKES_DAGSTER_STORAGE is unusable or differs from what DAGSTER_HOME was created with, or the
-            event
-                log belongs to another store than the lake.
+            event log belongs to another store than the lake.
         StoreError: a database is damaged.
     """
     from bikes_assets.events.dagster_home import create_databases
@@ -137,7 +149,7 @@ def ready() -> Path:
     _instance_file()
     current_identity()
     home = setup()
-    if not settings().dagster_storage.get_secret_value():
+    if not current().storage:
         with _configured(home):
             create_databases(home)
     return home
@@ -151,8 +163,6 @@ def opened() -> Iterator[dg.DagsterInstance]:
         SettingsError: the event log or MLflow belongs to another store than the lake.
     """
     import dagster as dg
-
-    from bikes_assets.app.store import claim
 
     home = ready()
     with _configured(home):
@@ -184,15 +194,14 @@ def _configured(home: Path) -> Iterator[None]:
 
 def _no_configuration(file: Path, why: str) -> SettingsError:
     told = f"{file}: found no configuration of Dagster ({' '.join(why.split())})"
-    return SettingsError(f"{told}; correct it, or move it away: a new one is made")
+    return SettingsError(f"{told}; correct it, or move it away: a new one is created")
 
 
-def agree() -> Agreement:
+def agree() -> Reconciliation:
     """Reconcile run states, events and MLflow by `orchestration.reconcile`, imported only if something has changed."""
-    if known := state.agreement():
+    if known := state.reconciliation():
         return known
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-    from bikes_assets.defs.resources import pipeline
     from bikes_assets.orchestration.reconcile import sync
 
     with opened() as instance:
@@ -210,18 +219,6 @@ def _postgres(url: str) -> bool:
     return bool(url)
 
 
-def plan() -> Plan:
-    """Return the current plan; Dagster is imported only if code, settings or months have changed."""
-    current_identity()  # before anything is remembered of two mixed stores
-    known, is_current = state.remembered_plan()
-    if known and is_current:
-        return known
-    from bikes_assets.definitions import defs
-    from bikes_assets.defs.due import remembered
-
-    return remembered(defs().resolve_asset_graph())
-
-
 def status_of(addresses: Sequence[str] = ()) -> list[Status]:
     """Return the status of partitions, upstream assets first; the source is read if it may have changed.
 
@@ -233,7 +230,7 @@ def status_of(addresses: Sequence[str] = ()) -> list[Status]:
         LineageError: no such asset or partition exists, or an address names a column, a version or an alias.
     """
     made = plan()
-    found = judge(made, state.now(state.observed()))
+    found = staleness_of(made, state.now(state.observed()))
     wanted: set[Key] = set()
     for address in addresses:
         named = Address.parse(address)
@@ -246,11 +243,11 @@ def status_of(addresses: Sequence[str] = ()) -> list[Status]:
             raise LineageError(f"found {address!r}, expected an asset or a partition of one: {', '.join(made.nodes)}")
         keys = {key for key in found if key[0] == named.asset and named.partition in (None, key[1])}
         if not keys:
-            months = made.nodes[named.asset].partitions
-            if not months:
-                raise LineageError(f"found {address!r}, expected an asset that has months: {named.asset} has none yet")
+            known = made.nodes[named.asset].partitions
+            if known in ((), (None,)):
+                raise LineageError(f"found {address!r}, expected an asset with partitions: {named.asset} has none")
             raise LineageError(
-                f"found month {named.partition} of {named.asset}, expected one from {months[0]} to {months[-1]}"
+                f"found partition {named.partition} of {named.asset}, expected one from {known[0]} to {known[-1]}"
             )
         wanted |= keys
     return [status for key, status in found.items() if not addresses or key in wanted]
@@ -262,7 +259,7 @@ def check_served(month: str) -> None:
     Raises:
         LineageError: it is not a month that models serve.
     """
-    from bikes_assets.app.store import SERVING
+    from bikes_assets.project import SERVING
 
     served = plan().nodes[SERVING].partitions
     if month not in served:
@@ -273,38 +270,42 @@ def check_served(month: str) -> None:
 
 
 def run_history(
-    months: Sequence[str] | None, progress: Callable[[str, int, int], None], *, force: bool = False
+    partitions: Sequence[str] | None, progress: Callable[[str, int, int], None], *, force: bool = False
 ) -> Summary:
     """Materialize what is stale, missing or failed and what becomes stale by it, each partition once.
 
     Args:
-        months: partition keys; None for all in the source.
-        progress: called before each run with the month, the number of partitions that are done, and the number that are
-            due.
-        force: rematerialize every partition of the months, whatever its state.
+        partitions: partition keys; None for all.
+        progress: called before each run with the partition, the number of partitions that are done, and the number that
+            are due.
+        force: rematerialize all of these partitions, whatever its state.
 
     Returns:
         What was done. What is downstream of a failed partition is left; everything else is done.
 
     Raises:
-        SettingsError: the source has no such month.
+        SettingsError: there is no such partition.
         DataError: the source cannot be read.
     """
     start, made = time.monotonic(), plan()
     source = state.observed()
-    known = sorted({str(partition) for node in made.nodes.values() for partition in node.partitions})
-    if unknown := [month for month in months or () if month not in known]:
-        raise SettingsError(f"found month {', '.join(unknown)}, expected one from {known[0]} to {known[-1]}")
+    known = sorted({key for node in made.nodes.values() for key in node.partitions if key is not None})
+    if unknown := [key for key in partitions or () if key not in known]:
+        expected = f"one from {known[0]} to {known[-1]}" if known else "none: no asset has partitions"
+        raise SettingsError(f"found partition {', '.join(key or repr(key) for key in unknown)}, expected {expected}")
     targets = {
-        (asset, key) for asset, node in made.nodes.items() for key in node.partitions if key in (months or known)
+        (asset, key)
+        for asset, node in made.nodes.items()
+        for key in node.partitions
+        if partitions is None or key in partitions
     }
     work = Work(made, state.now(source), targets, asked=targets if force else set())
     wanted = set(targets)
-    if not work.is_done() or state.unlogged():
+    if work.waits() or work.look()[0] or state.unlogged():
         with _alone(lambda: progress("waiting for another bikes run", 0, 0)):
-            work.present = state.now(source)
+            work.current = state.now(source)
             _work_off(work, progress)
-    found = judge(made, work.present)
+    found = staleness_of(made, work.current)
     work.summary.waiting = [found[key] for key in found if key in wanted and found[key].state in _WAITING]
     work.summary.seconds = time.monotonic() - start
     return work.summary
@@ -320,26 +321,23 @@ class Work:
         asked: partitions to materialize whatever their state.
     """
 
-    def __init__(self, plan: Plan, found: Present, targets: set[Key], asked: set[Key]) -> None:
-        self.plan, self.present, self.targets, self.asked = plan, found, set(targets), set(asked)
+    def __init__(self, plan: Plan, found: CurrentState, targets: set[Key], asked: set[Key]) -> None:
+        self.plan, self.current, self.targets, self.asked = plan, found, set(targets), set(asked)
         self.tried: set[Key] = set()
         self.done = 0
         self.summary = Summary()
 
-    def next(self) -> NextRun | None:
-        """Return what can be materialized now, None if there is nothing."""
-        found = self._judged()
+    def look(self) -> tuple[NextRun | None, int]:
+        """Return what can be materialized now, None if there is nothing; and how many partitions are known to be due."""
+        found = staleness_of(self.plan, self.current, self.asked)
         # what failed before, or in another run meanwhile, is tried once
         retried = {key for key, status in found.items() if status.state == "failed"} - self.tried
-        return next(next_runs(self.plan, found, targets=self.targets, present=self.present, retried=retried), None)
+        runs = next_runs(self.plan, found, targets=self.targets, current=self.current, retried=retried, across=True)
+        return next(runs, None), sum(found[key].state in DUE for key in self.targets)
 
-    def is_done(self) -> bool:
-        """Return whether there is nothing to materialize, and nothing to wait for."""
-        return not self.present.at_work & self.targets and self.next() is None
-
-    def due(self) -> int:
-        """Return the number of partitions that are known to be due."""
-        return sum(status.state in DUE for key, status in self._judged().items() if key in self.targets)
+    def waits(self) -> bool:
+        """Return whether another run is at work on something that is to be materialized."""
+        return bool(self.current.at_work & self.targets)
 
     def take(self, run: NextRun, made: dict[str, Record], failed: dict[str, str], run_id: str) -> None:
         """Note what a run published, by asset, and what failed, by asset, with its message."""
@@ -349,82 +347,85 @@ class Work:
             self.tried.add(key)
             self.done += 1
             if asset in made:
-                new, old = Made.of(made[asset]), self.present.made.get(key)
-                self.present.made[key] = new
-                self.present.altered.pop(key, None)
-                self.present.ended.pop(key, None)
+                new, old = Materialized.of(made[asset]), self.current.materialized.get(key)
+                self.current.materialized[key] = new
+                self.current.altered.pop(key, None)
+                self.current.ended.pop(key, None)
                 self.summary.unchanged += bool(old and old.digest == new.digest)
                 self.targets.discard(key)  # once is enough, even if its code is edited meanwhile
             elif asset in failed:
-                self.present.ended[key] = Ended("failed", time.time(), failed[asset], run_id)
+                self.current.ended[key] = Ended("failed", time.time(), failed[asset], run_id)
                 self.summary.failed[partition_address(*key)] = failed[asset]
             elif not failed:
-                self.present.ended[key] = Ended("skipped", time.time(), "", run_id)
+                self.current.ended[key] = Ended("skipped", time.time(), "", run_id)
                 self.summary.skipped.append(partition_address(*key))
                 self.targets.discard(key)
-
-    def _judged(self) -> dict[Key, Status]:
-        return judge(self.plan, self.present, self.asked)
 
 
 def _work_off(work: Work, progress: Callable[[str, int, int], None]) -> None:
     """Materialize everything that is due, in this process; wait for what other runs are materializing."""
-    from bikes_assets.definitions import defs
-    from bikes_assets.defs.resources import pipeline
     from bikes_assets.events.code_location import attribute_runs
+    from bikes_assets.events.warm.libraries import learn, memory_of
     from bikes_assets.events.workers import end_abandoned
     from bikes_assets.orchestration.reconcile import sync
     from bikes_assets.tracking.resource import backlog
 
     # it warns of each check without a result, which a partition with nothing to do has
     logging.getLogger("dagster._core.execution.plan.active").setLevel(logging.ERROR)
-    job = defs().resolve_implicit_global_asset_job_def()
+    job = definitions().resolve_implicit_global_asset_job_def()
+    module = current().definitions.partition(":")[0]
     with opened() as instance:
         _check_mlflow(instance, work.summary)
-        attribute_runs(instance, job, "bikes_assets.definitions", "bikes_assets")
+        location = "bikes_assets" if is_own() else module
+        attribute_runs(instance, job, module, location)
         if end_abandoned(instance) or backlog(instance):
             sync(pipeline(instance))
-            work.present = state.now()
-        while not work.is_done():
-            run = work.next()
+            work.current = state.now()
+        while (looked := work.look())[0] or work.waits():
+            run, due = looked
             if run is None:
-                progress("waiting for other runs", work.done, work.done + work.due())
+                progress("waiting for other runs", work.done, work.done + due)
                 time.sleep(_POLL_SECONDS)
                 end_abandoned(instance)
-                work.present = state.now()
+                work.current = state.now()
                 continue
-            progress(str(run.partition), work.done, work.done + work.due())
+            progress(run.partition or run.assets[0], work.done, work.done + due)
             _execute(job, instance, run, work)
         progress("done", work.done, work.done)
         if backlog(instance):
             work.summary.left = sync(pipeline(instance)).left
         work.summary.unlogged = bool(backlog(instance))
+        learn(memory_of(instance.root_directory, location))
     answers.refreshed()
 
 
 def _check_mlflow(instance: dg.DagsterInstance, summary: Summary) -> None:
     """Refuse to begin if MLflow belongs to another store; if it is unreachable or damaged, a run only reports it."""
-    from bikes_assets.defs.resources import pipeline
-
-    with suppress(TrackingError):
-        pipeline(instance).connect(summary.restored)
+    if current().mlflow:
+        with suppress(TrackingError):
+            pipeline(instance).connect(summary.restored)
 
 
 def _execute(job: dg.JobDefinition, instance: dg.DagsterInstance, run: NextRun, work: Work) -> None:
     import dagster as dg
 
-    from bikes_assets.defs.due import WHY
     from bikes_assets.events.attempts import innermost, what_failed
     from bikes_assets.events.metadata import RECORD
-    from bikes_assets.events.workers import WORKER, was_interrupted
+    from bikes_assets.events.workers import WHY, WORKER, was_interrupted
     from bikes_assets.storage.processes import Process
 
+    keys = [dg.AssetKey.from_user_string(asset) for asset in run.assets]
+    # the partition is a tag: as a parameter, Dagster takes it only where all assets have the same definition of partitions
+    partitions = job.asset_layer.get(keys[0]).partitions_def if run.partition else None
     result = job.execute_in_process(
         instance=instance,
-        partition_key=run.partition,
-        asset_selection=[dg.AssetKey.from_user_string(asset) for asset in run.assets],
+        asset_selection=keys,
         run_config=_QUIET,
-        tags={WORKER: str(Process.this()), WHY: run.why[:250]},
+        tags={
+            WORKER: str(Process.this()),
+            WHY: run.why[:250],
+            **(partitions.get_tags_for_partition_key(str(run.partition)) if partitions else {}),
+        },
         raise_on_error=False,
     )
     if was_interrupted(result):
@@ -434,8 +435,9 @@ def _execute(job: dg.JobDefinition, instance: dg.DagsterInstance, run: NextRun, 
         _count(work.summary, event.materialization)
         record: Any = event.materialization.metadata[RECORD].value
         made[event.materialization.asset_key.to_user_string()] = Record.from_dict(record)
+    steps = {asset.replace("/", "__"): asset for asset in run.assets}
     failed = {
-        str(event.step_key): innermost(event.step_failure_data.error)
+        steps.get(str(event.step_key), str(event.step_key)): innermost(event.step_failure_data.error)
         for event in result.all_events
         if event.is_step_failure
     }
@@ -449,7 +451,7 @@ def _alone(waiting: Callable[[], None]) -> Iterator[None]:
     """Let one process of this machine at a time do the work; the next one finds it done."""
     from filelock import FileLock, Timeout
 
-    lock = FileLock(settings().dagster_home / ".bikes_run.lock")
+    lock = FileLock(current().dagster_home / ".bikes_run.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -462,12 +464,10 @@ def _alone(waiting: Callable[[], None]) -> Iterator[None]:
 
 
 def _count(summary: Summary, made: Any) -> None:
-    from bikes_assets.app.store import SERVING
-
     asset = made.asset_key.to_user_string()
     summary.partitions[asset] += 1
     if "dagster/row_count" in made.metadata:  # a model has none
         summary.rows[asset] += made.metadata["dagster/row_count"].value
-    if asset == SERVING and made.partition >= summary.champion_month:
+    if asset == current().lake.serving and (made.partition or "") >= summary.champion_month:
         (model,) = made.metadata["lineage"].value["models"]
         summary.champion, summary.champion_month = model["origin"], made.partition

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import click
 
 from bikes_assets.app.settings import ROOT, settings
-from bikes_assets.app.store import current_identity, mlflow_client
+from bikes_assets.app.store import current_identity, mlflow_client, mlflow_runs
 from bikes_assets.core.errors import SettingsError, StoreError, TrackingError
 from bikes_assets.events.pages import mlflow_experiment
 from bikes_assets.storage.processes import end_as_interrupted, ending_with_this
@@ -57,8 +57,6 @@ def mlflow_page(server: str) -> str:
         SettingsError: MLflow's store is in use by another store.
         StoreError: it is damaged, or of another version of MLflow.
     """
-    from bikes_assets.defs.resources import mlflow_runs
-
     mlflow_client()
     try:
         return mlflow_experiment(server, mlflow_runs(current_identity().store).experiment_id)

@@ -67,6 +67,28 @@ class Address:
             return None
 
 
+@dataclass(frozen=True, slots=True)
+class ModelRef:
+    """A fitted model, as a record names it: `demand_model[2012-08]@12`, or a part of it, `demand_model[2012-08]@12 baseline`.
+
+    Attributes:
+        address: the version in which it was fitted; "" in the record of that version itself.
+        part: which model of that version it is, such as its baseline; "" for the one that the version is of.
+    """
+
+    address: str
+    part: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.address} {self.part}" if self.part else self.address
+
+    @classmethod
+    def parse(cls, text: str) -> ModelRef:
+        """Return the model that a text names; an address ends in no word after a space."""
+        address, _, part = text.rpartition(" ")
+        return cls(address, part) if address and part.isidentifier() else cls(text)
+
+
 def parse_row(text: str) -> tuple[Address, str] | None:
     """Return a row's address and key from `demand_predictions[2012-08]#2012-08-14T17:00`; None for any other text."""
     match = _ROW.fullmatch(text)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What a check looks at: a value that was materialized, and what it was made from.
+    """What a check looks at: a value that was materialized, and what it was materialized from.
 
     Attributes:
         asset: name of the asset.
@@ -26,8 +26,8 @@ class Subject:
         value: the value itself: a table or a model.
         metrics: its metrics, by name.
         inputs: what its function was given, by parameter.
-        evidence: what checks last observed about the function that made the asset; the same code need not be observed
-            again.
+        evidence: what checks last observed about the function that materialized the asset; the same code need not be
+            observed again.
     """
 
     asset: str
@@ -45,14 +45,14 @@ class Verdict:
     Attributes:
         passed: whether what is expected holds.
         found: what was found, in words.
-        figures: the numbers that the result rests on, by name.
+        metrics: the numbers that the result rests on, by name.
         waived: why a failure of a blocking check stops nothing this time, empty when it does.
-        evidence: what it observed about the function that made the subject, JSON-ready; later checks are given it.
+        evidence: what it observed about the function that returned the subject, JSON-ready; later checks are given it.
     """
 
     passed: bool
     found: str
-    figures: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
     waived: str = ""
     evidence: Mapping[str, Any] = field(default_factory=dict)
 
@@ -74,7 +74,7 @@ class Check:
     function: Callable[[Subject], Verdict]
 
 
-def judge(checks: Sequence[Check], subject: Subject) -> list[tuple[Check, Verdict]]:
+def run_checks(checks: Sequence[Check], subject: Subject) -> list[tuple[Check, Verdict]]:
     """Return each check with its verdict, in order; after one that stops the subject, the rest are not run."""
     found: list[tuple[Check, Verdict]] = []
     for check in checks:
@@ -128,14 +128,14 @@ def range_check(schema: Schema) -> Check:
 
     def in_range(subject: Subject) -> Verdict:
         table = schema.conform(subject.value)
-        outside = {column.name: rows for column in bound if (rows := _out_of_range(table, column))}
+        outside = {column.name: rows for column in bound if (rows := out_of_range(table[column.name], column))}
         ends = {column.name: found for column in bound if (found := _ends(table, column))}
         spans = "; ".join(f"{name} {low:.6g} to {high:.6g}" for name, (low, high) in ends.items())
-        figures = {f"out of range {name}": float(len(rows)) for name, rows in outside.items()}
+        metrics = {f"out of range {name}": float(len(rows)) for name, rows in outside.items()}
         for name, (low, high) in ends.items():
-            figures |= {f"min {name}": float(low), f"max {name}": float(high)}
+            metrics |= {f"min {name}": float(low), f"max {name}": float(high)}
         if not outside:
-            return Verdict(True, f"{len(table)} rows, every value in range" + (f": {spans}" if spans else ""), figures)
+            return Verdict(True, f"{len(table)} rows, every value in range" + (f": {spans}" if spans else ""), metrics)
         name, rows = next(iter(outside.items()))
         row = table.slice(rows[0], 1).to_pylist()[0]
         where = ", ".join(f"{key} {row[key]}" for key in schema.key)
@@ -143,7 +143,7 @@ def range_check(schema: Schema) -> Check:
         told = f"{name} {row[name]} at {where}, and {count - 1} more values out of range" + (
             f": {spans}" if spans else ""
         )
-        return Verdict(False, told, figures)
+        return Verdict(False, told, metrics)
 
     allowed = "; ".join(f"{column.name} {column.constraint}" for column in bound) or "any value of the column's type"
     return Check("ranges", allowed, True, in_range)
@@ -161,12 +161,11 @@ def _ends(table: pa.Table, column: Column) -> tuple[float, float] | None:
     return found["min"], found["max"]
 
 
-def _out_of_range(table: pa.Table, column: Column) -> list[int]:
-    """Return the rows whose value is none of those allowed; a missing value is the schema's matter."""
+def out_of_range(values: pa.Array[Any] | pa.ChunkedArray[Any], column: Column) -> list[int]:
+    """Return the rows of a column whose value is none of those allowed; a missing value is the schema's matter."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    values = table[column.name]
     wrong = pa.scalar(False)
     if column.allowed:
         wrong = pc.invert(pc.is_in(values, value_set=pa.array(column.allowed, values.type)))
@@ -174,5 +173,5 @@ def _out_of_range(table: pa.Table, column: Column) -> list[int]:
         wrong = pc.or_(wrong, pc.less(values, column.minimum))
     if column.maximum is not None:
         wrong = pc.or_(wrong, pc.greater(values, column.maximum))
-    wrong = pc.and_(wrong, pc.is_valid(values))
+    wrong = pc.and_(wrong, pc.is_valid(values))  # not indices_nonzero: it crashes on an array without chunks
     return [row for row, is_wrong in enumerate(wrong.to_pylist()) if is_wrong]

@@ -7,9 +7,9 @@ function calls on an object that it was given (`reader.read()`) cannot be seen t
 The project's own code is that of the same top-level package; of a module in no package, also what lies in its folder. A
 file has one code version however it is run: as a script, by `python -m`, imported, or loaded by its path.
 
-A name counts as what it stands for, by whatever module it is imported: the imports of a package's `__init__.py` are followed,
-those for type checkers alone included, which is how a package says what it imports lazily. What another project imports of this
-library counts under its public name.
+A name counts as what it stands for, by whatever module it is imported: the imports of a package's `__init__.py` are
+followed, those for type checkers alone included, which is how a package says what it imports lazily. What another
+project imports of this library counts under its public name.
 
 A module that only describes what others make, for example with plots, says so by `NOT_IN_CODE_VERSION = True` at its
 top: its definitions are not followed, and an edit of it makes nothing stale.
@@ -126,11 +126,11 @@ def reached_code(module: str, name: str) -> dict[str, str]:
     return reached
 
 
-def columns_made_by(functions: Collection[str], columns: Sequence[str], maker: str) -> tuple[str, ...]:
+def columns_computed_by(functions: Collection[str], columns: Sequence[str], maker: str) -> tuple[str, ...]:
     """Return the columns of a table that some functions contribute to.
 
-    A column is made by the function of its name that the table's own function reaches, and by what that reaches. Code
-    that no such function reaches contributes to every column.
+    A column is computed by the function of its name that the table's own function reaches, and by what that reaches.
+    Code that no such function reaches contributes to every column.
 
     Args:
         functions: dotted names.

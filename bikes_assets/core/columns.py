@@ -25,17 +25,17 @@ else:
     # an annotation is its text, whether it is evaluated or not
     Int64, Float64 = "Int64", "Float64"
 
-EvidenceState: TypeAlias = Literal["proven", "missing only", "never seen", "unverified"]
+EvidenceState: TypeAlias = Literal["observed", "missing only", "not observed", "unverified"]
 """What perturbation has shown about a declared input of a column, as records hold it."""
-SHOWN: Mapping[EvidenceState, str] = {
-    "proven": "observed",
-    "missing only": "missing only",
-    "never seen": "not observed",
-    "unverified": "unverified",
-}
-"""These states as people are shown them: an observation is evidence, not proof."""
+_EARLIER_STATES: Mapping[str, EvidenceState] = {"proven": "observed", "never seen": "not observed"}
+"""States in records of earlier releases."""
 
 _TYPES: dict[str, Literal["int64", "float64"]] = {"Int64": "int64", "Float64": "float64"}
+
+
+def evidence_state(recorded: str) -> str:
+    """Return a state of evidence as it is called now, whatever a record of an earlier release calls it."""
+    return _EARLIER_STATES.get(recorded, recorded)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ def column_function(function: Callable[..., nw.Expr]) -> ColumnFunction:
 def column_lineage(
     functions: Sequence[ColumnFunction], steps: Sequence[ColumnFunction] = ()
 ) -> dict[str, tuple[str, ...]]:
-    """Return the table's columns that each output column is made from, through any `steps` in between."""
+    """Return the table's columns that each output column is computed from, through any `steps` in between."""
     made = {item.name: item for item in (*steps, *functions)}
 
     def sources(name: str) -> tuple[str, ...]:
@@ -151,14 +151,16 @@ def _levels(functions: Sequence[ColumnFunction], names: Sequence[str]) -> Iterat
     """Yield the functions in groups, so that each reads only columns of the table and of earlier groups."""
     waiting, known = list(functions), list(names)
     while waiting:
-        unmade = {item.name for item in waiting}
+        uncomputed = {item.name for item in waiting}
         for item in waiting:
-            missing = [column for column in item.inputs if column not in unmade and column not in known]
+            missing = [column for column in item.inputs if column not in uncomputed and column not in known]
             if missing:
                 raise FeatureError(f"{item.name}: declares {', '.join(missing)}, but the table has {', '.join(names)}")
-        level = [item for item in waiting if unmade.isdisjoint(item.inputs)]
+        level = [item for item in waiting if uncomputed.isdisjoint(item.inputs)]
         if not level:
-            raise FeatureError(f"{', '.join(sorted(unmade))}: each reads what is made from it; expected a first one")
+            raise FeatureError(
+                f"{', '.join(sorted(uncomputed))}: each reads what is computed from it; expected a first one"
+            )
         yield level
         known += [item.name for item in level]
         waiting = [item for item in waiting if item not in level]

@@ -73,7 +73,7 @@ class RecordError(LineageError):
 
 
 class RemovedError(LineageError):
-    """Rows or a model's file were removed by retention; the record of what they were made from is kept."""
+    """Rows or a model's file were removed by retention; the record of what they were materialized from is kept."""
 
 
 class NothingToDo(LineageError):  # noqa: N818 - a reason to skip a partition, not an error
@@ -122,13 +122,13 @@ class CheckFailed(LineageError):  # noqa: N818 - what Dagster calls it
 
     Args:
         check: name of the check.
-        address: address of the partition that was made.
+        address: address of the partition that was materialized.
         found: what was found.
         expected: what should hold.
     """
 
     def __init__(self, check: str, address: str, *, found: str, expected: str) -> None:
         self.check, self.address, self.found, self.expected = check, address, found, expected
-        advice = "mend what it was made from or the code that makes it, then materialize it again"
+        advice = "mend what it was materialized from or the code that materializes it, then materialize it again"
         told = f"{address}: check {check} failed, nothing was published: found {found}; expected {expected}; {advice}"
         super().__init__(told, check=check, partition=address, found=found, expected=expected, advice=advice)

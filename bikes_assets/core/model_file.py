@@ -1,8 +1,8 @@
 """Model files: skops files of bounded size that hold only listed types, inspected before any object is built from them.
 
 skops trusts some 300 types of its own choice, and any trusted name in any role: as a class to build, or as a function
-to call. Here the list is closed, and each name has the roles that skops writes it in. Keys of mappings are made by
-plain types alone, and no estimator may have a cache of joblib, whose files are pickles that a fit would load. Numbers
+to call. Here the list is closed, and each name has the roles that skops writes it in. Keys of mappings are of plain
+types alone, and no estimator may have a cache of joblib, whose files are pickles that a fit would load. Numbers
 are not checked: a file with the right digest and forged arrays can make a model that predicts nonsense or, as trees
 index memory by what they hold, crashes.
 """
@@ -11,7 +11,10 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 import zipfile
+from contextlib import suppress
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from bikes_assets.core.errors import ModelError, UntrustedError
@@ -59,10 +62,9 @@ def dumps(value: Any, trusted: Sequence[str]) -> bytes:
     Raises:
         ModelError: the object holds a type that is not listed or cannot be written, or its file is too large.
     """
-    import skops.io
-
+    skops_io = _skops_io()
     try:
-        content = skops.io.dumps(value)
+        content = skops_io.dumps(value)
     except (TypeError, ValueError, AttributeError, RecursionError) as error:  # a generator, an open file, a cycle
         raise ModelError(f"{type(value).__name__} cannot be written as a skops file: {error}") from error
     held(content, trusted)
@@ -79,10 +81,9 @@ def loads(content: bytes, trusted: Sequence[str]) -> Any:
     Raises:
         ModelError: it is no skops file, is too large, or holds what is not listed; nothing in it was imported or built.
     """
-    import skops.io
-
+    skops_io = _skops_io()
     try:
-        return skops.io.loads(content, trusted=held(content, trusted))
+        return skops_io.loads(content, trusted=held(content, trusted))
     except ModelError:
         raise
     except Exception as error:  # a damaged file may raise anything
@@ -124,7 +125,7 @@ def held(content: bytes, trusted: Sequence[str]) -> list[str]:
         _check_size(sum(member.file_size for member in archive.infolist()), content)
         nodes = list(_nodes(json.loads(archive.read("schema.json"))))
     kinds = {(node["__loader__"], f"{node['__module__']}.{node['__class__']}") for node in nodes}
-    foreign = {f"{name} as {role}" for role, name in kinds if not _is_lawful(role, name, trusted)}
+    foreign = {f"{name} as {role}" for role, name in kinds if not _is_allowed(role, name, trusted)}
     if foreign:
         raise UntrustedError(f"found {', '.join(sorted(foreign))}, which is not among the types that are trusted")
     _check_mappings(nodes)
@@ -139,8 +140,31 @@ def held(content: bytes, trusted: Sequence[str]) -> list[str]:
     return sorted({name for _, name in kinds if name in trusted})
 
 
+@cache
+def _skops_io() -> Any:
+    """Return `skops.io`, whose import would look for each of SciPy's ufuncs in every module that is loaded.
+
+    It does so because they do not say which module they are of. Meanwhile they do: it is the one that skops would find.
+    """
+    import numpy as np
+    from scipy import special
+
+    named: list[Any] = []
+    for name in [name for name in sys.modules if name.startswith(special.__name__)]:
+        for ufunc in vars(sys.modules[name]).values():
+            if isinstance(ufunc, np.ufunc) and not hasattr(ufunc, "__module__"):
+                with suppress(AttributeError):  # an older NumPy does not allow it
+                    ufunc.__module__ = name
+                    named.append(ufunc)
+    import skops.io
+
+    for ufunc in named:
+        del ufunc.__module__
+    return skops.io
+
+
 def _check_mappings(nodes: Sequence[dict[str, Any]]) -> None:
-    """Refuse mappings whose keys are made by anything but plain types, and caches of joblib.
+    """Refuse mappings whose keys are built by anything but plain types, and caches of joblib.
 
     Of several nodes with the same id skops builds the first, wherever it is, so all of them must pass wherever one is
     used.
@@ -148,15 +172,16 @@ def _check_mappings(nodes: Sequence[dict[str, Any]]) -> None:
     alike: dict[Any, list[dict[str, Any]]] = {}
     for node in nodes:
         alike.setdefault(node.get("__id__", id(node)), []).append(node)
+    called = {number for number, group in alike.items() if any(node["__loader__"] != "TypeNode" for node in group)}
 
     def all_of(node: dict[str, Any]) -> list[dict[str, Any]]:
         return alike[node.get("__id__", id(node))]
 
     for node in (node for node in nodes if node["__loader__"] == "DictNode"):
         lists = all_of(node["key_types"])
-        makers = {maker["__loader__"] for types in lists for item in types["content"] for maker in all_of(item)}
-        if {types["__loader__"] for types in lists} != {"ListNode"} or makers - {"TypeNode"}:
-            raise ModelError("found keys of a mapping that are made by a call, expected plain types")
+        makers = (item.get("__id__", id(item)) for types in lists for item in types["content"])
+        if any(types["__loader__"] != "ListNode" for types in lists) or not called.isdisjoint(makers):
+            raise ModelError("found keys of a mapping that are built by a call, expected plain types")
         for key, value in node["content"].items():
             if f"__{key}".endswith("__memory") and {item["content"] for item in all_of(value)} != {"null"}:
                 raise ModelError(
@@ -181,15 +206,13 @@ def _nodes(schema: Any) -> Iterator[dict[str, Any]]:
     waiting = [schema]
     while waiting:
         value = waiting.pop()
-        if isinstance(value, dict):
-            if "__loader__" in value:
-                yield value
-            waiting.extend(value.values())
-        elif isinstance(value, list):
-            waiting.extend(value)
+        if isinstance(value, dict) and "__loader__" in value:
+            yield value
+        inside = value.values() if isinstance(value, dict) else value
+        waiting.extend([item for item in inside if isinstance(item, dict | list)])
 
 
-def _is_lawful(role: str, name: str, trusted: Sequence[str]) -> bool:
+def _is_allowed(role: str, name: str, trusted: Sequence[str]) -> bool:
     if name in _PLAIN.get(role, ()):
         return True
     return role in _LISTED and name.startswith(_LISTED[role]) and name in trusted

@@ -1,4 +1,4 @@
-"""The vocabulary of lineage: versions of assets, and the record of how one version was made from others."""
+"""The vocabulary of lineage: versions of assets, and the record of how one version was materialized from others."""
 
 from __future__ import annotations
 
@@ -119,18 +119,18 @@ class Use:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """How one version was made: everything that is needed to trace, compare or reproduce it.
+    """How one version was materialized: everything that is needed to trace, compare or reproduce it.
 
     Attributes:
-        output: the version that was made.
+        output: the version that was materialized.
         columns: digest of each column of a table; empty for a model.
         inputs: the exact versions that were read.
-        code_version: digest of the function that made it and of the project's functions that it reaches.
-        config: settings of the run that made it.
+        code_version: digest of the function that materialized it and of the project's functions that it reaches.
+        config: settings of the run that materialized it.
         environment: git commit, lock-file digest, Python and library versions.
-        made_by: ids of the runs that made it, by system (`dagster_run_id`, `mlflow_run_id`, ...).
-        models: the fitted models that were made or read: origin, digest, SHA-256 of the file, MLflow id.
-        datasets: which rows were read or made, and in which role; see `Use`.
+        made_by: ids of the runs that materialized it, by system (`dagster_run_id`, `mlflow_run_id`, ...).
+        models: the fitted models that were fitted or read: origin, digest, SHA-256 of the file, MLflow id.
+        datasets: which rows were read or published, and in which role; see `Use`.
         params: what else determines the result, such as the transformations, as text.
         metrics: the metrics, in float.
         series: metrics by a whole number, such as the error by hour of the day: name to number to value.
@@ -141,9 +141,9 @@ class Record:
             address.
         inert: columns of an input that were read but are unused by the model, such as features that no tree splits on,
             by asset.
-        evidence: what perturbation has shown about the function that made it, see
+        evidence: what perturbation has shown about the function that materialized it, see
             `verification.column_lineage.Evidence`.
-        time: when it was made, Unix seconds; metrics in MLflow carry it, so that logging them again adds none.
+        time: when it was materialized, Unix seconds; metrics in MLflow carry it, so that logging them again adds none.
     """
 
     __pydantic_config__: ClassVar = _FORM
@@ -218,6 +218,15 @@ def _form() -> TypeAdapter[Record]:
     from pydantic import TypeAdapter  # where a record is read, which not every question does
 
     return TypeAdapter(Record)
+
+
+def fits_json(values: object) -> bool:
+    """Return whether a record can store values: it is JSON, which has no NaN and no infinity."""
+    try:
+        json.dumps(values, allow_nan=False, skipkeys=True, default=str)
+    except ValueError:
+        return False
+    return True
 
 
 def record_digest(values: Mapping[str, Any]) -> str:

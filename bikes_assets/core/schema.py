@@ -27,7 +27,7 @@ class Column:
         maximum: highest allowed value, inclusive.
         allowed: the allowed values where they are few.
         nullable: whether a value may be missing.
-        tags: labels that apply to it and to everything made from it, such as a licence, a purpose, or `personal`.
+        tags: labels that apply to it and to everything computed from it, such as a licence, a purpose, or `personal`.
     """
 
     name: str
@@ -100,7 +100,7 @@ class Schema:
     def conform(self, frame: Any) -> pa.Table:
         """Return `frame` as an Arrow table of exactly this schema, rows in key order.
 
-        Only changes of representation are made (nanoseconds that are whole microseconds, large or view strings, a
+        Only representations are changed (nanoseconds that are whole microseconds, large or view strings, a
         pandas NaN that means null): no value is cast.
 
         Args:

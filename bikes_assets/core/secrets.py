@@ -2,7 +2,7 @@
 
 Secrets come from the environment or .env, and are in URLs (`user:password@`, `?token=...`) or in variables of their
 own (`PGPASSWORD`). Libraries repeat them when they fail. So every text that leaves this process goes through
-`scrubbed`: messages of errors are scrubbed as they are made (see `errors.LineageError`), what is printed by `guard`.
+`scrubbed`: messages of errors are scrubbed as they are raised (see `errors.LineageError`), what is printed by `guard`.
 """
 
 from __future__ import annotations
@@ -100,19 +100,6 @@ def scrubbed(text: str, *urls: str) -> str:
     return text
 
 
-def without_secrets(error: Exception) -> Exception:
-    """Return an error that can be shown: itself, or a copy without secrets where it or one of its causes holds any."""
-    texts = [str(item) for item in _chain(error)]
-    if all(scrubbed(text) == text for text in texts):
-        return error
-    from bikes_assets.core.errors import LineageError
-
-    if isinstance(error, LineageError):  # its own message is scrubbed; its causes hold the secret
-        error.__cause__, error.__suppress_context__ = None, True
-        return error
-    return LineageError(f"{type(error).__name__}: {texts[0]}").with_traceback(error.__traceback__)
-
-
 def guard() -> None:
     """Scrub all that this process prints, tracebacks and libraries' logs included; no character makes printing fail."""
     for stream in (sys.stdout, sys.stderr):
@@ -164,12 +151,3 @@ def _forms(secret: str) -> Iterator[str]:
 @cache
 def _pattern() -> re.Pattern[str]:
     return re.compile("|".join(re.escape(text) for text in sorted(_learned, key=len, reverse=True)))
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    item: BaseException | None = error
-    seen: set[int] = set()
-    while item and id(item) not in seen:
-        seen.add(id(item))
-        yield item
-        item = item.__cause__ or item.__context__

@@ -1,12 +1,12 @@
-"""The one rule of what is stale, and why; and what is to be made next.
+"""The one rule of what is stale, and why; and what is to be materialized next.
 
-A partition is stale when the digest of an input that it read, the code version of what made it, or its config differs
-from the current state. Nothing else counts: not times, not an input that was rematerialized with the same digest, and
-not changes in columns of an input that it does not use.
+A partition is stale when the digest of an input that it read, the code version of what materialized it, or its config
+differs from the current state. Nothing else counts: not times, not an input that was rematerialized with the same
+digest, and not changes in columns of an input that it does not use.
 
-An asset's *plan* says what would make each of its partitions now; the *present* is the current state. `judge` compares
-the two. `next_runs` says what can be materialized at once: a partition waits while one of its inputs is still to be
-materialized, because that may leave the input's digest unchanged.
+An asset's *plan* says what would materialize each of its partitions now; the *current state* is what is materialized.
+`staleness_of` compares the two. `next_runs` says what can be materialized at once: a partition waits while one of its
+inputs is still to be materialized, because that may leave the input's digest unchanged.
 """
 
 from __future__ import annotations
@@ -98,14 +98,14 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
-    """The current version of a partition, and what it was made from; an external one has only a digest and a time.
+class Materialized:
+    """The current version of a partition, and what it was materialized from; an external one has only a digest and a time.
 
     Attributes:
         digest: its content.
-        time: when it was made, Unix seconds.
+        time: when it was materialized, Unix seconds.
         inputs: digest of each partition that was read.
-        code_version: of what made it.
+        code_version: of what materialized it.
         config: settings that it got.
         columns: digest of each of its columns.
         used: columns of an input that were used, by asset, where not all were.
@@ -122,7 +122,7 @@ class Made:
     used_digests: Mapping[Key, str] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, record: Record) -> Made:
+    def of(cls, record: Record) -> Materialized:
         """Return it from a record."""
         inputs = {(item.asset, item.partition): item.digest for item in record.inputs}
         used = {parse_address(address)[:2]: digest for address, digest in record.used_digests.items()}
@@ -137,7 +137,7 @@ class Made:
             used,
         )
 
-    def is_in_other_columns(self, item: Key, now: Made) -> bool:
+    def is_in_other_columns(self, item: Key, now: Materialized) -> bool:
         """Return whether an input that was read differs from its current version only in columns that were not used."""
         was = self.used_digests.get(item)
         return bool(was and now.columns) and was == used_digest(now.columns, self.used[item[0]])
@@ -161,11 +161,11 @@ class Ended:
 
 
 @dataclass(slots=True)
-class Present:
+class CurrentState:
     """The current state.
 
     Attributes:
-        made: the current version of each partition.
+        materialized: the current version of each partition.
         ended: the latest attempts that published nothing.
         at_work: partitions that runs are materializing or are queued to materialize.
         empty: what stands for a partition in which an external asset holds no rows, by asset: reading no rows is an
@@ -173,15 +173,15 @@ class Present:
         altered: partitions that are not as they were published, and what happened to them.
     """
 
-    made: dict[Key, Made] = field(default_factory=dict)
+    materialized: dict[Key, Materialized] = field(default_factory=dict)
     ended: dict[Key, Ended] = field(default_factory=dict)
     at_work: set[Key] = field(default_factory=set)
-    empty: dict[str, Made] = field(default_factory=dict)
+    empty: dict[str, Materialized] = field(default_factory=dict)
     altered: dict[Key, str] = field(default_factory=dict)
 
-    def of(self, keys: Iterable[Key]) -> dict[Key, Made]:
+    def of(self, keys: Iterable[Key]) -> dict[Key, Materialized]:
         """Return the current versions of those of some partitions that have one."""
-        found = {key: self.made.get(key) or self.empty.get(key[0]) for key in keys}
+        found = {key: self.materialized.get(key) or self.empty.get(key[0]) for key in keys}
         return {key: made for key, made in found.items() if made}
 
 
@@ -206,7 +206,7 @@ class Reason:
     def __str__(self) -> str:
         match self.kind:
             case "missing":
-                return "never made"
+                return "never materialized"
             case "input" if not self.was:
                 return f"input {self.what} is new: {self.now[:8]}"
             case "input" if not self.now:
@@ -222,7 +222,7 @@ class Reason:
             case "kept":
                 return f"setting {self.what} is kept: {self.was or 'none'}; the project's is {self.now or 'none'}"
             case "upstream":
-                return f"{self.what} is to be made first"
+                return f"{self.what} is to be materialized first"
             case "asked":
                 return "asked for"
             case "altered":
@@ -256,31 +256,31 @@ class NextRun:
 
 
 def outlooks(
-    plan: Plan, statuses: Mapping[Key, Status], present: Present, begun: Collection[Key] = ()
+    plan: Plan, statuses: Mapping[Key, Status], current: CurrentState, begun: Collection[Key] = ()
 ) -> dict[Key, str]:
     """Return a sentence for each partition that is not fresh: what will happen to it next, and why.
 
     Args:
         plan: what would make everything now.
-        statuses: what `judge` found.
-        present: the current state.
+        statuses: what `staleness_of` returned.
+        current: the current state.
         begun: partitions for which a run is being started now.
     """
     return {
-        key: _outlook(key, plan, statuses, present, is_begun=key in begun)
+        key: _outlook(key, plan, statuses, current, is_begun=key in begun)
         for key, status in statuses.items()
         if status.state != "fresh" or key in begun
     }
 
 
-def _outlook(key: Key, plan: Plan, statuses: Mapping[Key, Status], present: Present, *, is_begun: bool) -> str:
+def _outlook(key: Key, plan: Plan, statuses: Mapping[Key, Status], current: CurrentState, *, is_begun: bool) -> str:
     status = statuses[key]
     reasons = [str(reason) for reason in status.reasons]
     told = "; ".join(reasons[:_MOST_REASONS])
     told += f"; and {len(reasons) - _MOST_REASONS} more" if len(reasons) > _MOST_REASONS else ""
     if is_begun:
         return f"materialized now: {told}"
-    if key in present.at_work:
+    if key in current.at_work:
         return "a run is at work on it"
     if status.state == "skipped":
         return f"skipped: {told}"
@@ -290,7 +290,7 @@ def _outlook(key: Key, plan: Plan, statuses: Mapping[Key, Status], present: Pres
         partition_address(*item)
         + (", which failed and is tried again a day later" if statuses[item].state == "failed" else "")
         for item in plan.nodes[key[0]].inputs[key[1]]
-        if item in statuses and (statuses[item].state in _UNSETTLED or item in present.at_work)
+        if item in statuses and (statuses[item].state in _UNSETTLED or item in current.at_work)
     ]
     more = f" and {len(awaited) - 1} more" if len(awaited) > 1 else ""
     waits = f"waits for {awaited[0]}{more}" if awaited else ""
@@ -303,34 +303,34 @@ def _outlook(key: Key, plan: Plan, statuses: Mapping[Key, Status], present: Pres
 _MOST_REASONS = 3
 
 
-def judge(plan: Plan, present: Present, asked: Collection[Key] = ()) -> dict[Key, Status]:
+def staleness_of(plan: Plan, current: CurrentState, asked: Collection[Key] = ()) -> dict[Key, Status]:
     """Return the status of every partition of every asset of a plan, upstream assets first.
 
     Args:
         plan: what would make everything now.
-        present: the current state.
+        current: the current state.
         asked: partitions that are to be rematerialized in any case.
     """
     found: dict[Key, Status] = {}
     for asset, node in plan.nodes.items():
         for partition in node.partitions:
             key = (asset, partition)
-            if key not in present.made and (nothing := _nothing_to_read(key, node, present, found)):
+            if key not in current.materialized and (nothing := _nothing_to_read(key, node, current, found)):
                 found[key] = Status(asset, partition, "skipped", (Reason("skipped", nothing), Reason("missing", "")))
                 continue
-            reasons = [Reason("asked", "")] if key in asked else _differences(key, node, present)
+            reasons = [Reason("asked", "")] if key in asked else _differences(key, node, current)
             if not reasons:
                 awaited = [item for item in node.inputs[partition] if item in found and found[item].state in _UNSETTLED]
                 reasons = [Reason("upstream", partition_address(*item)) for item in awaited]
-                reasons = reasons or _unused(key, node, present) + _kept(present.made[key], node)
+                reasons = reasons or _unused(key, node, current) + _kept(current.materialized[key], node)
                 found[key] = Status(asset, partition, "pending" if awaited else "fresh", tuple(reasons))
                 continue
-            ended = present.ended.get(key)
-            if ended and key not in asked and ended.time >= _settled(key, node, present):
+            ended = current.ended.get(key)
+            if ended and key not in asked and ended.time >= _settled(key, node, current):
                 reasons = [Reason(ended.state, ended.message), *reasons]
                 found[key] = Status(asset, partition, ended.state, tuple(reasons))
             else:
-                state = "stale" if key in present.made else "missing"
+                state = "stale" if key in current.materialized else "missing"
                 found[key] = Status(asset, partition, state, tuple(reasons))
     return found
 
@@ -340,9 +340,10 @@ def next_runs(
     statuses: Mapping[Key, Status],
     *,
     targets: Collection[Key],
-    present: Present,
+    current: CurrentState,
     retried: Collection[Key] = (),
     makes: Collection[str] | None = None,
+    across: bool = False,
 ) -> Iterator[NextRun]:
     """Yield the runs that can start now, in order of partitions: none of them needs the output of another.
 
@@ -352,28 +353,27 @@ def next_runs(
 
     Args:
         plan: what would make everything now.
-        statuses: what `judge` found.
+        statuses: what `staleness_of` returned.
         targets: partitions that may be materialized; any other is left as it is.
-        present: the current state.
+        current: the current state.
         retried: partitions that are retried although they failed for the same cause.
         makes: assets that the runs may materialize, None for all; the others are left to whoever materializes them.
+        across: whether a run may take assets of several groups that have a partition of one name.
     """
     wanted = {
         key
         for key in targets
         if statuses[key].state in DUE
         and (statuses[key].state != "failed" or key in retried)
-        and key not in present.at_work
+        and key not in current.at_work
         and (makes is None or key[0] in makes)
     }
-    open_keys = {key for key in targets if statuses[key].state in _UNSETTLED} | present.at_work
-    groups = sorted({node.group for node in plan.nodes.values()})
+    open_keys = {key for key in targets if statuses[key].state in _UNSETTLED} | current.at_work
+    groups = {asset: 0 if across else node.group for asset, node in plan.nodes.items()}
     order = {
-        (partition, group): [
-            asset for asset, node in plan.nodes.items() if node.group == group and (asset, partition) in wanted
-        ]
+        (partition, group): [asset for asset in groups if groups[asset] == group and (asset, partition) in wanted]
         for partition in sorted({partition for _, partition in wanted}, key=lambda item: item or "")
-        for group in groups
+        for group in sorted({*groups.values()})
     }
     for (partition, _), assets in order.items():
         taken: list[str] = []
@@ -393,12 +393,12 @@ def next_runs(
 _UNSETTLED: frozenset[State] = frozenset(("pending", "stale", "missing", "failed"))
 
 
-def remade(before: Made | None, after: Made, function: str) -> list[Reason]:
-    """Return why a partition was rematerialized: what differs between its two versions' makings, else `asked`.
+def rematerialized_because(before: Materialized | None, after: Materialized, function: str) -> list[Reason]:
+    """Return why a partition was rematerialized: what differs between its two versions' history, else `asked`.
 
     Args:
         before: its version before, None where there was none.
-        after: the version that was made in its place.
+        after: the version that was published in its place.
         function: dotted name of the function that makes it.
     """
     if before is None:
@@ -412,13 +412,13 @@ def remade(before: Made | None, after: Made, function: str) -> list[Reason]:
     return reasons or [Reason("asked", "")]
 
 
-def _differences(key: Key, node: Node, present: Present) -> list[Reason]:
-    """Return what differs between what made a partition and what would make it now."""
-    made = present.made.get(key)
+def _differences(key: Key, node: Node, current: CurrentState) -> list[Reason]:
+    """Return what differs between what materialized a partition and what would materialize it now."""
+    made = current.materialized.get(key)
     if made is None:
         return [Reason("missing", "")]
-    there = present.of(node.inputs[key[1]])
-    altered = [Reason("altered", present.altered[key])] if key in present.altered else []
+    there = current.of(node.inputs[key[1]])
+    altered = [Reason("altered", current.altered[key])] if key in current.altered else []
     return altered + _causes(
         made,
         {item: now.digest for item, now in there.items()},
@@ -429,27 +429,27 @@ def _differences(key: Key, node: Node, present: Present) -> list[Reason]:
     )
 
 
-def _nothing_to_read(key: Key, node: Node, present: Present, found: Mapping[Key, Status]) -> str:
+def _nothing_to_read(key: Key, node: Node, current: CurrentState, found: Mapping[Key, Status]) -> str:
     """Return why a partition has nothing to work on: all that it reads of an asset was skipped; else ""."""
     by_asset: dict[str, list[Key]] = {}
     for item in node.inputs[key[1]]:
         if item[0] not in node.optional:
             by_asset.setdefault(item[0], []).append(item)
     for asset, keys in by_asset.items():
-        if all(item in found and found[item].state == "skipped" and item not in present.made for item in keys):
+        if all(item in found and found[item].state == "skipped" and item not in current.materialized for item in keys):
             return f"{asset} has nothing for it"
     return ""
 
 
 def _causes(
-    made: Made,
+    made: Materialized,
     inputs: Mapping[Key, str],
     function: str,
     code_version: str,
     config: Mapping[str, Any],
     is_in_other_columns: Callable[[Key], bool],
 ) -> list[Reason]:
-    """Return how the inputs, code and config that made a partition differ from others: the rule itself."""
+    """Return how the inputs, code and config that materialized a partition differ from others: the rule itself."""
     reasons = [
         Reason("input", partition_address(*item), made.inputs.get(item, ""), inputs.get(item, ""))
         for item in (*inputs, *(old for old in made.inputs if old not in inputs))
@@ -481,30 +481,30 @@ def _flat(config: Mapping[str, Any], within: str = "") -> Iterator[tuple[str, An
             yield f"{within}{name}", value
 
 
-def _kept(made: Made, node: Node) -> list[Reason]:
+def _kept(made: Materialized, node: Node) -> list[Reason]:
     """Return the settings of the project's config that a partition does not follow, as it keeps its own."""
     if made.config.get(KEEP) is not True:
         return []
     return [Reason("kept", *change) for change in config_changes(made.config, node.config)]
 
 
-def _unused(key: Key, node: Node, present: Present) -> list[Reason]:
-    """Return the inputs of a partition that differ from what was read without making it stale."""
-    made = present.made[key]
+def _unused(key: Key, node: Node, current: CurrentState) -> list[Reason]:
+    """Return the inputs of a partition that differ from what was read and do not make it stale."""
+    made = current.materialized[key]
     return [
         Reason("unused", partition_address(*item), made.inputs[item], now.digest)
-        for item, now in present.of(node.inputs[key[1]]).items()
+        for item, now in current.of(node.inputs[key[1]]).items()
         if made.inputs.get(item) not in (None, now.digest)
     ]
 
 
-def _settled(key: Key, node: Node, present: Present) -> float:
+def _settled(key: Key, node: Node, current: CurrentState) -> float:
     """Return since when a partition's inputs, code and config are unchanged; what failed since would fail again."""
-    return max(node.since, *(item.time for item in present.of(node.inputs[key[1]]).values()), 0.0)
+    return max(node.since, *(item.time for item in current.of(node.inputs[key[1]]).values()), 0.0)
 
 
-def _certain(status: Status, remade: Collection[Key]) -> bool:
+def _certain(status: Status, rematerialized_because: Collection[Key]) -> bool:
     """Return whether a partition is to be materialized even where the inputs due before it turn out unchanged."""
-    addresses = {partition_address(*item) for item in remade}
+    addresses = {partition_address(*item) for item in rematerialized_because}
     causes = [reason for reason in status.reasons if reason.kind not in ("failed", "skipped")]
     return any(reason.kind != "input" or reason.what not in addresses for reason in causes)

@@ -1,4 +1,4 @@
-"""Texts from outside, made safe for people, terminals and pages: names, values, reasons, output of other programs.
+"""Texts from outside, as people, terminals and pages can safely show them: names, values, reasons, output of other programs.
 
 Only this module decides what in a text may take effect where it is shown: control sequences of a terminal, Markdown,
 HTML, and its length. Everything else is shown literally, so that people see what the text contains.

@@ -1,4 +1,4 @@
-"""Declarative automation by the one rule of what is stale: what `bikes run` would make, Dagster's daemon makes by itself."""
+"""Declarative automation: Dagster's daemon materializes by itself what `bikes run` would, by the same rule of staleness."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bikes_assets.core.texts import counted
 from bikes_assets.defs import due
 
 AUTOMATED = ("demand_features", "demand_model", "champion_model", "demand_predictions", "prediction_quality")
-"""Assets that automation makes; `hourly_rentals` is made by the sensor `source_changes` or the schedule `finished_months`."""
+"""Assets that automation materializes; `hourly_rentals` is for the sensor `source_changes` or the schedule `finished_months`."""
 
 MOST_OUTLOOKS = 12
 """Sentences on the page of one evaluation."""
@@ -33,11 +33,11 @@ class Outlook(dg.AutomationCondition[dg.AssetKey]):
         return self.sentence
 
     def evaluate(self, context: dg.AutomationContext[dg.AssetKey]) -> dg.AutomationResult[dg.AssetKey]:
-        """Return the candidates: `Due` has chosen them."""
+        """Return the candidates: `DueCondition` has chosen them."""
         return dg.AutomationResult(context, context.candidate_subset)
 
 
-class Due(dg.AutomationCondition[dg.AssetKey]):
+class DueCondition(dg.AutomationCondition[dg.AssetKey]):
     """True for partitions that are stale or missing and wait for nothing; not for what failed and has not changed since."""
 
     @property
@@ -46,7 +46,7 @@ class Due(dg.AutomationCondition[dg.AssetKey]):
         return "stale or missing, and waiting for nothing"
 
     def evaluate(self, context: dg.AutomationContext[dg.AssetKey]) -> dg.AutomationResult[dg.AssetKey]:
-        """Return the partitions of an asset that are to be made now, and of each that is not fresh what comes of it."""
+        """Return the partitions of an asset that are to be materialized now, and of each that is not fresh what comes of it."""
         view: Any = context.asset_graph_view
         found = _due(view.effective_dt, view.asset_graph)
         asset, every = context.key.to_user_string(), context.candidate_subset

@@ -9,7 +9,7 @@ from bikes_assets.orchestration import alerts
 
 ALERTED = ".dagster/bikes_assets_alerted"
 """Tag of a Dagster run whose failure was sent as an alert: its id, since a run that is re-executed inherits it.
-Dagster's pages show no tag of this prefix, so that there is room for the failure."""
+Dagster's pages show no tag of this prefix, so that the failure fits in."""
 
 
 @dg.run_failure_sensor(

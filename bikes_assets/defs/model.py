@@ -77,16 +77,16 @@ def demand_model(context: dg.AssetExecutionContext, config: DemandModelConfig, d
         },
         metrics=fitted.metrics,
         used={"demand_features": [*fitted.features, model.TARGET]},
-        inert={"demand_features": model.inert(fitted)},
+        unused={"demand_features": model.unused(fitted)},
         params={"model": fitted.name},
-        figures={"importance": plots.importance(fitted, demand_features)},
+        plots={"importance": plots.importance(fitted, demand_features)},
         example=model.inputs(demand_features.tail(5), fitted.features),
     )
 
 
 champion_pins = dg.AssetSpec(
     "champion_pins",
-    description="Recorded decisions that put a model in charge of a month whatever its scores, each with reason and author "
+    description="Recorded decisions that promote a model for a month whatever its scores, each with reason and author "
     "(`bikes pin`, `bikes unpin`).",
     partitions_def=MODEL_MONTHS,
     group_name="model",
@@ -121,5 +121,5 @@ def champion_model(
         used={"demand_features": choice.columns},
         metrics=choice.metrics,
         params=choice.params,
-        figures={"candidates": plots.candidates(choice)},
+        plots={"candidates": plots.candidates(choice)},
     )

@@ -6,7 +6,8 @@ from datetime import date, timedelta
 
 import dagster as dg
 
-from bikes_assets.app.state import loaded_stamp, source_months
+from bikes_assets.app.state import loaded_stamp
+from bikes_assets.project import source_months
 
 FORMAT = "%Y-%m"
 
@@ -26,11 +27,11 @@ LOADED = loaded_stamp()
 SPAN = FIRST_MONTH, LAST_MONTH = source_months()
 MONTHS = months_from(FIRST_MONTH, LAST_MONTH)
 MODEL_MONTHS = months_from(FIRST_MONTH, LAST_MONTH, skip=2)
-"""A model needs a month to be fitted on and one to be judged on before the month that it is for."""
+"""A model needs a month to be fitted on and one to be validated on before the month that it is for."""
 
 
 def freshness(last_month: str, today: date) -> dg.FreshnessPolicy | None:
-    """Return when an asset that is made from the source is overdue: where no month has come for a month and a bit.
+    """Return when an asset that is materialized from the source is overdue: where no month has come for a month and a bit.
 
     A source whose last month is more than a year ago is a finished history, of which nothing is overdue: None.
     """

@@ -66,5 +66,5 @@ def prediction_quality(context, demand_predictions, hourly_rentals, demand_featu
         used={"hourly_rentals": ["cnt"], "champion_model": []},  # drift is a figure, no column
         metrics={**evaluation.quality_scores(errors), **drifted.metrics},
         series=evaluation.quality_series(errors),
-        figures=plots.of_quality(errors, drifted),
+        plots=plots.of_quality(errors, drifted),
     )

@@ -45,5 +45,5 @@ def hourly_rentals(context: dg.AssetExecutionContext, rental_records) -> Outcome
         datasets={"raw": ("rental_records", None)},
         role="rentals",
         metrics={"rows": len(rentals), "rentals": rentals["cnt"].sum()},
-        figures={"demand": plots.demand_over_time(rentals)},
+        plots={"demand": plots.demand_over_time(rentals)},
     )

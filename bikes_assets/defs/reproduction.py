@@ -15,7 +15,7 @@ def rebuild_and_compare(context: dg.OpExecutionContext) -> None:
     from bikes_assets.app import reproduction
 
     (found,) = reproduction.reproduce([CHAMPION], stored=True)
-    context.log.info(f"{found.address}: {found.verdict}, rebuilt: {dict(found.made)}")
+    context.log.info(f"{found.address}: {found.verdict}, rebuilt: {dict(found.rebuilt)}")
     context.add_output_metadata({"verdict": found.verdict, "reproduction": dg.MetadataValue.json(found.to_dict())})
     if found.verdict == "different":
         where = ", ".join(part.address for part in found.parts)
@@ -41,9 +41,9 @@ def reproduce_champion() -> None:
 weekly_reproduction = dg.ScheduleDefinition(
     name="weekly_reproduction",
     job=reproduce_champion,
-    description="Rebuilds the champion from its record, weekly unless BIKES_PROOF says otherwise; the run fails where the result "
+    description="Rebuilds the champion from its record, at the times in BIKES_REPRODUCTION; the run fails where the result "
     "differs.",
-    cron_schedule=settings().proof,
+    cron_schedule=settings().reproduction,
     execution_timezone="UTC",
     default_status=dg.DefaultScheduleStatus.RUNNING if settings().triggers else dg.DefaultScheduleStatus.STOPPED,
 )

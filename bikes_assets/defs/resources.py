@@ -1,45 +1,14 @@
 """Resources, executor and IO managers. Definitions stand in a file of their own: beside an asset they would hide it."""
 
-from functools import partial
-
 import dagster as dg
 
-from bikes_assets.app import answers
 from bikes_assets.app.settings import settings
-from bikes_assets.app.state import SOURCE, source_reader, stores
-from bikes_assets.app.store import ASSETS, COLUMNS, COMPARED, MODELS, claim, lake
+from bikes_assets.app.store import claim, columns, lake
 from bikes_assets.demand.features import COLUMNS_READ
 from bikes_assets.orchestration.engines import EngineIOManager, engine_of
 from bikes_assets.orchestration.io_managers import ModelIOManager, SourceInputManager, TableIOManager
-from bikes_assets.orchestration.reconcile import Pipeline
-from bikes_assets.tracking.resource import connect, tracking_resource
-from bikes_assets.tracking.runs import MlflowRuns
-
-
-def mlflow_runs(store: str, restored: list[str] | None = None) -> MlflowRuns:
-    """Return the writer of MLflow's runs.
-
-    Args:
-        store: id of the store that they are of.
-        restored: where given, an experiment that was deleted or renamed is restored, and that is said here.
-
-    Raises:
-        SettingsError: MLflow is in use by another store.
-        TrackingError: MLflow cannot be reached.
-    """
-    known = settings()
-    pages = known.mlflow_url, known.dagster_url
-    return connect(known.tracking_uri, known.experiment, *pages, COLUMNS, store, restored, COMPARED)
-
-
-def pipeline(instance: dg.DagsterInstance) -> Pipeline:
-    """Return what is to agree: see `orchestration.reconcile`.
-
-    Raises:
-        SettingsError: the instance is of another store than the lake.
-    """
-    connected = partial(mlflow_runs, claim(instance))
-    return Pipeline(instance, lake(), MODELS, ASSETS, connected, settings().tracking_uri, answers.refreshed, stores())
+from bikes_assets.project import COMPARED, MODELS, SOURCE, source_reader
+from bikes_assets.tracking.resource import tracking_resource
 
 
 def _engine() -> TableIOManager:
@@ -63,7 +32,7 @@ def resources() -> dg.Definitions:
             "engine": _engine().resource(),
             "models": ModelIOManager(lake(), MODELS).resource(),
             "mlflow": tracking_resource(
-                known.tracking_uri, known.experiment, known.mlflow_url, known.dagster_url, COLUMNS, claim, COMPARED
+                known.tracking_uri, known.experiment, known.mlflow_url, known.dagster_url, columns(), claim, COMPARED
             ),
         },
         executor=dg.in_process_executor,

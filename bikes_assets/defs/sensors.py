@@ -5,12 +5,12 @@ import json
 import dagster as dg
 
 from bikes_assets.app import answers, state
+from bikes_assets.app.reconciliation import pipeline
 from bikes_assets.app.settings import settings
 from bikes_assets.core.errors import DataError
 from bikes_assets.core.record import partition_address
 from bikes_assets.core.texts import counted
 from bikes_assets.defs.due import due, outdated
-from bikes_assets.defs.resources import pipeline
 from bikes_assets.events.up_to_date import report
 from bikes_assets.orchestration.reconcile import sync
 
@@ -25,7 +25,7 @@ _MOST_AT_ONCE = 200
 )
 def mlflow_sync(context: dg.SensorEvaluationContext) -> dg.SkipReason:
     """Do what `bikes sync` does, for what happened since the last time that everything was consistent."""
-    if state.agreement():
+    if state.reconciliation():
         return dg.SkipReason("Nothing has happened.")
     result = sync(pipeline(context.instance), whole=False)
     answers.refreshed()

@@ -10,16 +10,18 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from bikes_assets.app import state as present
+from bikes_assets.app import state
 from bikes_assets.app.settings import settings
 from bikes_assets.core.errors import DataError
 from bikes_assets.core.record import Version
 from bikes_assets.core.staleness import NextRun
-from bikes_assets.defs.due import WHY, due, outdated
+from bikes_assets.defs.due import due, outdated
 from bikes_assets.events import metadata
-from bikes_assets.storage.sources.source_state import Observed
+from bikes_assets.events.workers import WHY
+from bikes_assets.project import source_reader
+from bikes_assets.storage.sources.source_state import SourceState
 
-RENTALS = "hourly_rentals"
+RENTALS, RECORDS = "hourly_rentals", "rental_records"
 
 
 @dg.sensor(
@@ -31,17 +33,17 @@ RENTALS = "hourly_rentals"
 def source_changes(context: dg.SensorEvaluationContext) -> Iterator[dg.RunRequest | dg.SkipReason]:
     """Make each month of hourly_rentals that is new or changed in the source; new months are loaded first."""
     try:
-        if not present.source_reader().fingerprint():
+        if not source_reader().fingerprint():
             yield dg.SkipReason("The source has no fingerprint: the schedule finished_months looks at it.")
             return
-        reason, source = outdated(), present.observed()
+        reason, source = outdated(), state.observed()[RECORDS]
     except DataError as error:
         yield dg.SkipReason(str(error))
         return
     if reason:
         yield dg.SkipReason(reason)
         return
-    runs = due(_graph(context), makes=[RENTALS], source=source).runs
+    runs = due(_graph(context), makes=[RENTALS], source={RECORDS: source}).runs
     _observe(context.instance, source, runs)
     yield from map(_request, runs)
 
@@ -59,14 +61,14 @@ def finished_months(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunReq
         if reason := outdated():
             yield dg.SkipReason(reason)
             return
-        source = present.observed()
+        source = state.observed()[RECORDS]
     except DataError as error:
         yield dg.SkipReason(str(error))
         return
-    if present.source_reader().fingerprint() and _is_on(context.instance, source_changes.name):
+    if source_reader().fingerprint() and _is_on(context.instance, source_changes.name):
         yield dg.SkipReason(f"The sensor {source_changes.name} makes what is new or changed.")
         return
-    runs = due(_graph(context), makes=[RENTALS], source=source).runs
+    runs = due(_graph(context), makes=[RENTALS], source={RECORDS: source}).runs
     runs = [run for run in runs if _is_finished(str(run.partition), source)]
     _observe(context.instance, source, runs)
     for run in runs:
@@ -83,15 +85,15 @@ def _request(run: NextRun, run_key: str | None = None) -> dg.RunRequest:
     return dg.RunRequest(run_key, partition_key=run.partition, asset_selection=keys, tags={WHY: run.why[:250]})
 
 
-def _observe(instance: dg.DagsterInstance, source: Observed, runs: Sequence[NextRun]) -> None:
-    """Tell Dagster what the source holds of the months that are made from it."""
+def _observe(instance: dg.DagsterInstance, source: SourceState, runs: Sequence[NextRun]) -> None:
+    """Tell Dagster what the source holds of the months that are materialized from it."""
     for month in (str(run.partition) for run in runs):
         if month in source.digests:
-            found = Version("rental_records", month, source.origin.version, source.digests[month])
+            found = Version(RECORDS, month, source.origin.version, source.digests[month])
             metadata.observe(instance, found, source.origin, source.rows[month])
 
 
-def _is_finished(month: str, source: Observed) -> bool:
+def _is_finished(month: str, source: SourceState) -> bool:
     """Return whether a month is over: by the calendar, or because the source has a later one."""
     return month < max(f"{datetime.now(UTC):%Y-%m}", *(key for key, rows in source.rows.items() if rows))
 

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from bikes_assets.core.address import ModelRef
 from bikes_assets.core.errors import ModelError, NothingToDo
 from bikes_assets.demand.evaluation import scores
 from bikes_assets.demand.model import TARGET, Model, Recipe, fit_estimator, unfitted
@@ -23,7 +24,7 @@ class Choice:
     Attributes:
         model: the champion.
         reason: why it is.
-        judged_on: the month that the candidates were evaluated on.
+        validated_on: the month that the candidates were evaluated on.
         rmse: root mean squared error of each candidate on the month that none was fitted on, by address.
         metrics: scores of the champion on that month.
         columns: columns of the features that the candidates' evaluation used.
@@ -31,7 +32,7 @@ class Choice:
 
     model: Model
     reason: str
-    judged_on: str
+    validated_on: str
     rmse: Mapping[str, float]
     metrics: Mapping[str, float]
     columns: Sequence[str]
@@ -42,12 +43,12 @@ class Choice:
         return {
             "champion": self.model.origin,
             "reason": self.reason,
-            "judged_on": self.judged_on,
+            "validated_on": self.validated_on,
             "candidates": ", ".join(f"{address}: {rmse:.2f}" for address, rmse in self.rmse.items()),
         }
 
 
-def choose(candidates: Mapping[str, Model], pinned: Model | None, judged_on: pd.DataFrame, month: str) -> Choice:
+def choose(candidates: Mapping[str, Model], pinned: Model | None, validated_on: pd.DataFrame, month: str) -> Choice:
     """Return the champion of a month: the candidate with the lowest error on rows that no candidate was fitted on.
 
     The newest candidate's baseline is a candidate too. On a tie the older model stays.
@@ -55,34 +56,34 @@ def choose(candidates: Mapping[str, Model], pinned: Model | None, judged_on: pd.
     Args:
         candidates: the latest models, by month.
         pinned: the model that a recorded decision promoted, None if the rule decides.
-        judged_on: features and target of the month before, on which candidates are evaluated.
+        validated_on: features and target of the month before, on which candidates are evaluated.
         month: the month to be served.
 
     Raises:
         NothingToDo: there is no candidate, or no row to evaluate on.
         ModelError: a candidate was fitted on rows that it would be evaluated on.
     """
-    if not candidates or judged_on.empty:
-        without = "model" if not candidates else "row to judge on"
+    if not candidates or validated_on.empty:
+        without = "model" if not candidates else "row to validate on"
         raise NothingToDo(f"champion_model[{month}] is skipped: there is no {without}")
-    judging = judged_on["ts"].iloc[0].strftime("%Y-%m")
+    validation_month = validated_on["ts"].iloc[0].strftime("%Y-%m")
     field = [candidates[key] for key in sorted(candidates)]
     newest = field[-1]
     if newest.baseline:
-        field.append(replace(newest.baseline, origin=f"{newest.origin} baseline"))
+        field.append(replace(newest.baseline, origin=str(ModelRef(newest.origin, "baseline"))))
     for model in field:
-        if max(model.training_months) >= judging:
+        if max(model.training_months) >= validation_month:
             raise ModelError(
-                f"{model.origin} was fitted on {max(model.training_months)}, it cannot be judged on {judging}"
+                f"{model.origin} was fitted on {max(model.training_months)}, it cannot be validated on {validation_month}"
             )
-    results = [scores(judged_on["cnt"], model.predict(judged_on)) for model in field]
+    results = [scores(validated_on["cnt"], model.predict(validated_on)) for model in field]
     best = min(range(len(field)), key=lambda index: (math.isnan(results[index]["rmse"]), results[index]["rmse"]))
     rmse = {model.origin: result["rmse"] for model, result in zip(field, results, strict=True)}
     if pinned is None:
-        reason = f"lowest error of {len(field)} on {judging}"
-        return Choice(field[best], reason, judging, rmse, results[best], _columns(field))
-    metrics = scores(judged_on[TARGET], pinned.predict(judged_on))
-    return Choice(pinned, f"pinned: {pinned.decision}", judging, rmse, metrics, _columns([*field, pinned]))
+        reason = f"lowest error of {len(field)} on {validation_month}"
+        return Choice(field[best], reason, validation_month, rmse, results[best], _columns(field))
+    metrics = scores(validated_on[TARGET], pinned.predict(validated_on))
+    return Choice(pinned, f"pinned: {pinned.decision}", validation_month, rmse, metrics, _columns([*field, pinned]))
 
 
 def serving(model: Model | None, month: str) -> Model:

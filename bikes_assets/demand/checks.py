@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from bikes_assets.core.checks import Check, Subject, Verdict, range_check, schema_check
 from bikes_assets.core.code_version import code_version
+from bikes_assets.core.columns import evidence_state
 from bikes_assets.demand import drift
 from bikes_assets.demand.evaluation import scores, skill
 from bikes_assets.demand.features import DEMAND_FEATURES, HORIZON_HOURS
@@ -41,7 +42,9 @@ _FEWEST_TO_TRY = 2
 
 def _may_show_more(edge: Mapping[str, Any], rentals: pd.DataFrame) -> bool:
     """Return whether other rows may show a dependency that evidence does not: never without values to perturb."""
-    return edge["state"] in ("never seen", "unverified") and bool(rentals[edge["input"]].notna().any())
+    return evidence_state(edge["state"]) in ("not observed", "unverified") and bool(
+        rentals[edge["input"]].notna().any()
+    )
 
 
 def hour_sequence(subject: Subject) -> Verdict:
@@ -52,9 +55,9 @@ def hour_sequence(subject: Subject) -> Verdict:
         f"not of {subject.partition}": hours.dt.strftime("%Y-%m") != subject.partition,
         "not after the hour before": hours.diff().dt.total_seconds() <= 0,
     }
-    for fault, rows in wrong.items():
+    for problem, rows in wrong.items():
         if rows.any():
-            return Verdict(False, f"{hours[rows].iloc[0]}, which is {fault}, and {rows.sum() - 1} more like it")
+            return Verdict(False, f"{hours[rows].iloc[0]}, which is {problem}, and {rows.sum() - 1} more like it")
     return Verdict(True, f"{len(hours)} hours in order", {"hours": len(hours)})
 
 
@@ -75,21 +78,31 @@ def absent_hours(subject: Subject) -> Verdict:
         if absent
         else f"all {hours} hours"
     )
-    figures = {"absent hours": absent, "longest gap": longest, "absent share": share, "most": MOST_ABSENT}
-    return Verdict(share <= MOST_ABSENT, told, figures)
+    metrics = {"absent hours": absent, "longest gap": longest, "absent share": share, "most": MOST_ABSENT}
+    return Verdict(share <= MOST_ABSENT, told, metrics)
 
 
 def every_hour(subject: Subject) -> Verdict:
     """Return whether features have a row for each hour in the month's rentals."""
-    hours = subject.inputs["hourly_rentals"]["ts"]
+    hours = _hours_of(subject.inputs["hourly_rentals"])
     expected = hours[hours.dt.strftime("%Y-%m") == subject.partition]
     lost = expected[~expected.isin(subject.value["ts"])]
-    figures = {"hours": len(subject.value), "hours of rentals": len(expected), "lost": len(lost)}
+    metrics = {"hours": len(subject.value), "hours of rentals": len(expected), "lost": len(lost)}
     if len(lost):
         return Verdict(
-            False, f"{len(lost)} of {len(expected)} hours of rentals have no row, the first {lost.iloc[0]}", figures
+            False, f"{len(lost)} of {len(expected)} hours of rentals have no row, the first {lost.iloc[0]}", metrics
         )
-    return Verdict(True, f"{len(expected)} hours, as many as rentals have", figures)
+    return Verdict(True, f"{len(expected)} hours, as many as rentals have", metrics)
+
+
+def _hours_of(rentals: Any) -> Any:
+    """Return the hours of rentals; on the lazy grid of another engine than pandas an absent hour is a row of nulls."""
+    import narwhals as nw
+
+    frame = nw.from_native(rentals)
+    if not isinstance(frame, nw.LazyFrame):
+        return rentals["ts"]
+    return frame.filter(~nw.col("cnt").is_null()).select("ts").collect("pandas").to_native()["ts"]
 
 
 def column_lineage_holds(subject: Subject) -> Verdict:
@@ -117,10 +130,10 @@ def minimum_skill(subject: Subject) -> Verdict:
     A model that a person pinned serves in any case: its failure is waived.
     """
     model: Model = subject.value
-    candidates, judged = subject.inputs["demand_model"], subject.inputs["demand_features"]
+    candidates, validation = subject.inputs["demand_model"], subject.inputs["demand_features"]
     newest: Model = candidates[max(candidates)]
     own = subject.metrics["rmse"]
-    baseline = scores(judged[TARGET], (newest.baseline or newest).predict(judged))["rmse"]
+    baseline = scores(validation[TARGET], (newest.baseline or newest).predict(validation))["rmse"]
     return Verdict(
         own <= baseline,
         f"RMSE {own:.2f}, that of the baseline is {baseline:.2f} rentals/hour",
@@ -141,21 +154,21 @@ def plausible(subject: Subject) -> Verdict:
     if not np.isfinite(said).all():
         return Verdict(False, f"{int((~np.isfinite(said)).sum())} predictions that are no finite number")
     lowest, highest = float(said.min()), float(said.max())
-    told, figures = f"{lowest:.0f} to {highest:.0f} rentals/hour", {"lowest": lowest, "highest": highest}
+    told, metrics = f"{lowest:.0f} to {highest:.0f} rentals/hour", {"lowest": lowest, "highest": highest}
     if np.isnan(known).all():
-        return Verdict(True, f"{told}, and no lag to compare with", figures)
+        return Verdict(True, f"{told}, and no lag to compare with", metrics)
     demand = float(np.nanmax(known))
     return Verdict(
         highest <= MOST_DEMAND * demand,
         f"{told}, where the highest known demand is {demand:.0f}",
-        {**figures, "highest known demand": demand, "most times": MOST_DEMAND},
+        {**metrics, "highest known demand": demand, "most times": MOST_DEMAND},
     )
 
 
 def quality_skill(subject: Subject) -> Verdict:
     """Return whether a month's predictions are better than their baseline's."""
     if "rmse" not in subject.metrics:
-        return Verdict(True, "no hour to judge")
+        return Verdict(True, "no hour to check")
     champion: Model = subject.inputs["champion_model"]
     return _of_skill(subject.metrics["rmse"], subject.metrics["baseline_rmse"], subject.partition, champion)
 
@@ -199,15 +212,15 @@ def _shown(subject: Subject, is_asked: Callable[[str], bool], well: str) -> Verd
     when = datetime.fromtimestamp(evidence["time"], UTC)
     told = "; ".join(found) or well + (f"; nothing to perturb in these rows for {len(untried)} more" if untried else "")
     on = f", on {evidence['rows']:,} rows in {evidence['trials']:,} perturbed tables, {when:%Y-%m-%d %H:%M} UTC"
-    figures = {"rows": evidence["rows"], "trials": evidence["trials"], "blocked": blocked, "findings": len(found)}
-    return Verdict(not found, told + on, figures, evidence=evidence)
+    metrics = {"rows": evidence["rows"], "trials": evidence["trials"], "blocked": blocked, "findings": len(found)}
+    return Verdict(not found, told + on, metrics, evidence=evidence)
 
 
 def _of_skill(rmse: float, baseline_rmse: float, month: str, model: Model) -> Verdict:
     """Return whether a model's skill on a month is enough; with too little history it is reported and always passes."""
     found, months = skill(rmse, baseline_rmse), len(model.training_months)
     told = f"skill {found:.2f} on {month}: RMSE {rmse:.2f}, that of the baseline is {baseline_rmse:.2f} rentals/hour"
-    figures = {
+    metrics = {
         "skill": found,
         "rmse": rmse,
         "baseline_rmse": baseline_rmse,
@@ -216,9 +229,9 @@ def _of_skill(rmse: float, baseline_rmse: float, month: str, model: Model) -> Ve
     }
     if months < MIN_TRAINING_MONTHS:
         return Verdict(
-            True, f"not evaluated with {months} of {MIN_TRAINING_MONTHS} months to learn from: {told}", figures
+            True, f"not evaluated with {months} of {MIN_TRAINING_MONTHS} months to learn from: {told}", metrics
         )
-    return Verdict(found >= LEAST_SKILL, told, figures)
+    return Verdict(found >= LEAST_SKILL, told, metrics)
 
 
 _SKILL = (

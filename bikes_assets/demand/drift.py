@@ -63,12 +63,12 @@ class MonthDrift:
     Attributes:
         drifts: drift of each feature, and of the champion's error as `error`.
         reference: the months that features were compared with.
-        judged: the names whose drift can mislead the champion, which are worth a warning.
+        compared: the names whose drift can mislead the champion, which are worth a warning.
     """
 
     drifts: Mapping[str, Drift]
     reference: Sequence[str]
-    judged: Set[str]
+    compared: Set[str]
 
     @property
     def standing_out(self) -> list[str]:
@@ -80,7 +80,7 @@ class MonthDrift:
         return [
             name
             for name, item in self.drifts.items()
-            if name in self.judged and item.psi > LARGE_PSI and (name == ERROR or item.ks > LARGE_KS)
+            if name in self.compared and item.psi > LARGE_PSI and (name == ERROR or item.ks > LARGE_KS)
         ]
 
     @property
@@ -110,18 +110,18 @@ def month_drift(champion: Model, features: pd.DataFrame, errors: pd.Series, mont
     if len(last) and max(champion.training_months) < before:
         pairs[ERROR] = (champion.predict(last) - _numbers(last[TARGET]), _numbers(errors))
     drifts = {name: item for name, pair in pairs.items() if (item := drift(*pair))}
-    return MonthDrift(drifts, *_judging(champion, sorted(parts), month))
+    return MonthDrift(drifts, *_affecting(champion, sorted(parts), month))
 
 
-def of_metrics(figures: Mapping[str, float], champion: Model, features: pd.DataFrame, month: str) -> MonthDrift:
-    """Return what `month_drift` returned, from the metrics made of it; other metrics among them are ignored."""
-    names = [key.removeprefix("psi_") for key in figures if key.startswith("psi_")]
-    drifts = {name: Drift(figures[f"psi_{name}"], figures[f"ks_{name}"]) for name in names}
+def of_metrics(metrics: Mapping[str, float], champion: Model, features: pd.DataFrame, month: str) -> MonthDrift:
+    """Return what `month_drift` returned, from the metrics computed from it; other metrics among them are ignored."""
+    names = [key.removeprefix("psi_") for key in metrics if key.startswith("psi_")]
+    drifts = {name: Drift(metrics[f"psi_{name}"], metrics[f"ks_{name}"]) for name in names}
     months = sorted(map(str, features["ts"].dt.to_period("M").unique()))
-    return MonthDrift(drifts, *_judging(champion, months, month))
+    return MonthDrift(drifts, *_affecting(champion, months, month))
 
 
-def _judging(champion: Model, months: Sequence[str], month: str) -> tuple[list[str], set[str]]:
+def _affecting(champion: Model, months: Sequence[str], month: str) -> tuple[list[str], set[str]]:
     """Return the months that features are compared with, and the names whose drift can mislead the champion.
 
     These are the features that it reads, except the level: the level moves with the seasons and the service's growth,

@@ -12,12 +12,9 @@ def scores(actual: Any, predicted: Any) -> dict[str, float]:
     """Return the error of predictions against actuals, both of n rows in rentals/hour.
 
     Returns:
-        rows: n.
-        r2: share of the variance explained, 1 - sum (a - p)^2 / sum (a - mean a)^2; NaN-free: 0 where actuals do not
-            vary.
-        rmse: root of the mean squared error, rentals/hour.
-        mae: mean absolute error, rentals/hour.
-        bias: mean of predicted - actual, rentals/hour.
+        rows: n. r2: share of the variance explained, 1 - sum (a - p)^2 / sum (a - mean a)^2; NaN-free: 0 where actuals
+        do not vary. rmse: root of the mean squared error, rentals/hour. mae: mean absolute error, rentals/hour. bias:
+        mean of predicted - actual, rentals/hour.
     """
     import numpy as np
 

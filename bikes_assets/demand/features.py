@@ -2,11 +2,11 @@
 
 A function's name is the feature, its parameters are the columns of hourly_rentals that it reads, its docstring is its
 documentation. Lags are by hour, on a grid on which an absent hour is a missing value, not a zero. Demand is known up to
-24 hours before the hour that is predicted, never nearer; the weather of the hour itself stands for its forecast.
+24 hours before the hour that is predicted, never nearer; observed weather is used as a perfect forecast.
 
-Functions say what they make of an hour and the hours before it; `compute` puts the hours in order, those of each station
-by themselves where there are stations. One window never reads another, which lazy engines do not compute: a window that ends
-a day ago is the difference of two windows that end now.
+Functions say what they make of an hour and the hours before it; `compute` puts the hours in order, those of each
+station by themselves where there are stations. One window never reads another, which lazy engines do not compute: a
+window that ends a day ago is the difference of two windows that end now.
 
 Rolling means are sums of whole numbers, divided once: sums of other floats would differ in their last bits with the
 history that was loaded, and from engine to engine.
@@ -124,7 +124,7 @@ def public_holiday(holiday: nw.Expr) -> Int64:
 
 
 def temperature(temp: nw.Expr) -> Float64:
-    """Air temperature of the hour, scaled as in the source; it stands for its forecast.
+    """Air temperature of the hour, scaled as in the source; observed weather is used as a perfect forecast.
 
     Unit: (degrees Celsius + 8) / 47.
     Why: people ride when it is warm, and less when it is hot.
@@ -133,7 +133,7 @@ def temperature(temp: nw.Expr) -> Float64:
 
 
 def humidity(hum: nw.Expr) -> Float64:
-    """Relative humidity of the hour; it stands for its forecast.
+    """Relative humidity of the hour; observed weather is used as a perfect forecast.
 
     Unit: fraction.
     Why: damp and muggy hours keep riders away.
@@ -142,7 +142,7 @@ def humidity(hum: nw.Expr) -> Float64:
 
 
 def wind_speed(windspeed: nw.Expr) -> Float64:
-    """Wind speed of the hour, scaled as in the source; it stands for its forecast.
+    """Wind speed of the hour, scaled as in the source; observed weather is used as a perfect forecast.
 
     Unit: original value / 67.
     Why: wind makes riding hard.
@@ -154,7 +154,7 @@ def weather_kind(weathersit: nw.Expr) -> Int64:
     """Weather of the hour, 1 clear to 4 heavy rain; where it is missing, the last known of the day before.
 
     Unit: code.
-    Why: rain empties the docks; it stands for its forecast.
+    Why: rain empties the docks; observed weather is used as a perfect forecast.
     """
     return weathersit.fill_null(strategy="forward", limit=IMPUTATION_HOURS)
 
@@ -267,7 +267,7 @@ DEMAND_FEATURES = schema_of("demand_features", [TIMESTAMP], [ACTUAL], FEATURES)
 """Features of each hour that the source has, and `cnt`, what is to be predicted."""
 
 COLUMN_LINEAGE = {"ts": ("ts",), "cnt": ("cnt",), **column_lineage(FEATURES, STEPS)}
-"""Columns of DEMAND_FEATURES, and the columns of HOURLY_RENTALS that each is made from."""
+"""Columns of DEMAND_FEATURES, and the columns of HOURLY_RENTALS that each is computed from."""
 
 
 COLUMNS_READ = tuple(dict.fromkeys(column for columns in COLUMN_LINEAGE.values() for column in columns))
@@ -278,8 +278,8 @@ def demand_features(rentals: Any, month: str) -> pd.DataFrame:
     """Return the features of one month.
 
     Args:
-        rentals: HOURLY_RENTALS of the month and the one before it (where there is one): a pandas frame, or a lazy frame that
-            is on the hourly grid already.
+        rentals: HOURLY_RENTALS of the month and the one before it (where there is one): a pandas frame, or a lazy frame
+            that is on the hourly grid already.
         month: such as 2012-08.
 
     Returns:

@@ -124,8 +124,7 @@ class Recipe:
             ones.
         level: feature that the target is fitted relative to; "" to fit the target itself.
         without: features that it does not read. Lags in rentals tie trees to the demand seen in training; their
-            information is
-                also in the trends, which are relative.
+            information is also in the trends, which are relative.
         seed: its random state, if it has one.
         threads: number of threads to fit with.
     """
@@ -236,7 +235,7 @@ def fit(
     held_out = previous_month(month)
     training, validation = features[months < held_out], features[months == held_out]
     if training.empty or validation.empty:
-        without = f"before {held_out} to fit on" if training.empty else f"of {held_out} to judge on"
+        without = f"before {held_out} to fit on" if training.empty else f"of {held_out} to validate on"
         raise NothingToDo(f"demand_model[{month}] is skipped: there are no rows {without}")
     known = tuple(sorted(set(months[training.index])))
     baseline = Model(BASELINE, _baseline(), BASELINE_FEATURES, known, held_out, {"estimator": BASELINE})
@@ -421,6 +420,11 @@ def load(content: bytes, card: dict[str, Any]) -> Model:
     return replace(_from_card(card, parts["estimator"], card["origin"]), baseline=baseline)
 
 
+def stored(model: Model, origin: str) -> Model:
+    """Return a fitted model as `load` returns it, from the address of the version that it was stored as."""
+    return replace(model, origin=origin)
+
+
 def card(model: Model) -> dict[str, Any]:
     """Return how a model was fitted, as JSON-ready values."""
     return {
@@ -460,7 +464,7 @@ def _from_card(values: dict[str, Any], estimator: Any, origin: str) -> Model:
     )
 
 
-def inert(model: Model) -> list[str]:
+def unused(model: Model) -> list[str]:
     """Return the fitted features that a model cannot use: none of its trees, nor of its baseline's, splits on them."""
     from bikes_assets.verification.model_inputs import splits
 
@@ -477,7 +481,9 @@ def permutation_importance(model: Model, features: pd.DataFrame) -> dict[str, fl
     import numpy as np
     import pandas as pd
 
-    validation = features[features["ts"].dt.strftime("%Y-%m") == model.validation_month]
+    # texts of all rows' months would take longer than the predictions
+    months = features["ts"].to_numpy().astype("datetime64[M]")
+    validation = features[months == np.datetime64(model.validation_month, "M")]
     known = inputs(validation, model.features)  # clipped as for the metrics: a negative estimate counts as zero
     order = np.random.default_rng(0).permutation(len(known))
     shuffled = pd.concat([known.assign(**{name: known[name].to_numpy()[order]}) for name in model.features])

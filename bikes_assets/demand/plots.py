@@ -93,8 +93,8 @@ def drift(found: MonthDrift) -> Plot:
     return _ranking(
         names,
         [_decades(max(found.drifts[name].psi, 0.001)) for name in names],
-        [_RED if name in found.standing_out else _BLUE if name in found.judged else _GREY for name in names],
-        "population stability index (red: stands out; grey: not judged)",
+        [_RED if name in found.standing_out else _BLUE if name in found.compared else _GREY for name in names],
+        "population stability index (red: stands out; grey: not compared)",
         scale=[(_decades(value), f"{value:g}") for value in (0.001, 0.01, 0.1, 1, 10)],
         rules=[(_decades(SMALL_PSI), "small"), (_decades(LARGE_PSI), "large")],
     )
@@ -108,7 +108,7 @@ def candidates(choice: Choice) -> Plot:
     names = sorted(errors, key=lambda name: errors[name], reverse=True)
     colors = [_BLUE if name == choice.model.origin else _GREY for name in names]
     labels = [name.removeprefix("demand_model") for name in names]
-    under = f"RMSE of demand_model on {choice.judged_on}, rentals/hour"
+    under = f"RMSE of demand_model on {choice.validated_on}, rentals/hour"
     return _ranking(labels, [errors[name] for name in names], colors, under, height=170)
 
 

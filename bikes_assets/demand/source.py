@@ -5,17 +5,16 @@ from __future__ import annotations
 from datetime import date
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+from bikes_assets.core.checks import out_of_range
 from bikes_assets.core.errors import DataError, SchemaError
 from bikes_assets.demand.tables import HOURLY_RENTALS, RENTAL_RECORDS
-from bikes_assets.verification.invariants import Derived, Total, Unique
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     import pandas as pd
-    import pandera.pandas as pandera
 
-    from bikes_assets.core.schema import Column, Schema
+    from bikes_assets.core.schema import Column
     from bikes_assets.verification.invariants import Invariant
 
 _DATE = "dteday"
@@ -29,7 +28,7 @@ _MOST_SHOWN = 100
 _ARROW_TEXT: Any = "large_string[pyarrow]"
 
 
-class _Fault(NamedTuple):
+class _BadValue(NamedTuple):
     position: int
     column: str
     found: str
@@ -48,8 +47,7 @@ def parse(frame: pd.DataFrame, locate: Callable[[int], tuple[str, int]]) -> pd.D
 
     Raises:
         DataError: for the lowest row that breaks a rule. Types are checked first, then ranges, then rules between
-            columns
-                and rows.
+            columns and rows.
         SchemaError: `frame` has other columns, or no rows.
     """
     if tuple(frame.columns) != RENTAL_RECORDS.names or frame.empty:
@@ -59,25 +57,6 @@ def parse(frame: pd.DataFrame, locate: Callable[[int], tuple[str, int]]) -> pd.D
     _refuse(_out_of_range(records), locate)
     _refuse(_contradictions(records), locate)
     return records.sort_values(list(RENTAL_RECORDS.key), ignore_index=True)
-
-
-def pandera_schema(schema: Schema) -> pandera.DataFrameSchema:
-    """Return the Pandera schema of a declared table: dtypes, order of columns, ranges, allowed and missing values.
-
-    That the key is unique is not part of it.
-    """
-    import pandera.pandas as pandera
-
-    check: Any = pandera.Check  # its signatures are typed in part
-
-    def column(declared: Column) -> pandera.Column:
-        checks = [check.isin(list(declared.allowed), n_failure_cases=1)] if declared.allowed else []
-        checks += [check.ge(declared.minimum, n_failure_cases=1)] if declared.minimum is not None else []
-        checks += [check.le(declared.maximum, n_failure_cases=1)] if declared.maximum is not None else []
-        return pandera.Column(_dtype(declared), checks, nullable=declared.nullable)
-
-    columns = {declared.name: column(declared) for declared in schema.columns}
-    return pandera.DataFrameSchema(columns, name=schema.name, strict=True, ordered=True)
 
 
 def months_in(records: pd.DataFrame) -> list[str]:
@@ -109,6 +88,8 @@ def rental_invariants(rentals: pd.DataFrame) -> tuple[Invariant, ...]:
     Args:
         rentals: HOURLY_RENTALS; from which the year that `yr` counts from is derived.
     """
+    from bikes_assets.verification.invariants import Derived, Total, Unique
+
     counted_from = (rentals["ts"].dt.year - rentals["yr"]).mode()[0]
     return (
         Derived("yr", ("ts",), lambda frame: frame["ts"].dt.year - counted_from),
@@ -131,12 +112,12 @@ def _workingday(rows: pd.DataFrame) -> pd.Series[int]:
     return (~rows["weekday"].isin([0, 6]) & (rows["holiday"] == 0)).astype("Int64")
 
 
-def _refuse(faults: list[_Fault], locate: Callable[[int], tuple[str, int]]) -> None:
+def _refuse(bad_values: list[_BadValue], locate: Callable[[int], tuple[str, int]]) -> None:
     """Raise the error of the lowest row, if any."""
-    if faults:
-        fault = min(faults, key=lambda fault: fault.position)
-        file, row = locate(fault.position)
-        raise DataError(file, row=row, column=fault.column, found=fault.found, expected=fault.expected)
+    if bad_values:
+        bad = min(bad_values, key=lambda bad: bad.position)
+        file, row = locate(bad.position)
+        raise DataError(file, row=row, column=bad.column, found=bad.found, expected=bad.expected)
 
 
 def _expected(column: Column) -> str:
@@ -166,7 +147,7 @@ def _typed(frame: pd.DataFrame, locate: Callable[[int], tuple[str, int]]) -> pd.
     import pandas as pd
 
     columns: dict[str, pd.Series[Any]] = {}
-    faults: list[_Fault] = []
+    bad_values: list[_BadValue] = []
     for column in RENTAL_RECORDS.columns:
         raw = frame[column.name]
         try:
@@ -182,12 +163,12 @@ def _typed(frame: pd.DataFrame, locate: Callable[[int], tuple[str, int]]) -> pd.
         if wrong.any():
             position = _first(wrong)
             found = "nothing" if blank.iloc[position] else repr(raw.iloc[position])[:_MOST_SHOWN]
-            faults.append(_Fault(position, column.name, found, _expected(column)))
+            bad_values.append(_BadValue(position, column.name, found, _expected(column)))
         else:
             # one by one: all columns in both types at once would be the peak of memory
             dtype: Any = _dtype(column)
             columns[column.name] = typed.astype(dtype)
-    _refuse(faults, locate)
+    _refuse(bad_values, locate)
     return pd.DataFrame(columns, copy=False)
 
 
@@ -223,21 +204,19 @@ def _first(wrong: pd.Series[bool]) -> int:
     return int(wrong.to_numpy(dtype=bool).argmax())
 
 
-def _out_of_range(records: pd.DataFrame) -> list[_Fault]:
-    """Return the lowest row with a value outside its column's range or allowed values."""
-    from pandera.errors import SchemaErrors
+def _out_of_range(records: pd.DataFrame) -> list[_BadValue]:
+    """Return, for each column, the first row with a value outside its range or allowed values."""
+    import pyarrow as pa
 
-    try:
-        pandera_schema(RENTAL_RECORDS).validate(records, lazy=True, inplace=True)
-    except SchemaErrors as error:
-        failures: Any = error
-        case = failures.failure_cases.sort_values("index", kind="stable").iloc[0]
-        position, name = int(case["index"]), str(case["column"])
-        return [_Fault(position, name, str(records[name].iloc[position]), _expected(RENTAL_RECORDS[name]))]
-    return []
+    bad_values: list[_BadValue] = []
+    for column in RENTAL_RECORDS.columns:
+        values = records[column.name]
+        if rows := out_of_range(pa.array(values, from_pandas=True), column):
+            bad_values.append(_BadValue(rows[0], column.name, str(values.iloc[rows[0]]), _expected(column)))
+    return bad_values
 
 
-def _contradictions(records: pd.DataFrame) -> list[_Fault]:
+def _contradictions(records: pd.DataFrame) -> list[_BadValue]:
     """Return, for each rule between columns or rows, the first row that breaks it."""
     day = _calendar(records[_DATE])
     counted_from = day.dt.year - records["yr"]
@@ -248,15 +227,15 @@ def _contradictions(records: pd.DataFrame) -> list[_Fault]:
         "workingday": (_workingday(records), "1 unless weekend or holiday"),
         "cnt": (records["casual"] + records["registered"], "casual + registered"),
     }
-    faults: list[_Fault] = []
+    bad_values: list[_BadValue] = []
     for name, (right, reason) in rules.items():
         if (wrong := records[name] != right).any():
             position = _first(wrong)
             expected = f"{right.iloc[position]}, {reason}"
-            faults.append(_Fault(position, name, str(records[name].iloc[position]), expected))
+            bad_values.append(_BadValue(position, name, str(records[name].iloc[position]), expected))
     for key, rule in ((["instant"], "a number that no other row has"), ([_DATE, "hr"], "one row an hour")):
         if (again := records.duplicated(key)).any():
             position = _first(again)
             found = " ".join(str(records[name].iloc[position]) for name in key) + " a second time"
-            faults.append(_Fault(position, key[-1], found, rule))
-    return faults
+            bad_values.append(_BadValue(position, key[-1], found, rule))
+    return bad_values

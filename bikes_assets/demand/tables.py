@@ -40,7 +40,7 @@ _COUNTS = (
 TIMESTAMP = Column("ts", "timestamp", "Start of the hour, local time of Washington D.C., without timezone.")
 
 LICENCE = "licence: CC BY 4.0"
-"""The source's licence, which goes with whatever is made of it."""
+"""The source's licence, which goes with whatever is computed from it."""
 
 RENTAL_RECORDS = Schema(
     "rental_records",
@@ -59,7 +59,7 @@ HOURLY_FROM_RECORDS = {
     "ts": ("dteday", "hr"),
     **{column.name: (column.name,) for column in HOURLY_RENTALS.columns if column is not TIMESTAMP},
 }
-"""Columns of HOURLY_RENTALS, and the columns of RENTAL_RECORDS that each is made from."""
+"""Columns of HOURLY_RENTALS, and the columns of RENTAL_RECORDS that each is computed from."""
 
 ACTUAL = HOURLY_RENTALS["cnt"]
 _RESULTS = (
@@ -100,4 +100,4 @@ QUALITY_LINEAGE = {
     "baseline_error": {"demand_predictions": ["baseline"], "hourly_rentals": ["cnt"]},
     "weather_kind": {"demand_features": ["weather_kind"]},
 }
-"""Columns of PREDICTION_QUALITY, and the columns that each is made from, by table."""
+"""Columns of PREDICTION_QUALITY, and the columns that each is computed from, by table."""

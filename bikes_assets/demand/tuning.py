@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 HOLD_OUT = "2012-08"
 """First month that no search may read: the reported accuracy of the default recipe is measured on rows from here on."""
 
-JUDGED_MONTHS = 9
+VALIDATION_MONTHS = 9
 MIN_TRAINING_MONTHS = 3
 """Fewest months that a recipe is fitted on when it is evaluated, as in `demand_model`."""
 
@@ -82,7 +82,7 @@ _FIRST_SPACE_SHARE = 0.85
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Evaluation:
     """Scores of a recipe, in rentals/hour and R2; each row was predicted by a fit that had not seen it.
 
     Attributes:
@@ -131,7 +131,7 @@ def check_before(before: str) -> None:
         )
 
 
-def judged_months(months: Sequence[str]) -> list[str]:
+def validation_months(months: Sequence[str]) -> list[str]:
     """Return the months that recipes are evaluated on: the last nine with enough months before them.
 
     Raises:
@@ -143,24 +143,24 @@ def judged_months(months: Sequence[str]) -> list[str]:
         there = f"{known[0]} to {known[-1]}" if known else "none"
         raise NothingToDo(
             f"found months {there}, expected at least {MIN_TRAINING_MONTHS + 2}: {MIN_TRAINING_MONTHS} to fit on, one between, "
-            "one to judge on"
+            "one to evaluate on"
         )
-    return found[-JUDGED_MONTHS:]
+    return found[-VALIDATION_MONTHS:]
 
 
-def cut_months(judged: Sequence[str]) -> list[str]:
+def cut_months(validation: Sequence[str]) -> list[str]:
     """Return the months before which one fit ends: the 3rd, 5th and 7th of nine, so that several follow each."""
-    return list(judged[2::2][:3]) or list(judged[:1])
+    return list(validation[2::2][:3]) or list(validation[:1])
 
 
 def fitted_months(months: Sequence[str]) -> list[str]:
-    """Return the months that any fit of `judge` reads."""
-    judged = judged_months(months)
-    end = max(previous_month(judged[-1]), cut_months(judged)[-1])
+    """Return the months that any fit of `evaluate` reads."""
+    validation = validation_months(months)
+    end = max(previous_month(validation[-1]), cut_months(validation)[-1])
     return [month for month in sorted(set(months)) if month < end]
 
 
-def judge(features: pd.DataFrame, recipe: Recipe, names: Sequence[str] = FEATURE_NAMES) -> Judgement:
+def evaluate(features: pd.DataFrame, recipe: Recipe, names: Sequence[str] = FEATURE_NAMES) -> Evaluation:
     """Return the scores of a recipe, by walk-forward with a month between and by fixed cuts.
 
     Args:
@@ -176,7 +176,7 @@ def judge(features: pd.DataFrame, recipe: Recipe, names: Sequence[str] = FEATURE
     months = features["ts"].dt.strftime("%Y-%m")
     if len(months) and months.max() >= HOLD_OUT:
         raise SettingsError(f"found rows of {months.max()}, expected rows before {HOLD_OUT}: the rest is the hold-out")
-    judged = judged_months(list(months))
+    validation = validation_months(list(months))
 
     def predicted(fitted_on: pd.Series, rows: pd.DataFrame) -> Any:
         return fit_estimator(unfitted(recipe, names), features[fitted_on]).predict(rows)
@@ -184,17 +184,17 @@ def judge(features: pd.DataFrame, recipe: Recipe, names: Sequence[str] = FEATURE
     by_month: dict[str, Mapping[str, float]] = {}
     actual: list[float] = []
     together: list[float] = []
-    for month in judged:
+    for month in validation:
         rows = features[months == month]
         values = predicted(months < previous_month(month), rows)
         by_month[month] = scores(rows[TARGET], values)
         actual += rows[TARGET].tolist()
         together += values.tolist()
     cuts: dict[str, Mapping[str, float]] = {}
-    for month in cut_months(judged):
+    for month in cut_months(validation):
         rows = features[months >= month]
         cuts[month] = scores(rows[TARGET], predicted(months < month, rows))
-    return Judgement(by_month, scores(actual, together), cuts)
+    return Evaluation(by_month, scores(actual, together), cuts)
 
 
 def draws(trials: int, seed: int) -> Iterator[Recipe]:
@@ -268,7 +268,7 @@ def described(recipe: Recipe) -> str:
     return ", ".join(found) or "default"
 
 
-def better_months(one: Judgement, other: Judgement) -> int:
+def better_months(one: Evaluation, other: Evaluation) -> int:
     """Return the number of months in which one recipe's error is lower than another's."""
     return sum(one.months[month]["rmse"] < values["rmse"] for month, values in other.months.items())
 

@@ -96,7 +96,7 @@ def attempt_key(run_id: str, step_key: str, number: int) -> str:
 
 
 def attempt_of(record: Record) -> str:
-    """Return the key of the attempt that made a record's version (see `attempt_key`); "" where no step of a run did."""
+    """Return the key of the attempt that materialized a record's version (see `attempt_key`); "" where no step of a run did."""
     made = record.made_by
     if not {"dagster_run_id", "step_key"} <= made.keys():
         return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -24,10 +25,10 @@ def reload(url: str, location: str) -> str:
         answer = client.reload_repository_location(location)
     except Exception as error:  # noqa: BLE001 - the transport may raise anything
         reason = str(error).split("\n")[0]
-        return f"{url} could not be asked to load {location} anew: {reason}. Reload it there (Deployment, Reload)."
+        return f"{url} could not be asked to reload {location}: {reason}. Reload it there (Deployment, Reload)."
     if answer.status == ReloadRepositoryLocationStatus.SUCCESS:
-        return f"{location} is loaded anew."
-    return f"{location} could not be loaded anew: {answer.message}"
+        return f"{location} is reloaded."
+    return f"{location} could not be reloaded: {answer.message}"
 
 
 def attribute_runs(instance: dg.DagsterInstance, job: dg.JobDefinition, module: str, location: str) -> None:
@@ -53,6 +54,7 @@ def attribute_runs(instance: dg.DagsterInstance, job: dg.JobDefinition, module: 
 
     def created(job_def: dg.JobDefinition, **given: Any) -> dg.DagsterRun:
         definition: Any = job if job_def.name == job.name else job_def
-        return create(definition, remote_job_origin=origin, **given)
+        with getattr(instance.event_log_storage, "together", nullcontext)():  # an event for each asset and each check
+            return create(definition, remote_job_origin=origin, **given)
 
     instance.create_run_for_job = created  # type: ignore[method-assign]

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bikes_assets.storage.disk import flush
-from bikes_assets.storage.sqlite_files import discard, opened, tables
+from bikes_assets.storage.disk import locked
+from bikes_assets.storage.sqlite_files import opened, put, tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,12 +33,10 @@ def create_databases(home: Path) -> None:
     Raises:
         StoreError: one is damaged.
     """
-    from filelock import FileLock
-
     text = (home / "dagster.yaml").read_text(encoding="utf-8")
     if not any(name in text for name in _STORAGES) or not _missing(home):
         return
-    with FileLock(home / ".bikes_store.lock", timeout=120):
+    with locked(home / ".bikes_store.lock", seconds=120):
         for old in home.glob(f"{_NEW}*"):
             shutil.rmtree(old, ignore_errors=True)  # of a process that was killed
         if not _missing(home):
@@ -48,10 +46,7 @@ def create_databases(home: Path) -> None:
             for name in _missing(home):
                 made, place = Path(folder) / name, home / name
                 if made.exists():
-                    place.parent.mkdir(parents=True, exist_ok=True)
-                    discard(place)
-                    made.replace(place)
-                    flush(place, place.parent)
+                    put(place, made)
 
 
 def _create(home: Path, folder: Path) -> None:
@@ -63,16 +58,16 @@ def _create(home: Path, folder: Path) -> None:
         _ = instance.run_storage, instance.event_log_storage, instance.schedule_storage
     for name in DATABASES:
         if (folder / name).exists():
-            with opened(folder / name, "what was made just now") as store:
+            with opened(folder / name, "what was created just now") as store:
                 store.execute("pragma wal_checkpoint(truncate)")
 
 
 def _missing(home: Path) -> list[str]:
     """Return the databases that do not exist, or are empty because their creation was cut short."""
-    return [name for name, table in DATABASES.items() if not _is_made(home / name, table)]
+    return [name for name, table in DATABASES.items() if not _is_complete(home / name, table)]
 
 
-def _is_made(file: Path, table: str) -> bool:
+def _is_complete(file: Path, table: str) -> bool:
     if not file.exists() or not file.stat().st_size:
         return False
     home = file.parent if file.parent.name not in ("history", "schedules") else file.parent.parent

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from uuid import uuid4
 
 from bikes_assets.core.errors import SettingsError, StoreError
-from bikes_assets.core.faults import at_store, passes
 from bikes_assets.core.secrets import shown
+from bikes_assets.core.transient import at_store, is_transient
 from bikes_assets.events.reported import read
 from bikes_assets.events.run_log import asking, remembered
 from bikes_assets.storage import disk
@@ -46,7 +46,7 @@ _MOST = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class StorePart:
     """What a part of a store says about itself.
 
     Attributes:
@@ -72,8 +72,8 @@ class Identity:
     """
 
     store: str
-    lake: Part
-    log: Part
+    lake: StorePart
+    log: StorePart
     is_log_lost: bool = False
 
 
@@ -116,7 +116,7 @@ def _by_its_log(lake: str, storage: str) -> Identity | None:
     log = _part_of_log(storage) if is_remote(lake) else None
     if not log or log.other != place_of(lake) or _is_copy(log, place_of(storage), _part_of_log):
         return None
-    return Identity(log.store, Part(log.store, log.other, ""), log)
+    return Identity(log.store, StorePart(log.store, log.other, ""), log)
 
 
 def claim(lake: str, storage: str, assets: Assets, say: Callable[[str], None], home: Path) -> Identity:
@@ -132,10 +132,7 @@ def claim(lake: str, storage: str, assets: Assets, say: Callable[[str], None], h
     Raises:
         SettingsError: they are of two stores, or one of them is a copy without the other.
     """
-    from filelock import FileLock
-
-    home.mkdir(parents=True, exist_ok=True)
-    with FileLock(home / ".bikes_store.lock", timeout=120):
+    with disk.locked(home / ".bikes_store.lock", seconds=120):
         found = _identify(lake, storage, assets)
         if not found.store:
             found = _with_id(found, uuid4().hex)
@@ -151,7 +148,7 @@ def claim(lake: str, storage: str, assets: Assets, say: Callable[[str], None], h
     return found
 
 
-def part_of_lake(lake: str) -> Part | None:
+def part_of_lake(lake: str) -> StorePart | None:
     """Return what a lake says about itself, None where it says nothing.
 
     Raises:
@@ -177,7 +174,9 @@ def _identify(lake: str, storage: str, assets: Assets) -> Identity:
     is_lake_copied = of_lake is not None and _is_copy(of_lake, at_lake, part_of_lake)
     is_log_copied = of_log is not None and _is_copy(of_log, at_log, _part_of_log)
     store = of_lake.store if of_lake else ""
-    found = Identity(store, Part(store, at_lake, "" if is_remote(lake) else at_log), Part(store, at_log, at_lake))
+    found = Identity(
+        store, StorePart(store, at_lake, "" if is_remote(lake) else at_log), StorePart(store, at_log, at_lake)
+    )
     if of_lake and of_log and of_lake.store == of_log.store and is_lake_copied == is_log_copied:
         if not is_lake_copied and _has_another(of_lake, of_log, at_lake, at_log):
             raise _of_another_lake(of_log.other, at_lake, at_log)
@@ -201,7 +200,7 @@ def _identify(lake: str, storage: str, assets: Assets) -> Identity:
     return _with_id(found, of_log.store if of_log and not is_log_copied else "")
 
 
-def _refuse_mixture(of_lake: Part, of_log: Part, at_lake: str, at_log: str, *, is_lake_copied: bool) -> None:
+def _refuse_mixture(of_lake: StorePart, of_log: StorePart, at_lake: str, at_log: str, *, is_lake_copied: bool) -> None:
     if of_lake.store != of_log.store:
         raise _of_another_lake(of_log.other, at_lake, at_log)
     if is_lake_copied:
@@ -212,7 +211,7 @@ def _refuse_mixture(of_lake: Part, of_log: Part, at_lake: str, at_log: str, *, i
     )
 
 
-def _copied_lake(of_lake: Part, at_lake: str, at_log: str) -> SettingsError:
+def _copied_lake(of_lake: StorePart, at_lake: str, at_log: str) -> SettingsError:
     return SettingsError(
         f"{at_lake}: found a copy of the lake {of_lake.place}, whose event log is {at_log}, expected that lake; name it by "
         "BIKES_DATA or BIKES_LAKE, or where the copy is to take its place, move it away; to have a store of its own, copy the "
@@ -232,16 +231,16 @@ def _without(address: str, lake: str, at_lake: str, at_log: str) -> SettingsErro
     its = f", {lake}" if lake else ""
     return SettingsError(
         f"{at_lake}: found a lake without {address}, which the event log {at_log} recorded last, expected its lake{its}; name "
-        "that by BIKES_DATA or BIKES_LAKE, or restore it from a backup; to begin anew instead, move the event log and MLflow's "
+        "that by BIKES_DATA or BIKES_LAKE, or restore it from a backup; to start afresh instead, move the event log and MLflow's "
         "store away"
     )
 
 
-def _refuse_second_log(of_lake: Part, at_lake: str, at_log: str) -> None:
+def _refuse_second_log(of_lake: StorePart, at_lake: str, at_log: str) -> None:
     """Refuse a second event log for a lake whose own is still there."""
     if of_lake.other not in ("", at_log) and _has_part(of_lake.other, of_lake.store, _part_of_log):
         raise SettingsError(
-            f"{at_log}: found no event log of the lake {at_lake}, expected {of_lake.other}, which records what was made in it; "
+            f"{at_log}: found no event log of the lake {at_lake}, expected {of_lake.other}, which records its versions; "
             "set DAGSTER_HOME (or BIKES_DAGSTER_STORAGE) to that, or move it away: bikes sync then writes another from the lake"
         )
 
@@ -250,34 +249,34 @@ def _with_id(found: Identity, store: str) -> Identity:
     return replace(found, store=store, lake=replace(found.lake, store=store), log=replace(found.log, store=store))
 
 
-def _part_of_log(storage: str) -> Part | None:
+def _part_of_log(storage: str) -> StorePart | None:
     """Return what an event log says about itself, None for nothing; a database needs its URL with password."""
     text = remembered(storage, KEY)
     return _part(json.loads(text)) if text else None
 
 
-def _part(values: Any) -> Part:
+def _part(values: Any) -> StorePart:
     known = texts(values)
-    return Part(known["store"], known["place"], known["other"])
+    return StorePart(known["store"], known["place"], known["other"])
 
 
-def _text(part: Part) -> bytes:
+def _text(part: StorePart) -> bytes:
     return json.dumps(asdict(part), indent=1).encode() + b"\n"
 
 
-def _is_copy(part: Part, place: str, read: Callable[[str], Part | None]) -> bool:
+def _is_copy(part: StorePart, place: str, read: Callable[[str], StorePart | None]) -> bool:
     """Return whether a part is not at its stored location while the original is there."""
     return part.place != place and not _is_same(part.place, place) and _has_part(part.place, part.store, read)
 
 
-def _has_part(place: str, store: str, read: Callable[[str], Part | None]) -> bool:
+def _has_part(place: str, store: str, read: Callable[[str], StorePart | None]) -> bool:
     """Return whether there is a part of a store at a place; True also where this user may not look."""
     if read is _part_of_log and is_remote(place):
         return False  # a database, whose password is written nowhere
     try:
         found = read(place)
     except StoreError as error:
-        return not passes(error)
+        return not is_transient(error)
     except (PermissionError, sqlite3.Error):
         return True
     except Exception:  # noqa: BLE001 - another object store or its credentials are gone
@@ -285,7 +284,7 @@ def _has_part(place: str, store: str, read: Callable[[str], Part | None]) -> boo
     return bool(found) and found.store == store
 
 
-def _has_another(of_lake: Part, of_log: Part, at_lake: str, at_log: str) -> bool:
+def _has_another(of_lake: StorePart, of_log: StorePart, at_lake: str, at_log: str) -> bool:
     """Return whether either part has its other one elsewhere: a backup restored to two places gives two of one id."""
     return any(
         part.other not in ("", at) and not _is_same(part.other, at) and _has_part(part.other, part.store, read)
@@ -338,7 +337,7 @@ def _has_versions(lake: str) -> bool:
     return any(Path(lake.removeprefix("file://")).glob(first))
 
 
-def _required(lake: str) -> Part:
+def _required(lake: str) -> StorePart:
     part = part_of_lake(lake)
     assert part  # noqa: S101 - it was found before
     return part

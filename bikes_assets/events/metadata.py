@@ -13,10 +13,10 @@ from urllib.parse import quote, unquote
 
 import dagster as dg
 
-from bikes_assets.core.columns import SHOWN
+from bikes_assets.core.columns import evidence_state
 from bikes_assets.core.record import Origin, Record, Version
 from bikes_assets.core.texts import markdown, markdown_table, plain, shortened
-from bikes_assets.events.made_from import INLINE, made_from
+from bikes_assets.events.materialized_from import INLINE, materialized_from
 from bikes_assets.events.reported import CHECKSUM, MARK, RECORD, checksum, of_instance, reading_checksum
 
 if TYPE_CHECKING:
@@ -95,8 +95,8 @@ def of_evidence(evidence: Mapping[str, Any]) -> dg.MarkdownMetadataValue:
         seen = edge["observed"]
         reach = f"{seen['last']} to {seen['first']}" if seen else ""
         blocked = str(edge.get("blocked", ""))  # older records do not contain it
-        rows.append((edge["output"], edge["input"], _shown(edge["state"]), reach, edge["trials"], blocked))
-    names = ("column", "made from", "shown", "hours before", "trials", "blocked")
+        rows.append((edge["output"], edge["input"], evidence_state(edge["state"]), reach, edge["trials"], blocked))
+    names = ("column", "computed from", "shown", "hours before", "trials", "blocked")
     return dg.MetadataValue.md("\n".join(markdown_table(names, rows)))
 
 
@@ -137,8 +137,8 @@ def of_materialization(
         shown: what else its page shows.
     """
     shown, is_model = shown or Shown(), "card" in rows.column_names
-    told = made_from(record, before, definition.get(FUNCTION, ""), definition.get(CONFIG))
-    values: dict[str, Any] = {"Made from": dg.MetadataValue.md(told)}
+    told = materialized_from(record, before, definition.get(FUNCTION, ""), definition.get(CONFIG))
+    values: dict[str, Any] = {"Materialized from": dg.MetadataValue.md(told)}
     values |= dict(shown.facts)
     single, tables = _arranged(shown.metrics)
     if is_model and "rows" in single:  # for a model, people would take them for the rows that it was fitted on
@@ -240,21 +240,29 @@ def report(
 
 
 def report_decision(
-    instance: dg.DagsterInstance, made: Version, told: Mapping[str, str | bool], record: dict[str, Any]
+    instance: dg.DagsterInstance, decision: Version, told: Mapping[str, str | bool], record: dict[str, Any]
 ) -> None:
-    """Report a person's decision, which no run has made, as a materialization.
+    """Report a person's decision, which no run has published, as a materialization.
 
     Args:
         instance: Dagster's instance.
-        made: the version of the decision.
+        decision: its version.
         told: what its page shows about it.
         record: its record, as JSON-ready values.
     """
-    values = {**told, "address": made.address, CHECKSUM: checksum(record, 0, {}), RECORD: dg.MetadataValue.json(record)}
+    values = {
+        **told,
+        "address": decision.address,
+        CHECKSUM: checksum(record, 0, {}),
+        RECORD: dg.MetadataValue.json(record),
+    }
     report(
         instance,
         dg.AssetMaterialization(
-            made.asset, partition=made.partition, metadata=values, tags={"dagster/data_version": made.digest}
+            decision.asset,
+            partition=decision.partition,
+            metadata=values,
+            tags={"dagster/data_version": decision.digest},
         ),
     )
 
@@ -314,19 +322,14 @@ def _table(columns: Sequence[str], metrics: Mapping[str, float], names: Sequence
 
 
 def _evidence_table(evidence: Mapping[str, Any]) -> dg.TableMetadataValue:
-    """Return the evidence of column lineage, a row per column: what it is made from, and what was observed."""
+    """Return the evidence of column lineage, a row per column: what it is computed from, and what was observed."""
     found: dict[str, list[str]] = {}
     for edge in evidence["edges"]:
         seen = edge["observed"]
         reach = f" ({seen['last']} to {seen['first']} h before)" if seen and seen["first"] else ""
-        found.setdefault(edge["output"], []).append(f"{edge['input']}: {_shown(edge['state'])}{reach}")
+        found.setdefault(edge["output"], []).append(f"{edge['input']}: {evidence_state(edge['state'])}{reach}")
     records = [dg.TableRecord({"column": plain(name), "from": plain("; ".join(told))}) for name, told in found.items()]
     return dg.MetadataValue.table(records, dg.TableSchema([dg.TableColumn("column"), dg.TableColumn("from")]))
-
-
-def _shown(state: str) -> str:
-    """Return the word for a state of evidence that people are shown."""
-    return {str(known): word for known, word in SHOWN.items()}.get(state, state)
 
 
 def _facts(card: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -102,7 +102,7 @@ class Reported:
 
     @property
     def column_lineage(self) -> dict[str, list[tuple[str, str]]]:
-        """Output column to the assets and columns that it is made from, according to the event."""
+        """Output column to the assets and columns that it is computed from, according to the event."""
         told = self.values.get(_COLUMN_LINEAGE, {}).get("deps_by_column", {})
         return {
             column: [("/".join(dep["asset_key"]["path"]), dep["column_name"]) for dep in deps]
@@ -136,7 +136,7 @@ def checksum(record: Mapping[str, Any], rows: int, lineage: Mapping[str, Sequenc
     Args:
         record: the record, as JSON-ready values.
         rows: number of rows.
-        lineage: output column to the assets and columns that it is made from.
+        lineage: output column to the assets and columns that it is computed from.
     """
     return record_digest({"record": record, "rows": rows, "columns": lineage})
 
@@ -213,7 +213,7 @@ def record_of(value: object, *, asset: str, partition: str | None, run_id: str) 
     if not isinstance(output.version, int) or not 0 < output.version < 2**63:
         raise RecordError(f"found table version {output.version!r}, expected a number of 1 or more")
     if of_run != run_id:
-        raise RecordError(f"found a record that run {of_run or 'none'} made, expected the event's own run")
+        raise RecordError(f"found a record that run {of_run or 'none'} published, expected the event's own run")
     return record
 
 

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from bikes_assets.core.errors import LineageError, NothingToDo
-from bikes_assets.core.faults import passes, store_fault
-from bikes_assets.core.secrets import without_secrets
+from bikes_assets.core.transient import is_transient, store_error, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +23,7 @@ policy: with such a policy, Dagster also retries a step that somebody has interr
 
 
 @contextmanager
-def judged(attempt: int, place: str) -> Iterator[None]:
+def classified_errors(attempt: int, place: str) -> Iterator[None]:
     """Make Dagster retry a step after a transient error, and fail it with one message after an error of ours.
 
     The error of a store that cannot be used names the store. Dagster stores what is raised, with its causes: none of
@@ -44,13 +43,13 @@ def judged(attempt: int, place: str) -> Iterator[None]:
     except (dg.RetryRequested, dg.Failure, NothingToDo):
         raise
     except Exception as error:
-        told, is_transient = without_secrets(error), passes(error)
-        if not is_transient and (fault := store_fault(error, place)):
-            fault.__cause__ = told
-            told = fault
+        told, transient = without_secrets(error), is_transient(error)
+        if not transient and (unusable := store_error(error, place)):
+            unusable.__cause__ = told
+            told = unusable
         if isinstance(told, LineageError):
             told = failure_of(told)
-        if is_transient and attempt <= RETRIES.max_retries:
+        if transient and attempt <= RETRIES.max_retries:
             raise dg.RetryRequested(RETRIES.max_retries, RETRIES.calculate_delay(attempt)) from told
         if told is error:
             raise

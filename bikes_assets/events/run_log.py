@@ -60,7 +60,7 @@ select event from event_logs where run_id = :run
 and dagster_event_type in ('STEP_FAILURE', 'PIPELINE_FAILURE', 'PIPELINE_CANCELED')
 and (step_key is null or step_key = :step) order by step_key is null, id desc
 """
-_IS_MADE = (
+_IS_MATERIALIZED = (
     "select exists(select 1 from main.sqlite_master where name = 'event_logs') "
     "and exists(select 1 from history.sqlite_master where name = 'kvs')"
 )
@@ -77,7 +77,7 @@ def runs_of(storage: str) -> tuple[dict[Key, Ended], set[Key]]:
         storage: DAGSTER_HOME of an instance on SQLite, or a database URL.
     """
     with asking(storage) as ask:
-        queue = [_seconds(at) for (at,) in ask(_QUEUE) if at]
+        queue = [unix_seconds(at) for (at,) in ask(_QUEUE) if at]
         is_worked_off = any(at > time.time() - _QUEUE_SECONDS for at in queue)
         at_work = {
             (_named(asset), partition)
@@ -120,7 +120,7 @@ def _ended(ask: Ask, asset: str, partition: str | None, event: int | None) -> En
     while event is not None:
         for run, step, status, end, planned, made in ask(_PLAN, event=event):
             if status in OVER:
-                found = Ended(OVER[status], end or _seconds(planned), "", run)
+                found = Ended(OVER[status], end or unix_seconds(planned), "", run)
                 return None if made else _explained(ask, step, found)
         ((event,),) = ask(_EARLIER, asset=asset, partition=partition or "", before=event)
     return None
@@ -145,7 +145,7 @@ def _explained(ask: Ask, step: str, ended: Ended) -> Ended:
     return Ended("failed", ended.time, said.split("\n")[0][:500], ended.run)
 
 
-def _seconds(timestamp: Any) -> float:
+def unix_seconds(timestamp: Any) -> float:
     """Return a time of the storage, which is UTC without an offset, in Unix seconds."""
     moment = timestamp if isinstance(timestamp, datetime) else datetime.fromisoformat(str(timestamp))
     return moment.replace(tzinfo=UTC).timestamp()
@@ -184,7 +184,7 @@ def asking(storage: str) -> Iterator[Ask]:
         with named_errors(runs, "Dagster's runs; restore it and the event log from one backup"):
             local.execute("attach ? as history", [f"{runs.absolute().as_uri()}?mode=ro"])
             local.execute("pragma history.page_count").fetchone()
-        if not local.execute(_IS_MADE).fetchone()[0]:  # its creation was cut short
+        if not local.execute(_IS_MATERIALIZED).fetchone()[0]:  # its creation was cut short
             yield lambda *_, **__: []
             return
         yield lambda query, **values: local.execute(query, values).fetchall()

@@ -1,12 +1,14 @@
 """Dagster's SQLite storages with one SQLAlchemy engine each, for dagster.yaml to name.
 
 Dagster's own create an engine for every statement: each compiles its SQL again, and closing the connection writes
-SQLite's log back into the file. What these classes override is not public; a test pins it.
+SQLite's log back into the file. Here an event is one transaction, and so are the events that plan a run. What these
+classes override is not public; a test pins it.
 """
 
 from __future__ import annotations
 
 import os
+import threading
 from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     import sqlalchemy
+    from dagster import EventLogEntry
     from dagster._serdes import ConfigurableClassData
 
 correct()  # the webserver imports this module whatever starts it
@@ -39,10 +42,31 @@ class _OneEngine:
             self._conn_string, max_overflow=-1, connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS}
         )
 
+    @cached_property
+    def _of_thread(self) -> threading.local:
+        return threading.local()
+
     @contextmanager
     def _begun(self) -> Iterator[sqlalchemy.Connection]:
+        if (shared := getattr(self._of_thread, "connection", None)) is not None:
+            yield shared
+            return
         with self._engine.begin() as connection:
             yield connection
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Write what this thread stores in the block in one transaction: all of it or, after an error, nothing.
+
+        The block must write before it reads: SQLite lets no transaction that began with a read wait for another writer.
+        """
+        with self._begun() as connection:
+            outer = getattr(self._of_thread, "connection", None)
+            self._of_thread.connection = connection
+            try:
+                yield
+            finally:
+                self._of_thread.connection = outer
 
     def dispose(self) -> None:
         """Close the connections."""
@@ -65,6 +89,21 @@ class EventLogStorage(_OneEngine, ConsolidatedSqliteEventLogStorage):
 
     def _connect(self) -> Any:
         return self._begun()
+
+    def store_event(self, event: EventLogEntry) -> None:
+        """Store an event, with what is looked up of its asset or check: Dagster's own would commit up to four times."""
+        with self.together():
+            super().store_event(event)
+
+    @cached_property
+    def _tables(self) -> set[str]:
+        return set()
+
+    def has_table(self, table_name: str) -> bool:
+        """Return whether the database has a table; one that it has is looked for once, not for each event of a check."""
+        if table_name not in self._tables and super().has_table(table_name):
+            self._tables.add(table_name)
+        return table_name in self._tables
 
     @cached_property
     def _event_watcher(self) -> SqlPollingEventWatcher:

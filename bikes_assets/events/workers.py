@@ -7,11 +7,14 @@ import socket
 import time
 
 import dagster as dg
+from dagster._utils import get_run_crash_explanation
 
 from bikes_assets.storage.processes import Process
 
 AT_WORK = (dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING)
 """Statuses of a run that is being executed, or believed to be."""
+WHY = "bikes_assets/why"
+"""Tag of a Dagster run: why it was begun."""
 WORKER = "bikes_assets/worker"
 """Tag of a Dagster run: the process that executes it, and the start of the run's id where a step has written the tag,
 because a re-executed run inherits the tags of the first."""
@@ -21,10 +24,14 @@ SILENCE = {"start": 600, "elsewhere": 6 * 3600}
 
 def mark(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
     """Write to a run's tags which process of this machine executes it; Dagster's own events contain only its id."""
-    worker = _worker(instance, run)
+    worker = worker_of(instance, run)
     if worker is None or not worker.birth:
-        found = Process.of(worker.pid) if worker else Process.this()
-        instance.add_run_tags(run.run_id, {WORKER: f"{found}@{run.run_id[:8]}"})
+        tag(instance, run.run_id, Process.of(worker.pid) if worker else Process.this())
+
+
+def tag(instance: dg.DagsterInstance, run_id: str, process: Process) -> None:
+    """Write to a run's tags that a process executes it; `worker_of` reads it."""
+    instance.add_run_tags(run_id, {WORKER: f"{process}@{run_id[:8]}"})
 
 
 def end_abandoned(instance: dg.DagsterInstance) -> list[str]:
@@ -43,14 +50,40 @@ def end_abandoned(instance: dg.DagsterInstance) -> list[str]:
         if run.status == dg.DagsterRunStatus.CANCELING:
             instance.report_run_canceled(run, f"{why}.")
         else:
-            instance.report_run_failed(run, f"{why}; run again what it has not made.")
+            instance.report_run_failed(run, f"{why}; run again what it has not materialized.")
         done.append(f"Dagster run {run.run_id}: {why}, so it has ended")
     return done
 
 
+def report_crash(instance: dg.DagsterInstance, run_id: str, exit_code: int) -> None:
+    """End a run whose process has ended with an exit code, unless the process has done so itself."""
+    run = instance.get_run_by_id(run_id)
+    if run is None or run.is_finished:
+        return
+    why = get_run_crash_explanation(f"The process of run {run_id}", exit_code)
+    if run.status == dg.DagsterRunStatus.CANCELING:
+        instance.report_run_canceled(run, why)
+    else:
+        instance.report_run_failed(run, why)
+
+
+def worker_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Process | None:
+    """Return the process that executes a run; None while it is not known."""
+    text, _, of = run.tags.get(WORKER, "").rpartition("@")
+    if of == run.run_id[:8]:
+        return Process.parse(text)
+    if WORKER in run.tags and not run.parent_run_id:  # otherwise the tag is the parent's
+        return Process.parse(run.tags[WORKER])
+    host = socket.gethostname() if is_of_one_machine(instance) else ""
+    records = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT).records
+    told = (record.event_log_entry.get_dagster_event().event_specific_data for record in records)
+    pids = (getattr(data, "metadata", {}).get("pid") for data in told)
+    return next((Process(int(str(pid.value)), "", host) for pid in pids if pid is not None), None)
+
+
 def may_report(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
     """Return whether another process of this machine that executes a run, ended or not, can still report its events."""
-    worker = _worker(instance, run)
+    worker = worker_of(instance, run)
     if worker is None or worker.host != socket.gethostname() or worker.pid == os.getpid():
         return False
     return not worker.is_gone()
@@ -72,7 +105,7 @@ def was_interrupted(result: dg.ExecuteInProcessResult) -> bool:
 
 def _why_gone(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
     """Return why a run cannot be in progress any more, "" where it may be."""
-    worker = _worker(instance, run)
+    worker = worker_of(instance, run)
     if worker and worker.is_gone():
         return f"its process is gone (pid {worker.pid})"
     if worker and worker.birth and worker.host == socket.gethostname():
@@ -83,20 +116,6 @@ def _why_gone(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str:
         where, limit = "no step of it has begun, and it has", SILENCE["start"]
     silent = time.time() - _last_event(instance, run)
     return f"{where} told nothing for {silent / 60:.0f} minutes" if silent > limit else ""
-
-
-def _worker(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Process | None:
-    """Return the process that executes a run; None while it is not known."""
-    text, _, of = run.tags.get(WORKER, "").rpartition("@")
-    if of == run.run_id[:8]:
-        return Process.parse(text)
-    if WORKER in run.tags and not run.parent_run_id:  # otherwise the tag is the parent's
-        return Process.parse(run.tags[WORKER])
-    host = socket.gethostname() if is_of_one_machine(instance) else ""
-    records = instance.get_records_for_run(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT).records
-    told = (record.event_log_entry.get_dagster_event().event_specific_data for record in records)
-    pids = (getattr(data, "metadata", {}).get("pid") for data in told)
-    return next((Process(int(str(pid.value)), "", host) for pid in pids if pid is not None), None)
 
 
 def _last_event(instance: dg.DagsterInstance, run: dg.DagsterRun) -> float:

@@ -27,14 +27,14 @@ class Deployment:
         model: address of the model, empty for a lift.
         version: address of the decision.
         reason: why.
-        judged_on: rows on which the candidates were evaluated, empty for a pin or lift.
-        judged_digest: content digest of those rows.
-        figures: root mean squared error of each candidate on those rows, by address.
+        validated_on: rows on which the candidates were evaluated, empty for a pin or lift.
+        validated_digest: content digest of those rows.
+        rmse: root mean squared error of each candidate on those rows, by address.
         metrics: the model's scores on those rows.
-        who: user who made the decision.
-        deployment: name of the deployment in which it was made, such as production.
+        who: user who decided.
+        deployment: name of the deployment in which it was decided, such as production.
         git_commit: commit of the code.
-        dagster_run_id: Dagster run that made it, empty for a pin or lift.
+        dagster_run_id: Dagster run that materialized it, empty for a pin or lift.
     """
 
     time: datetime
@@ -43,9 +43,9 @@ class Deployment:
     model: str
     version: str
     reason: str
-    judged_on: str = ""
-    judged_digest: str = ""
-    figures: dict[str, float] = field(default_factory=dict)
+    validated_on: str = ""
+    validated_digest: str = ""
+    rmse: dict[str, float] = field(default_factory=dict)
     metrics: dict[str, float] = field(default_factory=dict)
     who: str = ""
     deployment: str = ""
@@ -66,6 +66,8 @@ def deployments(lake: Lake, pins: str) -> list[Deployment]:
     """
     tables = [lake.table(asset, MODEL_ROWS) for asset in (lake.serving, pins)]
     commits = [(commit, table.name) for table in tables for commit in table.commits()]
+    made = [Record.from_dict(commit.record).at(commit.version) for commit, asset in commits if asset == pins]
+    pinned = {record.output.address for record in made if record.config.get("pinned")}
     serving: dict[str, str] = {}
     found: list[Deployment] = []
     for commit, asset in sorted(commits, key=lambda item: (item[0].time, item[0].version)):
@@ -80,7 +82,8 @@ def deployments(lake: Lake, pins: str) -> list[Deployment]:
         partition = str(commit.partition)
         earlier = [key for key in serving if key <= partition]
         before = serving[max(earlier)] if earlier else ""
-        action = "pinned" if reason.startswith("pinned") else "kept" if model == before else "promoted"
+        is_pinned = any(item.address in pinned for item in record.inputs)
+        action = "pinned" if is_pinned else "kept" if model == before else "promoted"
         serving[partition] = model
         judged = next((use for use in record.datasets if use.context == "validation"), None)
         found.append(
@@ -89,19 +92,19 @@ def deployments(lake: Lake, pins: str) -> list[Deployment]:
                 action=action,
                 model=model,
                 reason=reason,
-                judged_on=judged.name if judged else "",
-                judged_digest=judged.digest if judged else "",
-                figures=_figures(record.params.get("candidates", "")),
+                validated_on=judged.name if judged else "",
+                validated_digest=judged.digest if judged else "",
+                rmse=_metrics_of(record.params.get("candidates", "")),
                 metrics=record.metrics,
             )
         )
     return found
 
 
-def _figures(candidates: str) -> dict[str, float]:
+def _metrics_of(candidates: str) -> dict[str, float]:
     """Return RMSE by address of a text such as `demand_model[2012-02]@12: 47.64, ...`."""
     pairs = (item.rpartition(": ") for item in candidates.split(", ") if item)
-    return {address: float(figure) for address, _, figure in pairs}
+    return {address: float(value) for address, _, value in pairs}
 
 
 def _common(commit: Commit, record: Record) -> dict[str, Any]:

@@ -52,13 +52,13 @@ def pin(
         LineageError: there is no such model, it has another version, or it is later than the partition that it is to
             serve.
     """
+    parts = lake.table(model, MODEL_ROWS).read([fitted_for])
+    if fitted_for not in parts:
+        raise LineageError(f"{model}[{fitted_for}]: there is no such model; materialize it, or name another month")
     if fitted_for > partition:
         raise LineageError(
             f"{model}[{fitted_for}] has seen months that {partition} may not know; pin one not later than it"
         )
-    parts = lake.table(model, MODEL_ROWS).read([fitted_for])
-    if fitted_for not in parts:
-        raise LineageError(f"{model}[{fitted_for}]: there is no such model; materialize it, or name another month")
     found, rows = parts[fitted_for]
     if version not in (None, str(found.version)):
         raise LineageError(

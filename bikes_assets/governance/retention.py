@@ -11,9 +11,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from bikes_assets.core.address import ModelRef
 from bikes_assets.core.errors import LineageError
-from bikes_assets.core.faults import at_store
 from bikes_assets.core.record import Record
+from bikes_assets.core.transient import at_store
 from bikes_assets.governance.retention_policy import DAY, Published, Stays, live, staying
 from bikes_assets.storage.files import filesystem_of, remove_files
 from bikes_assets.storage.removals import Removal, removed_in_mlflow, removed_versions, withdraw, write_removal
@@ -29,7 +30,7 @@ _BATCH = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class RetentionDecision:
     """What happens to a version.
 
     Attributes:
@@ -52,11 +53,11 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class RetentionPlan:
     """What may be removed, and what stays.
 
     Attributes:
-        now: when the plan was made, Unix seconds.
+        now: when it was planned, Unix seconds.
         days: number of days for which every version stays.
         verdicts: of each version, by asset, oldest first.
         files: paths or URLs of the tables' files that may be removed.
@@ -68,7 +69,7 @@ class Plan:
 
     now: float
     days: float
-    verdicts: Sequence[Verdict]
+    verdicts: Sequence[RetentionDecision]
     files: Sequence[str] = ()
     models: Mapping[str, int] = field(default_factory=dict)
     fitted: Mapping[str, str] = field(default_factory=dict)
@@ -76,7 +77,7 @@ class Plan:
     in_mlflow: Sequence[Record] = ()
 
     @property
-    def going(self) -> list[Verdict]:
+    def going(self) -> list[RetentionDecision]:
         """The versions that may be removed."""
         return [item for item in self.verdicts if item.state == "goes"]
 
@@ -88,7 +89,7 @@ class Plan:
 
 def plan(
     lake: Lake, tables: Sequence[LakeTable], *, held: Iterable[str], aliased: Iterable[str], now: float, days: float
-) -> Plan:
+) -> RetentionPlan:
     """Return what may be removed from a lake, and what stays and why; nothing is changed.
 
     Args:
@@ -103,11 +104,11 @@ def plan(
     everything = [item for items in published for item in items]
     stays = staying(everything, live(everything, held=held, aliased=aliased, now=now, days=days))
     removed = removed_versions(lake.location)
-    verdicts: list[Verdict] = []
+    verdicts: list[RetentionDecision] = []
     files: list[str] = []
     for table, items in zip(tables, published, strict=True):
-        judged, going = _judged(table, items, stays, removed)
-        verdicts += judged
+        decided, going = _decisions(table, items, stays, removed)
+        verdicts += decided
         files += going
     gone = [item.record for item in everything if item.address not in stays]
     kept = {model["sha256"] for item in everything if item.address in stays for model in item.record.models}
@@ -116,13 +117,13 @@ def plan(
         sha256: size for sha256, (size, written) in there.items() if written < now - DAY
     }  # a run may be about to name it
     fitted = {
-        model["sha256"]: model["origin"].removesuffix(" baseline") or record.output.address
+        model["sha256"]: ModelRef.parse(model["origin"]).address or record.output.address
         for record in gone
         for model in record.models
         if model["sha256"] in old and model["sha256"] not in kept
     }
     done = removed_in_mlflow(lake.location)
-    return Plan(
+    return RetentionPlan(
         now,
         days,
         verdicts,
@@ -134,7 +135,7 @@ def plan(
     )
 
 
-def apply(lake: Lake, look: Callable[[], Plan], user: str) -> Plan:
+def apply(lake: Lake, look: Callable[[], RetentionPlan], user: str) -> RetentionPlan:
     """Remove from a lake what may be removed, and return it; the removal is written down before anything is deleted.
 
     Args:
@@ -213,16 +214,16 @@ def _published(table: LakeTable) -> list[Published]:
     return [Published(Record.from_dict(commit.record).at(commit.version), commit.time) for commit in table.commits()]
 
 
-def _judged(
+def _decisions(
     table: LakeTable, published: Sequence[Published], stays: Mapping[str, Stays], removed: Mapping[str, Removal]
-) -> tuple[list[Verdict], list[str]]:
+) -> tuple[list[RetentionDecision], list[str]]:
     """Return the verdict on each version of a table, and the files that may be removed."""
     added = table.added()
     going = {int(item.record.output.version) for item in published if item.address not in stays}
     there = _sizes(table.uri) if published else {}
     # a commit that published nothing, such as a restored version, may have added an older version's file again
     kept = {path for version, paths in added.items() if version not in going for path in paths}
-    verdicts: list[Verdict] = []
+    verdicts: list[RetentionDecision] = []
     for item in published:
         version, address = int(item.record.output.version), item.address
         removal = removed.get(address)
@@ -230,11 +231,11 @@ def _judged(
             lost = not removal and any(path not in there for path in added[version])
             size = sum(there.get(path, 0) for path in added[version])
             state = "lost" if lost else "stays"
-            verdicts.append(Verdict(address, table.name, state, item.time, size, stays=stays[address]))
+            verdicts.append(RetentionDecision(address, table.name, state, item.time, size, stays=stays[address]))
             continue
         sizes = [there[path] for path in added[version] if path in there and path not in kept]
         state = "removed" if removal and not sizes else "goes"
-        verdicts.append(Verdict(address, table.name, state, item.time, sum(sizes), removal=removal))
+        verdicts.append(RetentionDecision(address, table.name, state, item.time, sum(sizes), removal=removal))
     files = {path for version in going for path in added[version] if path in there} - kept
     return verdicts, [f"{table.uri}/{path}" for path in sorted(files)]
 

@@ -1,4 +1,4 @@
-"""Which versions stay: the live ones, and everything that they were made from. It reads records alone, and no store."""
+"""Which versions stay: the live ones, and everything that they were materialized from. It reads records alone, and no store."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from bikes_assets.core.address import ModelRef
+
 if TYPE_CHECKING:
     from bikes_assets.core.record import Record
 
 DAY = 86_400.0
 """Seconds of a day. A version replaced less than a day ago stays: a run that began before may still be reading it."""
 
-Why = Literal["present", "held", "alias", "young", "replaced today", "needed"]
+Why = Literal["current", "held", "alias", "young", "replaced today", "needed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +22,7 @@ class Published:
     """A version of a partition, and when it was published.
 
     Attributes:
-        record: how it was made.
+        record: how it was materialized.
         time: when it was published, Unix seconds.
     """
 
@@ -38,7 +40,7 @@ class Stays:
     """Why a version stays.
 
     Attributes:
-        why: what makes it live; `needed` if something live was made from it.
+        why: what makes it live; `needed` if something live was materialized from it.
         live: address of the nearest live version that needs it; the version itself if it is live.
         steps: number of steps between them.
     """
@@ -69,7 +71,7 @@ def live(
         versions.sort(key=_number)
         for item, later in zip(versions, [*versions[1:], None], strict=True):
             reasons: tuple[tuple[Why, bool], ...] = (
-                ("present", later is None),
+                ("current", later is None),
                 ("held", item.address in held),
                 ("alias", item.address in aliased),
                 ("young", item.time > now - days * DAY),
@@ -82,7 +84,7 @@ def live(
 
 
 def staying(published: Iterable[Published], roots: Mapping[str, Why]) -> dict[str, Stays]:
-    """Return each version that stays, and why: the live ones, and everything that they were made from, transitively.
+    """Return each version that stays, and why: the live ones, and everything that they were materialized from, transitively.
 
     Args:
         published: every version.
@@ -104,8 +106,8 @@ def staying(published: Iterable[Published], roots: Mapping[str, Why]) -> dict[st
 
 
 def sources(record: Record) -> list[str]:
-    """Return the addresses that a version was made from: what was read, and the versions that fitted its models."""
-    origins = (model["origin"].removesuffix(" baseline") for model in record.models)
+    """Return the addresses that a version was materialized from: what was read, and the versions that fitted its models."""
+    origins = (ModelRef.parse(model["origin"]).address for model in record.models)
     return [*(item.address for item in record.inputs), *(origin for origin in origins if origin)]
 
 

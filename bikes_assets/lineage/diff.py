@@ -17,7 +17,7 @@ from difflib import unified_diff
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from bikes_assets.core.record import Record, Version, partition_address
-from bikes_assets.lineage.contributing import contributing
+from bikes_assets.core.source_text import contributing
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 Side: TypeAlias = Literal["", "a", "b"]
 """Which of the two versions has something; "" for both."""
 
-Part: TypeAlias = Literal["content", "figures", "none"]
-"""What a difference can have contributed to: the content, only the metrics of a model (`figures`), or neither."""
+Part: TypeAlias = Literal["content", "metrics", "none"]
+"""What a difference can have contributed to: the content, only the metrics of a model (`metrics`), or neither."""
 
 Kind: TypeAlias = Literal["partition", "input", "code", "config", "environment", "unknown"]
 """Kind of a cause; `environment` where nothing else differs, `unknown` where not even that does."""
@@ -157,9 +157,9 @@ class Cause:
         kind: its kind.
         what: address of the input; dotted name of the function; asset and setting; else the asset.
         of: assets that it contributed to directly.
-        part: what it can have contributed to: the content, or only the metrics (`figures`).
+        part: what it can have contributed to: the content, or only the metrics (`metrics`).
         change: the value in A, and the value in B.
-        rows: for an external input, how the rows that were made from it differ.
+        rows: for an external input, how the rows that were materialized from it differ.
     """
 
     kind: Kind
@@ -220,13 +220,13 @@ class Difference:
             for cause in item._own_causes(explained):
                 key = (cause.kind, cause.what, repr(cause.change))
                 known = found.get(key, cause)
-                part: Part = "content" if "content" in (known.part, cause.part) else "figures"
+                part: Part = "content" if "content" in (known.part, cause.part) else "metrics"
                 found[key] = replace(known, of=tuple(dict.fromkeys((*known.of, *cause.of))), part=part)
         return tuple(found.values())
 
     @property
     def surroundings(self) -> tuple[Change, ...]:
-        """How the environments differ in which they and their upstream versions were made."""
+        """How the environments differ in which they and their upstream versions were materialized."""
         changes = (change for item in (self, *self.upstream) for change in item.environment)
         return tuple({repr(change): change for change in changes}.values())
 
@@ -256,7 +256,7 @@ class Difference:
             pair = (item.a.address if item.a else "", item.b.address if item.b else "")
             if item.part != "none" and pair not in explained:
                 outside = item.a and item.b and not item.rows
-                part = "figures" if "figures" in (self.part, item.part) else "content"
+                part = "metrics" if "metrics" in (self.part, item.part) else "content"
                 yield Cause("input", item.address, asset, part, item, self.rows if outside else item.rows)
         if self.code:
             for function in self.code.functions:
@@ -274,7 +274,7 @@ class Known:
     """What is known beyond two records; this class knows nothing."""
 
     def record(self, version: Version) -> Record | None:
-        """Return how a version was made, None where that is not known, such as for a source."""
+        """Return how a version was materialized, None where that is not known, such as for a source."""
 
     def rows(self, a: Version, b: Version) -> RowChange | None:
         """Return how the rows of two versions of one partition differ, None where they are not available."""
@@ -289,7 +289,7 @@ class Known:
         """Return which columns of each input contributed to some columns of the output; None where that is not known.
 
         Args:
-            record: how it was made.
+            record: how it was materialized.
             columns: columns of the output; none for a model.
         """
 
@@ -345,7 +345,7 @@ def explain(a: Record, b: Record, known: Known) -> Difference:
                 continue
             pair = (change.a.address, change.b.address)
             before = asked.get(pair)
-            now = _Asked.of(change, "figures" if "figures" in (part, change.part) else "content").joined(before)
+            now = _Asked.of(change, "metrics" if "metrics" in (part, change.part) else "content").joined(before)
             if now != before:  # more is asked about this pair than before
                 asked[pair] = now
                 found[pair] = replace(compare(one, other, known, now.columns), part=now.part)
@@ -368,7 +368,7 @@ class _Asked:
         if other is None:
             return self
         columns = None if self.columns is None or other.columns is None else self.columns | other.columns
-        return _Asked(columns, "content" if "content" in (self.part, other.part) else "figures")
+        return _Asked(columns, "content" if "content" in (self.part, other.part) else "metrics")
 
 
 def changes(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[Change, ...]:
@@ -457,7 +457,7 @@ def _inputs(a: Record, b: Record, known: Known, asked: Collection[str]) -> Itera
             continue
         columns: tuple[str, ...] = ()
         wanted = [each(asset) for each in used]
-        part: Part = "figures" if fitted and {*roles} - {""} == {"validation"} else "content"
+        part: Part = "metrics" if fitted and {*roles} - {""} == {"validation"} else "content"
         if was and now and was.digest != now.digest:
             columns = _columns(known.record(was), known.record(now))
             if columns and None not in wanted:

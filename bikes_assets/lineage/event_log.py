@@ -15,7 +15,7 @@ from bikes_assets.core.secrets import shown
 from bikes_assets.core.texts import shortened
 from bikes_assets.events.reported import FIRST_MARK, MARKED, read
 from bikes_assets.events.run_log import asking
-from bikes_assets.lineage.projection import Materialized, Observed, Registered
+from bikes_assets.lineage.projection import MaterializedEvent, ObservedEvent, RegisteredEvent
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,7 +36,9 @@ where id <= :until and dagster_event_type in ('ASSET_MATERIALIZATION', 'ASSET_OB
 _LAST = "select run_id, timestamp, event from event_logs where id = :until"
 
 
-def events_since(storage: str, since: int, until: int = 2**62) -> Iterator[Materialized | Observed | Registered]:
+def events_since(
+    storage: str, since: int, until: int = 2**62
+) -> Iterator[MaterializedEvent | ObservedEvent | RegisteredEvent]:
     """Yield the trusted materializations, observations and registrations after an event, in the log's order.
 
     Args:
@@ -121,15 +123,15 @@ def newest_event(storage: str) -> int:
         return next((number or 0 for (number,) in ask("select max(id) from event_logs")), 0)
 
 
-def _event(found: Reported) -> Materialized | Observed | Registered | None:
+def _event(found: Reported) -> MaterializedEvent | ObservedEvent | RegisteredEvent | None:
     values = found.values
     if found.record:  # an observation, where it was reported after the version had been replaced
         rows, lineage = values.get("dagster/row_count"), found.column_lineage
-        return Materialized(
+        return MaterializedEvent(
             found.number, found.time, found.record, lineage, found.registered, rows, is_current=found.is_materialization
         )
     if found.registered and found.address:
-        return Registered(found.number, found.time, found.address, found.registered)
+        return RegisteredEvent(found.number, found.time, found.address, found.registered)
     if found.is_reading:
         uri, sha256 = values["uri"], values["version"]
         version = Version(found.asset, found.partition, sha256, found.digest)
@@ -142,5 +144,5 @@ def _event(found: Reported) -> Materialized | Observed | Registered | None:
             tuple(map(tuple, values["files"])),
             values.get("tracked", {}),
         )
-        return Observed(found.number, found.time, version, origin, values["dagster/row_count"])
+        return ObservedEvent(found.number, found.time, version, origin, values["dagster/row_count"])
     return None

@@ -11,7 +11,7 @@ another):
 
 Files, code and runs contribute to versions. A registered model version (`demand_model@3`) and an alias
 (`demand_model@champion`) are other names of a version, which leads to them. A tag leads to the columns that are
-declared with it, and so to everything that is made from them.
+declared with it, and so to everything that is computed from them.
 
 The facts of an event are a function of the log up to it: an index that added events one by one equals a rebuilt one.
 """
@@ -22,31 +22,44 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from bikes_assets.core.address import WHOLE as WHOLE
-from bikes_assets.core.address import Address, parse_address, partition_address
+from bikes_assets.core.address import WHOLE, Address, ModelRef, parse_address, partition_address
+from bikes_assets.core.columns import evidence_state
 from bikes_assets.core.record import Origin, Record, Version
-from bikes_assets.lineage.index import Edge, Fact, Thing
+from bikes_assets.lineage.elements import (
+    ALIAS,
+    CODE,
+    COLUMN,
+    COLUMN_VERSION,
+    DATASET,
+    FILE,
+    MODEL,
+    PARTITION,
+    RUN,
+    TAG,
+    VERSION,
+    Edge,
+    Fact,
+    Thing,
+)
 
 if TYPE_CHECKING:
     from bikes_assets.core.schema import Schema
     from bikes_assets.lineage.index import Index
 
-DATASET, COLUMN, PARTITION, VERSION, COLUMN_VERSION = "dataset", "column", "partition", "version", "column version"
-CODE, RUN, FILE, MODEL, ALIAS, TAG = "code", "run", "file", "model version", "alias", "tag"
-_ROLES = {"training": "fitted on", "validation": "judged on"}
+_ROLES = {"training": "fitted on", "validation": "validated on"}
 
 ColumnLineage = Mapping[str, Collection[tuple[str, str]]]
-"""Output column to the assets and columns that it is made from."""
+"""Output column to the assets and columns that it is computed from."""
 
 
 @dataclass(frozen=True, slots=True)
-class Materialized:
+class MaterializedEvent:
     """An event that reports a materialization.
 
     Attributes:
         event: its number in the log.
         time: when, Unix seconds.
-        record: how it was made.
+        record: how it was materialized.
         lineage: its columns' lineage.
         registered: number of its registered model version, 0 where it has none.
         rows: number of rows, where it is a table.
@@ -64,7 +77,7 @@ class Materialized:
 
 
 @dataclass(frozen=True, slots=True)
-class Registered:
+class RegisteredEvent:
     """An event that reports that a version was registered as a model version after it had been materialized.
 
     Attributes:
@@ -81,7 +94,7 @@ class Registered:
 
 
 @dataclass(frozen=True, slots=True)
-class Observed:
+class ObservedEvent:
     """An event that reports what an external source holds.
 
     Attributes:
@@ -103,7 +116,7 @@ class Projection:
     """Turns events into facts, one after the other.
 
     Args:
-        index: the index that they are added to, which also answers what earlier events said.
+        index: the index that they are added to, which also answers what earlier events reported.
         schemas: declared columns of each dataset, with their meanings.
         serving: the asset whose newest partition says which model serves, "" where none does.
         alias: the alias of the model that serves.
@@ -122,17 +135,17 @@ class Projection:
         self.described = described or {}
         self._columns_known: dict[str, tuple[str, ...]] = {}
 
-    def fact(self, event: Materialized | Observed | Registered) -> Fact:
+    def fact(self, event: MaterializedEvent | ObservedEvent | RegisteredEvent) -> Fact:
         """Return the facts of an event."""
         match event:
-            case Observed():
+            case ObservedEvent():
                 return self._observed(event)
-            case Registered():
+            case RegisteredEvent():
                 return self._registered(event)
-            case Materialized():
+            case MaterializedEvent():
                 return self._materialized(event)
 
-    def _observed(self, event: Observed) -> Fact:
+    def _observed(self, event: ObservedEvent) -> Fact:
         version, origin = event.version, event.origin
         things = [*self._of_version(version, {"digest": version.digest, "rows": event.rows, "time": event.time})]
         edges = self._tagged(version.asset)
@@ -145,7 +158,7 @@ class Projection:
             edges.append(Edge((FILE, address), (VERSION, version.address), "holds"))
         return Fact(event.event, event.time, things, edges, _columns_of(version.asset, self._columns_of(version)))
 
-    def _registered(self, event: Registered) -> Fact:
+    def _registered(self, event: RegisteredEvent) -> Fact:
         asset, partition, version = parse_address(event.address)
         known = self.index.find(event.address, VERSION)
         digest = known[0].facts["digest"] if known else ""
@@ -165,7 +178,7 @@ class Projection:
         thing = Thing.at(MODEL, model, {"address": address, "digest": digest}, f"{name} {address}".strip())
         return [thing], [Edge((VERSION, address), (MODEL, thing.name), "registered")]
 
-    def _materialized(self, event: Materialized) -> Fact:
+    def _materialized(self, event: MaterializedEvent) -> Fact:
         record, output = event.record, event.record.output
         facts = {
             "digest": output.digest,
@@ -175,14 +188,14 @@ class Projection:
             "config": record.config,
             "metrics": record.metrics,
             "checks": record.checks,
-            "inert": record.inert,
+            "unused": record.inert,
         }
         columns = record.columns or {WHOLE: output.digest}
         self._columns_known[output.address] = tuple(columns)
         if record.columns and not event.lineage:
             event = replace(event, lineage=self._lineage_before(output.asset, columns))
-        things = [*self._of_version(output, facts, columns, _proofs(record))]
-        beside = _models_beside(record)
+        things = [*self._of_version(output, facts, columns, _evidence(record))]
+        beside = models_beside(record)
         inputs = [*record.inputs, *(() if record.columns else beside)]  # to a table they came through one of its inputs
         for item in (*inputs, *beside):
             if not self.index.find(item.address, VERSION):
@@ -191,7 +204,9 @@ class Projection:
         edges += [Edge((VERSION, item.address), (VERSION, output.address), "scored") for item in beside]
         things += [Thing(CODE, record.code_version), Thing(RUN, record.made_by.get("dagster_run_id", ""))]
         edges += [
-            Edge((thing.kind, thing.name), (VERSION, output.address), "made") for thing in things[-2:] if thing.name
+            Edge((thing.kind, thing.name), (VERSION, output.address), "materialized")
+            for thing in things[-2:]
+            if thing.name
         ]
         settled = {(PARTITION, partition_address(output.asset, output.partition)), *_columns_of(output.asset, columns)}
         if event.registered:
@@ -203,7 +218,7 @@ class Projection:
             edges = [edge for edge in edges if edge.target[0] not in (PARTITION, COLUMN)]
             settled = set[tuple[str, str]]()
         elif output.asset == self.serving and record.models and self._is_newest(output):
-            serves = record.models[0]["origin"].removesuffix(" baseline") or output.address
+            serves = ModelRef.parse(record.models[0]["origin"]).address or output.address
             asset = parse_address(serves)[0]
             alias = Thing.at(ALIAS, Address(asset, version=self.alias), {"address": serves}, f"{ALIAS} of {asset}")
             things, edges = [*things, alias], [*edges, Edge((VERSION, serves), (ALIAS, alias.name), "named")]
@@ -215,7 +230,7 @@ class Projection:
         version: Version,
         facts: Mapping[str, Any],
         columns: Mapping[str, str] | None = None,
-        proofs: Mapping[str, Mapping[str, Any]] | None = None,
+        evidence: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> Iterator[Thing]:
         """Yield a version and the partition and asset that it is of; its columns with what perturbation has shown."""
         schema = self.schemas.get(version.asset)
@@ -227,7 +242,7 @@ class Projection:
         for name in names:
             declared = schema[name] if schema and name in schema.names else None
             told = {"type": declared.type, "unit": declared.unit, "meaning": declared.meaning} if declared else {}
-            told = {**told, "proof": proofs[name]} if proofs and name in proofs else told
+            told = {**told, "evidence": evidence[name]} if evidence and name in evidence else told
             text = f"{declared.meaning} {declared.unit}" if declared else name.removesuffix(WHOLE)
             yield Thing.at(COLUMN, Address(version.asset, name), told, text)
             yield from (Thing(TAG, tag, text=TAG) for tag in (declared.tags if declared else ()))
@@ -243,7 +258,9 @@ class Projection:
             Edge((TAG, tag), (COLUMN, str(Address(asset, item.name))), "tags") for item in columns for tag in item.tags
         ]
 
-    def _column_edges(self, event: Materialized, columns: Collection[str], inputs: Sequence[Version]) -> Iterator[Edge]:
+    def _column_edges(
+        self, event: MaterializedEvent, columns: Collection[str], inputs: Sequence[Version]
+    ) -> Iterator[Edge]:
         """Yield the edges between columns, and between versions of columns."""
         output, by_asset = event.record.output, dict[str, list[Version]]()
         for item in inputs:
@@ -261,29 +278,38 @@ class Projection:
                     yield from (Edge((COLUMN_VERSION, _at(item, source)), made, kind) for item in items)
 
     def _pairs(
-        self, event: Materialized, asset: str, names: Collection[str], columns: Collection[str], key: Collection[str]
+        self,
+        event: MaterializedEvent,
+        asset: str,
+        names: Collection[str],
+        columns: Collection[str],
+        key: Collection[str],
     ) -> Iterator[tuple[str, str, str]]:
         """Yield which columns of an input's versions contributed to which columns of the output, and how."""
         used = event.record.used.get(asset)
         used = [name for name in names if used is None or name in used]
-        if not event.record.columns:  # a model: made from all that it read
+        undeclared = [target for target in columns if target not in event.lineage]  # computed from nobody knows what
+        if not event.record.columns:  # a model: computed from all that it read
             yield from ((name, WHOLE, "direct") for name in used)
         elif [*names] == [WHOLE]:  # made with a model, or with something else that has no columns
             told = [target for target, sources in event.lineage.items() if asset in dict(sources) and target in columns]
-            yield from ((WHOLE, target, "indirect") for target in told or columns if used and target not in key)
-        elif event.lineage:
+            targets = [*told, *undeclared] if told else columns
+            yield from ((WHOLE, target, "indirect") for target in targets if used and target not in key)
+        else:
             for target, sources in event.lineage.items():
                 if target in columns:
                     yield from ((name, target, "direct") for of, name in sources if of == asset and name in used)
-        else:
-            yield from ((name, target, "undeclared") for name in used for target in columns)
+            yield from ((name, target, "undeclared") for name in used for target in undeclared)
 
     def _lineage_before(self, asset: str, columns: Collection[str]) -> dict[str, list[tuple[str, str]]]:
         """Return the column lineage of an asset's last materialization; events reported later lack it."""
         found: dict[str, list[tuple[str, str]]] = {}
         for name in columns:
-            for edge in self.index.neighbours(COLUMN, str(Address(asset, name)), "upstream"):
-                source = Address.parse(edge.source[1]) if edge.source[0] == COLUMN and edge.kind == "direct" else None
+            edges = self.index.neighbours(COLUMN, str(Address(asset, name)), "upstream")
+            if any(edge.kind == "undeclared" for edge in edges):
+                continue
+            for edge in edges:
+                source = Address.parse(edge.source[1]) if edge.source[0] == COLUMN else None
                 if source and source.column:
                     found.setdefault(name, []).append((source.asset, source.column))
         return found
@@ -306,9 +332,9 @@ class Projection:
         return all(partition is None or partition <= str(output.partition) for partition in partitions)
 
 
-def _models_beside(record: Record) -> list[Version]:
+def models_beside(record: Record) -> list[Version]:
     """Return the models that contributed to a version and are not among its inputs: one that was pinned long before."""
-    origins = dict.fromkeys(model["origin"].removesuffix(" baseline") for model in record.models if model["origin"])
+    origins = dict.fromkeys(ModelRef.parse(model["origin"]).address for model in record.models if model["origin"])
     known = {item.address for item in record.inputs}
     digests = {model["origin"]: model["digest"] for model in record.models}
     found: list[Version] = []
@@ -339,12 +365,13 @@ def _columns_of(asset: str, names: Collection[str]) -> set[tuple[str, str]]:
     return {(COLUMN, str(Address(asset, name))) for name in names}
 
 
-def _proofs(record: Record) -> dict[str, dict[str, Any]]:
+def _evidence(record: Record) -> dict[str, dict[str, Any]]:
     """Return by column what was observed of its lineage: from which columns, on what, and when; only what was."""
     about = {name: record.evidence.get(name) for name in ("time", "rows", "trials", "code_version")}
     found: dict[str, dict[str, Any]] = {}
     for edge in record.evidence.get("edges", ()):
         shown = {key: value for key, value in edge.items() if key not in ("output", "input")}
+        shown["state"] = evidence_state(edge["state"])
         found.setdefault(edge["output"], {**about, "inputs": {}})["inputs"][edge["input"]] = shown
     return found
 

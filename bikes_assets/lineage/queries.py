@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING
 from bikes_assets.core.address import WHOLE, Address
 from bikes_assets.core.errors import LineageError
 from bikes_assets.core.texts import newest
-from bikes_assets.lineage.index import Answer, Found
-from bikes_assets.lineage.projection import (
+from bikes_assets.lineage.elements import (
     ALIAS,
     CODE,
     COLUMN,
@@ -31,13 +30,16 @@ from bikes_assets.lineage.projection import (
     RUN,
     TAG,
     VERSION,
+    Answer,
+    Result,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from bikes_assets.core.record import Version
+    from bikes_assets.lineage.elements import Direction
     from bikes_assets.lineage.index import Index
-    from bikes_assets.lineage.packed import Direction
 
 KINDS = (DATASET, COLUMN, PARTITION, VERSION, COLUMN_VERSION, MODEL, ALIAS, TAG, FILE, CODE, RUN)
 """Kinds of things that an address may name, in the order in which they are tried; each is a level to ask about."""
@@ -53,7 +55,7 @@ _SHORTENED = {CODE: 8, RUN: 8, FILE: 4}
 """Kinds whose names may be abbreviated, and the least number of characters."""
 
 
-def find(index: Index, address: str, *, as_of: int | None = None) -> Found:
+def find(index: Index, address: str, *, as_of: int | None = None) -> Result:
     """Return the thing that an address names; for a partition's column, the column of its latest version.
 
     Raises:
@@ -80,10 +82,14 @@ def find(index: Index, address: str, *, as_of: int | None = None) -> Found:
         return index.find(begun[0][1], begun[0][0], as_of=as_of)[0]
     if begun:
         raise LineageError(f"found several that begin with {address!r}: {', '.join(name for _, name in begun[:5])}")
+    if "#" in address:
+        raise LineageError(
+            f"found the row {address!r}, expected a table, column or version; bikes trace says what a row is from"
+        )
     raise LineageError(f"found nothing called {address!r}{_when(as_of)}; {_nearest(index, address, as_of)}")
 
 
-def version_named(index: Index, found: Found, *, as_of: int | None = None) -> Found:
+def version_named(index: Index, found: Result, *, as_of: int | None = None) -> Result:
     """Return the version that an alias or a registered model version is a name of; anything else is itself."""
     if found.kind not in _NAMES:
         return found
@@ -125,7 +131,7 @@ def walk(
     return Answer(sorted(found, key=lambda item: (item.depth, item.kind, item.name)))
 
 
-def paths(index: Index, start: str, end: str, *, as_of: int | None = None) -> tuple[int, Iterator[list[Found]]]:
+def paths(index: Index, start: str, end: str, *, as_of: int | None = None) -> tuple[int, Iterator[list[Result]]]:
     """Return how many paths lead from one thing downstream to another, and the paths, on the level where both meet."""
     first, last = (version_named(index, find(index, name, as_of=as_of), as_of=as_of) for name in (start, end))
     if last.kind in _CONTRIBUTORS:
@@ -146,12 +152,6 @@ def begun(index: Index, text: str) -> list[str]:
     return [name for name in names if not name.endswith(f".{WHOLE}")]
 
 
-def address_of(found: Found) -> str:
-    """Return the address by which a thing is shown; something without columns is shown without one."""
-    parts = Address.parse(found.name) if found.kind in (COLUMN, COLUMN_VERSION) else None
-    return str(replace(parts, column=None)) if parts and parts.column == WHOLE else found.name
-
-
 def event_by(index: Index, as_of: str | datetime | None) -> int | None:
     """Return the number of the last event by a time; None for now.
 
@@ -162,19 +162,31 @@ def event_by(index: Index, as_of: str | datetime | None) -> int | None:
     Raises:
         LineageError: the text is no time.
     """
-    if as_of is None:
-        return None
+    return None if as_of is None else index.event_at(unix_seconds_of(as_of))
+
+
+def unix_seconds_of(time: str | datetime) -> float:
+    """Return a time in Unix seconds; without an offset it is local time.
+
+    Raises:
+        LineageError: the text is no time.
+    """
     try:
-        seconds = (as_of if isinstance(as_of, datetime) else datetime.fromisoformat(as_of)).timestamp()
+        return (time if isinstance(time, datetime) else datetime.fromisoformat(time)).timestamp()
     except (ValueError, OverflowError, OSError):  # no time, or one that no clock of this machine shows
         now = datetime.now(UTC).isoformat(timespec="minutes")
-        raise LineageError(f"found time {str(as_of)!r}, expected one like {now}") from None
-    return index.event_at(seconds)
+        raise LineageError(f"found time {str(time)!r}, expected one like {now}") from None
+
+
+def column_digest(index: Index, version: Version, column: str) -> str:
+    """Return the digest of a column of a version, "" where the index has none."""
+    name = str(Address(version.asset, column, version.partition, str(version.version)))
+    return next((str(item.facts.get("digest", "")) for item in index.find(name, COLUMN_VERSION)), "")
 
 
 def _at_level(
-    index: Index, start: Found, direction: Direction, level: str, depth: int | None, as_of: int | None
-) -> list[Found]:
+    index: Index, start: Result, direction: Direction, level: str, depth: int | None, as_of: int | None
+) -> list[Result]:
     """Return the things of one kind upstream or downstream of a thing, each once, at its least depth."""
     if (direction == "downstream" and level in _CONTRIBUTORS) or (
         direction == "upstream" and start.kind in _CONTRIBUTORS
@@ -189,7 +201,7 @@ def _at_level(
     if is_led_to or (level in _CONTRIBUTORS and _natural(level) != met):
         at = int(is_led_to)
         reached = [*(replace(index.find(name, kind, as_of=as_of)[0], depth=at) for kind, name in starts), *reached]
-    found: dict[str, Found] = {}
+    found: dict[str, Result] = {}
     for item in reached:
         for other in _of_level(index, item, level, as_of):
             if depth is None or other.depth <= depth:
@@ -208,18 +220,18 @@ def _meeting(one: str, other: str) -> str:
     return _LEVELS.get((by_column, by_version), COLUMN_VERSION)
 
 
-def _is_led_to(thing: Found, level: str) -> bool:
+def _is_led_to(thing: Result, level: str) -> bool:
     """Return whether a thing's parts on a level are what it leads to, because it is not of that level itself."""
     return thing.kind in _CONTRIBUTORS and _natural(thing.kind) != level
 
 
-def _comprised(index: Index, thing: Found, level: str, as_of: int | None) -> list[tuple[str, str]]:
+def _comprised(index: Index, thing: Result, level: str, as_of: int | None) -> list[tuple[str, str]]:
     """Return what a thing comprises, or leads to, on an equally fine or finer level, by kind and name."""
     if _natural(thing.kind) == level:
         return [(thing.kind, thing.name)]
     if thing.kind in _CONTRIBUTORS:
         edges = index.neighbours(thing.kind, thing.name, "downstream", as_of=as_of)
-        return [name for edge in edges for name in _comprised(index, Found(*edge.target), level, as_of)]
+        return [name for edge in edges for name in _comprised(index, Result(*edge.target), level, as_of)]
     parts = Address.parse(thing.name)
     if parts is None:
         return []
@@ -227,7 +239,7 @@ def _comprised(index: Index, thing: Found, level: str, as_of: int | None) -> lis
     return [(level, str(item)) for item in within if parts.version in (None, item.version)]
 
 
-def _of_level(index: Index, thing: Found, level: str, as_of: int | None) -> Iterator[Found]:
+def _of_level(index: Index, thing: Result, level: str, as_of: int | None) -> Iterator[Result]:
     """Yield what a thing is, or is part of, on a level at least as coarse; a version's names; what led to it."""
     if thing.kind == level and level not in _NAMES:
         yield thing
@@ -248,11 +260,10 @@ def _of_level(index: Index, thing: Found, level: str, as_of: int | None) -> Iter
     at = _natural(level)
     place = replace(parts, column=None) if at == VERSION else Address(parts.asset, parts.column)
     direction = "downstream" if level in _NAMES else "upstream"
-    for edge in index.neighbours(at, str(place), direction, as_of=as_of):
-        kind, name = edge.target if direction == "downstream" else edge.source
-        if kind == level:
-            depth = thing.depth + (level in _CONTRIBUTORS)
-            yield from (replace(item, depth=depth) for item in index.find(name, kind, as_of=as_of))
+    depth = thing.depth + (level in _CONTRIBUTORS)
+    for edge in index.neighbours(at, str(place), direction, to=level, as_of=as_of):
+        _, name = edge.target if direction == "downstream" else edge.source
+        yield from (replace(item, depth=depth) for item in index.find(name, level, as_of=as_of))
 
 
 def _nearest(index: Index, address: str, as_of: int | None) -> str:

@@ -7,23 +7,23 @@ copy, and the functions themselves compute all copies in one batch.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
+
+import narwhals as nw
+import numpy as np
 
 from bikes_assets.core.columns import ColumnFunction, column_lineage, compute
 from bikes_assets.core.errors import LineageError
+from bikes_assets.lineage.perturbation import LEAST_SCALE, Case, Cells, Places, Table, differ
 
 if TYPE_CHECKING:
-    import narwhals as nw
-    import numpy as np
-
     from bikes_assets.core.schema import Column, Schema
-
-    Changes: TypeAlias = Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]]
-    """What is perturbed, by input column: numbers of copies, of rows, and places that values are taken from instead."""
 
 Pair: TypeAlias = tuple[str, str]
 """Output column and input column."""
 
+_differ = partial(differ, scale=LEAST_SCALE)
 _COPY, _ORDER = "copy of the history", "place in all copies"
 _LOW, _HIGH, _MISSING = _WAYS = (0, 1, 2)
 _NONE = 3
@@ -65,7 +65,7 @@ def rows_behind(
 
     Returns:
         The value of each output column, None where it is missing; and for each output column and each input column that
-        it is made from, the keys of the rows that contributed, in order.
+        it is computed from, the keys of the rows that contributed, in order.
 
     Raises:
         LineageError: the frame has no such row.
@@ -73,16 +73,14 @@ def rows_behind(
     """
     lineage = column_lineage(functions, steps)
     sources = {name: lineage[name] for name in lineage if columns is None or name in columns}
-    bench = _Bench(frame, (*functions, *steps), sources, key, at, schema)
-    found = {pair: tuple(bench.keys[row] for row in rows) for pair, rows in bench.rows().items()}
-    return bench.values, found
+    history = _History(frame, (*functions, *steps), sources, key, at, schema)
+    return history.values, {pair: tuple(history.keys[row] for row in rows) for pair, rows in history.rows().items()}
 
 
-class _Bench:
+class _History:
     """A history whose cells are perturbed in copies, and the output of the functions for one row.
 
-    The cells of a copy are given as the places that their values are taken from: the history's rows, and after them,
-    for each column, a low, a high and a missing value.
+    The cells of each column are followed by a low, a high and a missing value.
     """
 
     def __init__(
@@ -94,8 +92,6 @@ class _Bench:
         at: Any,
         schema: Schema,
     ) -> None:
-        import narwhals as nw
-
         whole = nw.from_native(frame, eager_only=True)
         self.keys: list[Any] = whole[key].to_list()
         if at not in self.keys:
@@ -103,20 +99,20 @@ class _Bench:
         self.functions, self.sources, self.key = functions, sources, key
         self.row, self.size = self.keys.index(at), len(self.keys)
         history = whole.select(*dict.fromkeys(column for columns in sources.values() for column in columns))
+        self.everything = np.arange(self.size)
         self.cells = {
-            name: nw.concat(
-                [history.select(name), _set_values(history[name], schema[name], is_key=name == key)], how="vertical"
-            )[name]
+            name: Cells(history[name], _set_values(history[name], schema[name], is_key=name == key))
             for name in history.columns
         }
-        self.undisturbed = {name: found[0] for name, found in self._computed(0, self.size, 1, {}, sources).items()}
+        self.table = Table(history, self.cells)
+        self.unperturbed = {name: values[0] for name, values in self._computed([{}], sources, (0, self.size)).items()}
 
     @property
     def values(self) -> dict[str, float | None]:
         """The row's unperturbed values."""
         import math
 
-        return {name: None if math.isnan(value) else float(value) for name, value in self.undisturbed.items()}
+        return {name: None if math.isnan(value) else float(value) for name, value in self.unperturbed.items()}
 
     def rows(self) -> dict[Pair, list[int]]:
         """Return the rows that contributed."""
@@ -145,22 +141,16 @@ class _Bench:
 
     def _that_move(self, question: Mapping[Pair, Sequence[range]], window: tuple[int, int]) -> dict[Pair, list[range]]:
         """Return, of the candidate blocks, those that change a value when a whole block is perturbed."""
-        import numpy as np
-
         blocks = sorted(
             {block for blocks in question.values() for block in blocks if block}, key=lambda block: block[0]
         )
         # cells that are all set to one value might leave a difference unchanged: some get the value of another row
         shuffles = [np.random.default_rng(seed).permutation(self.size) for seed in range(_SHUFFLES)]
         ways = [*(np.full(self.size, self.size + way) for way in _WAYS), *shuffles]
-        tries = [(np.array(block), way[block]) for block in blocks for way in ways]
-        change = (
-            np.concatenate([np.full(len(rows), number) for number, (rows, _) in enumerate(tries)]),
-            np.concatenate([rows for rows, _ in tries]),
-            np.concatenate([places for _, places in tries]),
-        )
-        changes = {column: change for _, column in question}
-        moves = self._moves(*window, len(tries), changes, {name for name, _ in question})
+        columns = {column for _, column in question}
+        slices = [slice(block.start, block.stop) for block in blocks]
+        cases = [dict.fromkeys(columns, self._places(block, way[block])) for block in slices for way in ways]
+        moves = self._moves(cases, {name for name, _ in question}, window)
         moving = {
             name: {block for block, moved in zip(blocks, found.reshape(len(blocks), -1), strict=True) if moved.any()}
             for name, found in moves.items()
@@ -184,20 +174,21 @@ class _Bench:
         self, question: Mapping[Pair, Sequence[range]], ways: Sequence[int], window: tuple[int, int]
     ) -> dict[Pair, set[int]]:
         """Return, of the candidate rows, those whose cell changes a value when it is perturbed in one of these ways."""
-        import numpy as np
-
         waiting = {pair: {row for block in blocks for row in block} for pair, blocks in question.items()}
         rows = np.array(sorted(set[int]().union(*waiting.values())), dtype=int)
         if not len(rows):
             return waiting
-        tried, way = np.tile(rows, len(ways)), np.repeat(ways, len(rows))
-        copies = np.arange(len(tried))
-        changes = {
-            column: (copies, tried, self.size + np.where((way == _HIGH) & self._is_high(column)[tried], _LOW, way))
+        tried, ways_of = np.tile(rows, len(ways)), np.repeat(ways, len(rows))
+        instead = {
+            column: self.size + np.where((ways_of == _HIGH) & self._is_high(column)[tried], _LOW, ways_of)
             for (_, column), left in waiting.items()
             if left
         }
-        moves = self._moves(*window, len(tried), changes, {name for (name, _), left in waiting.items() if left})
+        cases = [
+            {column: self._places(row, places[number]) for column, places in instead.items()}
+            for number, row in enumerate(tried)
+        ]
+        moves = self._moves(cases, {name for (name, _), left in waiting.items() if left}, window)
         return {pair: left & set(tried[moves[pair[0]]].tolist()) if left else left for pair, left in waiting.items()}
 
     def _window(self, question: Mapping[Pair, Sequence[range]]) -> tuple[int, int]:
@@ -207,98 +198,68 @@ class _Bench:
 
     def _only_together(self, name: str, column: str) -> list[int]:
         """Return the rows that change the value by themselves when put back, where removing all rows changes it."""
-        import numpy as np
-
         if column == self.key:
             return []
-        everything = np.arange(self.size)
         missing = np.full(self.size, self.size + _MISSING)
-        change = {column: (np.zeros(self.size, dtype=int), everything, missing)}
-        if not self._moves(0, self.size, 1, change, {name})[name][0]:
+        removed, everywhere = {column: missing}, (0, self.size)
+        if not self._moves([removed], {name}, everywhere)[name][0]:
             return []
-        nothing = self._said(0, self.size, 1, change, {name})[name][0]
-        known = np.flatnonzero(~self.cells[column].is_null().to_numpy().astype(bool)[: self.size])
-        places = np.tile(missing, (len(known), 1))
-        places[np.arange(len(known)), known] = known
-        copies = np.repeat(np.arange(len(known)), self.size)
-        change = {column: (copies, np.tile(everything, len(known)), places.ravel())}
-        said = self._said(0, self.size, len(known), change, {name})[name]
-        return known[~_same(said, nothing)].tolist()
+        nothing = self._outputs([removed], {name}, everywhere)[name][0]
+        known = np.flatnonzero(self.cells[column].is_known(self.everything))
+        put_back = [{column: np.where(self.everything == row, row, missing)} for row in known]
+        return known[_differ(self._outputs(put_back, {name}, everywhere)[name], nothing)].tolist()
+
+    def _places(self, rows: Any, instead: Any) -> np.ndarray:
+        """Return the places of a column's cells when those of some rows are taken from others instead."""
+        places = self.everything.copy()
+        places[rows] = instead
+        return places
 
     def _is_high(self, column: str) -> np.ndarray:
-        cells = self.cells[column]
-        return (cells == cells[self.size + _HIGH]).fill_null(False).to_numpy().astype(bool)
+        return ~self.cells[column].differs(self.everything, np.full(self.size, self.size + _HIGH))
 
-    def _moves(
-        self, first: int, last: int, count: int, changes: Changes, names: Collection[str]
-    ) -> dict[str, np.ndarray]:
+    def _moves(self, cases: Sequence[Places], names: Collection[str], window: tuple[int, int]) -> dict[str, np.ndarray]:
         """Return for each output column which copies change its value."""
-        said = self._said(first, last, count, changes, names)
-        return {name: ~_same(found, self.undisturbed[name]) for name, found in said.items()}
+        outputs = self._outputs(cases, names, window)
+        return {name: _differ(values, self.unperturbed[name]) for name, values in outputs.items()}
 
-    def _said(
-        self, first: int, last: int, count: int, changes: Changes, names: Collection[str]
+    def _outputs(
+        self, cases: Sequence[Places], names: Collection[str], window: tuple[int, int]
     ) -> dict[str, np.ndarray]:
-        """Return each output column's value in each copy of rows `first` to before `last`, NaN where it is missing.
+        """Return each output column's value in each copy of the rows of a window, NaN where it is missing.
 
         The copies follow one another as one long history, which costs a tenth of many short ones. Guards verify that no
         copy affects the next: copies that are perturbed in every row, or in none, follow each other in every order, and
-        must not change by what precedes them. Where they do, the copies are made of all rows; where that fails too,
+        must not change by what precedes them. Where they do, all rows are copied; where that fails too,
         each is computed by itself.
         """
-        import numpy as np
-
-        for begin, end in dict.fromkeys(((first, last), (0, self.size))):
-            rows = np.arange(begin, end)
-            behind = [
-                (np.full(len(rows), count + number), rows, np.full(len(rows), self.size + way))
-                for number, way in enumerate(_GUARDS)
-                if way in _WAYS
-            ]
-            guarded = {
-                column: tuple(np.concatenate(parts) for parts in zip(change, *behind, strict=True))
-                for column, change in changes.items()
-            }
-            said = self._computed(begin, end, count + len(_GUARDS), guarded, names)
-            if all(self._is_apart(name, found[count:]) for name, found in said.items()):
-                return {name: found[:count] for name, found in said.items()}
-        return self._computed(0, self.size, count, changes, names, apart=True)
+        columns = {column for places in cases for column in places}
+        guards = [
+            dict.fromkeys(columns, np.full(self.size, self.size + way)) if way in _WAYS else {} for way in _GUARDS
+        ]
+        for rows in dict.fromkeys((window, (0, self.size))):
+            outputs = self._computed([*cases, *guards], names, rows)
+            if all(self._is_apart(name, values[len(cases) :]) for name, values in outputs.items()):
+                return {name: values[: len(cases)] for name, values in outputs.items()}
+        return self._computed(cases, names, (0, self.size), apart=True)
 
     def _is_apart(self, name: str, found: np.ndarray) -> bool:
         """Return whether the guards' output is the same whatever precedes them, and right for unperturbed ones."""
-        import numpy as np
-
         ways = np.array(_GUARDS[1:])
         alike = [found[1:][ways == way] for way in (*_WAYS, _NONE)]
-        return all(_same(said, said[0]).all() for said in alike) and bool(_same(alike[-1][0], self.undisturbed[name]))
+        wanted = [*(outputs[0] for outputs in alike[:-1]), self.unperturbed[name]]
+        return not any(_differ(outputs, value).any() for outputs, value in zip(alike, wanted, strict=True))
 
     def _computed(
-        self,
-        first: int,
-        last: int,
-        count: int,
-        changes: Mapping[str, tuple[np.ndarray, ...]],
-        names: Collection[str],
-        *,
-        apart: bool = False,
+        self, cases: Sequence[Places], names: Collection[str], window: tuple[int, int], *, apart: bool = False
     ) -> dict[str, np.ndarray]:
-        import narwhals as nw
-        import numpy as np
-
-        width, columns = last - first, list[nw.Series[Any]]()
-        for column in dict.fromkeys(column for name in names for column in self.sources[name]):
-            places = np.tile(np.arange(first, last), (count, 1))
-            if column in changes:
-                copies, rows, instead = changes[column]
-                places[copies, rows - first] = instead
-            columns.append(self.cells[column][places.ravel()])
-        backend = columns[0].implementation
-        numbers = {_COPY: np.repeat(np.arange(count), width), _ORDER: np.arange(count * width)}
-        columns += [nw.new_series(name, values, backend=backend) for name, values in numbers.items()]
-        frame = nw.concat([nw.maybe_reset_index(column.to_frame()) for column in columns], how="horizontal")
+        rows, read = np.arange(*window), {column for name in names for column in self.sources[name]}
+        frame = self.table.frame([Case(places, kept=rows) for places in cases], _COPY, read)
+        order = nw.new_series(_ORDER, np.arange(len(frame)), backend=frame.implementation)
         needed = list(_needed(names, self.functions))
-        made = nw.from_native(compute(frame.to_native(), needed, _ORDER, by=[_COPY] if apart else []), eager_only=True)
-        at = np.arange(count) * width + self.row - first
+        copies = frame.with_columns(order).to_native()
+        made = nw.from_native(compute(copies, needed, _ORDER, by=[_COPY] if apart else []), eager_only=True)
+        at = np.arange(len(cases)) * len(rows) + self.row - window[0]
         return {name: made[name].cast(nw.Float64).to_numpy()[at].astype(float) for name in names}
 
 
@@ -349,7 +310,7 @@ def _divided(block: range, parts: int) -> list[range]:
     return [range(*edge) for edge in zip(edges, [*edges[1:], block[-1] + 1], strict=True)]
 
 
-def _set_values(cells: nw.Series[Any], column: Column, *, is_key: bool) -> nw.DataFrame[Any]:
+def _set_values(cells: nw.Series[Any], column: Column, *, is_key: bool) -> nw.Series[Any]:
     """Return a low and a high value, allowed or observed, and a missing one; for a key, the lowest again."""
     observed = cells.drop_nulls()
     low: Any = observed.min() if len(observed) else 0
@@ -362,12 +323,5 @@ def _set_values(cells: nw.Series[Any], column: Column, *, is_key: bool) -> nw.Da
         high = high + 1
     three = cells[[0, 0, 0]]
     if is_key:
-        return three.scatter([_LOW, _HIGH, _MISSING], [low, high, low]).to_frame()
-    return three.shift(len(three)).scatter([_LOW, _HIGH], [low, high]).to_frame()
-
-
-def _same(found: np.ndarray, value: Any) -> np.ndarray:
-    """Return where values are the same, within the rounding error that the order of a floating-point sum causes."""
-    import numpy as np
-
-    return np.isclose(found, value, rtol=1e-9, atol=1e-12, equal_nan=True)
+        return three.scatter([_LOW, _HIGH, _MISSING], [low, high, low])
+    return three.shift(len(three)).scatter([_LOW, _HIGH], [low, high])

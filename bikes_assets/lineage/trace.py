@@ -15,9 +15,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import unquote
 
-from bikes_assets.core.address import Address, parse_row
+from bikes_assets.core.address import Address, ModelRef, parse_address, parse_row
 from bikes_assets.core.errors import DigestError, LineageError
-from bikes_assets.core.record import Record, Version, parse_address, partition_address
+from bikes_assets.core.record import Record, Version
 from bikes_assets.core.secrets import shown
 from bikes_assets.lineage.trace_result import CheckedVersion, RawRows, Source, SourceFile, Trace, TracedModel, Value
 from bikes_assets.storage.lake import MODEL_ROWS
@@ -46,8 +46,8 @@ class Computed:
         source: the asset whose rows are read.
         functions: the column functions.
         steps: those whose columns other functions read and the result leaves out.
-            grid: turns the rows of a few partitions into the frame that the functions see.
-            by: key columns of the groups that each have a history, such as stations; the remaining one orders the rows.
+        grid: turns the rows of a few partitions into the frame that the functions see.
+        by: key columns of the groups that each have a history, such as stations; the remaining one orders the rows.
     """
 
     source: str
@@ -59,10 +59,10 @@ class Computed:
 
 @dataclass(frozen=True)
 class Derivations:
-    """How the rows of each table are made: all that a trace knows of the domain. Tables that it does not name are raw.
+    """How the rows of each table are computed: all that a trace knows of the domain. Tables that it does not name are raw.
 
     Attributes:
-        same_row: columns that are made from the row with the same key, by table: column to asset to columns.
+        same_row: columns that are computed from the row with the same key, by table: column to asset to columns.
         computed: tables whose other columns are computed.
         predicted: columns that a model predicts for the row with the same key, by table: the table of features, and
             each column with the part of the model that predicts it, "" for the model itself.
@@ -78,7 +78,7 @@ class Tracer:
 
     Args:
         lake: the lake.
-        derivations: how its tables' rows are made.
+        derivations: how its tables' rows are computed.
         source: path or URL of the current source, which is searched for files that are not at their recorded addresses.
     """
 
@@ -129,20 +129,7 @@ class Tracer:
         )
 
     def _asked(self, asset: str, partition: str | None, version: str | None) -> _Part:
-        table = self.lake.table(asset)
-        if not table.exists():  # asking for its version would create it
-            raise LineageError(f"{asset}: found no table at {table.uri}; materialize {asset} first, as with bikes run")
-        present = table.version()
-        if version is not None and not (version.isdecimal() and int(version) <= present):
-            raise LineageError(f"{asset}@{version}: found version {version!r}, expected one from 0 to {present}")
-        known = table.published(present if version is None else int(version))
-        if partition not in known:
-            when = "" if version is None else f" as of version {version}"
-            raise LineageError(
-                f"{partition_address(asset, partition)}: found no such partition{when}, "
-                f"expected {table.instead_of(partition, known)}"
-            )
-        commit = known[partition]
+        commit = self.lake.resolve(asset, partition, version)
         return self.part(Version(asset, partition, commit.version, commit.digest))
 
     def part(self, version: Version) -> _Part:
@@ -162,20 +149,32 @@ class Tracer:
             self._parts[version] = _Part(version, commit.content, rows, record, table.schema)
         return self._parts[version]
 
-    def model(self, record: Record) -> tuple[TracedModel, dict[str, Any], _Part]:
-        """Return the model that made a version, its card, and the version that promoted it; its file is checked."""
-        (serving,) = (self.part(item) for item in record.inputs if item.asset == self.lake.serving)
-        (row,) = serving.rows.to_pylist()
+    def model(self, record: Record, table: str) -> tuple[TracedModel, dict[str, Any], _Part]:
+        """Return the model that predicted a version, its card, and the version that promoted it; its file is checked.
+
+        Args:
+            record: of the version.
+            table: of the rows that the model read. A card without features means all that was used of it.
+        """
         (said,) = record.models
+        (serving,) = (
+            self.part(item)
+            for item in record.inputs
+            if item.asset == self.lake.serving or item.address == said["origin"]
+        )
+        (row,) = serving.rows.to_pylist()
         if (row["digest"], row["sha256"]) != (said["digest"], said["sha256"]):
             raise DigestError(
                 f"{serving.version.address}: holds model {row['digest']} in file {row['sha256']}, but {record.output.address} "
-                f"was made with {said['digest']} in file {said['sha256']}; restore the lake"
+                f"was predicted with {said['digest']} in file {said['sha256']}; restore the lake"
             )
-        card, address = json.loads(row["card"]), said["origin"]
+        address: str = said["origin"]
+        schema = self.lake.table(table).schema
+        read = [name for name in record.used.get(table, schema.names) if name not in schema.key]
+        card: dict[str, Any] = {"features": read, **json.loads(row["card"])}
         if (address, serving.version) not in self._models:
             self.lake.load_file(said["sha256"])
-            made = self._fitted(address.removesuffix(" baseline"), serving.record).record
+            made = self._fitted(ModelRef.parse(address).address, serving.record).record
             uses = {use.context: use for use in made.datasets}
             training, validation = (
                 tuple(
@@ -199,7 +198,7 @@ class Tracer:
 
     def _fitted(self, address: str, chosen: Record) -> _Part:
         """Return the version in which a model was fitted; a pinned one is no input of the record that chose it."""
-        recorded = next((item for item in chosen.inputs if item.address == address), None)
+        recorded = next((item for item in (chosen.output, *chosen.inputs) if item.address == address), None)
         if recorded:
             return self.part(recorded)
         asset, partition, version = parse_address(address)
@@ -216,7 +215,7 @@ class Tracer:
         return self._grids[key]
 
     def _sources(self, part: _Part) -> list[Source]:
-        """Return the external partitions that a version was made from, with their files."""
+        """Return the external partitions that a version was materialized from, with their files."""
         found: list[Source] = []
         for item in part.record.inputs:
             for use in part.record.datasets:
@@ -309,7 +308,7 @@ class _Descent:
         self._known: dict[str, Value] = {}
 
     def values(self, part: _Part, columns: Sequence[str]) -> dict[str, Value]:
-        """Return the row's values in some columns of a version, with what each was made from."""
+        """Return the row's values in some columns of a version, with what each was computed from."""
         unknown = [name for name in columns if self._address(part, name) not in self._known]
         asset = part.version.asset
         table, predicted = self.derivations.predicted.get(asset, ("", {}))
@@ -329,25 +328,25 @@ class _Descent:
         self._known |= {value.address: value for value in found}
         return {name: self._known[self._address(part, name)] for name in columns}
 
-    def _predicted(self, part: _Part, name: str, table: str, said_by: str) -> Value:
-        model, card, serving = self.tracer.model(part.record)
+    def _predicted(self, part: _Part, name: str, table: str, output_by: str) -> Value:
+        model, card, serving = self.tracer.model(part.record, table)
         self.parts.setdefault(serving.version, serving)
         self.models[model.address] = model
-        features = (card[said_by] or card)["features"] if said_by else card["features"]
+        features = (card[output_by] or card)["features"] if output_by else card["features"]
         values = self.values(self._input(part, table), features)
-        address = f"{model.address} {said_by}" if said_by and card[said_by] else model.address
-        return self._value(part, name, model=address, made_from=tuple(values[feature] for feature in features))
+        address = f"{model.address} {output_by}" if output_by and card[output_by] else model.address
+        return self._value(part, name, model=address, computed_from=tuple(values[feature] for feature in features))
 
     def _same_row(self, part: _Part, sources: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-        made_from: list[Value] = []
+        computed_from: list[Value] = []
         rows: list[RawRows] = []
         for asset, columns in sources.items():
             above = self._input(part, asset)
             if self._is_raw(asset):
                 rows += [self._raw(asset, column, [above], [self.key]) for column in columns]
             else:
-                made_from += self.values(above, columns).values()
-        return {"made_from": tuple(made_from), "rows": tuple(rows)}
+                computed_from += self.values(above, columns).values()
+        return {"computed_from": tuple(computed_from), "rows": tuple(rows)}
 
     def _computed(self, part: _Part, columns: Sequence[str], computed: Computed) -> list[Value]:
         from bikes_assets.lineage.rows import rows_behind
@@ -403,7 +402,7 @@ class _Descent:
         return not any(asset in known for known in (self.derivations.computed, self.derivations.same_row))
 
     def _input(self, part: _Part, asset: str) -> _Part:
-        """Return the version of an asset that holds this row, of those that a version was made from."""
+        """Return the version of an asset that holds this row, of those that a version was materialized from."""
         inputs = [item for item in part.record.inputs if item.asset == asset]
         inputs.sort(key=lambda item: item.partition != part.version.partition)  # the same partition, where there is one
         for item in inputs:
@@ -411,7 +410,7 @@ class _Descent:
                 return self._read(item)
         found = ", ".join(item.address for item in inputs) or "none"
         raise LineageError(
-            f"{part.version.address}: found no row {_text(self.key.values())} in what it was made from, {asset}: {found}"
+            f"{part.version.address}: found no row {_text(self.key.values())} in what it was materialized from, {asset}: {found}"
         )
 
     def _read(self, version: Version) -> _Part:

@@ -33,13 +33,13 @@ class RawRows:
 
 @dataclass(frozen=True)
 class Value:
-    """A value, and what it was made from.
+    """A value, and what it was computed from.
 
     Attributes:
         address: such as `demand_features.temperature[2012-08]@20#2012-08-14T17:00`.
         value: the value; None where it is missing.
         model: address of the model that predicted it, "" where none did.
-        made_from: the values of other tables' rows that it was made from.
+        computed_from: the values of other tables' rows that it was computed from.
         rows: the raw rows that contributed to it, by column.
         repeats: whether the current code computes the same value from the same rows; None where nothing was computed.
     """
@@ -47,7 +47,7 @@ class Value:
     address: str
     value: Scalar
     model: str = ""
-    made_from: tuple[Value, ...] = ()
+    computed_from: tuple[Value, ...] = ()
     rows: tuple[RawRows, ...] = ()
     repeats: bool | None = None
 
@@ -85,9 +85,9 @@ class CheckedVersion:
         address: such as `demand_features[2012-08]@20`.
         digest: content digest.
         content: digest of the rows as stored; for a table, the same as `digest`.
-        inputs: what it was made from, as recorded: address to digest.
-        code_version: of the function that made it.
-        run: Dagster's run that made it.
+        inputs: what it was materialized from, as recorded: address to digest.
+        code_version: of the function that materialized it.
+        run: Dagster's run that materialized it.
         time: when, Unix seconds.
     """
 

@@ -8,11 +8,11 @@ from itertools import chain, pairwise
 from typing import TYPE_CHECKING
 
 from bikes_assets.core.address import WHOLE, Address
-from bikes_assets.lineage.projection import ALIAS, CODE, FILE, MODEL, PARTITION, RUN, TAG
+from bikes_assets.lineage.elements import ALIAS, CODE, FILE, MODEL, PARTITION, RUN, TAG
 
 if TYPE_CHECKING:
-    from bikes_assets.lineage.index import Found, Index
-    from bikes_assets.lineage.packed import Direction
+    from bikes_assets.lineage.elements import Direction, Result
+    from bikes_assets.lineage.index import Index
 
 _NAMES = (MODEL, ALIAS)
 """Kinds of things that are names of a version."""
@@ -32,12 +32,12 @@ class Branch:
 
     kind: str
     asset: str
-    things: Sequence[Found]
+    things: Sequence[Result]
     span: str
     branches: list[Branch] = field(default_factory=list)
 
 
-def tree(index: Index, things: Iterable[Found], direction: Direction, *, as_of: int | None = None) -> list[Branch]:
+def tree(index: Index, things: Iterable[Result], direction: Direction, *, as_of: int | None = None) -> list[Branch]:
     """Return the things that were found as a tree whose root is the start.
 
     A branch is attached to a nearer one that has an edge to or from its nearest thing, else to the root. Names of
@@ -49,7 +49,7 @@ def tree(index: Index, things: Iterable[Found], direction: Direction, *, as_of: 
         direction: upstream or downstream.
         as_of: number of the last event that counts.
     """
-    grouped: dict[tuple[str, ...], list[Found]] = {}
+    grouped: dict[tuple[str, ...], list[Result]] = {}
     places: dict[tuple[str, str], tuple[int, tuple[str, ...]]] = {}
     for item in things:
         place = _place(index, item, as_of)
@@ -73,7 +73,7 @@ def tree(index: Index, things: Iterable[Found], direction: Direction, *, as_of: 
     return roots
 
 
-def _place(index: Index, item: Found, as_of: int | None) -> tuple[str, ...]:
+def _place(index: Index, item: Result, as_of: int | None) -> tuple[str, ...]:
     """Return what the things of one branch share: their kind and asset, and their column, else their name."""
     if item.kind == CODE:
         made = index.neighbours(CODE, item.name, "downstream", as_of=as_of)
@@ -83,7 +83,7 @@ def _place(index: Index, item: Found, as_of: int | None) -> tuple[str, ...]:
     return (item.kind, parts.asset, parts.column or "") if parts else (item.kind, "", item.name)
 
 
-def _span(index: Index, items: Sequence[Found], as_of: int | None) -> str:
+def _span(index: Index, items: Sequence[Result], as_of: int | None) -> str:
     """Return the address of the things of one branch; of code and things without an address, their names."""
     parts = [Address.parse(item.name) if item.kind not in (CODE, FILE, RUN, TAG) else None for item in items]
     places = [part for part in parts if part]

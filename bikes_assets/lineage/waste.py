@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bikes_assets.core.address import WHOLE, Address, parse_address
-from bikes_assets.lineage.projection import COLUMN, DATASET, RUN, VERSION
+from bikes_assets.lineage.elements import COLUMN, DATASET, RUN, VERSION
 
 if TYPE_CHECKING:
-    from bikes_assets.lineage.index import Found, Index
+    from bikes_assets.lineage.elements import Result
+    from bikes_assets.lineage.index import Index
 
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """What making an asset took.
+    """What materializing an asset took.
 
     Attributes:
         asset: the asset.
@@ -37,11 +38,12 @@ class Waste:
     """Waste in the pipeline.
 
     Attributes:
-        without_readers: datasets that no other is made from, including those that people look at.
-        unread: columns that nothing is made from, of datasets that have readers.
+        without_readers: datasets that no other is computed from, including those that people look at.
+        unread: columns that nothing is computed from, of datasets that have readers.
         unused: columns that a model's inputs have and the model does not read, by the model's asset.
-        inert: columns that the newest version of a model was fitted on and does not use: no tree splits on them.
-        spent: what making each asset took, most first.
+        unused_by_model: columns that the newest version of a model was fitted on and does not use: no tree splits on
+            them.
+        spent: what materializing each asset took, most first.
         steps: wall seconds of all steps.
         runs: wall seconds of all runs that ended; the time beyond the steps is spent on starting, connecting and
             ending.
@@ -50,7 +52,7 @@ class Waste:
     without_readers: tuple[str, ...]
     unread: tuple[str, ...]
     unused: Mapping[str, tuple[str, ...]]
-    inert: Mapping[str, tuple[str, ...]]
+    unused_by_model: Mapping[str, tuple[str, ...]]
     spent: tuple[Spent, ...]
     steps: float
     runs: float
@@ -86,7 +88,7 @@ def waste(index: Index, steps: Mapping[tuple[str, str], float], runs: Mapping[st
         tuple(name for name in datasets if name not in read),
         tuple(unread),
         {model: names for model, names in unused.items() if names},
-        {model: names for model in models if (names := _inert(index, model))},
+        {model: names for model in models if (names := _unused_by_model(index, model))},
         tuple(item for item in spent if item.times),
         sum(ended.values()),
         sum(runs.values()),
@@ -97,21 +99,21 @@ def _targets(index: Index, column: str) -> set[str]:
     return {edge.target[1] for edge in index.neighbours(COLUMN, column, "downstream")}
 
 
-def _made(index: Index, asset: str) -> list[Found]:
-    """Return an asset's versions in the order in which they were made."""
+def _versions(index: Index, asset: str) -> list[Result]:
+    """Return an asset's versions in the order in which they were published."""
     found = [index.find(str(item), VERSION)[0] for item in index.within(VERSION, asset)]
     return sorted((item for item in found if "code" in item.facts), key=lambda item: item.facts["time"])
 
 
-def _inert(index: Index, model: str) -> tuple[str, ...]:
-    partitions = {parse_address(item.name)[1] or "": item for item in _made(index, model)}
+def _unused_by_model(index: Index, model: str) -> tuple[str, ...]:
+    partitions = {parse_address(item.name)[1] or "": item for item in _versions(index, model)}
     newest = partitions[max(partitions)].facts if partitions else {}
-    return tuple(str(Address(asset, name)) for asset, names in newest.get("inert", {}).items() for name in names)
+    return tuple(str(Address(asset, name)) for asset, names in newest.get("unused", {}).items() for name in names)
 
 
 def _spent(index: Index, asset: str, steps: Mapping[tuple[str, str], float]) -> Spent:
-    """Return what making an asset took."""
-    made = _made(index, asset)
+    """Return what materializing an asset took."""
+    made = _versions(index, asset)
     latest: dict[str | None, str] = {}
     times = [0.0, 0.0]
     unchanged = 0

@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeAlias, get_type_
 
 import dagster as dg
 
-from bikes_assets.core.checks import Check, Subject, Verdict, failure, judge, stops
+from bikes_assets.core.checks import Check, Subject, Verdict, failure, run_checks, stops
 from bikes_assets.core.code_version import code_version, module_of
 from bikes_assets.core.errors import NothingToDo, SettingsError
+from bikes_assets.core.record import fits_json
 from bikes_assets.core.schema import Schema
 from bikes_assets.core.staleness import KEEP, config_changes
 from bikes_assets.events import metadata
 from bikes_assets.events.reported import of_instance
-from bikes_assets.events.retries import failure_of, judged
+from bikes_assets.events.retries import classified_errors, failure_of
 from bikes_assets.events.up_to_date import CURRENT
 from bikes_assets.orchestration.io_managers import Outcome, may_be_absent
 
@@ -64,7 +65,7 @@ def lineage_asset(
         kinds: Dagster's kinds, the technologies that it uses.
         io_manager: `tables` or `models`.
         schema: declared columns of a table.
-        lineage: output column to input asset to its columns from which the output column is made.
+        lineage: output column to input asset to its columns from which the output column is computed.
         checks: checks of the outcome.
         owners: teams (`team:name`) or people (by e-mail).
         tags: Dagster's tags.
@@ -72,74 +73,100 @@ def lineage_asset(
         freshness: largest age of its latest materialization, None for no limit.
         config: defaults of its config that differ from those in the code. They are not part of the code version.
         up_to_date: whether it has the check `up_to_date`, which a materialization passes, and which a sensor of the
-            project
-                fails when the partition becomes stale; see `events.up_to_date`.
+            project fails when the partition becomes stale; see `events.up_to_date`.
     """
+    of_dagster: dict[str, Any] = {
+        "partitions_def": partitions,
+        "ins": ins,
+        "group_name": group,
+        "kinds": kinds,
+        "io_manager_key": io_manager,
+        "owners": owners,
+        "tags": tags,
+        "automation_condition": automation,
+        "freshness_policy": freshness,
+    }
+    return functools.partial(_decorated, of_dagster, schema, lineage, checks, config or {}, up_to_date)
 
-    def decorate(function: Callable[..., Any]) -> dg.AssetsDefinition:
-        stated = [*checks, CURRENT] if up_to_date else checks
-        specs = _check_specs(function.__name__, stated, partitions)
 
-        @functools.wraps(function)
-        def run(context: dg.AssetExecutionContext, **inputs: Any) -> Iterator[_Yielded]:
-            tracking: Tracking | None = context.resources.mlflow
-            effective = _effective(context, inputs["config"], described[metadata.CONFIG]) if "config" in inputs else {}
-            inputs |= {"config": settled(**effective)} if settled and effective else {}
-            try:
-                with judged(context.retry_number + 1, gettempdir()), tracking.active() if tracking else nullcontext():
-                    made = function(context, **inputs)
-            except NothingToDo as reason:
-                context.log.warning(str(reason))
-                # Dagster fails a step with a check that gave no result; without one they count as skipped
-                for spec in specs:
-                    yield dg.Output(None, output_name=spec.get_python_identifier())
-                return
-            asset = context.asset_key.to_user_string()
-            outcome = made if isinstance(made, Outcome) else Outcome(made)
-            partition = context.partition_key if context.has_partition_key else ""
-            kept = _Evidence(context.instance, asset)
-            subject = Subject(asset, partition, outcome.value, outcome.metrics, inputs, kept.get())
-            found = judge(checks, subject)
-            results = [_result(context.asset_key, check, verdict) for check, verdict in found]
-            evidence = next((verdict.evidence for _, verdict in reversed(found) if verdict.evidence), {})
-            stopped = failure(found, subject)
-            kept.put(evidence, lasting=not stopped)
-            if stopped:
-                yield from results
-                raise failure_of(stopped)
-            passed = {check.name: bool(verdict.passed) for check, verdict in found}
-            yield dg.Output(replace(outcome, checks=passed, evidence=evidence, config=effective))
-            yield from results  # after the output, so that Dagster shows them with its materialization
-            if up_to_date:
-                yield _result(context.asset_key, CURRENT, CURRENT.function(subject))
+def _decorated(
+    of_dagster: Mapping[str, Any],
+    schema: Schema | None,
+    lineage: Mapping[str, Mapping[str, Sequence[str]]] | None,
+    checks: Sequence[Check],
+    config: Mapping[str, Any],
+    up_to_date: bool,
+    function: Callable[..., Any],
+) -> dg.AssetsDefinition:
+    """Return the asset of a function; see `lineage_asset`."""
+    stated = [*checks, CURRENT] if up_to_date else checks
+    specs = _check_specs(function.__name__, stated, of_dagster["partitions_def"])
 
-        signature = inspect.signature(function)
-        run.__signature__ = signature.replace(return_annotation=inspect.Signature.empty)  # type: ignore[attr-defined]
-        run.__annotations__ = {key: value for key, value in function.__annotations__.items() if key != "return"}
-        if settled := _config_class(function, config or {}):
-            run.__annotations__["config"] = settled
-            run.__signature__ = _with_annotation(run.__signature__, "config", settled)  # type: ignore[attr-defined]
-        described = _described(run, schema, lineage)
-        described[metadata.CONFIG] = json.loads(settled().model_dump_json()) if settled else {}
-        return dg.asset(
-            partitions_def=partitions,
-            ins=ins,
-            group_name=group,
-            kinds=kinds,
-            io_manager_key=io_manager,
-            required_resource_keys={"mlflow"},
-            owners=owners,
-            tags=tags,
-            description=inspect.getdoc(function),
-            code_version=code_version(module_of(function), function.__name__),
-            metadata=described,
-            output_required=False,
-            check_specs=specs,
-            automation_condition=automation,
-            freshness_policy=freshness,
-        )(run)
+    @functools.wraps(function)
+    def run(context: dg.AssetExecutionContext, **inputs: Any) -> Iterator[_Yielded]:
+        effective = _effective(context, inputs["config"], described[metadata.CONFIG]) if "config" in inputs else {}
+        inputs |= {"config": settled(**effective)} if settled and effective else {}
+        tracking: Tracking | None = context.resources.mlflow
+        try:
+            with (
+                classified_errors(context.retry_number + 1, gettempdir()),
+                tracking.active() if tracking else nullcontext(),
+            ):
+                made = function(context, **inputs)
+        except NothingToDo as reason:
+            context.log.warning(str(reason))
+            # Dagster fails a step with a check that gave no result; without one they count as skipped
+            for spec in specs:
+                yield dg.Output(None, output_name=spec.get_python_identifier())
+            return
+        outcome = replace(made if isinstance(made, Outcome) else Outcome(made), config=effective)
+        yield from _checked(context, checks, outcome, inputs, up_to_date=up_to_date)
 
-    return decorate
+    signature = inspect.signature(function)
+    run.__signature__ = signature.replace(return_annotation=inspect.Signature.empty)  # type: ignore[attr-defined]
+    run.__annotations__ = {key: value for key, value in function.__annotations__.items() if key != "return"}
+    if settled := _config_class(function, config):
+        run.__annotations__["config"] = settled
+        run.__signature__ = _with_annotation(run.__signature__, "config", settled)  # type: ignore[attr-defined]
+    described = _described(run, schema, lineage)
+    described[metadata.CONFIG] = json.loads(settled().model_dump_json()) if settled else {}
+    return dg.asset(
+        **of_dagster,
+        required_resource_keys={"mlflow"},
+        description=inspect.getdoc(function),
+        code_version=code_version(module_of(function), function.__name__),
+        metadata=described,
+        output_required=False,
+        check_specs=specs,
+    )(run)
+
+
+def _checked(
+    context: dg.AssetExecutionContext,
+    checks: Sequence[Check],
+    outcome: Outcome,
+    inputs: Mapping[str, Any],
+    *,
+    up_to_date: bool,
+) -> Iterator[_Yielded]:
+    """Yield an outcome with the results of its checks; where a blocking one fails, the results alone, and the failure."""
+    asset = context.asset_key.to_user_string()
+    partition = context.partition_key if context.has_partition_key else ""
+    kept = _Evidence(context.instance, asset)
+    subject = Subject(asset, partition, outcome.value, outcome.metrics, inputs, kept.get())
+    verdicts = run_checks(checks, subject)
+    results = [_result(context.asset_key, check, verdict) for check, verdict in verdicts]
+    evidence = next((verdict.evidence for _, verdict in reversed(verdicts) if verdict.evidence), {})
+    stopped = failure(verdicts, subject)
+    kept.put(evidence, lasting=not stopped)
+    if stopped:
+        yield from results
+        raise failure_of(stopped)
+    passed = {check.name: bool(verdict.passed) for check, verdict in verdicts}
+    yield dg.Output(replace(outcome, checks=passed, evidence=evidence))
+    yield from results  # after the output, so that Dagster shows them with its materialization
+    if up_to_date:
+        yield _result(context.asset_key, CURRENT, CURRENT.function(subject))
 
 
 def _effective(context: dg.AssetExecutionContext, config: dg.Config, project: Mapping[str, Any]) -> dict[str, Any]:
@@ -202,7 +229,7 @@ def with_lineage(
 
     Args:
         assets: assets created by `dg.asset`.
-        lineage: for an asset, output column to input asset to its columns from which the output column is made.
+        lineage: for an asset, output column to input asset to its columns from which the output column is computed.
         schemas: declared columns of tables, if any.
     """
 
@@ -270,10 +297,8 @@ def _config_class(function: Callable[..., Any], config: Mapping[str, Any]) -> ty
         @field_validator("*")
         @classmethod
         def _is_json(cls, value: Any) -> Any:
-            try:
-                json.dumps(value, allow_nan=False, skipkeys=True, default=str)
-            except ValueError as error:
-                raise PydanticCustomError("json", "JSON has no NaN and no infinity") from error
+            if not fits_json(value):
+                raise PydanticCustomError("json", "JSON has no NaN and no infinity")
             return value
 
     class Strict(Recorded):
@@ -349,7 +374,7 @@ def _check_specs(
 def _result(asset: dg.AssetKey, check: Check, verdict: Verdict) -> dg.AssetCheckResult:
     """Return what Dagster shows of a verdict; a failure that does not block is a warning."""
     only_warns = not check.blocking or (not verdict.passed and not stops(check, verdict))
-    figures = {name: dg.MetadataValue.float(float(value)) for name, value in verdict.figures.items()}
+    metrics = {name: dg.MetadataValue.float(float(value)) for name, value in verdict.metrics.items()}
     waived = {"waived": verdict.waived} if verdict.waived else {}
     shown = {"shown": metadata.of_evidence(verdict.evidence)} if verdict.evidence else {}
     return dg.AssetCheckResult(
@@ -358,5 +383,5 @@ def _result(asset: dg.AssetKey, check: Check, verdict: Verdict) -> dg.AssetCheck
         check_name=check.name,
         severity=dg.AssetCheckSeverity.WARN if only_warns else dg.AssetCheckSeverity.ERROR,
         description=verdict.found,
-        metadata={"found": verdict.found, "expected": check.description, **waived, **figures, **shown},
+        metadata={"found": verdict.found, "expected": check.description, **waived, **metrics, **shown},
     )

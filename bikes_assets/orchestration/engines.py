@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
     from bikes_assets.core.schema import Schema
-    from bikes_assets.orchestration.io_managers import Parts
+    from bikes_assets.orchestration.outcome import Parts
     from bikes_assets.storage.delta import LakeTable
     from bikes_assets.storage.lake import Lake
 
@@ -149,7 +149,7 @@ class EngineIOManager(TableIOManager):
 
     def read(self, table: LakeTable, partitions: Sequence[str | None]) -> tuple[int, Parts]:
         """Return the current table version, and each partition's version and files."""
-        return table.files_present(partitions)
+        return table.current_files(partitions)
 
     def frame(self, parts: Parts, schema: Schema) -> Any:
         """Return a lazy frame with a row for every hour; without rows, the frame of the pandas engine."""

@@ -20,7 +20,7 @@ def plan_of(graph: Any) -> Plan:
     groups: list[dg.PartitionsDefinition | None] = []
     for key in graph.toposorted_asset_keys:
         found = graph.get(key)
-        if not found.is_executable:
+        if not found.is_executable or not found.code_version:  # without one, it has no record
             continue
         if found.partitions_def not in groups:
             groups.append(found.partitions_def)

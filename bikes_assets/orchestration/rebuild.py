@@ -40,7 +40,8 @@ def _maker(definitions: str, remembered: dict[str, str]) -> Any:
     import dagster as dg
 
     module, _, name = definitions.partition(":")
-    found = getattr(importlib.import_module(module), name)()
+    found = getattr(importlib.import_module(module), name)
+    found: Any = found() if callable(found) else found
     job = dg.Definitions(
         assets=found.assets,
         asset_checks=found.asset_checks,
@@ -57,7 +58,7 @@ def _maker(definitions: str, remembered: dict[str, str]) -> Any:
             partition_key=step["partition"],
             asset_selection=[dg.AssetKey.from_user_string(step["asset"])],
             run_config={
-                "ops": {step["asset"]: {"config": step["config"]}} if step["config"] else {},
+                "ops": {step["asset"].replace("/", "__"): {"config": step["config"]}} if step["config"] else {},
                 "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
             },
             raise_on_error=False,

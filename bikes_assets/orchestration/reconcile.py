@@ -23,11 +23,22 @@ from bikes_assets.events.attempts import Attempt, attempts_of, ended
 from bikes_assets.events.reported import REGISTERED, of_instance
 from bikes_assets.events.run_log import BACKLOG
 from bikes_assets.events.workers import end_abandoned, may_report
+from bikes_assets.lineage.elements import MODEL
 from bikes_assets.lineage.event_log import reported_since
-from bikes_assets.lineage.projection import MODEL
-from bikes_assets.orchestration.agreed import NONE, Agreement, differing, everything, evident, is_so, keep, kept, look
-from bikes_assets.orchestration.registered import Registry, is_whole, models_in
+from bikes_assets.orchestration.reconcile_marks import (
+    NONE,
+    Reconciliation,
+    differing,
+    everything,
+    evident,
+    is_so,
+    keep,
+    kept,
+    look,
+)
+from bikes_assets.orchestration.reconcile_registry import Registry, is_whole, models_in
 from bikes_assets.storage.commits import differing as differing_record
+from bikes_assets.storage.disk import locked
 from bikes_assets.storage.processes import Process
 from bikes_assets.storage.removals import removed_versions
 from bikes_assets.tracking.client import one_by_one
@@ -43,7 +54,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run, RunInfo
 
     from bikes_assets.lineage.index import Index
-    from bikes_assets.orchestration.agreed import Scope, Stores
+    from bikes_assets.orchestration.reconcile_marks import Scope, Stores
     from bikes_assets.storage.lake import Lake, ModelFormat
     from bikes_assets.tracking.runs import MlflowRuns
 
@@ -65,11 +76,10 @@ class Pipeline:
         assets: the lake's assets.
         connect: returns the writer of MLflow's runs, or raises TrackingError; it appends to the list what it has
             restored.
-        tracking_uri: MLflow's store or server.
+        tracking_uri: MLflow's store or server, "" for none.
         index: returns the lineage index, updated from the event log, which knows what is registered; None without one.
         stores: location of the stores and of the marks of the last reconciliation, so that only what is new is looked
-            at; None
-                to look at everything each time.
+            at; None to look at everything each time.
     """
 
     instance: dg.DagsterInstance
@@ -81,12 +91,12 @@ class Pipeline:
     index: Callable[[], Index] | None = None
     stores: Stores | None = None
 
-    def is_in_agreement(self) -> bool:
+    def is_reconciled(self) -> bool:
         """Return whether nothing has changed since the last reconciliation, as far as that can be determined."""
         return bool(self.stores and is_so(self.stores, BACKLOG))
 
 
-def sync(pipeline: Pipeline, *, whole: bool = True) -> Agreement:
+def sync(pipeline: Pipeline, *, whole: bool = True) -> Reconciliation:
     """Reconcile run states, events and MLflow: what is new, or has changed since the last reconciliation.
 
     Args:
@@ -96,44 +106,48 @@ def sync(pipeline: Pipeline, *, whole: bool = True) -> Agreement:
     Returns:
         What was done and what is left.
     """
-    from filelock import FileLock
-
-    agreement = Agreement()
-    with FileLock(Path(pipeline.instance.root_directory) / ".bikes_sync.lock", timeout=600):
+    reconciliation = Reconciliation()
+    with locked(Path(pipeline.instance.root_directory) / ".bikes_sync.lock", seconds=600):
         for number in range(_ROUNDS):  # what was done is checked once more
-            if (number and pipeline.is_in_agreement()) or not _bring_together(pipeline, agreement, whole=whole):
+            if (number and pipeline.is_reconciled()) or not _bring_together(pipeline, reconciliation, whole=whole):
                 break
-    return agreement
+    return reconciliation
 
 
-def _bring_together(pipeline: Pipeline, agreement: Agreement, *, whole: bool) -> bool:
+def _bring_together(pipeline: Pipeline, reconciliation: Reconciliation, *, whole: bool) -> bool:
     """Reconcile what may have to be, and return whether its effect on the stores can be determined now."""
     stores = pipeline.stores
-    agreement.done += end_abandoned(pipeline.instance)
+    reconciliation.done += end_abandoned(pipeline.instance)
     unlogged = backlog(pipeline.instance)
     known = kept(stores) if stores else None
     now = look(stores, known) if stores else None
     scope = differing(stores, known, now, whole=whole) if stores and now else everything(pipeline.assets)
     recovered = recover_events(pipeline, scope)
-    agreement.done += recovered.done
-    agreement.left += recovered.left
-    agreement.set_aside = [*(known.set_aside if known and scope.after else ()), *recovered.set_aside]
-    agreement.foreign = [*known.foreign] if known else []
-    agreement.refused = []
-    try:
-        runs = replace(pipeline.connect(agreement.done), registered=Numbers(pipeline.instance))
-        only = scope.runs
-        if only is None and stores and now and not agreement.set_aside:
-            only = now.runs.keys() - evident(stores, runs.experiment_ids)
-        unlogged_attempts, unended = _settle_runs(pipeline, runs, only, agreement)
-        # what is registered again needs its run; what is registered first needs numbers beyond those in use
-        _reconcile_registered(pipeline, runs, agreement, scope.registered, whole=whole)
-        refused = _log_runs(pipeline, runs, unlogged_attempts, unended, agreement)
-        agreement.done += [f"MLflow: alias {change}" for change in set_aliases(runs.client, pipeline.lake)]
-    except Exception as error:  # noqa: BLE001 - whatever MLflow raises: the rest is done, and this is reported
-        agreement.left.append(scrubbed(f"MLflow: {error}", pipeline.tracking_uri))
+    reconciliation.done += recovered.done
+    reconciliation.left += recovered.left
+    before = known.set_aside if known and scope.after else ()
+    reconciliation.set_aside = [*dict.fromkeys((*before, *recovered.set_aside))]
+    reconciliation.foreign = [*known.foreign] if known else []
+    reconciliation.refused = []
+    if not pipeline.tracking_uri:
+        if not reconciliation.left:
+            clear_backlog(pipeline.instance)
         return False
-    if agreement.left or unlogged != backlog(pipeline.instance):
+    try:
+        runs = replace(pipeline.connect(reconciliation.done), registered=Numbers(pipeline.instance))
+        only = scope.runs
+        if only is None and stores and now and not reconciliation.set_aside:
+            only = now.runs.keys() - evident(stores, runs.experiment_ids)
+        unlogged_attempts, unended = _settle_runs(pipeline, runs, only, reconciliation)
+        # what is registered again needs its run; what is registered first needs numbers beyond those in use
+        is_restored = _reconcile_registered(pipeline, runs, reconciliation, scope.registered, whole=whole)
+        runs = replace(runs, is_restored=is_restored)
+        refused = _log_runs(pipeline, runs, unlogged_attempts, unended, reconciliation)
+        reconciliation.done += [f"MLflow: alias {change}" for change in set_aliases(runs.client, pipeline.lake)]
+    except Exception as error:  # noqa: BLE001 - whatever MLflow raises: the rest is done, and this is reported
+        reconciliation.left.append(scrubbed(f"MLflow: {error}", pipeline.tracking_uri))
+        return False
+    if reconciliation.left or unlogged != backlog(pipeline.instance):
         return False
     clear_backlog(pipeline.instance)
     if stores and now:  # what is not yet reconciled is looked at again
@@ -142,8 +156,13 @@ def _bring_together(pipeline: Pipeline, agreement: Agreement, *, whole: bool) ->
             **{asset: known.tables.get(asset, NONE) if known else NONE for asset in recovered.unfinished},
         }
         settled = {run: state for run, state in now.runs.items() if run not in refused}
-        marks = replace(now, tables=tables, runs=settled, set_aside=agreement.set_aside, foreign=agreement.foreign)
-        keep(stores, replace(marks, registry={}, database="") if agreement.refused else marks)
+        # a table that is looked at from an earlier commit on needs the events from then on, or they would count as lost
+        event, log = (known.event, known.log) if known else (0, "")
+        if not recovered.unfinished:
+            event, log = now.event, now.log
+        told = {"set_aside": reconciliation.set_aside, "foreign": reconciliation.foreign}
+        marks = replace(now, event=event, log=log, tables=tables, runs=settled, **told)
+        keep(stores, replace(marks, registry={}, database="") if reconciliation.refused else marks)
     return bool(now and now.mlflow is not None)
 
 
@@ -231,20 +250,25 @@ def _recover_table(
 
 
 def _reconcile_registered(
-    pipeline: Pipeline, runs: MlflowRuns, agreement: Agreement, only: Collection[str] | None, *, whole: bool
-) -> None:
+    pipeline: Pipeline, runs: MlflowRuns, reconciliation: Reconciliation, only: Collection[str] | None, *, whole: bool
+) -> bool:
     """Make MLflow's registry match the event log, and report to the event log what it does not know of the registry.
 
     Args:
         pipeline: what to reconcile.
         runs: MLflow's runs.
-        agreement: collects what was done, and what cannot be.
-        only: registered versions to look at, as in `agreed.Scope`, None for all.
+        reconciliation: collects what was done, and what cannot be.
+        only: registered versions to look at, as in `reconcile_marks.Scope`, None for all.
         whole: whether to check, too, that the logged models of all versions exist.
+
+    Returns:
+        Whether the registry has every version that the event log knows.
     """
-    if pipeline.index is None or (only is not None and not only):
-        return
-    agreement.foreign = []
+    if pipeline.index is None:
+        return False
+    if only is not None and not only:
+        return True
+    reconciliation.foreign = []
     names = None if only is None else [name.rpartition("/") for name in only]
     index = pipeline.index()
     found = Registry(runs, pipeline.lake, pipeline.models, index, removed_versions(pipeline.lake.location))
@@ -252,17 +276,18 @@ def _reconcile_registered(
     for asset in models_in(index, pipeline.assets):
         numbers_of = None if names is None else {int(number) for name, _, number in names if name == model_name(asset)}
         done = found.reconcile(asset, numbers_of, whole=whole)
-        agreement.done += done.done
-        agreement.refused += done.left
-        agreement.foreign += done.foreign
+        reconciliation.done += done.done
+        reconciliation.refused += done.left
+        reconciliation.foreign += done.foreign
         for address, number in done.registered:
             _tell_registered(pipeline, address, {REGISTERED: number})
         highest = max((int(str(item.version)) for item in index.within(MODEL, asset)), default=0)
         numbers.note(asset, max([highest, *(number for _, number in done.registered)]))
+    return not reconciliation.refused
 
 
 def _settle_runs(
-    pipeline: Pipeline, runs: MlflowRuns, only: Collection[str] | None, agreement: Agreement
+    pipeline: Pipeline, runs: MlflowRuns, only: Collection[str] | None, reconciliation: Reconciliation
 ) -> tuple[list[tuple[Attempt, RunInfo, dg.DagsterRun]], list[tuple[str, dg.DagsterRun]]]:
     """Give each finished Dagster run and each of its attempts its run in MLflow.
 
@@ -270,7 +295,7 @@ def _settle_runs(
         pipeline: what to reconcile.
         runs: MLflow's runs.
         only: Dagster runs to look at, None for all.
-        agreement: collects what was done.
+        reconciliation: collects what was done.
 
     Returns:
         Each attempt whose record is not written yet, with its run in MLflow and in Dagster, and each parent that has to
@@ -285,7 +310,7 @@ def _settle_runs(
             known = runs.of(run.run_id)
             if not attempts and not known:  # it ended before its first step, or is not one of the pipeline
                 continue
-            parent, found = _settled(pipeline, runs, run, attempts, known, removed, agreement)
+            parent, found = _settled(pipeline, runs, run, attempts, known, removed, reconciliation)
         unlogged += [(attempt, info, run) for attempt, info in found]
         if parent:
             unended.append((parent, run))
@@ -297,7 +322,7 @@ def _log_runs(
     runs: MlflowRuns,
     unlogged: Iterable[tuple[Attempt, RunInfo, dg.DagsterRun]],
     unended: Iterable[tuple[str, dg.DagsterRun]],
-    agreement: Agreement,
+    reconciliation: Reconciliation,
 ) -> set[str]:
     """Write missing records to MLflow, in the order in which they were published, and end the parents.
 
@@ -309,17 +334,17 @@ def _log_runs(
         try:
             _log(pipeline, runs, attempt, info)
         except LineageError as error:
-            agreement.left.append(f"{_named(attempt, run)}: {error}")
+            reconciliation.left.append(f"{_named(attempt, run)}: {error}")
         except Exception as error:
             if not is_refusal(error):
                 raise
-            agreement.refused.append(f"MLflow refuses {_named(attempt, run)}: {error}")
+            reconciliation.refused.append(f"MLflow refuses {_named(attempt, run)}: {error}")
             refused.add(run.run_id)
         else:
-            agreement.done.append(f"MLflow: {_named(attempt, run)} is logged")
+            reconciliation.done.append(f"MLflow: {_named(attempt, run)} is logged")
     for parent, run in unended:
         runs.end(parent, str(ended(run)), _end_time(pipeline.instance, run))
-        agreement.done.append(f"MLflow: Dagster run {run.run_id} has ended as {ended(run)}")
+        reconciliation.done.append(f"MLflow: Dagster run {run.run_id} has ended as {ended(run)}")
     return refused
 
 
@@ -330,7 +355,7 @@ def _settled(
     attempts: Sequence[Attempt],
     present: Sequence[Run],
     removed: Collection[str],
-    agreement: Agreement,
+    reconciliation: Reconciliation,
 ) -> tuple[str, list[tuple[Attempt, RunInfo]]]:
     """Give a Dagster run its parent and each of its attempts its run in MLflow, and delete surplus runs.
 
@@ -341,22 +366,22 @@ def _settled(
         run.
     """
     status = str(ended(run))
-    found = _without_doubles(runs, present, agreement)
-    present_attempts = by_attempt(found)
+    found = _without_doubles(runs, present, reconciliation)
+    current_attempts = by_attempt(found)
     known = next((item.info for item in found if KEY not in item.data.tags), None)
     parent = (known or runs.create_parent(run, attempts[0].start if attempts else None)).run_id
     if run.tags.get("mlflow_run_id") != parent:
         pipeline.instance.add_run_tags(run.run_id, {"mlflow_run_id": parent})
     for attempt in end_failed(
-        runs, run, parent, [item for item in attempts if not item.record], status, present_attempts
+        runs, run, parent, [item for item in attempts if not item.record], status, current_attempts
     ):
-        agreement.done.append(f"MLflow: {_named(attempt, run)} has ended as {attempt.status(status)}")
-    for key in present_attempts.keys() - {attempt.key for attempt in attempts if attempt.status(status)}:
-        runs.client.delete_run(present_attempts[key].run_id)
-        agreement.done.append(f"MLflow: run {present_attempts[key].run_id} stood for nothing and is deleted")
+        reconciliation.done.append(f"MLflow: {_named(attempt, run)} has ended as {attempt.status(status)}")
+    for key in current_attempts.keys() - {attempt.key for attempt in attempts if attempt.status(status)}:
+        runs.client.delete_run(current_attempts[key].run_id)
+        reconciliation.done.append(f"MLflow: run {current_attempts[key].run_id} stood for nothing and is deleted")
     unlogged: list[tuple[Attempt, RunInfo]] = []
     for attempt in attempts:
-        info = present_attempts.get(attempt.key)
+        info = current_attempts.get(attempt.key)
         if not attempt.record or (info is None and attempt.record.output.address in removed):
             continue
         if info is None or info.status != "FINISHED":
@@ -402,7 +427,7 @@ def _copied(runs: MlflowRuns, run_id: str, sha256: str) -> str:
     return next((known for known in whole if runs.client.get_logged_model(known).tags.get("sha256") == sha256), "")
 
 
-def _without_doubles(runs: MlflowRuns, found: Iterable[Run], agreement: Agreement) -> list[Run]:
+def _without_doubles(runs: MlflowRuns, found: Iterable[Run], reconciliation: Reconciliation) -> list[Run]:
     """Return one run for each attempt and one parent, deleting duplicates that a server killed while answering left."""
     kept: dict[str, Run] = {}
     for run in sorted(found, key=lambda item: (item.info.status != "FINISHED", item.info.start_time)):
@@ -411,7 +436,9 @@ def _without_doubles(runs: MlflowRuns, found: Iterable[Run], agreement: Agreemen
             kept[key] = run
             continue
         runs.client.delete_run(run.info.run_id)
-        agreement.done.append(f"MLflow: run {run.info.run_id} was a second one of {key or 'its parent'} and is deleted")
+        reconciliation.done.append(
+            f"MLflow: run {run.info.run_id} was a second one of {key or 'its parent'} and is deleted"
+        )
     if "" in kept:
         parent = kept[""].info.run_id
         for run in kept.values():
@@ -445,7 +472,7 @@ def _is_over(instance: dg.DagsterInstance, record: Record, committed: float) -> 
 def _report(pipeline: Pipeline, record: Record, *, is_present: bool) -> None:
     """Report a lost commit: as a materialization, or as an observation if a newer one has replaced it since.
 
-    It becomes an event of the run that made it, so that it is found there.
+    It becomes an event of the run that materialized it, so that it is found there.
     """
     asset, partition = record.output.asset, record.output.partition
     ((_, rows),) = pipeline.lake.table(asset).read([partition], int(record.output.version)).values()

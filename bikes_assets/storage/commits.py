@@ -16,18 +16,14 @@ from urllib.parse import unquote
 from bikes_assets.core.digest import file_digest
 from bikes_assets.core.errors import RecordError
 from bikes_assets.core.record import Record, record_digest
-from bikes_assets.storage.delta_log import log_file
+from bikes_assets.storage.checksums import read_memory, write_memory
+from bikes_assets.storage.delta_log import OF_NONE, PARTITION, entries_in, log_file, metadata_in
 from bikes_assets.storage.files import read_files
-from bikes_assets.storage.memory import read_memory, write_memory
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
     from pathlib import Path
 
-PARTITION = "partition"
-"""Name of the partition column: it is not part of the content."""
-OF_NONE = "__HIVE_DEFAULT_PARTITION__"
-"""Name of the folder of the partition null in Delta tables."""
 _FEW = 16
 """Number of new commits that every process reads for itself before they are added to the file."""
 _MOST = 1_000
@@ -41,11 +37,11 @@ _Row: TypeAlias = tuple[bool, str | None, tuple[str | None, ...]]
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """What one Delta commit published: a partition and the record of its making.
+    """What one Delta commit published: a partition and its record.
 
     `partition` is None where the asset has no partitions. `digest` is that of what the rows represent (for a model, its
     fitted state); `content` is that of the rows themselves, "" for a commit that published none, such as the table's
-    creation; `time` is when it was made, Unix seconds. `seals` is the SHA-256 of each file that it added, by path in
+    creation; `time` is when it was written, Unix seconds. `checksums` is the SHA-256 of each file that it added, by path in
     the table; None for a commit from before file checksums were recorded. `added` is the size in bytes of each of these
     files, according to the log. `touched` are the partitions of which it added or removed rows, and `operation` is its
     name in Delta's log.
@@ -57,7 +53,7 @@ class Commit:
     content: str
     record: dict[str, Any]
     time: float = 0.0
-    seals: Mapping[str, str] | None = None
+    checksums: Mapping[str, str] | None = None
     added: Mapping[str, int] = field(default_factory=dict[str, int])
     touched: frozenset[str | None] = frozenset()
     operation: str = ""
@@ -69,7 +65,7 @@ class Commits:
     Args:
         uri: folder or URL of the table.
         table_id: Delta's id of it: another table may be at that place later.
-            memory: file of this machine that caches which commit published what; None for none.
+        memory: file of this machine that caches which commit published what; None for none.
     """
 
     def __init__(self, uri: str, table_id: str, memory: Path | None = None) -> None:
@@ -175,16 +171,6 @@ def commits_of(uri: str, table_id: str, memory: Path | None) -> Commits:
 def forget() -> None:
     """Forget what this process has read of any table, as if it had just started."""
     _known.clear()
-
-
-def metadata_in(entries: Iterable[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """Return a commit's metadata from the entries of its file in Delta's log."""
-    return next((entry["commitInfo"] for entry in entries if "commitInfo" in entry), {})
-
-
-def entries_in(content: bytes) -> list[dict[str, Any]]:
-    """Return the entries of a file of Delta's log."""
-    return [json.loads(line) for line in content.splitlines()]
 
 
 def _commit(version: int, content: bytes) -> Commit:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 from uuid import uuid4
 
 if TYPE_CHECKING:
@@ -21,11 +21,38 @@ _NO_FLUSH = (errno.EINVAL, errno.ENOTSUP)
 """Errors of file systems whose folders need no flush."""
 
 
-def put(file: Path, content: bytes) -> None:
-    """Store a file, in the place of one that may be there."""
-    with _beside(file, content) as part:
+def put(file: Path, content: bytes, mode: int | None = None) -> None:
+    """Store a file, in the place of one that may be there.
+
+    Args:
+        file: where.
+        content: its content.
+        mode: its permissions, None for those of a new file.
+    """
+    with _beside(file, content, mode) as part:
         part.replace(file)
     flush(file.parent)
+
+
+@contextmanager
+def replaced(file: Path) -> Iterator[IO[bytes]]:
+    """Yield what writes to a file, which is stored in the place of one that may be there once all of it is written.
+
+    What is no regular file, such as a pipe or a device, is written to at once; what a link leads to is replaced, not the
+    link.
+    """
+    if file.exists() and not file.is_file():
+        with file.open("wb") as stream:
+            yield stream
+        return
+    place = file.resolve()
+    with _beside(place, b"") as part:
+        with part.open("wb") as written:
+            yield written
+            written.flush()
+            os.fsync(written.fileno())
+        part.replace(place)
+    flush(place.parent)
 
 
 def create(file: Path, content: bytes) -> bool:
@@ -41,6 +68,24 @@ def create(file: Path, content: bytes) -> bool:
             part.replace(file)
     flush(file.parent)
     return True
+
+
+@contextmanager
+def locked(file: Path, seconds: float) -> Iterator[None]:
+    """Let one process of this machine at a time go on, which holds a lock file; others wait for it.
+
+    Args:
+        file: the lock file.
+        seconds: how long to wait at most.
+
+    Raises:
+        filelock.Timeout: another process has held it for longer.
+    """
+    from filelock import FileLock
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(file, timeout=seconds):
+        yield
 
 
 def flush(*paths: Path) -> None:
@@ -62,12 +107,14 @@ def flush_all(folder: Path) -> None:
 
 
 @contextmanager
-def _beside(file: Path, content: bytes) -> Iterator[Path]:
+def _beside(file: Path, content: bytes, mode: int | None = None) -> Iterator[Path]:
     """Yield a temporary file in the same folder, flushed before it is renamed into place; nothing is left behind."""
     _make(file.parent)
     part = file.with_name(f".{uuid4().hex}.part")
     try:
         with part.open("wb") as written:
+            if mode is not None:
+                part.chmod(mode)  # before anything is in it
             written.write(content)
             written.flush()
             os.fsync(written.fileno())

@@ -6,7 +6,7 @@ The content of a file never adds to it. The list holds
   those: trees, losses, kernels, distances. Left out are the packages in `_LEFT_OUT`, whose classes fetch, call or only
   report.
 - functions of numbers alone: the ufuncs of NumPy and SciPy, scikit-learn's metrics and scores of features, and what an
-  estimator has as a default. No other function: one that fits or reads files could be made to work for a forged file.
+  estimator has as a default. No other function: one that fits or reads files could be used by a forged file.
 - the few names in `_BESIDE`, which no rule finds.
 - what the caller names: estimators of other packages.
 """

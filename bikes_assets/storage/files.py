@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
 from bikes_assets.core.errors import DataError, SettingsError, StoreError
-from bikes_assets.core.faults import at_store
 from bikes_assets.core.secrets import shown
+from bikes_assets.core.transient import at_store
 from bikes_assets.storage import disk
 from bikes_assets.storage.parsed import parsed
 
@@ -105,9 +105,12 @@ def read_files(locations: Sequence[str]) -> list[bytes]:
 
 def read_file(location: str) -> bytes | None:
     """Return the content of a file as it is now, None where there is none."""
-    filesystem, path = filesystem_of(location)
-    filesystem.invalidate_cache()  # another process may have written there since
     try:
+        if "://" not in location:  # fsspec takes longer to import than a file to read
+            with at_store(location):
+                return Path(location).read_bytes()
+        filesystem, path = filesystem_of(location)
+        filesystem.invalidate_cache()  # another process may have written there since
         with at_store(location):
             return filesystem.cat_file(path)
     except (FileNotFoundError, NotADirectoryError):

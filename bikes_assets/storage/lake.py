@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,11 +14,12 @@ from bikes_assets.core import model_file
 from bikes_assets.core.code_version import code_version_of, reached_code
 from bikes_assets.core.digest import combined_digest, file_digest, table_digest
 from bikes_assets.core.errors import DigestError, LineageError, UntrustedError
-from bikes_assets.core.faults import at_store
 from bikes_assets.core.record import Origin, Record, Version, partition_address
 from bikes_assets.core.schema import Column, Schema
 from bikes_assets.core.source_text import function_digests, source_text
-from bikes_assets.storage.code.working_tree import Difference, difference
+from bikes_assets.core.texts import newest
+from bikes_assets.core.transient import at_store
+from bikes_assets.storage.code.working_tree import WorkingTreeDiff, difference
 from bikes_assets.storage.delta import Files, LakeTable, stored_schema
 from bikes_assets.storage.estimators import EstimatorTypes, Named
 from bikes_assets.storage.files import filesystem_of, is_remote, read_file, read_json, write_file, write_files
@@ -61,6 +62,8 @@ class ModelFormat:
         estimator: the fitted scikit-learn estimator, of which MLflow gets a copy.
         trusted: the types that a file may hold.
         part: where the file holds more than the estimator, the estimator's key in it.
+        stored: a model and the address of the version that it was stored as, to what `load` would return of its file;
+            None where each use loads the file.
     """
 
     dump: Callable[[Any], bytes]
@@ -70,6 +73,7 @@ class ModelFormat:
     estimator: Callable[[Any], Any]
     trusted: Sequence[str]
     part: str = ""
+    stored: Callable[[Any, str], Any] | None = None
 
     @classmethod
     def of_estimators(cls, *others: Named) -> ModelFormat:
@@ -119,7 +123,7 @@ class Lake:
             holds models while there are none.
         root: the project's root, for the environment's record.
         serving: the asset whose newest partition says which model serves, "" where none does.
-        made_by: what a record also says about who made a version, such as the user and the deployment.
+        made_by: what a record also says about who materialized a version, such as the user and the deployment.
         memory: folder of this machine that caches what is derived from the tables' logs; None for none.
     """
 
@@ -242,7 +246,7 @@ class Lake:
         self._kept.add(code_version)
 
     def keep_difference(self) -> None:
-        """Store, once, how the working tree differs from its commit, so that what is made with it can be rebuilt."""
+        """Store, once, how the working tree differs from its commit, so that what is materialized with it can be rebuilt."""
         changed = difference(self.root)
         if changed.digest and not changed.dropped and changed.digest not in self._kept:
             place = self.difference_file(changed.digest)
@@ -250,18 +254,18 @@ class Lake:
                 write_file(place, changed.packed())
             self._kept.add(changed.digest)
 
-    def difference(self, digest: str) -> Difference | None:
+    def difference(self, digest: str) -> WorkingTreeDiff | None:
         """Return a working tree's difference from its commit by its digest, "" for none; None where it was not kept.
 
         Raises:
             DigestError: the stored file differs from what was kept.
         """
         if not digest:
-            return Difference()
+            return WorkingTreeDiff()
         content = read_file(self.difference_file(digest))
         if content is None:
             return None
-        found = Difference.unpacked(content)
+        found = WorkingTreeDiff.unpacked(content)
         if found.digest != digest:
             raise DigestError(f"{self.difference_file(digest)}: found digest {found.digest}; restore the file")
         return found
@@ -284,28 +288,41 @@ class Lake:
         content = read_file(self._text_file(digest))
         return None if content is None else content.decode(errors="replace")  # it is shown, never run
 
-    def record(self, asset: str, partition: str | None, version: int | None = None) -> Record:
-        """Return the record of how a partition was made, as of a table version, by default the current one.
+    def record(self, asset: str, partition: str | None, version: int | str | None = None) -> Record:
+        """Return the record of how a partition was materialized; see `resolve`."""
+        commit = self.resolve(asset, partition, version)
+        return Record.from_dict(commit.record).at(commit.version)
+
+    def resolve(self, asset: str, partition: str | None, version: int | str | None = None) -> Commit:
+        """Return the commit that published a partition, as of a table version, by default the current one.
 
         Raises:
-            LineageError: there was no such partition.
+            LineageError: there is no such table, version or partition; the message says which there are.
+        """
+        table, at, published = self.as_of(asset, version)
+        if partition in published:
+            return published[partition]
+        raise LineageError(
+            f"{partition_address(asset, partition)}: found nothing as of version {at}, "
+            f"expected {_instead_of(partition, published, table)}"
+        )
+
+    def as_of(self, asset: str, version: int | str | None) -> tuple[LakeTable, int, dict[str | None, Commit]]:
+        """Return an asset's table, the number of the table version that is meant, and what was published by then.
+
+        Raises:
+            LineageError: there is no such table or version.
         """
         table = self.table(asset)
         if not table.exists():  # asking for its version would create it
             raise LineageError(f"{asset}: found no table at {table.uri}; materialize {asset} first, as with bikes run")
         present = table.version()
-        if version is not None and version > present:
-            raise LineageError(f"{asset}@{version}: found table version {present}, expected one from 0 to {present}")
-        published = table.published(version)
-        if partition not in published:
-            raise LineageError(
-                f"{partition_address(asset, partition)}: found nothing as of version {present if version is None else version}, "
-                f"expected {table.instead_of(partition, published)}"
-            )
-        commit = published[partition]
-        return Record.from_dict(commit.record).at(commit.version)
+        if version is not None and not (str(version).isdecimal() and int(version) <= present):
+            raise LineageError(f"{asset}@{version}: found version '{version}', expected one from 0 to {present}")
+        at = present if version is None else int(version)
+        return table, at, table.published(at)
 
-    def load_model(self, models: ModelFormat, sha256: str, card: str, origin: str) -> Any:
+    def load_model(self, models: ModelFormat, sha256: str, card: str, origin: str, fitted: Any = None) -> Any:
         """Return the model of a row of MODEL_ROWS, whose file is checked first.
 
         Args:
@@ -313,11 +330,15 @@ class Lake:
             sha256: its file.
             card: how it was fitted, as JSON.
             origin: address of the version that was fitted.
+            fitted: the model that this process stored as that file, if it did: it need not be built again.
 
         Raises:
             DigestError: the file is not what it was when it was stored.
         """
-        return models.load(self.load_file(sha256), {**json.loads(card), "origin": origin})
+        content = self.load_file(sha256)
+        if fitted is not None and models.stored:
+            return models.stored(fitted, origin)
+        return models.load(content, {**json.loads(card), "origin": origin})
 
     def _text_file(self, digest: str) -> str:
         return f"{self.location}/code/functions/{digest}.py"
@@ -330,6 +351,13 @@ class Lake:
         known = {Path(name).stem for name in there}
         wanted = {digests[place]: place for place in places if digests[place] not in known}
         write_files({self._text_file(digest): source_text(place).encode() for digest, place in wanted.items()})
+
+
+def _instead_of(partition: str | None, known: Iterable[str | None], table: LakeTable) -> str:
+    """Return what to ask for instead of a partition that was not published by a version: later ones of it, or others."""
+    if own := [commit.version for commit in table.commits() if commit.partition == partition]:
+        return f"one of its versions: {newest(own)}"
+    return f"one of {', '.join(sorted(map(str, known))) or 'none, for nothing was published by then'}"
 
 
 def _written(about: Mapping[str, Any]) -> float:

@@ -43,7 +43,7 @@ class Process:
 
     @classmethod
     def parse(cls, text: str) -> Process | None:
-        """Return the process of a text that `str` made; None for another text."""
+        """Return the process of a text that `str` returned; None for another text."""
         pid, _, rest = text.partition("@")
         birth, _, host = rest.partition("@")
         return cls(int(pid), birth, host) if pid.isdecimal() else None
@@ -54,6 +54,22 @@ class Process:
             return False
         birth = _birth(self.pid)
         return not birth or self.birth not in ("", birth)
+
+    def send(self, number: signal.Signals) -> bool:
+        """Send a signal to this very process of this machine, and return whether it was there."""
+        try:
+            handle = os.pidfd_open(self.pid)  # of this process or of a later one of its id, which is looked up now
+        except ProcessLookupError:
+            return False
+        try:
+            if self.is_gone():
+                return False
+            signal.pidfd_send_signal(handle, number)
+        except ProcessLookupError:
+            return False
+        finally:
+            os.close(handle)
+        return True
 
     def __str__(self) -> str:
         return f"{self.pid}@{self.birth}@{self.host}"

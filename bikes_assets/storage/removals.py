@@ -74,7 +74,7 @@ def raise_if_removed(lake: str, address: str) -> None:
     if found := removed_versions(lake).get(address):
         raise RemovedError(
             f"{address}: its rows were removed by retention on {found.moment} ({found.user}), for nothing live needed them; "
-            f"what it was made from is on record: bikes upstream '{address}'"
+            f"what it was materialized from is on record: bikes upstream '{address}'"
         )
 
 

@@ -7,6 +7,7 @@ from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 from bikes_assets.core.errors import StoreError
+from bikes_assets.storage.disk import flush
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +38,8 @@ def named_errors(file: Path, expected: str) -> Iterator[None]:
         StoreError: it does.
     """
     try:
-        yield
+        with naming(file):
+            yield
     except sqlite3.DatabaseError as error:
         # text that is not UTF-8 has no error code; SQLITE_ERROR, such as a missing table, means a damaged schema
         code = getattr(error, "sqlite_errorcode", None)
@@ -46,12 +48,31 @@ def named_errors(file: Path, expected: str) -> Iterator[None]:
         raise StoreError(f"{file}: found no SQLite database, or a damaged one ({error}), expected {expected}") from None
 
 
+@contextmanager
+def naming(file: Path) -> Iterator[None]:
+    """Note the file on SQLite's errors, whose messages do not name it; `core.transient.store_error` reads the note.
+
+    Raises:
+        StoreError: it is a folder.
+    """
+    if file.is_dir():
+        raise StoreError(f"{file}: a folder stands where a database is to be; move it away, then run again")
+    try:
+        yield
+    except sqlite3.Error as error:
+        error.add_note(str(file.absolute()))
+        raise
+
+
 def tables(store: sqlite3.Connection) -> set[str]:
     """Return the names of a database's tables."""
     return {name for (name,) in store.execute("select name from sqlite_master where type = 'table'")}
 
 
-def discard(file: Path) -> None:
-    """Remove SQLite's files beside a database before another replaces it: SQLite would apply them to the new one."""
-    for rest in ("-journal", "-wal", "-shm"):
+def put(file: Path, made: Path) -> None:
+    """Move a complete database into the place of one that may be there; it survives a power loss."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    for rest in ("-journal", "-wal", "-shm"):  # which SQLite would apply to the new one
         file.with_name(f"{file.name}{rest}").unlink(missing_ok=True)
+    made.replace(file)
+    flush(file, file.parent)

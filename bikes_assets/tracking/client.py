@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from bikes_assets.core.errors import SettingsError, StoreError, TrackingError
 from bikes_assets.core.secrets import shown
+from bikes_assets.storage.disk import locked
 from bikes_assets.storage.files import is_of_this_user
 from bikes_assets.tracking import database
 from bikes_assets.tracking.database import STORE
@@ -158,14 +159,11 @@ def one_by_one(uri: str) -> Iterator[None]:
     Raises:
         StoreError: the folder of the lock is not this user's alone.
     """
-    from filelock import FileLock
-
     store, timeout = file_of(uri), 120.0
     file = store.with_name(".lock") if store else None
     if file is None:  # a server: a process that waits for one that waits for the server must not wait long
         file, timeout = _own_folder() / f"{sha256(uri.encode()).hexdigest()[:16]}.lock", PATIENCE
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(file, timeout=timeout):
+    with locked(file, timeout):
         yield
 
 

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from bikes_assets.core.errors import StoreError
-from bikes_assets.storage.disk import flush
-from bikes_assets.storage.sqlite_files import discard, opened, tables
+from bikes_assets.storage.sqlite_files import opened, put, tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -119,9 +118,7 @@ def _create(file: Path) -> None:
         old.unlink(missing_ok=True)
     part = file.with_name(f".{file.name}.{os.getpid()}.new")
     _build(part, artifacts_of(file))
-    discard(file)
-    part.replace(file)
-    flush(file, file.parent)
+    put(file, part)
 
 
 def _build(file: Path, artifacts: str) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Dataset
 
     from bikes_assets.core.record import Use
-    from bikes_assets.storage.sources.readers import Rows
+    from bikes_assets.storage.sources.readers import SourceRows
 
 _BEFORE_MLFLOW = "mlflow" not in sys.modules
 with warnings.catch_warnings():
@@ -129,7 +129,7 @@ def _columns_json(schema: Schema) -> str:
     return json.dumps({"mlflow_colspec": Columns(columns).to_dict()})
 
 
-def pandas_dataset(rows: Rows) -> PandasDataset:
+def pandas_dataset(rows: SourceRows) -> PandasDataset:
     """Return rows of a source as MLflow's dataset, with the version of the source that they came from."""
     from mlflow.data.pandas_dataset import from_pandas
 

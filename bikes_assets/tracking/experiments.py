@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from bikes_assets.core.errors import LineageError, TrackingError
-from bikes_assets.core.secrets import scrubbed, shown, without_secrets
+from bikes_assets.core.secrets import scrubbed, shown
+from bikes_assets.core.transient import without_secrets
 from bikes_assets.tracking.client import client_of, experiment_of, fluent
 
 if TYPE_CHECKING:
@@ -34,13 +35,14 @@ class ExperimentRun:
         client: client of the tracking store.
         uri: the tracking store.
         run: MLflow's description of the run, as it was created.
-        judged: the dataset with context `validation` that a model's metrics are linked to, None while there is none.
+        validation: the dataset with context `validation` that a model's metrics are linked to, None while there is
+            none.
     """
 
     client: MlflowClient
     uri: str
     run: Run
-    judged: Use | None = field(default=None, init=False)
+    validation: Use | None = field(default=None, init=False)
 
     @property
     def run_id(self) -> str:
@@ -60,7 +62,7 @@ class ExperimentRun:
         entry = DatasetInput(dataset_entity(use, schema), [InputTag("mlflow.data.context", use.context)])
         _told(self.uri, lambda: self.client.log_inputs(self.run_id, [entry]))
         if use.context == "validation":
-            self.judged = use
+            self.validation = use
 
     def log_input_model(self, model_id: str) -> None:
         """Log a logged model as an input.
@@ -89,15 +91,15 @@ class ExperimentRun:
 
         now = int(time.time() * 1000)
         link: dict[str, Any] = {"model_id": model_id} if model_id else {}
-        if self.judged and model_id:  # MLflow stores a metric's dataset only with its model
-            link |= {"dataset_name": self.judged.name, "dataset_digest": self.judged.digest}
-        figures = [
-            Metric(name, _figure(name, value), now, int(step), **link)
+        if self.validation and model_id:  # MLflow stores a metric's dataset only with its model
+            link |= {"dataset_name": self.validation.name, "dataset_digest": self.validation.digest}
+        logged = [
+            Metric(name, _metric(name, value), now, int(step), **link)
             for name, values in metrics.items()
             for step, value in (values.items() if hasattr(values, "items") else [(0, values)])  # pyright: ignore
         ]
         texts = [Param(name, str(value)) for name, value in params.items()]
-        _told(self.uri, lambda: self.client.log_batch(self.run_id, figures, texts))
+        _told(self.uri, lambda: self.client.log_batch(self.run_id, logged, texts))
 
     def log_model(self, estimator: Any, example: Any, trusted: Sequence[str]) -> str:
         """Log a copy of a fitted estimator, and return the logged model's id; it is not registered as a version.
@@ -175,7 +177,7 @@ def _end(run: ExperimentRun, run_id: str, status: str) -> None:
             raise
 
 
-def _figure(name: str, value: object) -> float:
+def _metric(name: str, value: object) -> float:
     try:
         return float(value)  # pyright: ignore[reportArgumentType] - that is what is found out
     except (TypeError, ValueError):

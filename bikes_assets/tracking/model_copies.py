@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any
 
-from bikes_assets.core.record import parse_address
+from bikes_assets.core.address import ModelRef, parse_address
 from bikes_assets.storage.lake import MODEL_ROWS
 from bikes_assets.tracking import registry
 from bikes_assets.tracking.names import logged_model_name, model_name
@@ -86,12 +86,12 @@ def set_aliases(client: MlflowClient, lake: Lake) -> list[str]:
         return []
     record = published[max(published, key=str)].record
     (model,) = record["models"]
-    asset, chosen, _ = parse_address(model["origin"].removesuffix(" baseline"))
+    origin = ModelRef.parse(model["origin"])
+    asset, chosen, _ = parse_address(origin.address)
     name = model_name(asset)
-    is_baseline = model["origin"].endswith(" baseline")
-    serves = None if is_baseline else registry.version_of(client, name, sha256=model["sha256"])
+    serves = None if origin.part else registry.version_of(client, name, sha256=model["sha256"])
     candidates = {item["partition"]: item for item in record["inputs"] if item["asset"] == asset}
-    losers = sorted(key for key in candidates if is_baseline or key != chosen)
+    losers = sorted(key for key in candidates if origin.part or key != chosen)
     lost = None
     if losers:
         newest = candidates[losers[-1]]

@@ -23,7 +23,7 @@ from bikes_assets.tracking.names import or_none
 from bikes_assets.tracking.version_source import is_as_tagged, is_gone, model_id_in, model_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel
@@ -61,7 +61,7 @@ def log_copy(
         name: name of the logged model.
         example: a handful of input rows, a pandas frame; None for a copy without signature and example.
         trusted: the types that its file may hold.
-        tags: what it was made from; see `fitting`.
+        tags: what it was materialized from; see `fitting`.
         content: its file as `model_file.dumps` wrote it, where available: writing it takes a while.
         params: its hyperparameters.
 
@@ -115,6 +115,7 @@ def register(
     tags: Mapping[str, str | Sequence[str]],
     description: str = "",
     beyond: int = 0,
+    is_restored: bool = False,
     of: Mapping[str, str] | None = None,
     about: str = "",
 ) -> int:
@@ -134,6 +135,8 @@ def register(
         beyond: highest number that a version of this registered model has had: a new one must have a higher one, as a
             number is never given to another version. MLflow counts from 1 again where the registered model was deleted
             or renamed.
+        is_restored: whether the versions that the event log knows are all there. A number up to `beyond` that MLflow
+            assigns was then given to a version that nobody knows any more, and is passed over.
         of: tags of the registered model itself, where it is created.
         about: description of the registered model itself, where it is created.
 
@@ -143,32 +146,16 @@ def register(
     """
     model = client.get_logged_model(model_id)
     _checked(client, model)
-    written = fitting(tags)
-    # versions of one logged model or address have one digest, which few others share: one search finds either
-    wanted = {"digest": written["digest"]} if "digest" in written else {}
-
-    def first() -> ModelVersion | None:
-        same = [
-            version
-            for version in versions(client, name, wanted)
-            if "manifest" in version.tags
-            and (model_id_in(version) == model_id or version.tags.get("address", "") == written.get("address"))
-        ]
-        whole = (
-            version for version in _in_order(same) if is_as_tagged(client, version) and not is_gone(client, version)
-        )
-        return next(whole, None)
-
-    standing = first()
+    standing = _first_of(client, name, model_id, fitting(tags))
     if standing is None:
-        if create_registered_model(client, name, of or {}, about) and beyond:
+        if create_registered_model(client, name, of or {}, about) and beyond and not is_restored:
             client.delete_registered_model(name)
             raise _gone(name, beyond)
-        made = _created(client, name, model, run_id, tags, description)
-        if made <= beyond:
-            client.delete_model_version(name, str(made))
-            raise _gone(name, beyond)
-        standing = first()
+        while (made := _created(client, name, model, run_id, tags, description)) <= beyond:
+            client.delete_model_version(name, str(made))  # its number is used up, and is never given to another version
+            if not is_restored:
+                raise _gone(name, beyond)
+        standing = _first_of(client, name, model_id, fitting(tags))
         if standing is None or int(standing.version) == made:
             _link(client, name, model, made)
             return made
@@ -176,6 +163,16 @@ def register(
     if (other := model_id_in(standing)) != model_id:
         checked(client, other, manifest=standing.tags["manifest"])
     return int(standing.version)
+
+
+def _first_of(client: MlflowClient, name: str, model_id: str, tags: Mapping[str, str]) -> ModelVersion | None:
+    """Return the first version of a registered model that represents a logged model with these tags; see `register`."""
+    # versions of one logged model or address have one digest, which few others share: one search finds either
+    for version in versions(client, name, {"digest": tags["digest"]} if "digest" in tags else {}):
+        same = model_id_in(version) == model_id or version.tags.get("address", "") == tags.get("address")
+        if same and "manifest" in version.tags and is_as_tagged(client, version) and not is_gone(client, version):
+            return version
+    return None
 
 
 def register_again(
@@ -220,8 +217,7 @@ def register_again(
 
 def version_of(client: MlflowClient, name: str, **tags: str) -> int | None:
     """Return the first version of a registered model that has all these tags and is of what they name, else None."""
-    told = _in_order(versions(client, name, tags))
-    return next((int(version.version) for version in told if is_as_tagged(client, version)), None)
+    return next((int(item.version) for item in versions(client, name, tags) if is_as_tagged(client, item)), None)
 
 
 def set_aliases(client: MlflowClient, name: str, aliases: Mapping[str, int | None]) -> list[str]:
@@ -485,10 +481,6 @@ def _version(client: MlflowClient, name: str, version_or_alias: int | str) -> Mo
         raise ModelError(f"{name}@{version_or_alias}: {error.message}") from error
 
 
-def _in_order(found: Iterable[ModelVersion]) -> list[ModelVersion]:
-    return sorted(found, key=lambda version: int(version.version))
-
-
 def _created(
     client: MlflowClient,
     name: str,
@@ -537,7 +529,7 @@ def registered_model(client: MlflowClient, name: str) -> RegisteredModel | None:
 
 
 def versions(client: MlflowClient, name: str, tags: Mapping[str, str] | None = None) -> list[ModelVersion]:
-    """Return the versions of a registered model, those that have some tags."""
+    """Return the versions of a registered model, those that have some tags, in the order of their numbers."""
     wanted = "".join(f" and tags.`{key}` = '{value}'" for key, value in (tags or {}).items())
     found: list[ModelVersion] = []
     token: str | None = None
@@ -546,7 +538,7 @@ def versions(client: MlflowClient, name: str, tags: Mapping[str, str] | None = N
         found += page
         token = page.token
         if not token:
-            return found
+            return sorted(found, key=lambda version: int(version.version))
 
 
 def _gone(name: str, beyond: int) -> ModelError:

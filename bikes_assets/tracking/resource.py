@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import dagster as dg
 
 from bikes_assets.core.errors import SettingsError, StoreError, TrackingError
-from bikes_assets.core.faults import store_fault
-from bikes_assets.core.secrets import scrubbed, shown, without_secrets
+from bikes_assets.core.secrets import scrubbed, shown
+from bikes_assets.core.transient import store_error, without_secrets
 from bikes_assets.events.attempts import attempts_of, ended
 from bikes_assets.events.run_log import BACKLOG
 from bikes_assets.events.workers import mark
@@ -57,9 +57,9 @@ class Tracking:
 
     Args:
         instance: Dagster's instance, which stores that something is left to log.
-            run: the Dagster run.
-            warn: called once, with the reason, when MLflow becomes unreachable.
-            patience: seconds to wait in total.
+        run: the Dagster run.
+        warn: called once, with the reason, when MLflow becomes unreachable.
+        patience: seconds to wait in total.
     """
 
     def __init__(
@@ -169,7 +169,7 @@ class Tracking:
         except SettingsError:
             raise  # MLflow belongs to another store: nothing of this run may be written to it
         except Exception as error:  # noqa: BLE001 - whatever MLflow raises
-            told = scrubbed(str(store_fault(error, shown(self._uri)) or error), self._uri)
+            told = scrubbed(str(store_error(error, shown(self._uri)) or error), self._uri)
             if is_refusal(error):  # one item was refused; sync reports it again, and what follows is written
                 self._warn(f"MLflow refused something, which is left out there: {told}")
             else:
@@ -308,7 +308,7 @@ def _attached(context: Any, runs: MlflowRuns, uri: str, experiment: str, parent:
 
 
 def _open_steps(instance: dg.DagsterInstance, run: dg.DagsterRun, succeeded: set[str]) -> set[str]:
-    """Return the steps that a Dagster run still has to execute; a step whose inputs were not made is skipped."""
+    """Return the steps that a Dagster run still has to execute; a step whose inputs were not materialized is skipped."""
     snapshot = instance.get_execution_plan_snapshot(str(run.execution_plan_snapshot_id))
     left = set(snapshot.step_keys_to_execute) - succeeded
     if left:

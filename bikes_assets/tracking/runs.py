@@ -18,7 +18,8 @@ from itertools import islice, zip_longest
 from math import isfinite
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from bikes_assets.core.record import Record, parse_address, partition_address
+from bikes_assets.core.address import ModelRef, parse_address, partition_address
+from bikes_assets.core.record import Record
 from bikes_assets.events.attempts import attempt_key
 from bikes_assets.events.pages import dagster_asset, dagster_run, mlflow_run
 from bikes_assets.tracking import notes, params, registry
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from bikes_assets.events.attempts import Attempt
 
 
-class Registered(Protocol):
+class VersionNumbers(Protocol):
     """Keeps the highest version number of each registered model: a number is never given to another version."""
 
     def get(self, asset: str) -> int:
@@ -76,6 +77,7 @@ class MlflowRuns:
         mlflow_url: where people open MLflow.
         compared: assets whose runs people compare; None for all.
         registered: the highest number of each registered model that this store knows, None where nobody keeps it.
+        is_restored: whether the registry has every version that the event log knows; see `registry.register`.
     """
 
     client: MlflowClient
@@ -85,7 +87,8 @@ class MlflowRuns:
     dagster_url: str
     mlflow_url: str
     compared: Collection[str] | None = None
-    registered: Registered | None = None
+    registered: VersionNumbers | None = None
+    is_restored: bool = False
 
     @property
     def experiment_ids(self) -> list[str]:
@@ -159,7 +162,7 @@ class MlflowRuns:
         page = dagster_asset(self.dagster_url, record.output.asset, record.output.partition)
         note = {notes.NOTE: notes.of_materialization(record, page)}
         tags = [RunTag(key_name(name), value) for name, value in registry.fitting(_tags(record) | note).items()]
-        metrics = _figures(record, model_id)
+        metrics = _metrics_of(record, model_id)
         parts = zip_longest(batched(metrics, 1000), batched(written, 100), batched(tags, 100), fillvalue=())
         for some_metrics, some_params, some_tags in parts:  # in one call, where MLflow accepts that many
             _again(partial(self.client.log_batch, run_id, some_metrics, some_params, some_tags))
@@ -192,6 +195,7 @@ class MlflowRuns:
             tags=tags,
             description=self.note_of_version(record),
             beyond=beyond,
+            is_restored=self.is_restored,
             of={"asset": asset},
             about=self.note_of_model(asset),
         )
@@ -231,7 +235,7 @@ class MlflowRuns:
         """Return the logged model of a record's model, which may have been logged after the record was written."""
         if model["mlflow_model_id"]:
             return model["mlflow_model_id"]
-        name = model_name(parse_address(model["origin"].removesuffix(" baseline"))[0])
+        name = model_name(parse_address(ModelRef.parse(model["origin"]).address)[0])
         version = registry.version_of(self.client, name, sha256=model["sha256"])
         return model_id_in(self.client.get_model_version(name, str(version))) if version else ""
 
@@ -336,12 +340,12 @@ def _tags(record: Record) -> dict[str, str]:
     }
 
 
-def _figures(record: Record, model_id: str) -> list[Metric]:
+def _metrics_of(record: Record, model_id: str) -> list[Metric]:
     """Return a record's metrics, linked to the rows that they were computed on and to the model that was fitted."""
     from mlflow.entities import Metric
 
-    judged = next((use for use in record.datasets if use.context == "validation"), None)
-    link: dict[str, Any] = {"dataset_name": judged.name, "dataset_digest": judged.digest} if judged else {}
+    validation = next((use for use in record.datasets if use.context == "validation"), None)
+    link: dict[str, Any] = {"dataset_name": validation.name, "dataset_digest": validation.digest} if validation else {}
     link |= {"model_id": model_id} if model_id else {}
     by_step = [*((name, {"0": value}) for name, value in record.metrics.items()), *record.series.items()]
     time_of = int(record.time * 1000)

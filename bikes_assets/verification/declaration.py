@@ -36,7 +36,7 @@ class Declaration:
     """The declaration of a function; see `evidence.check`.
 
     Attributes:
-        sources: each output column, and `ROWS`, with the columns that it is made from.
+        sources: each output column, and `ROWS`, with the columns that it is computed from.
         key: the column that identifies a row.
         rows: columns that decide which output rows there are.
         target: the column to predict, and those from which it can be computed.
@@ -68,8 +68,7 @@ class Declaration:
 
         Raises:
             LineageError: it names a column that the table does not have, a window of an undeclared dependency, a target
-                without a
-                    horizon, or a horizon without a target.
+                without a horizon, or a horizon without a target.
         """
         for names, what in (
             ((self.key,), "the key"),
@@ -84,7 +83,7 @@ class Declaration:
         for output, column in self.windows:
             if column not in self.sources.get(output, ()):
                 raise LineageError(
-                    f"a window is declared of {output} on {column}, but {output} is not declared to be made from {column}"
+                    f"a window is declared of {output} on {column}, but {output} is not declared to be computed from {column}"
                 )
         if both := sorted({*self.known_ahead}.intersection(self.target)):
             raise LineageError(f"{_are(both)} declared to be known ahead and to be the target; expected one of both")

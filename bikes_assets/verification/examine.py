@@ -11,16 +11,16 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import narwhals as nw
+import numpy as np
+
 from bikes_assets.lineage.rows import groups_apart
 from bikes_assets.verification.declaration import ROWS, Declaration, Pair
 from bikes_assets.verification.grounds import REAL, Ground, Grounds
-from bikes_assets.verification.perturb import MISSING, Bench, Blocked, Case, Said
+from bikes_assets.verification.perturb import MISSING, Bench, Blocked, Case, Output
 
 if TYPE_CHECKING:
-    import narwhals as nw
-    import numpy as np
-
-    from bikes_assets.verification.perturb import Cells, Places
+    from bikes_assets.verification.perturb import PerturbedCells, Places
 
 TIME = "time"
 """The experiments about values that come after a row."""
@@ -71,7 +71,7 @@ class Seen:
 
 
 @dataclass(slots=True)
-class Found:
+class Results:
     """The results of the experiments so far.
 
     Attributes:
@@ -141,7 +141,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class Perturbation:
     """One perturbed table of an experiment.
 
     Attributes:
@@ -150,7 +150,7 @@ class Trial:
         case: the perturbed table.
         perturbed: the cells that differ from the ground.
         firsts: for each column with such cells, the first key of one.
-        judge: evaluates the output; it must not draw random numbers, so that the order of calls does not matter.
+        evaluate: evaluates the output; it must not draw random numbers, so that the order of calls does not matter.
         outputs: the outputs about which it could show something.
         pairs: the dependencies that it tries.
     """
@@ -158,9 +158,9 @@ class Trial:
     check: str
     ground: Ground
     case: Case
-    perturbed: Cells
+    perturbed: PerturbedCells
     firsts: Mapping[str, int]
-    judge: Callable[[Trial, Said], None]
+    evaluate: Callable[[Perturbation, Output], None]
     outputs: Sequence[str] = ()
     pairs: Sequence[Pair] = ()
 
@@ -175,9 +175,7 @@ class Examination:
         found: collects the results.
     """
 
-    def __init__(self, bench: Bench, declaration: Declaration, draw: np.random.Generator, found: Found) -> None:
-        import numpy as np
-
+    def __init__(self, bench: Bench, declaration: Declaration, draw: np.random.Generator, found: Results) -> None:
         self.bench, self.declaration, self.draw, self.found = bench, declaration, draw, found
         self.everything = np.ones(bench.size, dtype=bool)
         self.half = draw.random(bench.size) < 0.5
@@ -187,7 +185,7 @@ class Examination:
         """Outputs grouped by declared columns."""
         for output, columns in declaration.sources.items():
             self.alike.setdefault(frozenset(columns), []).append(output)
-        self.said: dict[str, Said] = {}
+        self.output_of: dict[str, Output] = {}
         """Output of the function on each ground, by its name."""
         self.grounds: list[Ground] = []
         self.watched: dict[str, int] = {}
@@ -199,12 +197,12 @@ class Examination:
         grounds = self.maker.base()
         if self.bench.is_ordered:
             grounds += [self.maker.trend(), *(self.maker.fresh(shift) for shift in _SHIFTS[: 2 * self.effort])]
-        for ground, said in zip(grounds, self.bench.said([item.case for item in grounds]), strict=True):
-            if isinstance(said, Blocked):
-                self.found.count("grounds", blocked=said, ground=ground.name)
+        for ground, output_of in zip(grounds, self.bench.output_of([item.case for item in grounds]), strict=True):
+            if isinstance(output_of, Blocked):
+                self.found.count("grounds", blocked=output_of, ground=ground.name)
             else:
                 self.grounds.append(ground)
-                self.said[ground.name] = said
+                self.output_of[ground.name] = output_of
 
     def ground(self, *kinds: str) -> list[Ground]:
         """Return the available grounds of some kinds."""
@@ -215,7 +213,9 @@ class Examination:
         found = set[str]()
         for output in self.declaration.outputs:
             for column in self.declaration.inputs(output):
-                if all(self.bench.passes_on(output, column, item.case, self.said[item.name]) for item in self.grounds):
+                if all(
+                    self.bench.passes_on(output, column, item.case, self.output_of[item.name]) for item in self.grounds
+                ):
                     found.add(output)
         return found
 
@@ -224,35 +224,35 @@ class Examination:
         check: str,
         ground: Ground,
         change: Places,
-        judge: Callable[[Trial, Said], None],
+        evaluate: Callable[[Perturbation, Output], None],
         outputs: Sequence[str] = (),
         pairs: Sequence[Pair] = (),
         shift: int = 0,
-    ) -> Iterator[Trial]:
+    ) -> Iterator[Perturbation]:
         """Yield a trial in which the cells of some columns come from other places; none if that changes nothing."""
         case, perturbed = self.bench.perturbed(ground.case, change, shift)
         firsts = {name: int(self.bench.times[rows].min()) for name, rows in perturbed.items() if rows.any()}
         pairs = [pair for pair in pairs if pair[1] in firsts]
         if firsts or shift:
-            trial = Trial(check, ground, case, perturbed, firsts, judge, outputs, pairs)
+            trial = Perturbation(check, ground, case, perturbed, firsts, evaluate, outputs, pairs)
             start = self.bench.times.min()
             yield replace(trial, outputs=[name for name in outputs if self._known_from(trial, name) > start])
 
-    def run(self, trials: Iterable[Trial]) -> None:
+    def run(self, trials: Iterable[Perturbation]) -> None:
         """Evaluate the function's output in each trial; a blocked trial is counted."""
-        waiting = list[Trial]()
+        waiting = list[Perturbation]()
 
         def cases() -> Iterator[Case]:
             for trial in trials:
                 waiting.append(trial)
                 yield trial.case
 
-        for said in self.bench.said(cases()):
+        for output_of in self.bench.output_of(cases()):
             trial = waiting.pop(0)
-            blocked = said if isinstance(said, Blocked) else None
+            blocked = output_of if isinstance(output_of, Blocked) else None
             self.found.count(trial.check, trial.outputs, trial.pairs, blocked, trial.ground.name)
-            if isinstance(said, Said):
-                trial.judge(trial, said)
+            if isinstance(output_of, Output):
+                trial.evaluate(trial, output_of)
 
     def groups(self) -> list[list[Pair]]:
         """Return groups of dependencies that one trial can try together.
@@ -274,8 +274,6 @@ class Examination:
         self, columns: Iterable[str], way: str, before: Case, rows: np.ndarray | Mapping[str, np.ndarray] | None = None
     ) -> dict[str, np.ndarray]:
         """Return new places for columns in some rows, restricted to rows in which that changes a cell."""
-        import numpy as np
-
         now, changed = np.arange(self.bench.size), dict[str, np.ndarray]()
         for name in columns:
             here = before.places.get(name, now)
@@ -288,29 +286,31 @@ class Examination:
                 changed[name] = places
         return changed
 
-    def moved(self, output: str, said: Said, ground: Ground) -> np.ndarray:
+    def moved(self, output: str, output_of: Output, ground: Ground) -> np.ndarray:
         """Return the rows of an output that differ from those on the ground."""
-        return self.bench.moved(output, said, self.said[ground.name])
+        return self.bench.moved(output, output_of, self.output_of[ground.name])
 
-    def stay(self, trial: Trial, output: str) -> np.ndarray:
+    def stay(self, trial: Perturbation, output: str) -> np.ndarray:
         """Return the rows of an output that may depend on none of a trial's cells."""
         return self.bench.times < self._known_from(trial, output)
 
-    def _known_from(self, trial: Trial, output: str) -> float:
+    def _known_from(self, trial: Perturbation, output: str) -> float:
         only_time = trial.check == TIME
         return self.declaration.known_from(output, trial.firsts, self.bench.step, only_time=only_time)
 
-    def judge(self, trial: Trial, said: Said, *, way: str, since: Callable[[str], str] | None = None) -> None:
+    def evaluate(
+        self, trial: Perturbation, output_of: Output, *, way: str, since: Callable[[str], str] | None = None
+    ) -> None:
         """Add a finding for each output of a trial that moved although it must not, and each column that moved it."""
         bench, before = self.bench, trial.ground
         blamed = {finding.output for finding in self.found.findings.values() if finding.check == trial.check}
         moving: dict[str, np.ndarray] = {}
         for name in trial.outputs:
-            if name not in blamed and (rows := self.moved(name, said, before)).any():
+            if name not in blamed and (rows := self.moved(name, output_of, before)).any():
                 moving[name] = rows & self.stay(trial, name)
         if trial.check == TIME:
-            steady = self.steady(TIME, {(name, ""): rows for name, rows in moving.items()}, before.case, trial.case)
-            moving = {name: rows for name, _, rows in steady}
+            anywhere = {(name, ""): rows for name, rows in moving.items()}
+            moving = {name: rows for name, _, rows in steady(self, TIME, anywhere, before.case, trial.case)}
         moving = {name: self.stay(trial, name) for name, rows in moving.items() if rows.any()}
         if not moving:
             return
@@ -322,11 +322,11 @@ class Examination:
             case = replace(before.case, shift=trial.case.shift, repaired=repaired)
             return replace(case, places={**before.case.places, **places})
 
-        def moves(output: str, other: Said | Blocked) -> bool:
-            return isinstance(other, Said) and bool((self.moved(output, other, before) & moving[output]).any())
+        def moves(output: str, other: Output | Blocked) -> bool:
+            return isinstance(other, Output) and bool((self.moved(output, other, before) & moving[output]).any())
 
         columns = [name for name, rows in trial.perturbed.items() if rows.any()]
-        alone = dict(zip(columns, bench.said([only([name]) for name in columns]), strict=True))
+        alone = dict(zip(columns, bench.output_of([only([name]) for name in columns]), strict=True))
         for output in moving:
             culprits = {name: (other, "") for name, other in alone.items() if moves(output, other)}
             if not culprits:  # only several together: each unnecessary one is put back
@@ -335,9 +335,9 @@ class Examination:
                     without = [other for other in needed if other != name]
                     needed = without if moves(output, bench.alone(only(without))) else needed
                 together = f"; only together: {', '.join(needed)}" if len(needed) > 1 else ""
-                culprits = dict.fromkeys(needed, (said, together))
+                culprits = dict.fromkeys(needed, (output_of, together))
             for name, (other, together) in culprits.items():
-                if isinstance(other, Said):
+                if isinstance(other, Output):
                     how = f"when {name} is {way} {since(name) if since else ''}".strip() + together
                     rows = self.moved(output, other, before) & moving[output]
                     self.find(trial.check, output, name, rows, other, how, before)
@@ -348,116 +348,46 @@ class Examination:
         output: str,
         column: str,
         moved: np.ndarray,
-        said: Said,
+        output_of: Output,
         how: str,
         ground: Ground | None = None,
-        before: Said | None = None,
+        before: Output | None = None,
     ) -> None:
         """Add a finding if an output moved at all: where first, from which value to which, and by what change."""
         rows = moved.nonzero()[0]
         if not len(rows):
             return
         where = ground.name if ground else REAL
-        before = before or self.said.get(where, self.bench.unperturbed)
+        before = before or self.output_of.get(where, self.bench.unperturbed)
         at = self.bench.label(int(rows[0]))
         if output == ROWS:
-            what = f"the row {at} {'comes' if said.present[rows[0]] else 'goes'}"
+            what = f"the row {at} {'comes' if output_of.exists[rows[0]] else 'goes'}"
         else:
-            one, other = (item.values[output][rows[0]] for item in (before, said))
+            one, other = (item.values[output][rows[0]] for item in (before, output_of))
             what = f"{output} moves at {at} from {one:g} to {other:g}"
         self.found.find(check, output, column, f"{what} {how} ({len(rows)} such rows, of {where})")
-
-    def steady(
-        self, check: str, moving: Mapping[Pair, np.ndarray], one: Case, other: Case
-    ) -> Iterator[tuple[str, str, np.ndarray]]:
-        """Yield outputs with rows that differ between two cases by more than floating-point noise.
-
-        A sum of floats has other last bits when other cells were added before it. A comparison of it with a threshold
-        that it just meets may flip, and a division by the spread of equal values is only noise. So the cells of both
-        cases are rounded alike, which makes sums exact, and most cells are nudged by an amount of that size, in two
-        ways: a real difference remains, and is larger than the effect of the nudges.
-
-        Args:
-            check: the experiment; what it has found before is not checked again.
-            moving: by output and the column to name in a finding, the rows that differ.
-            one: a case.
-            other: another case.
-        """
-        import numpy as np
-
-        left = {pair: rows for pair, rows in moving.items() if rows.any() and (check, *pair) not in self.found.findings}
-        for number in range(_NUDGES if left else 0):
-            some = np.random.default_rng(number).random(self.bench.size) < _NUDGED
-            said = [
-                self.bench.alone(case, partial(self._nudged, some, way, case.kept))
-                for way in (0, 1)
-                for case in (one, other)
-            ]
-            for (output, column), rows in list(left.items()):
-                moved = rows & self._is_steady(output, said)
-                if moved.any():
-                    del left[output, column]
-                    yield output, column, moved
-            if not left:
-                return
-
-    def _nudged(self, some: np.ndarray, way: int, kept: np.ndarray | None, frame: nw.DataFrame[Any]) -> Any:
-        """Return a frame with floats rounded, and in some rows nudged by a few units of that, towards the middle."""
-        import narwhals as nw
-        import numpy as np
-
-        series: list[nw.Series[Any]] = []
-        for number, (name, pool) in enumerate(self.bench.pools.items()):
-            if pool.middle is None:
-                continue
-            draw = np.random.default_rng([way, number])
-            quanta = draw.integers(1, _MOST_QUANTA, self.bench.size) * some
-            values, quanta = frame[name].to_numpy().astype(float), quanta if kept is None else quanta[kept]
-            quantum = _QUANTUM * 2 ** np.ceil(np.log2(max(abs(pool.middle), pool.reach, 1e-300)))
-            inwards = np.where(values > pool.middle, -1, 1)
-            rounded = np.where(inwards > 0, np.ceil(values / quantum), np.floor(values / quantum)) + inwards * quanta
-            by = np.nan_to_num(rounded * quantum - values, nan=0, posinf=0, neginf=0)
-            series.append(frame[name] + nw.new_series(name, by, backend=frame.implementation))
-        return frame.with_columns(*series)
-
-    def _is_steady(self, output: str, said: Sequence[Said | Blocked]) -> np.ndarray:
-        """Return the rows in which two cases differ under every nudge; all rows if a function fails on one of them."""
-        import numpy as np
-
-        known = [item for item in said if isinstance(item, Said)]
-        if len(known) < len(said):
-            return np.ones(self.bench.size, dtype=bool)
-        moved = self.bench.moved(output, known[0], known[1]) & self.bench.moved(output, known[2], known[3])
-        if output == ROWS:
-            return moved
-        with np.errstate(invalid="ignore"):
-            one, other, again, and_other = (item.values[output] for item in known)
-            least = np.nan_to_num(np.minimum(np.abs(one - other), np.abs(again - and_other)), nan=np.inf) / 2
-            for before, after in ((one, again), (other, and_other)):
-                moved &= (np.isnan(before) & np.isnan(after)) | (before == after) | (np.abs(before - after) < least)
-        return moved
 
     def only(self, output: str) -> str:
         """Return the declared column of an output that has only one."""
         inputs = self.declaration.inputs(output)
         return inputs[0] if len(inputs) == 1 else ""
 
-    def of_columns(self, columns: Collection[str], outputs: Sequence[str] | None = None) -> Said | Blocked:
+    def of_columns(self, columns: Collection[str], outputs: Sequence[str] | None = None) -> Output | Blocked:
         """Return the function's output for a table with only some columns."""
         names = [name for name in self.bench.names if name in columns]
         return self.bench.alone(Case(), lambda frame: frame.select(names), outputs)
 
     def repeats(self, when: str) -> bool:
         """Return whether the function is deterministic on one table."""
-        said = self.bench.alone(Case())
+        output_of = self.bench.alone(Case())
         self.found.count("repeat")
-        if isinstance(said, Blocked):
-            self.found.find("repeat", "", "", f"it fails when it is called {when}: {said}")
+        if isinstance(output_of, Blocked):
+            self.found.find("repeat", "", "", f"it fails when it is called {when}: {output_of}")
             return False
         differs = False
         for output in self.declaration.sources:
-            moved = self.bench.moved(output, said, self.bench.unperturbed)
-            self.find("repeat", output, "", moved, said, f"when it is called {when} with the same table")
+            moved = self.bench.moved(output, output_of, self.bench.unperturbed)
+            self.find("repeat", output, "", moved, output_of, f"when it is called {when} with the same table")
             differs |= bool(moved.any())
         return not differs
 
@@ -465,3 +395,70 @@ class Examination:
 def is_by_value(way: str) -> bool:
     """Return whether a way to perturb a column changes its values, and not only which of them are missing."""
     return way != MISSING
+
+
+def steady(
+    exam: Examination, check: str, moving: Mapping[Pair, np.ndarray], one: Case, other: Case
+) -> Iterator[tuple[str, str, np.ndarray]]:
+    """Yield outputs with rows that differ between two cases by more than floating-point noise.
+
+    A sum of floats has other last bits when other cells were added before it. A comparison of it with a threshold
+    that it just meets may flip, and a division by the spread of equal values is only noise. So the cells of both
+    cases are rounded alike, which makes sums exact, and most cells are nudged by an amount of that size, in two
+    ways: a real difference remains, and is larger than the effect of the nudges.
+
+    Args:
+        exam: the examination of the function.
+        check: the experiment; what it has found before is not checked again.
+        moving: by output and the column to name in a finding, the rows that differ.
+        one: a case.
+        other: another case.
+    """
+    left = {pair: rows for pair, rows in moving.items() if rows.any() and (check, *pair) not in exam.found.findings}
+    for number in range(_NUDGES if left else 0):
+        some = np.random.default_rng(number).random(exam.bench.size) < _NUDGED
+        output_of = [
+            exam.bench.alone(case, partial(_nudged, exam, some, way, case.kept))
+            for way in (0, 1)
+            for case in (one, other)
+        ]
+        for (output, column), rows in list(left.items()):
+            moved = rows & _is_steady(exam, output, output_of)
+            if moved.any():
+                del left[output, column]
+                yield output, column, moved
+        if not left:
+            return
+
+
+def _nudged(exam: Examination, some: np.ndarray, way: int, kept: np.ndarray | None, frame: nw.DataFrame[Any]) -> Any:
+    """Return a frame with floats rounded, and in some rows nudged by a few units of that, towards the middle."""
+    series: list[nw.Series[Any]] = []
+    for number, (name, pool) in enumerate(exam.bench.pools.items()):
+        if pool.middle is None:
+            continue
+        draw = np.random.default_rng([way, number])
+        quanta = draw.integers(1, _MOST_QUANTA, exam.bench.size) * some
+        values, quanta = frame[name].to_numpy().astype(float), quanta if kept is None else quanta[kept]
+        quantum = _QUANTUM * 2 ** np.ceil(np.log2(max(abs(pool.middle), pool.reach, 1e-300)))
+        inwards = np.where(values > pool.middle, -1, 1)
+        rounded = np.where(inwards > 0, np.ceil(values / quantum), np.floor(values / quantum)) + inwards * quanta
+        by = np.nan_to_num(rounded * quantum - values, nan=0, posinf=0, neginf=0)
+        series.append(frame[name] + nw.new_series(name, by, backend=frame.implementation))
+    return frame.with_columns(*series)
+
+
+def _is_steady(exam: Examination, output: str, output_of: Sequence[Output | Blocked]) -> np.ndarray:
+    """Return the rows in which two cases differ under every nudge; all rows if a function fails on one of them."""
+    known = [item for item in output_of if isinstance(item, Output)]
+    if len(known) < len(output_of):
+        return np.ones(exam.bench.size, dtype=bool)
+    moved = exam.bench.moved(output, known[0], known[1]) & exam.bench.moved(output, known[2], known[3])
+    if output == ROWS:
+        return moved
+    with np.errstate(invalid="ignore"):
+        one, other, again, and_other = (item.values[output] for item in known)
+        least = np.nan_to_num(np.minimum(np.abs(one - other), np.abs(again - and_other)), nan=np.inf) / 2
+        for before, after in ((one, again), (other, and_other)):
+            moved &= (np.isnan(before) & np.isnan(after)) | (before == after) | (np.abs(before - after) < least)
+    return moved

@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import narwhals as nw
+import numpy as np
+
 from bikes_assets.verification.declaration import ROWS
-from bikes_assets.verification.examine import Trial, is_by_value
+from bikes_assets.verification.examine import Perturbation, is_by_value, steady
 from bikes_assets.verification.grounds import ABSENT, BOTH, HOLES, REAL, RESHUFFLED, Ground
-from bikes_assets.verification.perturb import MISSING, MIXED, OUTSIDE, REDRAWN, Blocked, Case, Said
+from bikes_assets.verification.perturb import MISSING, MIXED, OUTSIDE, REDRAWN, Blocked, Case, Output
 
 if TYPE_CHECKING:
-    import narwhals as nw
-    import numpy as np
-
     from bikes_assets.verification.declaration import Pair
     from bikes_assets.verification.examine import Examination
 
@@ -39,9 +39,9 @@ def restricted(exam: Examination) -> None:
     declared = always.union(*declaration.sources.values())
     if bench.tied.issuperset(bench.pools):
         exam.found.leave(RESTRICTED, "an invariant may ask for any column")
-    said = exam.of_columns(declared)
-    exam.found.count(RESTRICTED, blocked=said if isinstance(said, Blocked) else None)
-    if isinstance(said, Blocked):
+    output_of = exam.of_columns(declared)
+    exam.found.count(RESTRICTED, blocked=output_of if isinstance(output_of, Blocked) else None)
+    if isinstance(output_of, Blocked):
         # an undeclared output column may be the one that reads it
         for name in () if bench.others else bench.names:
             without = bench.unperturbed if name in declared else exam.of_columns({*bench.names} - {name})
@@ -53,8 +53,8 @@ def restricted(exam: Examination) -> None:
         asked = [name for name in outputs if name != ROWS]
         narrow = exam.of_columns({*always, *columns}, asked)
         for output in outputs:
-            for other in (said, narrow):  # the narrow one fails if a function makes several columns
-                if not isinstance(other, Said) or output not in (ROWS, *other.values):
+            for other in (output_of, narrow):  # the narrow one fails if a function makes several columns
+                if not isinstance(other, Output) or output not in (ROWS, *other.values):
                     continue
                 if bench.moved(output, other, bench.unperturbed).any():
                     _blame_absent(exam, output, {*always, *columns})
@@ -64,13 +64,13 @@ def _blame_absent(exam: Examination, output: str, declared: set[str]) -> None:
     """Add a finding for each column whose removal changes an output."""
     bench = exam.bench
     for name in bench.names:
-        said = bench.unperturbed if name in declared else exam.of_columns({*bench.names} - {name}, [output])
-        if isinstance(said, Said):
-            moved = bench.moved(output, said, bench.unperturbed)
-            exam.find(RESTRICTED, output, name, moved, said, f"when the table has no {name}")
+        output_of = bench.unperturbed if name in declared else exam.of_columns({*bench.names} - {name}, [output])
+        if isinstance(output_of, Output):
+            moved = bench.moved(output, output_of, bench.unperturbed)
+            exam.find(RESTRICTED, output, name, moved, output_of, f"when the table has no {name}")
 
 
-def undeclared(exam: Examination) -> Iterator[Trial]:
+def undeclared(exam: Examination) -> Iterator[Perturbation]:
     """Perturb everything that an output does not declare: the output must not move."""
     passed_on = exam.passed_on()
     some = exam.half
@@ -86,10 +86,10 @@ def undeclared(exam: Examination) -> Iterator[Trial]:
             ways += [(ground, MISSING, some) for ground in [*exam.ground(HOLES), *exam.ground(ABSENT)[::2]]]
         for ground, way, rows in ways:
             change = exam.changed(others, way, ground.case, rows)
-            yield from exam.trial(UNDECLARED, ground, change, partial(exam.judge, way=way), outputs)
+            yield from exam.trial(UNDECLARED, ground, change, partial(exam.evaluate, way=way), outputs)
 
 
-def moved_key(exam: Examination) -> Iterator[Trial]:
+def moved_key(exam: Examination) -> Iterator[Perturbation]:
     """Shift the key of all rows: only outputs that declare it may move."""
     for ground in exam.ground(REAL, BOTH):
         for shift in _SHIFTS:
@@ -106,36 +106,36 @@ def moved_key(exam: Examination) -> Iterator[Trial]:
             if not outputs and not pairs:
                 return
             firsts = {name: int(exam.bench.times[rows].min()) for name, rows in perturbed.items() if rows.any()}
-            yield Trial(MOVED_KEY, ground, case, perturbed, firsts, partial(_judge_key, exam, shift), outputs, pairs)
+            yield Perturbation(
+                MOVED_KEY, ground, case, perturbed, firsts, partial(_evaluate_key, exam, shift), outputs, pairs
+            )
 
 
-def _judge_key(exam: Examination, shift: int, trial: Trial, said: Said) -> None:
+def _evaluate_key(exam: Examination, shift: int, trial: Perturbation, output_of: Output) -> None:
     key = exam.bench.key
     for output, column in trial.pairs:
         exam.found.see(
-            MOVED_KEY, (output, column), moved=bool(exam.moved(output, said, trial.ground).any()), by_value=True
+            MOVED_KEY, (output, column), moved=bool(exam.moved(output, output_of, trial.ground).any()), by_value=True
         )
     for output in trial.outputs:
-        moved = exam.moved(output, said, trial.ground) & exam.stay(trial, output)
+        moved = exam.moved(output, output_of, trial.ground) & exam.stay(trial, output)
         how = f"when {key} is moved by {shift:,} in every row, which it does not declare"
-        exam.find(UNDECLARED, output, key, moved, said, how, trial.ground)
+        exam.find(UNDECLARED, output, key, moved, output_of, how, trial.ground)
 
 
 def swapped_key(exam: Examination) -> None:
     """Permute the keys of the rows, if they are names: only outputs that declare the key may move."""
-    import numpy as np
-
     bench, key = exam.bench, exam.bench.key
-    said = bench.alone(Case(swapped=np.roll(np.arange(bench.size), 1)))
+    output_of = bench.alone(Case(swapped=np.roll(np.arange(bench.size), 1)))
     pairs = [(name, key) for name in exam.declaration.outputs if key in exam.declaration.sources[name]]
-    exam.found.count(MOVED_KEY, pairs=pairs, blocked=said if isinstance(said, Blocked) else None)
-    if isinstance(said, Said):
+    exam.found.count(MOVED_KEY, pairs=pairs, blocked=output_of if isinstance(output_of, Blocked) else None)
+    if isinstance(output_of, Output):
         for pair in pairs:
-            moved = bench.moved(pair[0], said, bench.unperturbed)
+            moved = bench.moved(pair[0], output_of, bench.unperturbed)
             exam.found.see(MOVED_KEY, pair, moved=bool(moved.any()), by_value=True)
 
 
-def declared(exam: Examination, groups: Sequence[Sequence[Pair]], *kinds: str) -> Iterator[Trial]:
+def declared(exam: Examination, groups: Sequence[Sequence[Pair]], *kinds: str) -> Iterator[Perturbation]:
     """Perturb each declared column: an output that declares it should move at least once, by values or by missing ones.
 
     Args:
@@ -146,19 +146,19 @@ def declared(exam: Examination, groups: Sequence[Sequence[Pair]], *kinds: str) -
     for group in groups:
         for ground in exam.ground(*kinds) if group else ():
             for way in (REDRAWN, OUTSIDE, MISSING):
-                judge = partial(_judge_declared, exam, is_by_value(way))
-                yield from of_pairs(exam, DECLARED, group, ground, way, judge)
+                evaluate = partial(_evaluate_declared, exam, is_by_value(way))
+                yield from of_pairs(exam, DECLARED, group, ground, way, evaluate)
 
 
-def unseen(exam: Examination, groups: Sequence[Sequence[Pair]]) -> list[list[Pair]]:
+def not_observed(exam: Examination, groups: Sequence[Sequence[Pair]]) -> list[list[Pair]]:
     """Return the groups of dependencies that no change of values has moved so far."""
     known = {pair for pair, seen in exam.found.seen.items() if seen.by_value}
     return [[pair for pair in group if pair not in known] for group in groups]
 
 
-def _judge_declared(exam: Examination, by_value: bool, trial: Trial, said: Said) -> None:
+def _evaluate_declared(exam: Examination, by_value: bool, trial: Perturbation, output_of: Output) -> None:
     for pair in trial.pairs:
-        moved = exam.moved(pair[0], said, trial.ground)
+        moved = exam.moved(pair[0], output_of, trial.ground)
         exam.found.see(DECLARED, pair, moved=bool(moved.any()), by_value=by_value)
 
 
@@ -168,9 +168,9 @@ def of_pairs(
     pairs: Sequence[Pair],
     ground: Ground,
     way: str,
-    judge: Callable[[Trial, Said], None],
+    evaluate: Callable[[Perturbation, Output], None],
     cells: Mapping[str, np.ndarray] | None = None,
-) -> Iterator[Trial]:
+) -> Iterator[Perturbation]:
     """Yield a trial of dependencies: their columns are perturbed in the given rows, by default in all.
 
     If invariants keep a column from changing alone, tied columns that none of its readers declares change with it,
@@ -187,16 +187,14 @@ def of_pairs(
         change = exam.changed(names, way, ground.case, rows)
         if change.keys().isdisjoint(columns):  # these do not depend on anything that changes
             return
-        trials = list(exam.trial(check, ground, change, judge, pairs=pairs))
+        trials = list(exam.trial(check, ground, change, evaluate, pairs=pairs))
         if trials and trials[0].pairs:
             yield trials[0]
             return
 
 
-def presence(exam: Examination) -> Iterator[Trial]:
+def presence(exam: Examination) -> Iterator[Perturbation]:
     """Drop some rows: the other rows' output must be as if all cells of the dropped ones were missing."""
-    import numpy as np
-
     bench = exam.bench
     if lacking := [name for name, pool in bench.pools.items() if not pool.is_nullable]:
         exam.found.leave("presence", f"{', '.join(lacking)} cannot be missing")
@@ -205,27 +203,34 @@ def presence(exam: Examination) -> Iterator[Trial]:
         for length in (1, 30):
             starts = exam.draw.random(bench.size) < 0.1 / length
             dropped = np.convolve(starts, np.ones(length))[: bench.size] > 0
-            empty, emptied = exam.changed(bench.pools, MISSING, ground.case, dropped), list[tuple[Trial, Said]]()
+            empty, emptied = (
+                exam.changed(bench.pools, MISSING, ground.case, dropped),
+                list[tuple[Perturbation, Output]](),
+            )
             for trial in exam.trial(
-                "presence", ground, empty, lambda trial, said, to=emptied: to.append((trial, said))
+                "presence", ground, empty, lambda trial, output_of, to=emptied: to.append((trial, output_of))
             ):
                 yield trial
                 case = Case(ground.case.places, kept=np.flatnonzero(~dropped))
-                judge = partial(_judge_presence, exam, dropped, emptied)
-                yield Trial("presence", ground, case, {}, {}, judge, tuple(exam.declaration.sources))
+                evaluate = partial(_evaluate_presence, exam, dropped, emptied)
+                yield Perturbation("presence", ground, case, {}, {}, evaluate, tuple(exam.declaration.sources))
 
 
-def _judge_presence(
-    exam: Examination, dropped: np.ndarray, emptied: list[tuple[Trial, Said]], trial: Trial, said: Said
+def _evaluate_presence(
+    exam: Examination,
+    dropped: np.ndarray,
+    emptied: list[tuple[Perturbation, Output]],
+    trial: Perturbation,
+    output_of: Output,
 ) -> None:
     for empty, before in emptied:
         moving = {
-            (output, exam.only(output)): exam.bench.moved(output, said, before) & ~dropped
+            (output, exam.only(output)): exam.bench.moved(output, output_of, before) & ~dropped
             for output in exam.declaration.sources
         }
         how = f"when {int(dropped.sum())} rows are absent instead of empty"
-        for output, column, moved in exam.steady("presence", moving, empty.case, trial.case):
-            exam.find("presence", output, column, moved, said, how, trial.ground, before)
+        for output, column, moved in steady(exam, "presence", moving, empty.case, trial.case):
+            exam.find("presence", output, column, moved, output_of, how, trial.ground, before)
 
 
 def order(exam: Examination) -> None:
@@ -243,15 +248,15 @@ def order(exam: Examination) -> None:
         "rows are shuffled": Case(kept=shuffled),
         "rows are in reverse order": Case(kept=bench.sorted_rows[::-1]),
     }
-    said = dict(zip(orders, bench.said(list(orders.values())), strict=True))
-    said |= {way: bench.alone(Case(), prepared) for way, prepared in ways.items()}
-    for way, other in said.items():
+    output_of = dict(zip(orders, bench.output_of(list(orders.values())), strict=True))
+    output_of |= {way: bench.alone(Case(), prepared) for way, prepared in ways.items()}
+    for way, other in output_of.items():
         exam.found.count("order", blocked=other if isinstance(other, Blocked) else None, ground=way)
         if isinstance(other, Blocked):
             continue
         moving = {(output, ""): bench.moved(output, other, bench.unperturbed) for output in exam.declaration.sources}
         for output, column, moved in (
-            exam.steady("order", moving, Case(), orders[way])
+            steady(exam, "order", moving, Case(), orders[way])
             if way in orders
             else ((*pair, rows) for pair, rows in moving.items())
         ):
@@ -264,30 +269,29 @@ def types(exam: Examination) -> None:
     whole = [name for name, pool in bench.pools.items() if pool.cells.dtype.is_integer()]
     if not whole:
         return
-    said = bench.alone(Case(), partial(_floats, whole))
-    exam.found.count("type", blocked=said if isinstance(said, Blocked) else None, ground="whole numbers as floats")
-    if isinstance(said, Blocked):
+    output_of = bench.alone(Case(), partial(_floats, whole))
+    exam.found.count(
+        "type", blocked=output_of if isinstance(output_of, Blocked) else None, ground="whole numbers as floats"
+    )
+    if isinstance(output_of, Blocked):
         return
     moving = {
         output: moved
         for output in exam.declaration.sources
-        if (moved := bench.moved(output, said, bench.unperturbed)).any()
+        if (moved := bench.moved(output, output_of, bench.unperturbed)).any()
     }
     alone = {name: bench.alone(Case(), partial(_floats, [name])) for name in whole} if moving else {}
     for output, moved in moving.items():
         culprits = {
             name: bench.moved(output, other, bench.unperturbed)
             for name, other in alone.items()
-            if isinstance(other, Said) and bench.moved(output, other, bench.unperturbed).any()
+            if isinstance(other, Output) and bench.moved(output, other, bench.unperturbed).any()
         } or {exam.only(output): moved}
         for name, rows in culprits.items():
-            exam.find("type", output, name, rows, said, "when whole numbers are floats")
+            exam.find("type", output, name, rows, output_of, "when whole numbers are floats")
 
 
 def _floats(names: Sequence[str], frame: nw.DataFrame[Any]) -> nw.DataFrame[Any]:
-    import narwhals as nw
-    import numpy as np
-
     if not frame.implementation.is_pandas_like():
         return frame.with_columns(nw.col(*names).cast(nw.Float64))
     made = [

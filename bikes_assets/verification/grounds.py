@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from bikes_assets.verification.invariants import Invariant, Rising, Together, Unique
 from bikes_assets.verification.perturb import MISSING, MIXED, REDRAWN, Bench, Blocked, Case
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from bikes_assets.verification.examine import Found
 
 REAL, HOLES, RESHUFFLED, BOTH = "the table as it is", "rows with holes", "redrawn rows", "redrawn rows with holes"
 TREND, ABSENT = "rows that rise or fall from first to last", "redrawn rows with holes, some absent"
@@ -56,8 +52,6 @@ class Grounds:
     """
 
     def __init__(self, bench: Bench, draw: np.random.Generator) -> None:
-        import numpy as np
-
         self.bench, self.draw = bench, draw
         self.everything = np.ones(bench.size, dtype=bool)
         self.gaps = self.runs(0.05)
@@ -82,8 +76,6 @@ class Grounds:
 
     def trend(self) -> Ground:
         """Return rows with values that rise or fall from first to last, so that the last have new values."""
-        import numpy as np
-
         bench, places = self.bench, dict[str, np.ndarray]()
         for name, pool in bench.pools.items():
             order = np.argsort(pool.codes(), kind="stable")[:: self.draw.choice([-1, 1])]
@@ -95,8 +87,6 @@ class Grounds:
 
     def with_holes(self, case: Case) -> Case:
         """Return a case with missing cells here and there, in runs, and in all columns of some rows."""
-        import numpy as np
-
         holes = dict[str, np.ndarray]()
         for name, pool in self.bench.pools.items():
             rows = self.gaps | self.runs(_HOLE) | (self.draw.random(self.bench.size) < _HOLE)
@@ -108,8 +98,6 @@ class Grounds:
 
     def runs(self, share: float, lengths: Iterable[int] = _RUNS) -> np.ndarray:
         """Return about this share of the rows, in runs of several lengths, in order of the key."""
-        import numpy as np
-
         size = self.bench.size
         lengths = [length for length in lengths if length < size / 20] or [1]
         chosen = np.zeros(size, dtype=bool)
@@ -123,8 +111,6 @@ class Grounds:
 
     def _redrawn(self, shift: int = 0) -> Case:
         """Return redrawn rows, in which some values persist for a while."""
-        import numpy as np
-
         bench, draw, places = self.bench, self.draw, dict[str, np.ndarray]()
         for name, pool in bench.pools.items():
             drawn = pool.drawn(draw, REDRAWN)
@@ -153,11 +139,14 @@ class Settling:
     Args:
         bench: the table, and the function.
         draw: random number generator.
-        found: collects what cannot be tried.
+        leave: called with columns and why they cannot be perturbed as others are.
+        count: called for each table that the function is called with; see `examine.Results.count`.
     """
 
-    def __init__(self, bench: Bench, draw: np.random.Generator, found: Found) -> None:
-        self.bench, self.draw, self.found = bench, draw, found
+    def __init__(
+        self, bench: Bench, draw: np.random.Generator, leave: Callable[[str, str], None], count: Callable[..., None]
+    ) -> None:
+        self.bench, self.draw, self.leave, self.count = bench, draw, leave, count
         self.some = draw.random(bench.size) < 0.5
 
     def settle(self) -> None:
@@ -171,7 +160,7 @@ class Settling:
                     if again := self._blocked([name], REDRAWN):
                         tied[name] = again
                     else:
-                        self.found.leave(name, f"set to observed values alone, else the function fails: {blocked}")
+                        self.leave(name, f"set to observed values alone, else the function fails: {blocked}")
             if tied:
                 self._tie(tied)
             self._tie_all()
@@ -179,11 +168,11 @@ class Settling:
             for name in names:
                 if blocked := self._blocked([name], MISSING):
                     self.bench.pools[name].never_missing()
-                    self.found.leave(name, f"never set to missing, else the function fails: {blocked}")
+                    self.leave(name, f"never set to missing, else the function fails: {blocked}")
             if blocked := self._blocked(names, MISSING):
                 for name in names:
                     self.bench.pools[name].never_missing()
-                self.found.leave(", ".join(names), f"never set to missing, else the function fails: {blocked}")
+                self.leave(", ".join(names), f"never set to missing, else the function fails: {blocked}")
 
     def _tie_all(self) -> None:
         """Never perturb several columns at once, if each can be perturbed alone but not all together."""
@@ -191,19 +180,17 @@ class Settling:
         if blocked := self._blocked(names, MIXED):
             for name in names:
                 self.bench.pools[name].only_observed()
-            self.found.leave(", ".join(names), f"set to observed values alone, else the function fails: {blocked}")
+            self.leave(", ".join(names), f"set to observed values alone, else the function fails: {blocked}")
         if blocked and (blocked := self._blocked(names, REDRAWN)):
             free = [name for name in names if name not in self.bench.frozen]
             self.bench.keep(Together(*free))
-            self.found.leave(
-                ", ".join(free), f"taken together from rows of the table, else the function fails: {blocked}"
-            )
+            self.leave(", ".join(free), f"taken together from rows of the table, else the function fails: {blocked}")
 
     def _tie(self, tied: dict[str, Blocked]) -> None:
         """Perturb columns together that the function does not accept perturbed alone."""
         for name in list(tied):
             if invariant := self._alone(name):
-                self.found.leave(name, f"taken to be {invariant!r}, else the function fails: {tied.pop(name)}")
+                self.leave(name, f"taken to be {invariant!r}, else the function fails: {tied.pop(name)}")
         if not tied:
             return
         names, error = list(tied), next(iter(tied.values()))
@@ -217,17 +204,13 @@ class Settling:
             stuck.append(names.pop())
         for group in self._groups(names):
             self.bench.keep(Together(*group))
-            self.found.leave(
-                ", ".join(group), f"taken together from rows of the table, else the function fails: {error}"
-            )
+            self.leave(", ".join(group), f"taken together from rows of the table, else the function fails: {error}")
         for name in stuck:
             self.bench.freeze(name)
-            self.found.leave(name, f"never perturbed, for the function then fails: {tied[name]}")
+            self.leave(name, f"never perturbed, for the function then fails: {tied[name]}")
 
     def _alone(self, name: str) -> Invariant | None:
         """Return an invariant of one column that holds in the table and lets it be perturbed alone, if there is one."""
-        import numpy as np
-
         bench, pool = self.bench, self.bench.pools[name]
         codes = pool.codes()
         candidates: list[Invariant] = [Unique(name)] if len(set(codes.tolist())) == len(codes) else []
@@ -260,8 +243,6 @@ class Settling:
 
     def _follows_the_key(self, name: str) -> bool:
         """Return whether the key determines a column: one value for each day, hour of the day, or weekday."""
-        import numpy as np
-
         bench = self.bench
         if not bench.is_ordered:
             return False
@@ -285,8 +266,6 @@ class Settling:
 
     def _blocked(self, names: Sequence[str], way: str) -> Blocked | None:
         """Return the function's error when columns are perturbed in some rows, None if it runs or nothing changes."""
-        import numpy as np
-
         here, change = np.arange(self.bench.size), dict[str, np.ndarray]()
         for name in names:
             drawn = self.bench.pools[name].drawn(self.draw, way)
@@ -295,9 +274,9 @@ class Settling:
         case, perturbed = self.bench.perturbed(Case(), change)
         if not perturbed:
             return None
-        said = self.bench.alone(case)
-        blocked = said if isinstance(said, Blocked) else None
-        self.found.count(
+        output_of = self.bench.alone(case)
+        blocked = output_of if isinstance(output_of, Blocked) else None
+        self.count(
             _SETTLING,
             blocked=blocked,
             ground=f"{', '.join(names)} {way}" if len(names) < len(self.bench.pools) else way,

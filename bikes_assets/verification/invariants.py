@@ -16,11 +16,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
-if TYPE_CHECKING:
-    import narwhals as nw
-    import numpy as np
+import narwhals as nw
+import numpy as np
+
+from bikes_assets.lineage.perturbation import comparable, differ, joined, numbers_of
 
 Invariant: TypeAlias = Callable[[Any, Any], Any]
 """From a perturbed native frame, and the valid one before, to a valid one."""
@@ -47,10 +48,8 @@ class Total:
 
     def __call__(self, frame: Any, before: Any) -> Any:
         """Return the frame with that sum; see above."""
-        import numpy as np
-
         rows, valid = _eager(frame), _eager(before)
-        values = {name: _floats(rows[name]) for name in self.names}
+        values = {name: numbers_of(rows[name]) for name in self.names}
         known = np.asarray(~np.isnan([*values.values()]).any(axis=0))
         free = [name for name in self.parts if differs(rows[name], valid[name]).any()]
         if differs(rows[self.column], valid[self.column]).any():
@@ -95,10 +94,8 @@ class Ordered(_OfColumns):
 
     def __call__(self, frame: Any, before: Any) -> Any:
         """Return the frame with its columns in order; see above."""
-        import numpy as np
-
         rows, valid = _eager(frame), _eager(before)
-        values = np.array([_floats(rows[name]) for name in self.columns])
+        values = np.array([numbers_of(rows[name]) for name in self.columns])
         free = np.array([differs(rows[name], valid[name]) for name in self.columns])
         low = np.fmax.accumulate(np.where(free, -np.inf, values), axis=0)
         high = np.fmin.accumulate(np.where(free, np.inf, values)[::-1], axis=0)[::-1]
@@ -133,9 +130,6 @@ class Derived:
 
     def __call__(self, frame: Any, before: Any) -> Any:
         """Return the frame with the computed column; see above."""
-        import narwhals as nw
-        import numpy as np
-
         rows, valid = _eager(frame), _eager(before)
         perturbed = [name for name in self.names if differs(rows[name], valid[name]).any()]
         if not perturbed:
@@ -143,7 +137,7 @@ class Derived:
         derived = nw.from_native(self.function(rows.to_native()), series_only=True, pass_through=True)
         if isinstance(derived, nw.Series):
             known = ~derived.is_null().to_numpy().astype(bool)
-            values = _floats(derived) if derived.dtype.is_numeric() else derived.to_numpy()
+            values = numbers_of(derived) if derived.dtype.is_numeric() else derived.to_numpy()
         else:
             values = np.asarray(derived)
             known = values == values  # NaN is missing
@@ -165,8 +159,6 @@ class Together(_OfColumns):
 
     def __call__(self, frame: Any, before: Any) -> Any:
         """Return the frame with observed combinations; see above."""
-        import numpy as np
-
         rows, valid = _eager(frame), _eager(before)
         changed = {name: differs(rows[name], valid[name]) for name in self.columns}
         free = [name for name in self.columns if changed[name].any()]
@@ -217,10 +209,8 @@ class Rising:
 
     def __call__(self, frame: Any, before: Any) -> Any:  # noqa: ARG002 - what comes after a perturbed cell rises, too
         """Return the frame with each cell raised to at least the highest cell before it."""
-        import numpy as np
-
         rows = _eager(frame)
-        values = _floats(rows[self.column])
+        values = numbers_of(rows[self.column])
         order = np.argsort(rows[self.key].to_numpy(), kind="stable")
         risen = values.copy()
         risen[order] = np.fmax.accumulate(values[order])
@@ -246,8 +236,6 @@ class Unique:
 
     def __call__(self, frame: Any, before: Any) -> Any:
         """Return the frame with a column in which each value occurs once."""
-        import numpy as np
-
         rows, valid = _eager(frame), _eager(before)
         perturbed = differs(rows[self.column], valid[self.column])
         old, new = _codes(valid[self.column], rows[self.column])
@@ -271,47 +259,24 @@ class Unique:
 
 def differs(one: nw.Series[Any], other: nw.Series[Any]) -> np.ndarray:
     """Return the rows in which two columns differ; two missing values are equal."""
-    import numpy as np
-
     if one.dtype.is_numeric() and other.dtype.is_numeric():
-        first, second = _floats(one), _floats(other)
-        return ~((first == second) | (np.isnan(first) & np.isnan(second)))
+        return differ(numbers_of(one), numbers_of(other), 0)
     empty, gone = (item.is_null().to_numpy().astype(bool) for item in (one, other))
     return (one.to_numpy() != other.to_numpy()) & ~(empty & gone) | (empty != gone)
 
 
 def _eager(frame: Any) -> nw.DataFrame[Any]:
-    import narwhals as nw
-
     return nw.from_native(frame, eager_only=True)
-
-
-def _floats(values: nw.Series[Any]) -> np.ndarray:
-    import narwhals as nw
-
-    native: Any = values.to_native()
-    if getattr(getattr(native, "dtype", None), "kind", "") in "iuf" and values.implementation.is_pandas():
-        return native.to_numpy(dtype=float, na_value=float("nan"))  # many times faster
-    return values.cast(nw.Float64).to_numpy().astype(float)
 
 
 def _codes(values: nw.Series[Any], others: nw.Series[Any]) -> tuple[np.ndarray, np.ndarray]:
     """Return the ranks of values, and of others, among all of both."""
-    import numpy as np
-
-    if values.dtype.is_numeric():
-        both = np.concatenate([_floats(values), _floats(others)])
-    else:
-        both = np.array([str(value) for value in (*values.to_list(), *others.to_list())])
-    codes = np.unique(both, return_inverse=True)[1]
+    codes = np.unique(np.concatenate([comparable(values), comparable(others)]), return_inverse=True)[1]
     return codes[: len(values)], codes[len(values) :]
 
 
 def _set(rows: nw.DataFrame[Any], cells: dict[str, np.ndarray], where: np.ndarray) -> Any:
     """Return a native frame with other cells in some rows, in their original types."""
-    import narwhals as nw
-    import numpy as np
-
     made: list[nw.Series[Any]] = []
     for name, values in cells.items():
         dtype = rows[name].dtype
@@ -331,14 +296,4 @@ def _set(rows: nw.DataFrame[Any], cells: dict[str, np.ndarray], where: np.ndarra
 
 def _where(rows: np.ndarray, one: nw.Series[Any], other: nw.Series[Any]) -> nw.Series[Any]:
     """Return one column in some rows, and another in the others."""
-    import numpy as np
-
     return joined([other, one.cast(other.dtype)])[np.arange(len(rows)) + np.where(rows, len(rows), 0)]
-
-
-def joined(parts: Sequence[nw.Series[Any]]) -> nw.Series[Any]:
-    """Return columns concatenated, under the name of the first."""
-    import narwhals as nw
-
-    frames = [nw.maybe_reset_index(part.alias(parts[0].name).to_frame()) for part in parts if len(part)]
-    return nw.concat(frames, how="vertical")[parts[0].name] if len(frames) > 1 else frames[0][parts[0].name]

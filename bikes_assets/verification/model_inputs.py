@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import numpy as np
+import numpy as np
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,27 +43,25 @@ def reach(estimator: Any, inputs: Any, seed: int = 0) -> tuple[Reach, ...]:
         inputs: pandas frame of numeric rows to predict.
         seed: seed of the perturbations.
     """
-    import numpy as np
-
     draw, counted = np.random.default_rng(seed), splits(estimator)
     found: list[Reach] = []
     inner = getattr(estimator, "regressor_", estimator)
     before = inner[:-1] if hasattr(inner, "steps") and len(inner.steps) > 1 else None
     seen = tuple(getattr(inner, "feature_names_in_", inputs.columns))
     names = tuple(before.get_feature_names_out()) if before is not None else ()
-    said = estimator.predict(inputs)
+    output_of = estimator.predict(inputs)
     transformed = _array(before.transform(inputs[list(seen)])) if before is not None else np.empty((len(inputs), 0))
     for column in inputs.columns:
         moves, moved = False, np.zeros(len(names), dtype=bool)
         for values in _ways(inputs[column].to_numpy(dtype=float), draw):
-            disturbed = inputs.assign(**{column: values})
+            perturbed = inputs.assign(**{column: values})
             try:
-                other = estimator.predict(disturbed)
+                other = estimator.predict(perturbed)
             except ValueError:  # many estimators accept no missing value
                 continue
-            moves |= not np.allclose(other, said, rtol=1e-9, atol=0, equal_nan=True)
+            moves |= not np.allclose(other, output_of, rtol=1e-9, atol=0, equal_nan=True)
             if before is not None and column in seen:
-                other = _array(before.transform(disturbed[list(seen)]))
+                other = _array(before.transform(perturbed[list(seen)]))
                 moved |= ~np.isclose(other, transformed, rtol=1e-9, atol=0, equal_nan=True).all(axis=0)
         to = tuple(str(name) for name, is_moved in zip(names, moved, strict=True) if is_moved)
         found.append(Reach(column, to, counted.get(column) if counted is not None else None, moves))
@@ -90,8 +87,6 @@ def splits(estimator: Any) -> dict[str, int] | None:
 
 def _counted(estimator: Any) -> Counter[int] | None:
     """Return the number of splits by position of the input."""
-    import numpy as np
-
     if hasattr(estimator, "tree_"):
         places = estimator.tree_.feature
         return Counter(places[places >= 0].tolist())
@@ -115,8 +110,6 @@ def _counted(estimator: Any) -> Counter[int] | None:
 
 def _ways(values: np.ndarray, draw: np.random.Generator) -> list[np.ndarray]:
     """Return a column with its values shuffled, all at its lowest, its highest, one beyond each, and all missing."""
-    import numpy as np
-
     known = values[np.isfinite(values)]
     low, high = (known.min(), known.max()) if len(known) else (0.0, 1.0)
     ends = (low, high, low - (high - low or 1.0), high + (high - low or 1.0), np.nan)
@@ -128,6 +121,4 @@ def _ways(values: np.ndarray, draw: np.random.Generator) -> list[np.ndarray]:
 
 
 def _array(values: Any) -> np.ndarray:
-    import numpy as np
-
     return np.asarray(values.toarray() if hasattr(values, "toarray") else values, dtype=float)

@@ -10,61 +10,52 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+import narwhals as nw
+import numpy as np
+
 from bikes_assets.core.errors import FeatureError, LineageError
+from bikes_assets.lineage.perturbation import (
+    Case,
+    Cells,
+    Places,
+    Table,
+    differ,
+    is_missing,
+    joined,
+    numbers_of,
+    scale_of,
+)
 from bikes_assets.verification.declaration import ROWS
-from bikes_assets.verification.invariants import differs, joined
+from bikes_assets.verification.invariants import differs
 
 if TYPE_CHECKING:
-    import narwhals as nw
-    import numpy as np
-
     from bikes_assets.core.schema import Column
     from bikes_assets.verification.invariants import Invariant
 
-    Places: TypeAlias = Mapping[str, np.ndarray]
-    """By column, for each row of the table the place in the column's pool that its value is taken from."""
-    Cells: TypeAlias = Mapping[str, np.ndarray]
-    """By column, the rows whose cell is perturbed."""
+
+PerturbedCells: TypeAlias = "Mapping[str, np.ndarray]"
+"""By column, the rows whose cell is perturbed."""
 
 REDRAWN, OUTSIDE, MISSING = "redrawn", "set outside its range", "missing"
 MIXED = "redrawn or set outside its range"
 
-_BATCH_ROWS, _MOST_VALUES, _SPREAD, _ALIKE = 150_000, 1_000, 64, 1e-9
+_BATCH_ROWS, _MOST_VALUES, _SPREAD = 150_000, 1_000, 64
 
 
 @dataclass(frozen=True)
-class Case:
-    """A perturbed copy of a table.
-
-    Attributes:
-        places: where the cells of perturbed columns are taken from.
-        kept: positions of the rows that are kept, in order; None for all.
-        shift: steps of the grid by which the key of every row is shifted.
-        swapped: for each row the row whose key it has, None if each keeps its own.
-        repaired: columns that replace those from `places`, once invariants were restored.
-    """
-
-    places: Places = field(default_factory=dict)
-    kept: np.ndarray | None = None
-    shift: int = 0
-    swapped: np.ndarray | None = None
-    repaired: Mapping[str, nw.Series[Any]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Said:
+class Output:
     """A function's output for each row of the table, whatever the order in which it returns them.
 
     Attributes:
         values: each output column as float64, NaN if it is missing; texts are numbered.
-        present: whether the output has the row.
+        exists: whether the output has the row.
     """
 
     values: Mapping[str, np.ndarray]
-    present: np.ndarray
+    exists: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -77,7 +68,7 @@ class Blocked:
         return f"{type(self.error).__name__}: {self.error}"[:200]
 
 
-class Pool:
+class Pool(Cells):
     """The cells of one column, followed by the values to which they may be set: usual values, extremes, a missing one.
 
     Args:
@@ -87,9 +78,6 @@ class Pool:
     """
 
     def __init__(self, cells: nw.Series[Any], usual: nw.Series[Any], column: Column | None) -> None:
-        import numpy as np
-
-        self.size = len(cells)
         beyond, extremes = _unobserved(usual, column), _extremes(usual, column)
         parts = [cells, usual, beyond, extremes]
         self._usual, self._beyond, self._extremes = (
@@ -103,8 +91,7 @@ class Pool:
         self.is_nullable = self.gap is not None
         self.is_restricted = False
         """Whether there are values that it is never set to, because the function fails on them."""
-        self.cells = joined(parts)
-        self._known, self._codes = ~is_missing(self.cells), np.empty(0, dtype=int)
+        super().__init__(*parts)
         self.middle: float | None = float(usual.mean()) if len(usual) and cells.dtype.is_float() else None
         """The mean of its values, None unless they are floats."""
         self.reach = 0.0 if self.middle is None else float(extremes.abs().max())
@@ -131,39 +118,6 @@ class Pool:
         self.gap = None
         self.is_restricted = True
 
-    def add(self, cells: nw.Series[Any]) -> np.ndarray:
-        """Return the places of cells that are appended after all others."""
-        import numpy as np
-
-        first = len(self.cells)
-        self.cells = joined([self.cells, cells])
-        self._known = np.append(self._known, ~is_missing(cells))
-        return np.arange(first, len(self.cells))
-
-    def is_known(self, places: np.ndarray) -> np.ndarray:
-        """Return which places hold a value."""
-        return self._known[places]
-
-    def codes(self) -> np.ndarray:
-        """Return a whole number for each of the column's own cells, in order of their values; equal for equal ones."""
-        import narwhals as nw
-        import numpy as np
-
-        if len(self._codes) < len(self.cells):
-            cells = self.cells
-            values = (
-                cells.cast(nw.Float64).to_numpy().astype(float)
-                if cells.dtype.is_numeric()
-                else [str(value) for value in cells.to_list()]
-            )
-            self._codes = np.where(self._known, np.unique(values, return_inverse=True)[1], -1)
-        return self._codes[: self.size]
-
-    def differs(self, one: np.ndarray, other: np.ndarray) -> np.ndarray:
-        """Return where the cells of some places have other values than those of others."""
-        self.codes()
-        return self._codes[one] != self._codes[other]
-
     def drawn(self, draw: np.random.Generator, way: str, places: np.ndarray | None = None) -> np.ndarray | None:
         """Return places for a column that is perturbed in one way, None if it has no such value.
 
@@ -174,8 +128,6 @@ class Pool:
             way: one of the ways above.
             places: where its cells were taken from before; None for the column itself.
         """
-        import numpy as np
-
         now = np.arange(self.size) if places is None else places
         if way == MISSING:
             return None if self.gap is None else np.full(self.size, self.gap)
@@ -197,8 +149,6 @@ class Pool:
 
 def usual_values(cells: nw.Series[Any]) -> nw.Series[Any]:
     """Return the values that a column is redrawn from, in order: all observed ones, or many of them."""
-    import numpy as np
-
     values = cells.filter((~is_missing(cells)).tolist()).unique().sort()
     if len(values) > _MOST_VALUES:
         values = values[np.linspace(0, len(values) - 1, _MOST_VALUES).astype(int)]
@@ -249,29 +199,16 @@ def _with(values: nw.Series[Any], more: Sequence[Any]) -> nw.Series[Any]:
     return joined([values, values[[0] * len(more)].scatter(list(range(len(more))), list(more))])
 
 
-def is_missing(cells: nw.Series[Any]) -> np.ndarray:
-    """Return where cells are missing; NaN counts as missing, as in plain pandas."""
-    missing = cells.is_null().to_numpy().astype(bool)
-    if cells.dtype.is_float():
-        missing |= cells.is_nan().fill_null(value=True).to_numpy().astype(bool)
-    return missing
-
-
-class Bench:
-    """A table, and a function of it whose output rows are matched with the table's rows by key.
-
-    An output without the key, such as an array of predictions, is matched by position.
+class PerturbedTable(Table):
+    """A table with unique keys, whose columns are perturbed so that declared invariants hold.
 
     Args:
-        function: from a native frame to a frame, a series or an array.
         frame: the table.
-        outputs: columns that the function makes.
         key: name of the column that identifies a row.
         columns: declarations, by name.
         usual: values that each column is redrawn from.
-        copy: name of a column by which the function keeps copies apart, "" if it does not.
         invariants: what holds of each perturbed copy, too.
-        texts: numbers of the texts so far, shared by benches whose outputs are compared.
+        texts: numbers of the texts so far, shared by tables whose outputs are compared.
 
     Raises:
         LineageError: the key is not unique, or the table breaks an invariant.
@@ -279,33 +216,20 @@ class Bench:
 
     def __init__(
         self,
-        function: Callable[[Any], Any],
         frame: nw.DataFrame[Any],
-        outputs: Sequence[str],
-        *,
         key: str,
         columns: Mapping[str, Column],
         usual: Mapping[str, nw.Series[Any]],
-        copy: str = "",
-        invariants: Sequence[Invariant] = (),
-        texts: dict[Any, float] | None = None,
+        invariants: Sequence[Invariant],
+        texts: dict[Any, float],
     ) -> None:
-        import narwhals as nw
-        import numpy as np
-
-        self.function, self.outputs, self.key, self.copy = function, tuple(outputs), key, copy
-        self.names, self.size, self._table = tuple(frame.columns), len(frame), frame
-        self.pools = {name: Pool(frame[name], usual[name], columns.get(name)) for name in self.names if name != key}
-        self._key = nw.maybe_reset_index(frame.select(key))[key]
-        self._is_apart, self._texts = bool(copy), {} if texts is None else texts
-        self._is_float: dict[str, bool] = {}
-        self.others: tuple[str, ...] = ()
-        """Output columns of the function beside these outputs."""
-        self.is_ordered = self._key.dtype.is_integer() or self._key.dtype.is_temporal()
-        self.times = self._numbers(frame, key).astype(np.int64)
+        self.pools = {name: Pool(frame[name], usual[name], columns.get(name)) for name in frame.columns if name != key}
+        super().__init__(frame, self.pools, key)
+        self.texts = texts
+        self.is_ordered = frame[key].dtype.is_integer() or frame[key].dtype.is_temporal()
+        self.times = numbers_of(frame[key], texts).astype(np.int64)
         self.sorted_rows = np.argsort(self.times, kind="stable")
-        self._sorted = self.times[self.sorted_rows]
-        gaps = np.diff(self._sorted)
+        gaps = np.diff(self.times[self.sorted_rows])
         if not len(gaps) or not gaps.all():
             raise LineageError(
                 f"found a row's {key} twice, or a single row; expected rows, each with a {key} of its own"
@@ -317,8 +241,6 @@ class Bench:
         self._valid: tuple[Case, nw.DataFrame[Any]] | None = None
         for invariant in invariants:
             self.keep(invariant)
-        self.unperturbed = self._unperturbed()
-        self._scale = {name: self._scale_of(name) for name in self.outputs}
 
     def label(self, row: int) -> str:
         """Return the key of a row, for people."""
@@ -330,15 +252,12 @@ class Bench:
         Raises:
             LineageError: it names a column that the table does not have, or the table itself breaks it.
         """
-        import numpy as np
-
         if absent := [name for name in getattr(invariant, "names", ()) if name not in self.names]:
             raise LineageError(f"{invariant!r} names {', '.join(absent)}, but the table has {', '.join(self.names)}")
-
-        table = self._frame([Case()])
+        table = self.frame([Case()])
         # given the next row's cells as those before, it may set all of them
         next_row = np.roll(np.arange(self.size), 1)
-        before = self._frame([Case(dict.fromkeys(self.pools, next_row))])
+        before = self.frame([Case(dict.fromkeys(self.pools, next_row))])
         repaired = self._valid_frame(invariant(table.to_native(), before.to_native()))
         for name in self.pools:
             rows = differs(repaired[name], table[name])
@@ -360,7 +279,7 @@ class Bench:
         """Columns that an invariant or the function requires, without which a table is no valid input."""
         return self.frozen.union(*(getattr(invariant, "names", self.names) for invariant in self.invariants))
 
-    def perturbed(self, before: Case, change: Places, shift: int = 0) -> tuple[Case, Cells]:
+    def perturbed(self, before: Case, change: Places, shift: int = 0) -> tuple[Case, PerturbedCells]:
         """Return a case in which cells of another case are perturbed, and which cells that changes.
 
         Declared invariants are restored; a row in which that would change a column that must not be perturbed is left
@@ -371,8 +290,6 @@ class Bench:
             change: where the cells of some columns are taken from instead.
             shift: steps by which the key is shifted in addition.
         """
-        import numpy as np
-
         case = replace(before, places={**before.places, **change}, shift=before.shift + shift)
         if self.invariants:
             return self._repaired(case, before, {*change} | ({self.key} if shift else set()))
@@ -381,71 +298,12 @@ class Bench:
             name: self.pools[name].differs(places, before.places.get(name, now)) for name, places in change.items()
         }
 
-    def settled(self, case: Case) -> Case:
-        """Return a case whose repaired columns are places, from which other cases can start."""
-        added = {name: self.pools[name].add(cells) for name, cells in case.repaired.items()}
-        return replace(case, places={**case.places, **added}, repaired={})
-
-    def said(self, cases: Iterable[Case]) -> Iterator[Said | Blocked]:
-        """Yield the function's output in each case; all of them together would not fit into memory."""
-        waiting, count = iter(cases), max(1, _BATCH_ROWS // self.size - 1)
-        while some := list(itertools.islice(waiting, count if self._is_apart else 1)):
-            yield from self._together(some)
-
-    def alone(
-        self,
-        case: Case,
-        prepared: Callable[[nw.DataFrame[Any]], Any] | None = None,
-        outputs: Sequence[str] | None = None,
-    ) -> Said | Blocked:
-        """Return the function's output in one case.
-
-        Args:
-            case: the case.
-            prepared: transformation of its frame before the call.
-            outputs: the requested columns, None for all.
-        """
-        import narwhals as nw
-
-        frame = self._frame([case])
-        try:
-            made = self._called(nw.to_native(prepared(frame) if prepared else frame, pass_through=True))
-            return self._read(made, [case], self.outputs if outputs is None else outputs)[0]
-        except Exception as error:  # noqa: BLE001 - whatever a user's function raises
-            return Blocked(error)
-
-    def moved(self, name: str, one: Said, other: Said) -> np.ndarray:
-        """Return the rows for which two outputs differ by more than the order of a floating-point sum explains."""
-        import numpy as np
-
-        if name == ROWS:
-            return one.present != other.present
-        first, second, scale = one.values[name], other.values[name], self._scale[name]
-        with np.errstate(invalid="ignore"):  # the difference of two infinite values
-            size = scale + np.minimum(np.abs(first), np.abs(second))
-            near = np.abs(first - second) <= _ALIKE * size if scale else first == second
-        same = near | (first == second) | (np.isnan(first) & np.isnan(second))
-        return one.present & other.present & ~same
-
-    def passes_on(self, output: str, column: str, case: Case, said: Said) -> bool:
-        """Return whether an output equals one of the table's columns, in every row of a case that it has."""
-        import numpy as np
-
-        pool = self.pools[column]
-        cells = self._numbers(
-            pool.cells[case.places.get(column, np.arange(self.size))].alias(column).to_frame(), column
-        )
-        same = (cells == said.values[output]) | (np.isnan(cells) & np.isnan(said.values[output]))
-        return bool(same[said.present].all())
-
-    def _repaired(self, case: Case, before: Case, wanted: set[str]) -> tuple[Case, Cells]:
+    def _repaired(self, case: Case, before: Case, wanted: set[str]) -> tuple[Case, PerturbedCells]:
         """Return a case that satisfies the invariants, and the cells in which it differs from the case before."""
-        import numpy as np
-
         if self._valid is None or self._valid[0] is not before:
-            self._valid = before, self._frame([replace(before, kept=None)])
+            self._valid = before, self.frame([replace(before, kept=None)])
         valid = self._valid[1]
-        native: Any = self._frame([replace(case, kept=None)]).to_native()
+        native: Any = self.frame([replace(case, kept=None)]).to_native()
         touched = set(wanted)
         for invariant in self.invariants:
             names = getattr(invariant, "names", self.names)
@@ -465,8 +323,6 @@ class Bench:
 
     def _valid_frame(self, native: Any) -> nw.DataFrame[Any]:
         """Return the result of an invariant, after checking that it has the rows and columns that it was given."""
-        import narwhals as nw
-
         frame: nw.DataFrame[Any] = nw.from_native(native, eager_only=True)
         if (len(frame), set(frame.columns)) != (self.size, set(self.names)):
             raise LineageError(
@@ -475,35 +331,101 @@ class Bench:
             )
         return frame
 
-    def _called(self, frame: Any) -> Any:
-        with warnings.catch_warnings():  # a function's warnings about perturbed rows are irrelevant
-            warnings.simplefilter("ignore")
-            return self.function(frame)
 
-    def _unperturbed(self) -> Said:
+class Bench(PerturbedTable):
+    """A table, and a function of it whose output rows are matched with the table's rows by key.
+
+    An output without the key, such as an array of predictions, is matched by position.
+
+    Args:
+        function: from a native frame to a frame, a series or an array.
+        frame: the table.
+        outputs: columns that the function makes.
+        key: see `PerturbedTable`.
+        columns: see `PerturbedTable`.
+        usual: see `PerturbedTable`.
+        copy: name of a column by which the function keeps copies apart, "" if it does not.
+        invariants: see `PerturbedTable`.
+        texts: see `PerturbedTable`.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Any], Any],
+        frame: nw.DataFrame[Any],
+        outputs: Sequence[str],
+        *,
+        key: str,
+        columns: Mapping[str, Column],
+        usual: Mapping[str, nw.Series[Any]],
+        copy: str = "",
+        invariants: Sequence[Invariant] = (),
+        texts: dict[Any, float] | None = None,
+    ) -> None:
+        super().__init__(frame, key, columns, usual, invariants, {} if texts is None else texts)
+        self.function, self.outputs, self.copy = function, tuple(outputs), copy
+        self._is_apart, self._is_float = bool(copy), dict[str, bool]()
+        self.others: tuple[str, ...] = ()
+        """Output columns of the function beside these outputs."""
+        self.unperturbed = self._unperturbed()
+        self._scale = {
+            name: scale_of(values, is_float=self._is_float.get(name, True))
+            for name, values in self.unperturbed.values.items()
+        }
+
+    def output_of(self, cases: Iterable[Case]) -> Iterator[Output | Blocked]:
+        """Yield the function's output in each case; all of them together would not fit into memory."""
+        waiting, count = iter(cases), max(1, _BATCH_ROWS // self.size - 1)
+        while some := list(itertools.islice(waiting, count if self._is_apart else 1)):
+            yield from self._together(some)
+
+    def alone(
+        self,
+        case: Case,
+        prepared: Callable[[nw.DataFrame[Any]], Any] | None = None,
+        outputs: Sequence[str] | None = None,
+    ) -> Output | Blocked:
+        """Return the function's output in one case.
+
+        Args:
+            case: the case.
+            prepared: transformation of its frame before the call.
+            outputs: the requested columns, None for all.
+        """
+        frame = self.frame([case])
         try:
-            made = self._called(self._frame([Case()]).to_native())
+            made = quietly(self.function, nw.to_native(prepared(frame) if prepared else frame, pass_through=True))
+            return self._read(made, [case], self.outputs if outputs is None else outputs)[0]
+        except Exception as error:  # noqa: BLE001 - whatever a user's function raises
+            return Blocked(error)
+
+    def moved(self, name: str, one: Output, other: Output) -> np.ndarray:
+        """Return the rows for which two outputs differ by more than the order of a floating-point sum explains."""
+        if name == ROWS:
+            return one.exists != other.exists
+        return one.exists & other.exists & differ(one.values[name], other.values[name], self._scale[name])
+
+    def passes_on(self, output: str, column: str, case: Case, output_of: Output) -> bool:
+        """Return whether an output equals one of the table's columns, in every row of a case that it has."""
+        pool = self.pools[column]
+        cells = numbers_of(pool.cells[case.places.get(column, np.arange(self.size))], self.texts)
+        same = (cells == output_of.values[output]) | (np.isnan(cells) & np.isnan(output_of.values[output]))
+        return bool(same[output_of.exists].all())
+
+    def _unperturbed(self) -> Output:
+        try:
+            made = quietly(self.function, self.frame([Case()]).to_native())
         except Exception as error:  # whatever a user's function raises
             raise FeatureError(f"cannot be computed on the table as it is: {error}") from error
         return self._read(made, [Case()], self.outputs)[0]
 
-    def _scale_of(self, name: str) -> float:
-        """Return the magnitude of a column's values, 0 if they are not floats with last bits that could differ."""
-        import numpy as np
-
-        values = self.unperturbed.values[name]
-        return (
-            float(np.nanmax(np.abs(values[np.isfinite(values)]), initial=1e-3)) if self._is_float.get(name, True) else 0
-        )
-
-    def _together(self, cases: Sequence[Case]) -> list[Said | Blocked]:
+    def _together(self, cases: Sequence[Case]) -> list[Output | Blocked]:
         if len(cases) < 2 or not self._is_apart:
             return [self.alone(case) for case in cases]
         whole = [*cases, Case()]
-        frame = self._frame(whole, self.copy).to_native()
+        frame = self.frame(whole, self.copy).to_native()
         try:
-            made = self._called(frame)
-            *found, guard = self._read(made, whole, self.outputs)
+            *found, guard = self._read(quietly(self.function, frame), whole, self.outputs)
         except Exception:  # noqa: BLE001 - one of the copies is the cause, which bisection finds
             half = len(cases) // 2
             return [*self._together(cases[:half]), *self._together(cases[half:])]
@@ -512,44 +434,8 @@ class Bench:
             return [self.alone(case) for case in cases]
         return list(found)
 
-    def _frame(self, cases: Sequence[Case], copy: str = "") -> nw.DataFrame[Any]:
-        """Return the cases' tables concatenated, each with its number in the column `copy`."""
-        import narwhals as nw
-        import numpy as np
-
-        everything = np.arange(self.size)
-        kept = [everything if case.kept is None else case.kept for case in cases]
-        numbers = np.repeat(np.arange(len(cases)), [len(rows) for rows in kept])
-        columns = dict[str, Any]()
-        for name in self.names:
-            if name == self.key:
-                keys = [
-                    rows if case.swapped is None else case.swapped[rows] for case, rows in zip(cases, kept, strict=True)
-                ]
-                columns[name] = _taken(self._key, np.concatenate(keys))
-                if any(case.shift for case in cases):
-                    moved = np.array([case.shift * self.step for case in cases])[numbers]
-                    columns[name] = _moved_by(self._key[np.concatenate(keys)], moved)
-            elif any(name in case.repaired for case in cases):
-                parts = [
-                    case.repaired[name][rows]
-                    if name in case.repaired
-                    else self.pools[name].cells[case.places.get(name, everything)[rows]]
-                    for case, rows in zip(cases, kept, strict=True)
-                ]
-                columns[name] = nw.maybe_reset_index(joined(parts)).to_native()
-            else:
-                places = [case.places.get(name, everything)[rows] for case, rows in zip(cases, kept, strict=True)]
-                columns[name] = _taken(self.pools[name].cells, np.concatenate(places))
-        if copy:
-            columns[copy] = nw.new_series(copy, numbers, backend=self._table.implementation).to_native()
-        return nw.from_native(type(self._table.to_native())(columns), eager_only=True)
-
-    def _read(self, made: Any, cases: Sequence[Case], outputs: Sequence[str]) -> list[Said]:
+    def _read(self, made: Any, cases: Sequence[Case], outputs: Sequence[str]) -> list[Output]:
         """Return an output for the rows of each case."""
-        import narwhals as nw
-        import numpy as np
-
         frame = nw.from_native(made, pass_through=True, allow_series=True)
         frame = frame.collect() if isinstance(frame, nw.LazyFrame) else frame
         if isinstance(frame, nw.DataFrame):
@@ -557,7 +443,7 @@ class Bench:
                 raise LineageError(f"the function makes no {', '.join(lacking)}; it makes {', '.join(frame.columns)}")
             if outputs is self.outputs:
                 self.others = tuple(name for name in frame.columns if name not in (*self.outputs, self.key, self.copy))
-            columns = {name: self._numbers(frame, name) for name in outputs}
+            columns = {name: numbers_of(frame[name], self.texts) for name in outputs}
             if not self._is_float:
                 self._is_float = {name: frame[name].dtype.is_float() for name in outputs}
         else:
@@ -566,9 +452,10 @@ class Bench:
         if isinstance(frame, nw.DataFrame) and self.key in frame.columns:
             numbers = frame[self.copy].to_numpy().astype(int) if len(cases) > 1 else np.zeros(len(frame), dtype=int)
             shifts = np.array([case.shift * self.step for case in cases])
-            times = self._numbers(frame, self.key).astype(np.int64) - shifts[numbers]
-            at = np.searchsorted(self._sorted, times).clip(max=self.size - 1)
-            known, rows = self._sorted[at] == times, self.sorted_rows[at]
+            times = numbers_of(frame[self.key], self.texts).astype(np.int64) - shifts[numbers]
+            ordered = self.times[self.sorted_rows]
+            at = np.searchsorted(ordered, times).clip(max=self.size - 1)
+            known, rows = ordered[at] == times, self.sorted_rows[at]
             if len(cases) == 1 and cases[0].swapped is not None:
                 rows = np.argsort(cases[0].swapped)[rows]
             places = (numbers[known], rows[known])
@@ -591,15 +478,12 @@ class Bench:
         for number, case in enumerate(cases):
             handed[number, slice(None) if case.kept is None else case.kept] = True
         return [
-            Said({name: values[number] for name, values in filled.items()}, handed[number] & (present[number] > 0))
+            Output({name: values[number] for name, values in filled.items()}, handed[number] & (present[number] > 0))
             for number in range(len(cases))
         ]
 
     def _by_position(self, made: Any) -> dict[str, np.ndarray]:
         """Return the columns of an array that has a number, or a row of them, for each row of a table."""
-        import narwhals as nw
-        import numpy as np
-
         try:
             # a series has its own labels, which matching by position would ignore
             values = np.empty(()) if isinstance(made, nw.Series) else np.asarray(made, dtype=float)
@@ -615,38 +499,9 @@ class Bench:
             )
         return dict(zip(self.outputs, values.reshape(len(values), -1).T, strict=True))
 
-    def _numbers(self, frame: nw.DataFrame[Any], name: str) -> np.ndarray:
-        """Return a column's values as float64: times in microseconds, texts numbered in order of appearance."""
-        import narwhals as nw
-        import numpy as np
 
-        if frame.implementation.is_pandas():  # a shortcut for NumPy
-            native: Any = frame.to_native()[name]
-            kind = native.dtype.kind if isinstance(native.dtype, np.dtype) else ""
-            if kind in ("i", "u", "f", "b"):
-                return native.to_numpy().astype(float)
-            if kind == "M":
-                times = native.to_numpy().astype("datetime64[us]")
-                return np.where(np.isnat(times), np.nan, times.astype(float))
-        values = frame[name]
-        dtype = values.dtype
-        if dtype.is_numeric() or dtype == nw.Boolean:
-            return values.cast(nw.Float64).to_numpy().astype(float)
-        if dtype.is_temporal() and dtype != nw.Duration and dtype != nw.Time:
-            return values.dt.timestamp("us").to_numpy().astype(float)
-        texts = zip(values.to_list(), values.is_null().to_list(), strict=True)
-        return np.array([np.nan if null else self._texts.setdefault(text, len(self._texts)) for text, null in texts])
-
-
-def _taken(cells: nw.Series[Any], places: np.ndarray) -> Any:
-    """Return native cells at some places; for pandas a column without labels, which takes a tenth of the time."""
-    native: Any = cells.to_native()
-    return native.array.take(places) if cells.implementation.is_pandas() else cells[places].to_native()
-
-
-def _moved_by(times: nw.Series[Any], numbers: np.ndarray) -> Any:
-    """Return native keys shifted by whole numbers, of microseconds for times."""
-    import narwhals as nw
-
-    by = numbers if times.dtype.is_integer() else numbers.astype("timedelta64[us]")
-    return (nw.maybe_reset_index(times) + nw.new_series("by", by, backend=times.implementation)).to_native()
+def quietly(function: Callable[..., Any], *arguments: Any, **inputs: Any) -> Any:
+    """Return what a function returns, without its warnings: those about perturbed rows are irrelevant."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return function(*arguments, **inputs)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from bikes_assets.lineage.diff import Cause, Change
 
-Verdict: TypeAlias = Literal["identical", "equal", "different"]
+Match: TypeAlias = Literal["identical", "equal", "different"]
 """Whether the rebuilt content has the recorded digest, is equal within the tolerance, or neither."""
 
 TOLERANCE = 1e-9
@@ -82,8 +82,8 @@ def steps(
             item.step
             for item in sorted(found.values(), key=lambda item: (item.level, places[item.step.place], _key(item)))
         ]
-    made, ranks = dict[tuple[str, str], _Node](), _ranks(found.values())
-    return [step for item in wanted for step in _in_turn(item, made, ranks)]
+    rebuilt, ranks = dict[tuple[str, str], _Node](), _ranks(found.values())
+    return [step for item in wanted for step in _in_turn(item, rebuilt, ranks)]
 
 
 @dataclass(eq=False, slots=True)
@@ -108,16 +108,16 @@ def _ranks(nodes: Iterable[_Node]) -> dict[str, int]:
     return ranks
 
 
-def _in_turn(node: _Node, made: dict[tuple[str, str], _Node], ranks: Mapping[str, int]) -> Iterator[Step]:
+def _in_turn(node: _Node, rebuilt: dict[tuple[str, str], _Node], ranks: Mapping[str, int]) -> Iterator[Step]:
     """Yield what rebuilds a version if several versions of one partition are needed, one after the other.
 
     The inputs furthest downstream come first: rebuilding one changes only it and assets upstream of it.
     """
-    if made.get(_key(node)) is node:
+    if rebuilt.get(_key(node)) is node:
         return
     for item in sorted(node.upstream, key=lambda item: (-ranks[item.step.version.asset], _key(item))):
-        yield from _in_turn(item, made, ranks)
-    made[_key(node)] = node
+        yield from _in_turn(item, rebuilt, ranks)
+    rebuilt[_key(node)] = node
     yield node.step
 
 
@@ -138,20 +138,19 @@ class Reproduction:
         verdict: verdict on its content.
         digests: recorded and rebuilt digest.
         largest: largest relative difference of its numbers, or of a model's predictions on the rows that it was fitted
-            and
-                validated on; None if something else differs, or they cannot be compared.
+            and validated on; None if something else differs, or they cannot be compared.
         predictions: for a model, digest of its predictions on those rows: recorded and rebuilt.
         metrics: metrics that differ.
         parts: where the difference begins: the first asset upstream of it, or itself, that differs from its record.
         causes: root causes of the difference.
         environment: differences of the environment, recorded and current.
-        made: number of rebuilt versions, by asset.
+        rebuilt: number of rebuilt versions, by asset.
         taken: versions whose stored rows were used, with verified digests, and why.
         removed: why the recorded content cannot be read, so that only digest and metrics were compared; "" if it can.
     """
 
     address: str
-    verdict: Verdict
+    verdict: Match
     digests: tuple[str, str]
     largest: float | None
     predictions: tuple[str, str]
@@ -159,7 +158,7 @@ class Reproduction:
     parts: tuple[Part, ...]
     causes: tuple[Cause, ...]
     environment: tuple[Change, ...]
-    made: Mapping[str, int]
+    rebuilt: Mapping[str, int]
     taken: Mapping[str, str]
     removed: str = ""
 
@@ -168,13 +167,13 @@ class Reproduction:
         return asdict(self)
 
 
-def parts(made: Sequence[tuple[Record, Record]]) -> tuple[Part, ...]:
+def parts(rebuilt: Sequence[tuple[Record, Record]]) -> tuple[Part, ...]:
     """Return where a chain begins to differ from its records: the versions of the first asset that differs.
 
     Args:
-        made: recorded and rebuilt record of each version, in the order of rebuilding.
+        rebuilt: recorded and rebuilt record of each version, in the order of rebuilding.
     """
-    differing = [(a, b) for a, b in made if a.output.digest != b.output.digest]
+    differing = [(a, b) for a, b in rebuilt if a.output.digest != b.output.digest]
     return tuple(
         Part(
             a.output.address,
@@ -224,6 +223,6 @@ def largest_relative(x: Any, y: Any) -> float | None:
     return float((np.abs(one - other) / scale).max(initial=0.0))
 
 
-def verdict(same: bool, largest: float | None) -> Verdict:
+def verdict(same: bool, largest: float | None) -> Match:
     """Return the verdict on content: whether its digest is the recorded one, else its largest relative difference."""
     return "identical" if same else "equal" if largest is not None and largest <= TOLERANCE else "different"

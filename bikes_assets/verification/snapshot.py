@@ -2,21 +2,10 @@
 
 It is sorted JSON with one thing on each line and without times, so that a rematerialized month is one changed line::
 
-    {
-    "format": "bikes-snapshot-1",
-    "source": {
-    "hour.csv": {"sha256": "35f5..."}
-    },
-    "code": {
-    "demand_features": {"code_version": "b1f0..."}
-    },
-    "partitions": {
-    "demand_features[2011-01]": {"version": 1, "digest": "1488...", "content": "1488...", "record": "c02e..."}
-    },
-    "models": {
-    "demand_model@1": {"address": "demand_model[2011-03]@1", "digest": "77aa...", "sha256": "90b1...", "record": "5d77..."}
-    }
-    }
+    { "format": "bikes-snapshot-1", "source": { "hour.csv": {"sha256": "35f5..."} }, "code": { "demand_features":
+    {"code_version": "b1f0..."} }, "partitions": { "demand_features[2011-01]": {"version": 1, "digest": "1488...",
+    "content": "1488...", "record": "c02e..."} }, "models": { "demand_model@1": {"address": "demand_model[2011-03]@1",
+    "digest": "77aa...", "sha256": "90b1...", "record": "5d77..."} } }
 
 A snapshot from before records had digests has none, and they are not compared.
 """
@@ -24,6 +13,7 @@ A snapshot from before records had digests has none, and they are not compared.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
@@ -50,6 +40,7 @@ _FIELDS: Mapping[str, Mapping[str, type]] = {
 RECORD = "record"
 """Key of the record's digest in an entry."""
 _WITH_RECORDS = ("partitions", "models")
+_DIGEST = re.compile("[0-9a-f]{32}|[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +109,7 @@ def loads(text: str, file: str) -> Snapshot:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class SnapshotChange:
     """One difference between a store and a snapshot.
 
     Attributes:
@@ -134,7 +125,7 @@ class Change:
     now: Entry | None
 
     @property
-    def is_remade(self) -> bool:
+    def is_rematerialized(self) -> bool:
         """Whether it was rematerialized with an unchanged digest: another version with the same content."""
         if not self.was or not self.now or self.kind not in ("partitions", "models"):
             return False
@@ -142,27 +133,36 @@ class Change:
         return self.was["digest"] == self.now["digest"] and self.was[version] != self.now[version]
 
     def __str__(self) -> str:
-        """Return it in words, on one line."""
+        """Return it in words, on one line; digests by their first digits."""
         if self.was is None or self.now is None:
             told, known = ("is new", self.now) if self.was is None else ("is gone", self.was)
             return f"{self.name}: {told}: {_told(known or {})}"
-        if self.is_remade:
+        if self.is_rematerialized:
             version = "version" if self.kind == "partitions" else "address"
-            return (
-                f"{self.name}: made again, with the same digest {self.now['digest']}: "
-                f"was {version} {self.was[version]}, is {self.now[version]}"
-            )
-        return f"{self.name}: was {_told(self.was)}; is {_told(self.now)}"
+            versions = f"{version} {self.was[version]} -> {self.now[version]}"
+            return f"{self.name}: rematerialized with the same digest {_short(self.now['digest'])}, {versions}"
+        changes = [
+            f"{_label(key)} {_short(self.was.get(key))} -> {_short(self.now.get(key))}"
+            for key in dict.fromkeys([*self.was, *self.now])
+            if self.was.get(key) != self.now.get(key)
+        ]
+        return f"{self.name}: {', '.join(changes)}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON-ready values."""
-        return {"kind": self.kind, "name": self.name, "was": self.was, "now": self.now, "same_content": self.is_remade}
+        return {
+            "kind": self.kind,
+            "name": self.name,
+            "was": self.was,
+            "now": self.now,
+            "same_content": self.is_rematerialized,
+        }
 
 
-def compare(was: Snapshot, now: Snapshot) -> list[Change]:
+def compare(was: Snapshot, now: Snapshot) -> list[SnapshotChange]:
     """Return the differences between two snapshots, by kind and name."""
     return [
-        Change(kind, name, before.get(name), after.get(name))
+        SnapshotChange(kind, name, before.get(name), after.get(name))
         for kind in get_args(Kind)
         for before, after in [(getattr(was, kind), getattr(now, kind))]
         for name in sorted(before.keys() | after.keys())
@@ -178,4 +178,13 @@ def _differ(was: Entry | None, now: Entry | None) -> bool:
 
 
 def _told(entry: Mapping[str, str | int]) -> str:
-    return ", ".join(f"{key.replace('_', ' ').replace('sha256', 'SHA-256')} {value}" for key, value in entry.items())
+    return ", ".join(f"{_label(key)} {_short(value)}" for key, value in entry.items())
+
+
+def _label(key: str) -> str:
+    return key.replace("_", " ").replace("sha256", "SHA-256")
+
+
+def _short(value: str | int | None) -> str:
+    """Return a value; of a digest the first eight digits."""
+    return str(value)[:8] if _DIGEST.fullmatch(str(value)) else str(value)

@@ -21,17 +21,21 @@ import pytest
 
 from bikes_assets.app import answers
 from bikes_assets.app.settings import settings
-from bikes_assets.app.store import COLUMNS, SERVING
+from bikes_assets.app.store import current
 from bikes_assets.cli import runner as runs
 from bikes_assets.core.errors import LineageError
 from bikes_assets.core.record import Record
 from bikes_assets.lineage import queries
 from bikes_assets.lineage.event_log import events_since
 from bikes_assets.lineage.index import Index
-from bikes_assets.lineage.projection import Materialized, Projection
+from bikes_assets.lineage.projection import MaterializedEvent, Projection
 from bikes_assets.lineage.tree import Branch
-from bikes_assets_tests.conftest import MADE
+from bikes_assets.project import SCHEMAS, SERVING, SOURCE
+from bikes_assets_tests import forked
+from bikes_assets_tests.conftest import MADE, ROOT
+from bikes_assets_tests.contents import content_of
 
+COLUMNS = {**SCHEMAS, SOURCE.schema.name: SOURCE.schema}
 MODELS = ("demand_model", "champion_model")
 Name = tuple[str, str]
 
@@ -226,7 +230,7 @@ def test_the_alias_is_the_model_that_served_at_the_time(log) -> None:
 
 
 def test_as_of_any_event_is_an_index_of_the_log_cut_there(log, tmp_path) -> None:
-    rng, storage, index = random.Random(0), settings().event_storage, answers.refreshed()
+    rng, storage, index = random.Random(0), current().events, answers.refreshed()
     cut = Index(tmp_path / "cut.db")
     projection = Projection(cut, COLUMNS, SERVING)
     for event in events_since(storage, 0):
@@ -238,30 +242,32 @@ def test_as_of_any_event_is_an_index_of_the_log_cut_there(log, tmp_path) -> None
             for direction in ("upstream", "downstream"):
                 start = [(known.kind, name)]
                 assert index.walk(start, direction, as_of=event.event) == cut.walk(start, direction)
-    assert cut.content()["edges"] == index.content()["edges"]
+    assert content_of(cut)["edges"] == content_of(index)["edges"]
 
 
 def test_an_event_that_was_reported_later_has_the_column_lineage_of_the_one_before(log, tmp_path) -> None:
     index = Index(tmp_path / "index.db")
     projection = Projection(index, COLUMNS, SERVING)
-    events = list(events_since(settings().event_storage, 0))
+    events = list(events_since(current().events, 0))
     index.append(projection.fact(event) for event in events)
     columns = [name for name in index.names("column") if not name.startswith("rental_records.")]
     before = {name: index.neighbours("column", name, "upstream") for name in columns}
     for asset in ("hourly_rentals", "demand_features", "demand_predictions", "prediction_quality"):
-        last = [event for event in events if isinstance(event, Materialized) and event.record.output.asset == asset][-1]
+        last = [
+            event for event in events if isinstance(event, MaterializedEvent) and event.record.output.asset == asset
+        ][-1]
         index.append([Projection(index, COLUMNS, SERVING).fact(replace(last, event=index.cursor + 1, lineage={}))])
     assert {name: index.neighbours("column", name, "upstream") for name in columns} == before
 
 
 def test_the_index_can_be_lost(log) -> None:
-    before = answers.refreshed().content()
+    before = content_of(answers.refreshed())
     assert before["things"]
     file = answers.refreshed().path
     answers.refreshed().close()
     file.unlink()
-    assert answers.refreshed().content() == before
-    assert answers.rebuild().content() == before
+    assert content_of(answers.refreshed()) == before
+    assert content_of(answers.rebuild()) == before
 
 
 def test_a_name_that_is_nothings_is_told_with_the_nearest(log) -> None:
@@ -277,6 +283,8 @@ def test_a_name_that_is_nothings_is_told_with_the_nearest(log) -> None:
             answers.upstream(wrong)
     with pytest.raises(LineageError, match=r"'demand_features\[2011-05\]@99'; expected one of its versions: 5$"):
         answers.upstream("demand_features[2011-05]@99")
+    with pytest.raises(LineageError, match=r"found the row 'demand_features.2011-03.#2011-03-05T08:00'.*bikes trace"):
+        answers.upstream("demand_features[2011-03]#2011-03-05T08:00")
     with pytest.raises(LineageError, match="found nothing called 'demand_features' at that time; nothing has been"):
         answers.upstream("demand_features", as_of="2001-01-01")
     with pytest.raises(LineageError, match="found time 'yesterday', expected one like 20"):
@@ -291,15 +299,18 @@ def test_code_and_runs_are_found_by_the_beginnings_of_their_names(log) -> None:
 
 
 def bikes(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = ("-c", "from bikes_assets.cli import main; main(prog_name='bikes')", *arguments)
+    return forked.run(command, environment=os.environ | {"COLUMNS": "200"} | environment, folder=ROOT)
+
+
+def heavy_imports(*arguments: str) -> str:
+    """Return which of the libraries that take long to import a command imports."""
     code = (
         "import sys; from bikes_assets.cli import main\n"
-        "try: main(prog_name='bikes')\n"
+        "try: main()\n"
         "finally: print(sorted({'dagster', 'mlflow', 'sklearn', 'pandas', 'pyarrow'} & set(sys.modules)), file=sys.stderr)"
     )
-    wide = {"COLUMNS": "200"}
-    return subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, env=os.environ | wide | environment
-    )
+    return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True).stderr
 
 
 @pytest.mark.parametrize("width", [80, 120])
@@ -316,10 +327,11 @@ def test_commands_count_first_and_cut_nothing(log) -> None:
     answer = answers.downstream("hourly_rentals.temp")
     done = bikes("downstream", "hourly_rentals.temp")
     lines = done.stdout.splitlines()
-    assert (done.returncode, done.stderr) == (0, "[]\n")  # nothing heavy was imported
+    assert (done.returncode, done.stderr) == (0, "")
+    assert heavy_imports("downstream", "hourly_rentals.temp") == "[]\n"
     assert lines[0].startswith(f"{len(answer.things)} downstream of hourly_rentals.temp: ")
     assert len(lines) == len(answer.things) + 1
-    told = [json.loads(line) for line in bikes("downstream", "hourly_rentals.temp", "--json").stdout.splitlines()]
+    told = json.loads(bikes("downstream", "hourly_rentals.temp", "--json").stdout)["items"]
     assert [item["depth"] for item in told] == [item.depth for item in answer.things]
     done = bikes("path", "hourly_rentals.temp", "prediction_quality.error", "--most", "1")
     count, _ = answers.paths("hourly_rentals.temp", "prediction_quality.error")
@@ -327,10 +339,10 @@ def test_commands_count_first_and_cut_nothing(log) -> None:
     assert f"and {count - 1} more" in done.stdout
     assert bikes("path", "prediction_quality.error", "hourly_rentals.temp").returncode == 1
     done = bikes("search", "air", "temperature", "--json")
-    assert {json.loads(line)["address"] for line in done.stdout.splitlines()} >= {"hourly_rentals.temp"}
+    assert {item["address"] for item in json.loads(done.stdout)["items"]} >= {"hourly_rentals.temp"}
     assert bikes("search", "nonesuch").returncode == 1
     done = bikes("upstream", "demand_featurs")
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("error: found nothing called 'demand_featurs'; expected one like demand_features")
 
 
@@ -495,20 +507,16 @@ def test_a_question_takes_in_what_has_happened_since(log, tmp_path) -> None:
     assert done.returncode == 0, done.stderr
     new = set(bikes(*question, **elsewhere).stdout.splitlines()) ^ set(before.splitlines())
     assert new == set()  # what was read then was read then
-    again = [
-        json.loads(line)
-        for line in bikes("upstream", "demand_features[2011-01]", "--json", **elsewhere).stdout.splitlines()
-    ]
+    again = json.loads(bikes("upstream", "demand_features[2011-01]", "--json", **elsewhere).stdout)["items"]
     assert [item["address"] for item in again] == ["hourly_rentals[2011-01]", "rental_records[2011-01]"]
-    made = [
-        json.loads(line)
-        for line in bikes("downstream", "rental_records[2011-01]", "--json", **elsewhere).stdout.splitlines()
-    ]
+    made = json.loads(bikes("downstream", "rental_records[2011-01]", "--json", **elsewhere).stdout)["items"]
     assert len(made) > 5
     events = bikes("index", **elsewhere).stdout
     assert int(events.rpartition(" ")[2].replace(",", "")) > answers.refreshed().cursor
     assert bikes("index", "--rebuild", **elsewhere).stdout == events
-    spent = {item["asset"]: item for item in json.loads(bikes("waste", "--json", **elsewhere).stdout)["spent"]}
+    spent = {
+        item["asset"]: item for item in json.loads(bikes("waste", "--json", **elsewhere).stdout)["items"][0]["spent"]
+    }
     assert {asset: item["unchanged"] for asset, item in spent.items() if item["unchanged"]} == {
         "hourly_rentals": 1,
         "demand_features": 1,

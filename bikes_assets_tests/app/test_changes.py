@@ -1,8 +1,8 @@
-"""What a change has made again: exactly what it reaches, by the pipeline's own tables' logs; and what is told of it ever after.
+"""What a change has rebuilt: exactly what it reaches, by the pipeline's own tables' logs; and what is told of it ever after.
 
 Each change is told twice: what it is, and what it must have made again, by reasoning about the pipeline. The logs are read as
 JSON files. Whatever was made has a cause: another input, other code or another config than the last time; and whatever stands
-was made from what stands. Random changes follow; then every question is asked again as of each of these moments.
+was materialized from what stands. Random changes follow; then every question is asked again as of each of these moments.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from bikes_assets.app.store import COLUMNS, SERVING
+from bikes_assets.lineage.elements import Answer
 from bikes_assets.lineage.event_log import events_since
-from bikes_assets.lineage.index import Answer, Index
+from bikes_assets.lineage.index import Index
 from bikes_assets.lineage.projection import Projection
 from bikes_assets.lineage.queries import KINDS
+from bikes_assets.project import SCHEMAS, SERVING, SOURCE
 from bikes_assets_tests.copied import Store
 
+COLUMNS = {**SCHEMAS, SOURCE.schema.name: SOURCE.schema}
 SOAK = os.environ.get("BIKES_SOAK") == "1"
 
 ASSETS = {
@@ -289,11 +291,11 @@ def judge_change(store: Store, change: Change, known: dict[str, str]) -> list[st
     due = {name for name, state in told.items() if state in ("stale", "missing")}
     may_be_due = due | {name for name, state in told.items() if state == "pending"}
     wrong += [f"status was wrong about {name}" for name in (due - address) | (address - may_be_due)]
-    # whatever stands was made from what stands, but for columns that it does not use
+    # whatever stands was materialized from what stands, but for columns that it does not use
     published = {(key_of(record), record["output"]["digest"]): record for record in records}
     latest |= {key_of(record): record for record in records}
     wrong += [
-        f"{key} was made from another {item}"
+        f"{key} was materialized from another {item}"
         for key, record in latest.items()
         if key[0] != "champion_pins"
         for item, digest in inputs_of(record).items()
@@ -444,7 +446,7 @@ def test_status_says_of_each_version_why_it_was_made_and_what_was_new(changed: C
     for record in changed.store.records():
         made.setdefault(key_of(record), []).append(record)
     addresses = {f"{asset}[{month}]": (asset, month) for asset, month in made if asset != "champion_pins"}
-    told = map(json.loads, changed.store.bikes("status", "--json", *addresses).splitlines())
+    told = json.loads(changed.store.bikes("status", "--json", *addresses))["items"]
     for item in told:
         records = made[addresses[item["address"]]]
         assert len(item["versions"]) == len(records)

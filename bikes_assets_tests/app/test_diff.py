@@ -15,7 +15,7 @@ from bikes_assets_tests.copied import Store
 SOAK = os.environ.get("BIKES_SOAK") == "1"
 MODEL, FUNCTION = "demand_model[2011-03]", "bikes_assets.demand.features.wet_hours_3h"
 
-# what the model of March is made from, and no more
+# what the model of March is computed from, and no more
 MAKE = """
 import dagster as dg
 from bikes_assets.cli import runner as runs
@@ -45,7 +45,7 @@ def make(store: Store) -> str:
 
 
 def diff(store: Store, a: str, b: str, code: int) -> dict[str, Any]:
-    return json.loads(store.bikes("diff", a, b, "--json", code=code))
+    return json.loads(store.bikes("diff", a, b, "--json", code=code))["items"][0]
 
 
 def named(found: dict[str, Any]) -> set[tuple[str, str, str]]:
@@ -109,7 +109,7 @@ def test_exactly_the_causes_are_named_and_undoing_them_one_by_one_undoes_the_dif
     roles = {(item["partition"], item["part"], *item["roles"]) for item in found["inputs"]}
     assert roles == {
         ("2011-01", "content", "training", "training"),
-        ("2011-02", "figures", "validation", "validation"),
+        ("2011-02", "metrics", "validation", "validation"),
     }
     idle = [
         (item["asset"], item["partition"], item["columns"])
@@ -165,8 +165,8 @@ def test_a_store_whose_functions_have_no_text_names_them_all_the_same(store: Sto
         (MODEL, "demand_features[2011-02]", "expected two versions of one asset"),
         (MODEL, "demand_model", "found no partition"),
         (MODEL, "demand_model[2011-04]", "demand_model[2011-04]: found nothing as of version"),
-        (MODEL, f"{MODEL}@1000", "expected one from 0 to"),
-        (MODEL, f"{MODEL}@x", "found table version 'x', expected a number"),
+        (MODEL, f"{MODEL}@1000", "found version '1000', expected one from 0 to"),
+        (MODEL, f"{MODEL}@x", "found version 'x', expected one from 0 to"),
         (MODEL, "demand_model@9", "found nothing called 'demand_model@9'"),
         (MODEL, "rental_records[2011-01]", "found no asset 'rental_records' in the lake"),
         (MODEL, "champion_model[2011-03]", "found no table at"),

@@ -13,14 +13,16 @@ from typing import Any, NamedTuple
 import pytest
 
 from bikes_assets.app import answers
-from bikes_assets.app.settings import settings
-from bikes_assets.app.store import COLUMNS, SERVING
+from bikes_assets.app.store import current
+from bikes_assets.lineage.elements import COLUMN
 from bikes_assets.lineage.event_log import events_since
-from bikes_assets.lineage.projection import COLUMN, Materialized, Observed, Registered
+from bikes_assets.lineage.projection import MaterializedEvent, ObservedEvent, RegisteredEvent
 from bikes_assets.lineage.queries import KINDS
+from bikes_assets.project import SCHEMAS, SERVING, SOURCE
 from bikes_assets_tests.conftest import MADE
 from bikes_assets_tests.fire.processes import SOAK
 
+COLUMNS = {**SCHEMAS, SOURCE.schema.name: SOURCE.schema}
 PAIRS = 2_000 if SOAK else 200
 CONTRIBUTORS = ("file", "code", "run", "tag")
 
@@ -53,11 +55,11 @@ class Records:
         current: dict[tuple[str, str], Any] = {}
         newest: dict[str, Any] = {}
         for event in self.events:
-            if isinstance(event, Observed):
+            if isinstance(event, ObservedEvent):
                 made = Node("version", event.version.asset, "", event.version.partition, event.version.version)
                 for name, sha256, _ in event.origin.files:
                     self.edges["version"].add((Node("file", f"{name}@{sha256[:16]}"), made))
-            elif isinstance(event, Registered):
+            elif isinstance(event, RegisteredEvent):
                 raise AssertionError("every model of this history was registered as it was fitted")
             else:
                 self.take(event)
@@ -75,7 +77,7 @@ class Records:
         version = self.version(chosen["origin"].removesuffix(" baseline"))
         self.names[Node("alias", "demand_model", version="champion")] = version
 
-    def take(self, event: Materialized) -> None:
+    def take(self, event: MaterializedEvent) -> None:
         record, output = event.record, event.record.output
         made = Node("version", output.asset, "", output.partition, str(output.version))
         for source, target in self.read(event):
@@ -97,13 +99,13 @@ class Records:
         return Node("version", asset, "", key, number)
 
     @staticmethod
-    def read(event: Materialized) -> list[tuple[Node, Node]]:
+    def read(event: MaterializedEvent) -> list[tuple[Node, Node]]:
         output = event.record.output
         made = Node("version", output.asset, "", output.partition, str(output.version))
         return [(Node("version", i.asset, "", i.partition, str(i.version)), made) for i in event.record.inputs]
 
     @staticmethod
-    def columns(event: Materialized) -> set[tuple[Node, Node]]:
+    def columns(event: MaterializedEvent) -> set[tuple[Node, Node]]:
         record, found = event.record, set()
         output = record.output
         for item in record.inputs:
@@ -135,7 +137,7 @@ class Records:
         """All things, of all kinds."""
         found = {node for edges in self.edges.values() for edge in edges for node in edge} | {*self.names}
         for event in self.events:
-            version = event.version if isinstance(event, Observed) else event.record.output
+            version = event.version if isinstance(event, ObservedEvent) else event.record.output
             columns = [item.name for item in COLUMNS[version.asset].columns] if version.asset in COLUMNS else ["*"]
             for name in columns:
                 found.add(Node("column", version.asset, name))
@@ -195,7 +197,7 @@ def column(node: Node) -> Node:
 
 @pytest.fixture(scope="module")
 def records(history) -> Records:
-    return Records([*events_since(settings().event_storage, 0)])
+    return Records([*events_since(current().events, 0)])
 
 
 def pairs_of(records: Records, seed: int) -> Iterator[tuple[Node, Node]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -27,7 +28,7 @@ def notebook_runs(history):
 
 def state_of(history):
     """Return what an experiment must not change: the lake's tables, registered versions and aliases."""
-    from bikes_assets.app.store import ASSETS
+    from bikes_assets.project import ASSETS
 
     versions = history.client.search_model_versions("name = 'demand_model'")
     return (
@@ -54,9 +55,7 @@ def test_a_table_version_is_the_past(history):
         f"demand_features[{key}]@{commit.version}" for key, commit in sorted(table.published(at).items())
     ]
     assert f"demand_features[2011-03]@{at}" in load(f"demand_features[2011-03]@{at}").attrs["lineage"]
-    with pytest.raises(
-        LineageError, match=rf"no partition 2011-04 as of version {at}, expected one of its versions: \d"
-    ):
+    with pytest.raises(LineageError, match=rf"found nothing as of version {at}, expected one of its versions: \d"):
         load(f"demand_features[2011-04]@{at}")
 
 
@@ -160,18 +159,18 @@ def test_a_version_that_was_not_registered_here_is_refused(history):
         ("xyz", r"found no asset 'xyz'; expected one of hourly_rentals, demand_features, .*champion_model"),
         ("demand_features.demand_lag", r"no column of demand_features 'demand_lag'; did you mean demand_lag_24h"),
         ("demand_model.cnt", r"demand_model holds models, which have no columns"),
-        ("demand_features[2013-01]", r"no partition 2013-01 as of version \d+, expected one of 2011-01, 2011-02"),
+        ("demand_features[2013-01]", r"found nothing as of version \d+, expected one of 2011-01, 2011-02"),
         ("demand_features[2011-02..2013-01]", r"no partition 2013-01 as of version"),
         ("demand_features[2011-04..2011-02]", r"no partition 2011-04\.\.2011-02 as of version"),
         ("demand_features@999", r"found version '999', expected one from 0 to \d+"),
         ("demand_features@champion", r"found version 'champion', expected one from 0 to \d+"),
-        ("demand_features@0", r"nothing was published by then, and the present version is \d+"),
+        ("demand_features@0", r"nothing was published by then, and the current version is \d+"),
         ("demand_features[", r"found address 'demand_features\[', expected one like"),
         ("demand_model", r"found 5 models, expected one: demand_model\[2011-07\], for any of 2011-03, .*@champion"),
         ("demand_model@999", r"no such version in MLflow's registry, expected one of 1, 2, 3, 4, 5, .*champion"),
         ("demand_model@winner", r"no such version in MLflow's registry, expected one of 1, 2, 3, 4, 5, .*champion"),
         ("champion_model@1", r"nor any other of champion_model; a table version needs its partition"),
-        ("demand_model[2011-01]", r"no partition 2011-01 as of version \d+, expected one of 2011-03"),
+        ("demand_model[2011-01]", r"found nothing as of version \d+, expected one of 2011-03"),
     ],
 )
 def test_what_is_not_there_is_said_with_what_is(history, address, message):
@@ -205,7 +204,9 @@ def test_an_experiment_records_the_rows_as_the_pipeline_does(history):
     made = history.record("demand_model", "2011-06").made_by["mlflow_run_id"]
     pipeline = {item.dataset.name: item.dataset for item in history.client.get_run(made).inputs.dataset_inputs}
     inputs = {item.tags[0].value: item.dataset for item in stored.inputs.dataset_inputs}
-    assert inputs["training"] == pipeline[use.name]
+    # the same dataset, at the place where the store has been moved to since
+    place, made_of = str(Path(use.source["uri"]).parent), dict(pipeline[use.name])
+    assert dict(inputs["training"]) == made_of | {"source": made_of["source"].replace(place, history.lake.location)}
     assert inputs["training"].digest == use.digest
     assert inputs["validation"].digest == history.record("demand_features", "2011-05").output.digest
     assert json.loads(inputs["validation"].profile) == {"num_rows": 744}
@@ -314,8 +315,8 @@ def test_what_a_notebook_gets_has_a_short_text(history):
     assert repr(rows) == f"<Rows demand_features@{rows.version}: {len(rows.value()):,} rows of 2 partitions>"
     with experiment("a\x1b short idea") as run:
         assert repr(run) == f"<Experiment a\\x1b short idea: {run.url}>"
-    (making, *_) = answers.makings("demand_model[2011-05]")
-    assert repr(making) == f"<Making {making.address}: missing>"
+    (making, *_) = answers.history("demand_model[2011-05]")
+    assert repr(making) == f"<HistoryEntry {making.address}: missing>"
     found = answers.downstream("hourly_rentals.temp")
     assert repr(found).startswith(f"{len(found)} things: ")
     assert len(found.to_pandas()) == len(found) == len(list(found))

@@ -1,4 +1,4 @@
-"""Versions made again from their records: identical wherever, whenever; and what was changed is named, and nothing else."""
+"""Versions rebuilt from their records: identical wherever, whenever; and what was changed is named, and nothing else."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Repository(Store):
         self.git("commit", "--quiet", "-m", message)
 
     def reproduce(self, *arguments: str, code: int = 0) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.bikes("reproduce", "--json", *arguments, code=code).splitlines()]
+        return json.loads(self.bikes("reproduce", "--json", *arguments, code=code))["items"]
 
     def state(self) -> str:
         """Return a digest of every file of the lake, of MLflow and of Dagster's events."""
@@ -82,7 +82,7 @@ class Repository(Store):
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Repository:
+def rebuilt(tmp_path_factory: pytest.TempPathFactory) -> Repository:
     """A store of three months."""
     store = Repository(tmp_path_factory.mktemp("first"), "2011-03")
     store.bikes("run")
@@ -90,35 +90,37 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Repository:
 
 
 @pytest.fixture
-def store(made: Repository, tmp_path: Path) -> Repository:
-    """That store in a folder of its own: what it was made in is elsewhere."""
+def store(rebuilt: Repository, tmp_path: Path) -> Repository:
+    """That store in a folder of its own: what it was rebuilt in is elsewhere."""
     copy = Repository.__new__(Repository)
-    vars(copy).update(vars(made) | {"settings": dict(made.settings), "hours": made.hours.copy(), "folder": tmp_path})
+    vars(copy).update(
+        vars(rebuilt) | {"settings": dict(rebuilt.settings), "hours": rebuilt.hours.copy(), "folder": tmp_path}
+    )
     copy.source = tmp_path / "code" / "data" / "raw" / "hour.csv"
-    shutil.copytree(made.folder, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(rebuilt.folder, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
     return copy
 
 
 @pytest.mark.soak
-@pytest.mark.skipif(not SOAK, reason="old versions are made again below, and by every other file that reproduces")
-def test_everything_comes_out_as_recorded_and_the_store_is_left_as_it_is(made: Repository) -> None:
-    before = made.state()
+@pytest.mark.skipif(not SOAK, reason="old versions are rebuilt below, and by every other file that reproduces")
+def test_everything_comes_out_as_recorded_and_the_store_is_left_as_it_is(rebuilt: Repository) -> None:
+    before = rebuilt.state()
 
-    found = made.reproduce("--all")
+    found = rebuilt.reproduce("--all")
 
     assert {item["address"].partition("[")[0] for item in found} == {*MADE}
     assert {item["verdict"] for item in found} == {"identical"}
     assert not any(item["taken"] or item["parts"] or item["metrics"] for item in found)
     model = next(item for item in found if item["address"].startswith(MODEL))
-    assert model["made"] == {"hourly_rentals": 2, "demand_features": 2, "demand_model": 1}
+    assert model["rebuilt"] == {"hourly_rentals": 2, "demand_features": 2, "demand_model": 1}
     assert model["predictions"][0] == model["predictions"][1] != ""
-    assert made.state() == before
-    assert made.git("worktree", "list").count("\n") == 0
+    assert rebuilt.state() == before
+    assert rebuilt.git("worktree", "list").count("\n") == 0
 
 
 @pytest.mark.soak
 def test_old_versions_come_out_as_recorded_after_all_has_moved_on(store: Repository, tmp_path_factory) -> None:
-    # Given a model that was made of another source from a tree that differed from its commit
+    # Given a model that was materialized from another source from a tree that differed from its commit
     store.edit("demand/features.py", "    return (weathersit >= 3)", "    return (weathersit >= 2)")
     (store.folder / "code" / "notes.txt").write_text("beside it")
     store.rent("2011-01-20", 8, 40)
@@ -290,13 +292,13 @@ def test_a_table_version_that_its_record_does_not_make_is_named(store: Repositor
 
 @pytest.mark.soak
 @pytest.mark.skipif(not SOAK, reason="takes a minute")
-def test_what_cannot_be_had_is_said(made: Repository, store: Repository) -> None:
+def test_what_cannot_be_had_is_said(rebuilt: Repository, store: Repository) -> None:
     # Given a source that lies nowhere any more, not where it was read either, and a commit that is gone
-    away = made.source.rename(made.source.with_name("away.csv"))
+    away = rebuilt.source.rename(rebuilt.source.with_name("away.csv"))
     try:
         _what_cannot_be_had_is_said(store)
     finally:
-        away.rename(made.source)
+        away.rename(rebuilt.source)
 
 
 def _what_cannot_be_had_is_said(store: Repository) -> None:
@@ -310,10 +312,10 @@ def _what_cannot_be_had_is_said(store: Repository) -> None:
     done = store.python(COMMAND, "reproduce", MODEL)
     assert done.returncode == 2
     assert "the source of SHA-256" in done.stderr
-    # and where it is asked for, the rentals are taken as they are stored; the rest is made by the code here, which is the same
+    # and where it is asked for, the rentals are taken as they are stored; the rest is rebuilt by the code here, which is the same
     (found,) = store.reproduce(MODEL, "--stored")
     assert found["verdict"] == "identical"
-    assert found["made"] == {"demand_features": 2, "demand_model": 1}
+    assert found["rebuilt"] == {"demand_features": 2, "demand_model": 1}
     assert all("the source of SHA-256" in why for why in found["taken"].values())
     # and where it is another, that is an error
     store.edit("defs/raw.py", 'role="rentals"', 'role="rents"')
@@ -324,7 +326,7 @@ def _what_cannot_be_had_is_said(store: Repository) -> None:
 
 @pytest.mark.soak
 @pytest.mark.skipif(
-    not SOAK, reason="takes minutes; with which source a version is made again is shown in test_bench.py"
+    not SOAK, reason="takes minutes; with which source a version is rebuilt is shown in test_sandbox.py"
 )
 def test_rows_of_several_sources_and_versions_that_were_removed_come_out_as_recorded(tmp_path: Path) -> None:
     # Given rows of a file, then of another at another place, then of a folder, one of whose files was replaced
@@ -337,7 +339,7 @@ def test_rows_of_several_sources_and_versions_that_were_removed_come_out_as_reco
     store.rent("2011-02-10", 8, 40)
     store.settings["BIKES_SOURCE"] = str(store.source)
     store.bikes("run")
-    # When the model of both is made again, and the rows of the first file
+    # When the model of both is rebuilt, and the rows of the first file
     (found,) = store.reproduce(MODEL)
     assert found["verdict"] == "identical"
     (old,) = store.reproduce(f"{RENTALS}@2")
@@ -351,7 +353,7 @@ def test_rows_of_several_sources_and_versions_that_were_removed_come_out_as_reco
     # And with the first file gone, it is said at once, with where it was looked for, and found by trace and reproduce alike
     trace = ("trace", "--json", "hourly_rentals.cnt[2011-02]#2011-02-10T08:00")
     store.source.rename(tmp_path / "code" / "second.csv")
-    (told,) = json.loads(store.bikes(*trace))["sources"][0]["files"]
+    (told,) = json.loads(store.bikes(*trace))["items"][0]["sources"][0]["files"]
     assert (told["state"], told["at"]) == ("gone", str(tmp_path / "code" / "second.csv"))
     assert store.reproduce(RENTALS)[0]["verdict"] == "identical"
     first.unlink()
@@ -389,17 +391,17 @@ def test_the_revision_of_the_source_that_was_recorded_comes_from_dvcs_remote(
 
     track("first")
     store.bikes("run", "--month", "2011-01")
-    # When it is replaced, pushed as a new revision, and the month is made anew
+    # When it is replaced, pushed as a new revision, and the month is rebuilt
     first = store.records()[-1]["output"]
     store.rent("2011-01-20", 8, 40)
     track("second")
     store.bikes("run", "--month", "2011-01")
     shutil.rmtree(place / ".dvc" / "cache")
-    # Then the old version is made again of the old revision
+    # Then the old version is rebuilt from the old revision
     old = f"demand_features[2011-01]@{first['version'] if first['version'] >= 0 else 1}"
     (found,) = store.reproduce(old)
     assert found["verdict"] == "identical"
-    assert found["made"] == {"hourly_rentals": 1, "demand_features": 1}
+    assert found["rebuilt"] == {"hourly_rentals": 1, "demand_features": 1}
     assert found["digests"][0] == first["digest"]
     assert store.reproduce("demand_features[2011-01]")[0]["digests"][0] != first["digest"]
     # and where the remote is gone, that is said
@@ -417,7 +419,7 @@ def test_the_revision_of_the_source_that_was_recorded_comes_from_dvcs_remote(
 @pytest.mark.soak
 @pytest.mark.skipif(not SOAK, reason="24 months take minutes; three are above")
 def test_every_version_of_24_months_comes_out_as_recorded_in_another_place(tmp_path_factory: Any) -> None:
-    # Given 24 months, some of which were made again of another source, and code and source that have moved on since
+    # Given 24 months, some of which were materialized from another source, and code and source that have moved on since
     store = Repository(tmp_path_factory.mktemp("years"), "2012-12")
     store.settings["BIKES_MODEL"] = "{}"
     store.bikes("run")

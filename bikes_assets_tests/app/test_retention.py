@@ -15,14 +15,15 @@ from typing import Any
 
 import pytest
 
-from bikes_assets.app import derivations, retention
-from bikes_assets.app.store import ASSETS, MODELS, SCHEMAS
+from bikes_assets.app import retention
 from bikes_assets.core.errors import LineageError, RemovedError
 from bikes_assets.core.record import Record, Version, parse_address
 from bikes_assets.governance.retention import apply, plan
 from bikes_assets.governance.retention_policy import DAY
 from bikes_assets.lineage.trace import Tracer
+from bikes_assets.project import ASSETS, DERIVATIONS, MODELS, SCHEMAS
 from bikes_assets.storage.lake import Lake
+from bikes_assets_tests import forked
 from bikes_assets_tests.conftest import MADE, WORK
 
 ROOT = Path(__file__).parents[2]
@@ -31,7 +32,7 @@ ROW = "#2011-07-14T17:00"
 
 
 def make_anew(lake: Lake, months: Any = MONTHS) -> None:
-    """Publish the present rows of some months again, made from what is present now, as runs that were forced would."""
+    """Publish the present rows of some months again, computed from what is present now, as runs that were forced would."""
     for asset in MADE:
         table = lake.table(asset)
         for month in months:
@@ -91,14 +92,12 @@ def bikes(store: Path, *arguments: str, code: int = 0, program: str = "", **sett
         "DAGSTER_HOME": str(store / "dagster"),
         "BIKES_MLFLOW_TRACKING_URI": f"sqlite:///{store}/mlflow/mlflow.db",
     }
-    done = subprocess.run(
-        [sys.executable, "-c", program or "from bikes_assets.cli import main; main()", *arguments],
-        capture_output=True,
-        text=True,
-        env=os.environ | own | settings,
-        cwd=ROOT,
-        timeout=300,
-    )
+    environment = os.environ | own | settings
+    if program:  # what is imported is its subject
+        command = [sys.executable, "-c", program, *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
+    else:
+        done = forked.run(("-m", "bikes_assets", *arguments), environment=environment, folder=ROOT)
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -106,7 +105,7 @@ def bikes(store: Path, *arguments: str, code: int = 0, program: str = "", **sett
 def test_after_a_removal_every_live_version_reads_and_a_present_prediction_is_traced(store: Path) -> None:
     # Given
     lake = lake_of(store)
-    before = Tracer(lake, derivations._DERIVATIONS).trace(f"demand_predictions[2011-07]{ROW}")
+    before = Tracer(lake, DERIVATIONS).trace(f"demand_predictions[2011-07]{ROW}")
     old = sorted(
         commit.version for commit in lake.table("demand_predictions").commits() if commit.partition == "2011-07"
     )
@@ -132,11 +131,11 @@ def test_after_a_removal_every_live_version_reads_and_a_present_prediction_is_tr
         for row in rows.to_pylist() if "sha256" in rows.column_names else ():
             lake.load_model(MODELS, row["sha256"], row["card"], row["origin"])
     # And a present prediction is traced as before, a removed one says so
-    assert Tracer(lake, derivations._DERIVATIONS).trace(f"demand_predictions[2011-07]{ROW}") == before
+    assert Tracer(lake, DERIVATIONS).trace(f"demand_predictions[2011-07]{ROW}") == before
     with pytest.raises(
         RemovedError, match=rf"^demand_predictions\[2011-07\]@{old[0]}: its rows were removed by retention on"
     ):
-        Tracer(lake, derivations._DERIVATIONS).trace(f"demand_predictions[2011-07]@{old[0]}{ROW}")
+        Tracer(lake, DERIVATIONS).trace(f"demand_predictions[2011-07]@{old[0]}{ROW}")
 
 
 def test_the_command_shows_removes_and_leaves_to_the_next_time_what_mlflow_does_not_take(store: Path) -> None:
@@ -160,22 +159,22 @@ def test_the_command_shows_removes_and_leaves_to_the_next_time_what_mlflow_does_
     assert shown.strip().endswith("Nothing was changed; bikes retain --apply removes what may go.\n[]")
     assert f"Holds: 1\n  {held}: an audit; " in shown
     assert re.search(rf"{re.escape(old)} .* may go: published .*, and nothing live needs it", shown)
-    assert re.search(rf"demand_features\[2011-07\]@\d+ .* stays: {re.escape(held)} was made from it\n", shown)
+    assert re.search(rf"demand_features\[2011-07\]@\d+ .* stays: {re.escape(held)} was materialized from it\n", shown)
     # When it is removed while MLflow is away
     away = bikes(store, "retain", "--apply", code=1, BIKES_MLFLOW_TRACKING_URI="http://127.0.0.1:9")
     # Then the lake is done, MLflow is left
     assert "Runs in MLflow that were deleted: 0" in away
-    assert "error: MLflow: " in away
-    refused = bikes(store, "hold", old, "--reason", "too late", code=1)
+    assert "left for the next bikes retain --apply: MLflow: " in away
+    refused = bikes(store, "hold", old, "--reason", "too late", code=2)
     assert f"error: {old}: its rows were removed by retention on " in refused
     # And the next time finishes there
     assert re.search(r"Runs in MLflow that were deleted: [1-9]", bikes(store, "retain", "--apply"))
     # And after a release what it held goes; the alias is where Dagster's events say, which know nothing of what was made anew
     assert bikes(store, "release", held, "--reason", "it is over").startswith(f"released: {held}: an audit; ")
-    lines = [json.loads(line) for line in bikes(store, "retain", "--apply", "--json").splitlines()]
-    found = {item["address"]: item for item in lines if item["kind"] == "version"}
+    items = json.loads(bikes(store, "retain", "--apply", "--json"))["items"]
+    found = {item["address"]: item for item in items if item["kind"] == "version"}
     assert (found[old]["state"], found[held]["state"]) == ("removed", "went")
-    assert [item for item in lines if item["kind"] == "hold"] == []
+    assert [item for item in items if item["kind"] == "hold"] == []
     (alias,) = [address for address, item in found.items() if item.get("why") == "alias"]
     assert alias.startswith("demand_model[2011-07]@")
     assert {item["live"] for item in found.values() if item.get("why") == "needed"} == {alias}

@@ -21,6 +21,8 @@ from bikes_assets.core import secrets
 from bikes_assets.core.errors import SettingsError
 from bikes_assets.orchestration import cron
 from bikes_assets.orchestration.alerts import is_webhook
+from bikes_assets.orchestration.project import Project
+from bikes_assets.storage.lake import Lake
 
 read = module.settings.__wrapped__
 
@@ -35,12 +37,18 @@ def bare(monkeypatch, tmp_path):
     return tmp_path
 
 
+def events(known):
+    """Return where a project with these settings has Dagster's events."""
+    lake, storage = Lake(known.lake_location, {}, known.data_folder), known.dagster_storage.get_secret_value()
+    return Project("mine", "mine:defs", lake, known.data_folder, home=known.dagster_home, storage=storage).events
+
+
 def test_each_has_a_default(bare):
     known = read()
     assert known.source_location == str(bare / "data" / "raw" / "hour.csv")
     assert known.lake_location == str(bare / "data" / "lake")
     assert known.tracking_uri == f"sqlite:///{bare}/data/mlflow/mlflow.db"
-    assert (known.dagster_home, known.event_storage) == (bare / "data" / "dagster", str(bare / "data" / "dagster"))
+    assert (known.dagster_home, events(known)) == (bare / "data" / "dagster", str(bare / "data" / "dagster"))
     assert (known.model, known.triggers, known.engine) == ({}, False, "pandas")
 
 
@@ -81,7 +89,7 @@ def test_what_makes_no_sense_is_named(monkeypatch, name, value):
 def test_a_secret_is_not_shown(monkeypatch):
     monkeypatch.setenv("BIKES_DAGSTER_STORAGE", "postgresql://user:hidden@host/name")
     assert "hidden" not in repr(read())
-    assert read().event_storage == "postgresql://user:hidden@host/name"
+    assert events(read()) == "postgresql://user:hidden@host/name"
 
 
 def test_the_environments_data_folder_is_a_whole_store(bare, monkeypatch):
@@ -92,12 +100,12 @@ def test_the_environments_data_folder_is_a_whole_store(bare, monkeypatch):
     assert read().lake_location == "s3://kept/lake"
     monkeypatch.setenv("BIKES_DATA", "/given")
     known = read()
-    assert (known.lake_location, known.event_storage) == ("/given/lake", "/given/dagster")
+    assert (known.lake_location, events(known)) == ("/given/lake", "/given/dagster")
     assert known.tracking_uri == "sqlite:////given/mlflow/mlflow.db"
     assert known.engine == "duckdb"  # says nothing of places
     # what the environment says beside it counts
     monkeypatch.setenv("DAGSTER_HOME", "/given/home")
-    assert read().event_storage == "/given/home"
+    assert events(read()) == "/given/home"
 
 
 def test_the_environments_server_counts_before_that_of_the_file_by_either_name(bare, monkeypatch):
@@ -158,7 +166,7 @@ def test_all_that_makes_no_sense_is_told_at_once_a_line_each(bare, monkeypatch):
         "BIKES_DAGSTER_STORAGE": "mysql://bikes:s3cr3t-pw@host/db",
         "BIKES_FIRST_MONTH": "0000-01",
         "BIKES_SCHEDULE": "0 25 * * *",
-        "BIKES_PROOF": "weekly",
+        "BIKES_REPRODUCTION": "weekly",
         "BIKES_TRIGGERS": "maybe",
         "BIKES_EXPERIMENT": " ",
         "BIKES_DAGSTER_URL": "localhost:3000",
@@ -314,3 +322,15 @@ def test_the_path_of_a_webhook_is_a_secret_once_it_is_set(bare, monkeypatch):
     read()
     assert secrets.scrubbed("found https://hooks.example.com/T0/S3CR3TPATH") == "found https://hooks.example.com/***"
     secrets._pattern.cache_clear()
+
+
+@pytest.mark.parametrize("name", ["BIKES_REPRODUCTION", "BIKES_PROOF"])
+def test_a_setting_is_read_by_its_earlier_name(name, bare, monkeypatch):
+    monkeypatch.setenv(name, "30 2 * * 1")
+    assert read().reproduction == "30 2 * * 1"
+
+
+def test_the_current_name_of_a_setting_counts_before_its_earlier_one(bare, monkeypatch):
+    monkeypatch.setenv("BIKES_PROOF", "30 2 * * 1")
+    monkeypatch.setenv("BIKES_REPRODUCTION", "0 5 * * 2")
+    assert read().reproduction == "0 5 * * 2"

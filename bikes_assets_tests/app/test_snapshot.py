@@ -41,8 +41,8 @@ def taken(file: Path) -> Snapshot:
 def differing(file: Path, plan: Plan | None = None) -> list[str]:
     """Return what differs, without what came out as it was."""
     found = snapshots.verify(plan or runner.plan(), file)
-    assert found.is_same == all(change.is_remade for change in found.changes)
-    return [str(change) for change in found.changes if not change.is_remade]
+    assert found.is_same == all(change.is_rematerialized for change in found.changes)
+    return [str(change) for change in found.changes if not change.is_rematerialized]
 
 
 def make_again(partition: str, digest: str = "") -> int:
@@ -110,14 +110,15 @@ def test_each_kind_of_difference_is_named(store: Path, tmp_path: Path, monkeypat
     # A partition that came out as it was
     version = make_again("2011-04")
     (change,) = snapshots.verify(plan, store).changes
-    assert change.is_remade
-    assert str(change).endswith(f", is {version}")
+    assert change.is_rematerialized
+    assert str(change).endswith(f" -> {version}")
     assert differing(store) == []
     # One that came out otherwise
     version = make_again("2011-05", "0" * 32)
     (told,) = differing(store)
-    assert told.startswith("prediction_quality[2011-05]: was version ")
-    assert f"; is version {version}, digest {'0' * 32}, content " in told
+    assert told.startswith("prediction_quality[2011-05]: version ")
+    assert f" -> {version}, digest " in told
+    assert " -> 00000000, record " in told
     # One that is new to a snapshot, and one that is gone since
     partitions = dict(taken(store).partitions)
     partitions["demand_features[2031-01]"] = partitions.pop("demand_features[2011-01]")
@@ -130,22 +131,19 @@ def test_each_kind_of_difference_is_named(store: Path, tmp_path: Path, monkeypat
     models = was.models | {"demand_model@1": was.models["demand_model@1"] | {"digest": "1" * 32}}
     store.write_text(replace(loads(store.read_text(), "file"), models=models).dumps())
     (told,) = differing(store)
-    assert told.startswith("demand_model@1: was address demand_model[2011-")
+    assert told.startswith("demand_model@1: digest 11111111 -> ")
     # Code
     taken(store)
     node = replace(plan.nodes["demand_features"], code_version="2" * 32)
     (told,) = differing(store, Plan({**plan.nodes, "demand_features": node}))
-    assert (
-        told
-        == f"demand_features: was code version {plan.nodes['demand_features'].code_version}; is code version {'2' * 32}"
-    )
+    assert told == f"demand_features: code version {plan.nodes['demand_features'].code_version[:8]} -> 22222222"
     # The source
     shutil.copy(SOURCE, tmp_path / "hour.csv")
     sound = flip(tmp_path / "hour.csv", random.Random(0))
     monkeypatch.setenv("BIKES_SOURCE", str(tmp_path / "hour.csv"))
     settings.cache_clear()
     (told,) = differing(store, plan)
-    assert told.startswith("hour.csv: was SHA-256 ")
+    assert told.startswith("hour.csv: SHA-256 ")
     (tmp_path / "hour.csv").write_bytes(sound)
     assert differing(store, plan) == []
 
@@ -228,11 +226,11 @@ def test_the_commands_say_so_by_their_exit_codes_and_import_nothing_heavy(store:
 
     other = bikes("verify", str(store))
     assert other.returncode == 1
-    assert other.stdout.startswith("prediction_quality[2011-05]: was version ")
+    assert other.stdout.startswith("prediction_quality[2011-05]: version ")
     assert other.stdout.endswith("\nThe store differs from the snapshot in 1 of these.\n")
     told = bikes("verify", str(store), "--json")
     assert told.returncode == 1
-    values = json.loads(told.stdout)
+    (values,) = json.loads(told.stdout)["items"]
     assert (values["same"], values["damage"], values["notes"]) == (False, {}, [])
     assert [change["name"] for change in values["changes"]] == ["prediction_quality[2011-05]"]
     for file, text in ((store, "{}"), (store.parent / "none.json", None)):

@@ -24,7 +24,7 @@ main()
 def store(tmp_path_factory):
     """Return a store of one month, in which everything was made."""
     made = Store(tmp_path_factory.mktemp("status"), "2011-01")
-    made.before = made.python(HEAVY, "status"), made.bikes("status", "--json", code=1)
+    made.before = made.interpreter(HEAVY, "status"), made.bikes("status", "--json", code=1)
     made.bikes("run")
     return made
 
@@ -38,13 +38,13 @@ def test_a_store_without_anything_lacks_everything(store):
     shown, lines = store.before
     assert shown.returncode == 1
     assert re.search(r"demand_features +│ +1 │", shown.stdout)
-    assert "demand_features[2011-01]  missing: never made" in shown.stdout
+    assert "demand_features[2011-01]  missing: never materialized" in shown.stdout
     assert shown.stdout.endswith("\nNone of this is materialized yet: run bikes run.\n")
-    assert [json.loads(line) for line in lines.splitlines()] == [
+    assert json.loads(lines)["items"] == [
         {
             "address": f"{asset}[2011-01]",
             "state": "missing",
-            "reasons": [{"kind": "missing", "what": "", "was": "", "now": "", "text": "never made"}],
+            "reasons": [{"kind": "missing", "what": "", "was": "", "now": "", "text": "never materialized"}],
         }
         for asset in ("hourly_rentals", "demand_features")
     ]
@@ -53,7 +53,7 @@ def test_a_store_without_anything_lacks_everything(store):
 def test_where_nothing_has_changed_nothing_heavy_is_imported(store):
     store.bikes("status")
     for command in ("status", "run"):
-        done = store.python(HEAVY, command)
+        done = store.interpreter(HEAVY, command)
         assert (done.returncode, imported(done)) == (0, "[]")
         assert "Everything is fresh" in done.stdout
 
@@ -61,8 +61,8 @@ def test_where_nothing_has_changed_nothing_heavy_is_imported(store):
 def test_the_first_look_at_changed_code_loads_dagster(store):
     edited = store.folder / "code" / "bikes_assets" / "demand" / "source.py"
     edited.write_text(edited.read_text() + "\n")
-    assert "'dagster'" in imported(store.python(HEAVY, "status"))
-    assert imported(store.python(HEAVY, "status")) == "[]"
+    assert "'dagster'" in imported(store.interpreter(HEAVY, "status"))
+    assert imported(store.interpreter(HEAVY, "status")) == "[]"
 
 
 def test_an_address_restricts_it(store):
@@ -78,16 +78,19 @@ def test_an_unknown_address_is_named(store):
     )
     for address, told in (
         ("nothing", f"found 'nothing', expected an asset or a partition of one: {assets}"),
-        ("demand_features[2013-01]", "found month 2013-01 of demand_features, expected one from 2011-01 to 2011-01"),
-        ("demand_model", "found 'demand_model', expected an asset that has months: demand_model has none yet"),
+        (
+            "demand_features[2013-01]",
+            "found partition 2013-01 of demand_features, expected one from 2011-01 to 2011-01",
+        ),
+        ("demand_model", "found 'demand_model', expected an asset with partitions: demand_model has none"),
         ("demand_features[2011-01]@1", f"found 'demand_features[2011-01]@1', expected {expected}"),
         ("demand_model@3", f"found 'demand_model@3', expected {expected}"),
         ("demand_model@champion", f"found 'demand_model@champion', expected {expected}"),
         ("demand_features.temperature", f"found 'demand_features.temperature', expected {expected}"),
         ("demand_features[", f"found 'demand_features[', expected {expected}"),
     ):
-        done = store.python(HEAVY, "status", address)
-        assert done.returncode == 1
+        done = store.interpreter(HEAVY, "status", address)
+        assert done.returncode == 2
         assert f"error: {told}\n" in done.stderr
 
 
@@ -114,18 +117,19 @@ def test_a_change_of_code_names_the_function_and_what_it_reaches(store):
     )
     assert store.status(code=1) == {"hourly_rentals[2011-01]": "fresh", "demand_features[2011-01]": "stale"}
     assert "hourly_rentals" in store.bikes("status", "hourly_rentals")
-    change, *reached = map(json.loads, store.bikes("downstream", "--change", "--json", code=1).splitlines())
+    change, *reached = json.loads(store.bikes("downstream", "--change", "--json", code=1))["items"]
     assert change == {
+        "kind": "change",
         "asset": "demand_features",
         "functions": {"bikes_assets.demand.features.humidity": "changed"},
         "columns": ["humidity"],
     }
     assert reached == []  # of a month for which there is no model
     store.edit("demand/features.py", "return _ratio(_whole(column) * count", "return _ratio(1 * _whole(column) * count")
-    change, *_ = map(json.loads, store.bikes("downstream", "--change", "--json", code=1).splitlines())
+    change, *_ = json.loads(store.bikes("downstream", "--change", "--json", code=1))["items"]
     assert change["columns"] == ["humidity", "humidity_above_7d", "temperature_above_27d"]
     store.edit("demand/features.py", "known = nw.max_horizontal(", "known = nw.max_horizontal(nw.lit(0.0), ")
-    change, *_ = map(json.loads, store.bikes("downstream", "--change", "--json", code=1).splitlines())
+    change, *_ = json.loads(store.bikes("downstream", "--change", "--json", code=1))["items"]
     assert len(change["columns"]) == 18  # a step is read by its name, not called: it may have a part in all
     shutil.rmtree(code)
     shutil.move(store.folder / "kept", code)

@@ -41,8 +41,8 @@ def test_each_trial_is_a_run_with_its_rows_and_figures(history):
     assert [trial.name for trial in done] == ["default", "stiff"]
     assert {name: run.info.status for name, run in nested.items()} == {"default": "FINISHED", "stiff": "FINISHED"}
     found = nested["stiff"].data
-    expected = tuning.judge(load("demand_features"), STIFF)
-    assert done[1].judgement == expected
+    expected = tuning.evaluate(load("demand_features"), STIFF)
+    assert done[1].evaluation == expected
     assert (found.params["estimator"], found.params["parameters.alpha"]) == (STIFF.estimator, "1000.0")
     assert found.metrics["walk_forward_r2"] == expected.walk_forward["r2"]
     steps = history.client.get_metric_history(nested["stiff"].info.run_id, "month_r2")
@@ -58,8 +58,8 @@ def test_each_trial_is_a_run_with_its_rows_and_figures(history):
     }
     best = history.client.get_metric_history(parent.info.run_id, "best_r2")
     assert [item.value for item in sorted(best, key=lambda item: item.step)] == [
-        done[0].judgement.r2,
-        max(done[0].judgement.r2, done[1].judgement.r2),
+        done[0].evaluation.r2,
+        max(done[0].evaluation.r2, done[1].evaluation.r2),
     ]
     assert (parent.info.status, parent.data.params["before"], parent.data.params["recipes"]) == (
         "FINISHED",
@@ -103,7 +103,7 @@ def test_the_hold_out_is_refused_before_anything_is_done(history):
 def test_months_from_the_limit_on_play_no_part(history):
     done = []
     search({"default": RIDGE}, "without July", done.append, before="2011-07")
-    assert list(done[0].judgement.months) == ["2011-05", "2011-06"]
+    assert list(done[0].evaluation.months) == ["2011-05", "2011-06"]
     _, nested = runs_of(history, "without July")
     names = {item.dataset.name for item in nested["default"].inputs.dataset_inputs}
     assert names == {"demand_features[2011-01..2011-04]", "demand_features[2011-05..2011-06]"}
@@ -114,8 +114,8 @@ def test_the_command_shows_the_best_and_the_default(history, monkeypatch):
     monkeypatch.setattr(tuning, "SPACES", (quick, quick))
     done = CliRunner().invoke(main, ["tune", "--trials", "3", "--seed", "1"])
     assert done.exit_code == 0, done.output
-    assert "3 of 3 recipes, judged on months before 2012-08" in done.output
-    assert "present default" in done.output
+    assert "3 of 3 recipes, evaluated on months before 2012-08" in done.output
+    assert "current default" in done.output
     assert re.search(r"^trial 2: Ridge, alpha=10*\.0\b", done.output, re.MULTILINE)
     parent, nested = runs_of(history, "tune, 3 trials, seed 1")
     assert set(nested) == {"default", "trial 1", "trial 2"}

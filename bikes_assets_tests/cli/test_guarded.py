@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from bikes_assets.cli.guarded import refusal
-from bikes_assets_tests.browser import bikes_ui, is_open, wait_until
+from bikes_assets_tests.browser import bikes_ui, is_open
 from bikes_assets_tests.test_secure import Server
 
 OWN = "http://127.0.0.1:3000"
@@ -109,6 +110,7 @@ def _heard() -> Iterator[None]:
     signal.signal(signal.SIGHUP, before)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_heard")
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
 def test_nothing_is_left_of_it_however_it_ends(tmp_path: Path, ending: signal.Signals) -> None:
@@ -120,6 +122,9 @@ def test_nothing_is_left_of_it_however_it_ends(tmp_path: Path, ending: signal.Si
         os.kill(servers.process.pid, ending)
 
         servers.process.wait(90)
-        wait_until(lambda: not servers.processes(), f"all processes ended: {servers.processes()}", 90)
+        end = time.monotonic() + 180  # code servers notice by heartbeats, one after the other
+        while (left := servers.processes()) and time.monotonic() < end:
+            time.sleep(0.5)
+        assert not left, [Path(f"/proc/{pid}/cmdline").read_text().split("\0") for pid in left]
         assert not is_open(servers.dagster)
         assert not is_open(servers.mlflow)

@@ -17,21 +17,21 @@ from hypothesis import strategies as st
 from rich.table import Table
 
 from bikes_assets.app.retention import Retention
-from bikes_assets.cli.reports import runs as reports
-from bikes_assets.cli.reports.retention import print_retention
-from bikes_assets.cli.reports.runs import print_agreement, print_deployments, print_status, print_summary, progress_bar
-from bikes_assets.cli.reports.snapshot import print_snapshot
-from bikes_assets.cli.reports.terminal import say_wrapped, terminal
-from bikes_assets.cli.reports.trials import print_trials
+from bikes_assets.cli import runs
+from bikes_assets.cli.models import print_deployments, print_trials
+from bikes_assets.cli.retention import print_retention
 from bikes_assets.cli.runner import Summary
+from bikes_assets.cli.runs import print_reconciliation, print_status, print_summary
+from bikes_assets.cli.terminal import print_table, progress_bar, say_wrapped, terminal
+from bikes_assets.cli.verification import print_snapshot
 from bikes_assets.core import secrets
 from bikes_assets.core.errors import LineageError
 from bikes_assets.core.staleness import Reason, Status
 from bikes_assets.core.texts import newest
 from bikes_assets.governance.deployments import Deployment
-from bikes_assets.governance.retention import Plan, Verdict
+from bikes_assets.governance.retention import RetentionDecision, RetentionPlan
 from bikes_assets.governance.retention_policy import Stays
-from bikes_assets.orchestration.agreed import Agreement
+from bikes_assets.orchestration.reconcile_marks import Reconciliation
 from bikes_assets.verification.snapshot import Snapshot
 
 MONTHS = [f"2011-{month:02}" for month in range(1, 13)]
@@ -56,15 +56,15 @@ def printed(capsys: Any, found: list[Status]) -> list[str]:
 def test_a_state_is_said_once(capsys: Any) -> None:
     skipped = Status("demand_model", "2012-02", "skipped", (Reason("skipped", ""), Reason("missing", "")))
     assert printed(capsys, [failed("2011-01", "no such thing"), skipped]) == [
-        "demand_features[2011-01]  failed: no such thing; never made",
-        "demand_model[2012-02]  skipped: there was nothing to work on; never made",
+        "demand_features[2011-01]  failed: no such thing; never materialized",
+        "demand_model[2012-02]  skipped: there was nothing to work on; never materialized",
     ]
 
 
 def test_alike_failures_are_told_in_one_line_with_their_partitions(capsys: Any) -> None:
     found = [failed(month, check(month, 700 + number)) for number, month in enumerate(MONTHS)]
     (line,) = printed(capsys, found)
-    first = f"demand_features[2011-01..2011-12]  failed: {check('2011-01', 700)}; never made"
+    first = f"demand_features[2011-01..2011-12]  failed: {check('2011-01', 700)}; never materialized"
     assert line == f"{first} (12 partitions failed alike: this is what the first says)"
     # And another failure among them is told by itself
     found[5] = failed(MONTHS[5], "PermissionError: not yours")
@@ -89,9 +89,9 @@ def test_a_run_tells_alike_failures_once(capsys: Any) -> None:
 
 
 def test_what_others_registered_is_said_where_all_else_agrees(capsys: Any) -> None:
-    print_agreement(Agreement(foreign=["MLflow: ridge version 4 is left alone"]))
+    print_reconciliation(Reconciliation(foreign=["MLflow: ridge version 4 is left alone"]))
     assert capsys.readouterr().out == "MLflow: ridge version 4 is left alone\n"
-    print_agreement(Agreement())
+    print_reconciliation(Reconciliation())
     assert capsys.readouterr().out == "Everything agrees.\n"
 
 
@@ -101,29 +101,30 @@ def test_a_deployment_is_one_line_at_80_columns(capsys: Any, monkeypatch: pytest
     rmse = {models[0]: 101.514, models[1]: 101.126, models[2]: 99.96, f"{models[2]} baseline": 100.06}
     best = Deployment(
         datetime(2012, 12, 1, tzinfo=UTC), "2012-12", "promoted", models[2], "champion_model[2012-12]@12",
-        "lowest error of 4 on 2012-11", judged_on=on, figures=rmse,
+        "lowest error of 4 on 2012-11", validated_on=on, rmse=rmse,
     )  # fmt: skip
     pin = Deployment(best.time, "2012-12", "pin", models[0], "champion_pins[2012-12]@0", "the newest one is odd")
     lift = Deployment(best.time, "2012-12", "lift", "", "champion_pins[2012-12]@1", "no more")
     print_deployments([best, pin, lift])
     printed = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
     assert [line for line in printed if line.strip(" ─")] == [
-        " month    action    demand_model   RMSE  next best       why",
-        " 2012-12  promoted  [2012-12]@12  100.0  100.1 baseline  lowest error of 4",
-        " 2012-12  pin       [2012-10]@10                         the newest one is odd",
-        " 2012-12  lift                                           no more",
+        " month    action    demand_model  why                     RMSE  next best",
+        " 2012-12  promoted  [2012-12]@12  lowest error of 4      100.0      100.1",
+        " 2012-12  pin       [2012-10]@10  the newest one is odd",
+        " 2012-12  lift                    no more",
     ]
 
 
-def test_a_table_is_as_wide_as_the_terminal_at_most_and_folds_no_name_that_fits(capsys: Any) -> None:
+def test_a_table_is_as_wide_as_the_terminal_at_most_and_folds_no_name_that_fits(
+    capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     draw = random.Random(0)
     for _ in range(200):
         width, count = draw.randrange(60, 140), draw.randrange(1, 7)
         names = ["x" * draw.randrange(1, 30) for _ in range(count)]
         texts = [" ".join("y" * draw.randrange(1, 9) for _ in range(draw.randrange(2, 20))) for _ in range(2)]
-        table = Table(*("n" for _ in names), *("t" for _ in texts))
-        table.add_row(*names, *texts)
-        terminal(width=width).print(table)
+        monkeypatch.setenv("COLUMNS", str(width))
+        print_table(["n" for _ in names] + ["t" for _ in texts], [], [names + texts])
         lines = capsys.readouterr().out.splitlines()
         assert {len(line) for line in lines} == {len(lines[0])}
         assert len(lines[0]) <= width
@@ -131,10 +132,26 @@ def test_a_table_is_as_wide_as_the_terminal_at_most_and_folds_no_name_that_fits(
             assert [cell.strip() for cell in lines[3].split("│")[1 : count + 1]] == names
 
 
+def test_headers_are_folded_before_names_and_numbers(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "41")
+    print_table(["computed from"], ["hours before", "blocked tables"], [["demand_features", "24 to 671", "1,000"]])
+    print_table(["month", "why"], ["RMSE"], [["2012-12", "the newest one is odd, it says", "100.0"]], lines=False)
+    assert [line.rstrip() for line in capsys.readouterr().out.splitlines() if "━" not in line and "─" not in line] == [
+        "┃                 ┃     hours ┃ blocked ┃",
+        "┃ computed from   ┃    before ┃  tables ┃",
+        "│ demand_features │ 24 to 671 │   1,000 │",
+        "",
+        " month    why                      RMSE",
+        " 2012-12  the newest one is odd,  100.0",
+        "          it says",
+        "",
+    ]
+
+
 def test_a_run_tells_how_many_came_out_unchanged_and_the_champion_with_its_month(
     capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reports, "_accuracy", lambda: "good")
+    monkeypatch.setattr(runs, "_accuracy", lambda: "good")
     for count, told in ((1, "1 partition"), (2, "2 partitions")):
         made = Counter({"champion_model": count})
         print_summary(
@@ -181,10 +198,10 @@ def test_one_is_no_plural(capsys: Any) -> None:
     print_snapshot(Snapshot(one, one, one, one), Path("lock.json"))
     assert capsys.readouterr().out == "lock.json: 1 partition, 1 registered model, 1 source file, code of 1 asset\n"
     print_trials([], "2012-08", of=1)
-    assert "0 of 1 recipe, judged on months before 2012-08" in " ".join(capsys.readouterr().out.split())
-    young = Verdict("rows[2011-01]@1", "rows", "stays", 0.0, 8, Stays("young", "rows[2011-01]@1"))
+    assert "0 of 1 recipe, evaluated on months before 2012-08" in " ".join(capsys.readouterr().out.split())
+    young = RetentionDecision("rows[2011-01]@1", "rows", "stays", 0.0, 8, Stays("young", "rows[2011-01]@1"))
     for days, told in ((1, "1 day"), (99_999_999_999, "99,999,999,999 days")):
-        print_retention(Retention(Plan(0.0, days, [young]), []), applied=False, as_json=False)
+        print_retention(Retention(RetentionPlan(0.0, days, [young]), []), applied=False)
         assert f"      1 are younger than {told}\n" in capsys.readouterr().out
 
 

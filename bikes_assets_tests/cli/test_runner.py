@@ -11,9 +11,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import dagster as dg
+import pytest
 from filelock import FileLock
 
 from bikes_assets.cli import runner
+from bikes_assets_tests.conftest import store_at
 
 RUN = """
 import json
@@ -23,6 +25,7 @@ print(json.dumps(summary.partitions), flush=True)
 """
 
 
+@pytest.mark.slow
 def test_of_two_runs_at_once_the_later_one_finds_done_what_the_first_one_did(tmp_path: Path) -> None:
     # Given a fresh store of one month, and two runs that both see that everything is missing
     home = tmp_path / "data" / "dagster"
@@ -56,3 +59,27 @@ def test_the_champion_of_a_summary_is_that_of_the_newest_month_that_was_material
         )
         runner._count(summary, made)
     assert (summary.champion_month, summary.champion) == ("2012-11", "demand_model[2012-10]@20")
+
+
+_IMPORTED = """
+import atexit, gc, sys
+atexit.register(lambda: print(*gc.get_threshold(), *sys.modules, file=sys.stderr))
+from bikes_assets.cli import main
+main()
+"""
+_FOR_DEVELOPMENT = {"polars", "_polars_runtime_32", "pyspark", "py4j", "_pytest", "pytest", "pluggy"}
+"""What MLflow and scikit-learn import where it is installed; a run does without."""
+
+
+@pytest.mark.slow
+def test_a_run_of_a_month_imports_no_more_than_it_needs(copied: Path) -> None:
+    # When a month is materialized again, in a process that has imported nothing
+    command = [sys.executable, "-c", _IMPORTED, "run", "--month", "2011-07", "--force"]
+    done = subprocess.run(command, env=os.environ | store_at(copied), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    youngest, middle, _, *modules = done.stderr.splitlines()[-1].split()
+    # Then it has imported neither servers nor what explores data, and no more modules than today
+    assert {"flask", "matplotlib", "mlflow.server", "mlflow.sklearn", "pandera", "uvicorn"} & {*modules} == set()
+    assert len([name for name in modules if name.partition(".")[0] not in _FOR_DEVELOPMENT]) < 4_400
+    # and did not search all of them for garbage again and again
+    assert int(youngest) * int(middle) >= 1_000_000

@@ -66,7 +66,7 @@ class Fault:
         make: makes the column of a frame of hours on a grid; `raw` is the frame as it was handed over, in its order.
         declared: what its author declares.
         column: the input column that must be named, "" where it is none; "a or b" where each is right.
-        check: the check that must name it; `never seen` where nothing shows a dependency that is declared.
+        check: the check that must name it; `not observed` where nothing shows a dependency that is declared.
         windows: what its author declares of windows.
     """
 
@@ -94,7 +94,7 @@ def fault(column: str, check: str, *declared: str, windows: Sequence[Window] = (
 
 
 UNDECLARED, TIME, WINDOWS, PRESENCE, ORDER, SLICE, TYPE, REPEAT, UNSEEN = (
-    "undeclared influence", "time", "windows", "presence", "order", "slice", "type", "repeat", "never seen",
+    "undeclared influence", "time", "windows", "presence", "order", "slice", "type", "repeat", "not observed",
 )  # fmt: skip
 LAG = [Window(24, 24)]
 

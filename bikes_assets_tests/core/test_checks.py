@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from bikes_assets.core.checks import Check, Subject, Verdict, failure, judge, range_check, schema_check, stops
+from bikes_assets.core.checks import Check, Subject, Verdict, failure, range_check, run_checks, schema_check, stops
 from bikes_assets.core.errors import CheckFailed, LineageError
 from bikes_assets.core.schema import Column, Schema
 
@@ -54,13 +54,13 @@ def test_only_a_blocking_check_that_failed_and_is_not_waived_stops(
     blocking: bool, passed: bool, waived: str, stopped: bool
 ) -> None:
     check = Check("a", "what is expected", blocking, saying(passed, waived))
-    found = judge([check], subject(None))
+    found = run_checks([check], subject(None))
     assert stops(*found[0]) is stopped
     assert (failure(found, subject(None)) is not None) is stopped
 
 
 def test_the_failure_names_check_partition_found_and_expected() -> None:
-    found = judge(
+    found = run_checks(
         [Check("warned", "b", False, saying(False)), Check("tight", "it is tight", True, saying(False))], subject(None)
     )
     error = failure(found, subject(None))
@@ -68,7 +68,7 @@ def test_the_failure_names_check_partition_found_and_expected() -> None:
     assert isinstance(error, LineageError)
     assert str(error) == (
         "weather[2012-08]: check tight failed, nothing was published: found what was found; expected it is tight; mend what it "
-        "was made from or the code that makes it, then materialize it again"
+        "was materialized from or the code that materializes it, then materialize it again"
     )
     assert (error.check, error.address, error.found, error.expected) == (
         "tight",
@@ -83,12 +83,14 @@ def test_checks_after_one_that_stops_are_not_asked() -> None:
     def careless(_: Subject) -> Verdict:
         raise KeyError("no such column")
 
-    found = judge([Check("first", "", True, saying(False)), Check("second", "", False, careless)], subject(None))
+    found = run_checks([Check("first", "", True, saying(False)), Check("second", "", False, careless)], subject(None))
     assert [check.name for check, _ in found] == ["first"]
 
 
 def test_a_warning_does_not_keep_the_others_from_being_asked() -> None:
-    found = judge([Check("first", "", False, saying(False)), Check("second", "", True, saying(True))], subject(None))
+    found = run_checks(
+        [Check("first", "", False, saying(False)), Check("second", "", True, saying(True))], subject(None)
+    )
     assert [(check.name, verdict.passed) for check, verdict in found] == [("first", False), ("second", True)]
 
 
@@ -128,12 +130,12 @@ def test_lawful_values_pass_and_missing_ones_are_the_schemas_matter() -> None:
     assert check.description == "hum 0..1; kind one of 1, 2, 3; note one of dry, wet"
     found = check.function(subject(weather()))
     assert (found.passed, found.found) == (True, "3 rows, every value in range: hum 0 to 1; kind 1 to 3")
-    assert found.figures == {"min hum": 0.0, "max hum": 1.0, "min kind": 1.0, "max kind": 3.0}
+    assert found.metrics == {"min hum": 0.0, "max hum": 1.0, "min kind": 1.0, "max kind": 3.0}
     assert check.function(subject(weather().astype({"note": "string"}).iloc[:0])).passed
 
 
 @pytest.mark.parametrize(
-    ("table", "found", "figures"),
+    ("table", "found", "metrics"),
     [
         (
             weather(hum=[0.0, 1.5, 2.0]),
@@ -164,12 +166,12 @@ def test_lawful_values_pass_and_missing_ones_are_the_schemas_matter() -> None:
     ids=["above", "below", "code", "text", "two columns"],
 )
 def test_a_value_that_is_not_lawful_fails_by_its_key(
-    table: pd.DataFrame, found: str, figures: dict[str, float]
+    table: pd.DataFrame, found: str, metrics: dict[str, float]
 ) -> None:
     verdict = range_check(WEATHER).function(subject(table))
     assert (verdict.passed, verdict.found) == (False, found)
-    assert {key: value for key, value in verdict.figures.items() if key.startswith("out of range")} == {
-        f"out of range {name}": count for name, count in figures.items()
+    assert {key: value for key, value in verdict.metrics.items() if key.startswith("out of range")} == {
+        f"out of range {name}": count for name, count in metrics.items()
     }
 
 

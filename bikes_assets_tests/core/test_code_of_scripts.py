@@ -66,6 +66,7 @@ def forms(root: Path, kind: str) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["loose", "package", "namespace"])
 def test_a_file_has_one_code_version_in_every_form(tmp_path: Path, kind: str) -> None:
     folder = layout(tmp_path, kind)

@@ -279,3 +279,15 @@ def test_a_type_is_read_where_annotations_are_evaluated_as_well(name: str, type_
 
     double.__annotations__["return"] = getattr(columns, name)
     assert column_function(double).column.type == type_name
+
+
+@pytest.mark.parametrize(
+    ("recorded", "state"),
+    [
+        ("proven", "observed"),
+        ("never seen", "not observed"),
+        *((state, state) for state in ("observed", "not observed", "missing only", "unverified")),
+    ],
+)
+def test_states_of_earlier_records_are_read_in_the_words_of_now(recorded: str, state: str) -> None:
+    assert columns.evidence_state(recorded) == state

@@ -617,6 +617,7 @@ def test_predicting_does_not_change_the_digest(name: str) -> None:
     assert object_digest(regressor) == before
 
 
+@pytest.mark.slow
 def test_another_process_gives_the_same_digests() -> None:
     # When
     found = [

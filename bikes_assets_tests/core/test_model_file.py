@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from typing import Any
@@ -144,3 +146,32 @@ def test_a_file_that_nests_without_end_is_refused() -> None:
         archive.writestr("schema.json", level * 5000 + "]}" * 5000)
     with pytest.raises(ModelError, match="found no skops file that can be read: RecursionError"):
         model_file.loads(target.getvalue(), ())
+
+
+def test_skops_finds_the_module_of_each_ufunc_without_a_search_of_all_modules() -> None:
+    # Given which types skops trusts by default, each found by a search of all modules that are loaded
+    names = "print(*t.SCIPY_UFUNC_TYPE_NAMES, *t.NUMPY_UFUNC_TYPE_NAMES, *t.SKLEARN_ESTIMATOR_TYPE_NAMES)"
+    searched = _printed(f"import skops.io._trusted_types as t; {names}")
+    # When a model file was written first
+    written = "from bikes_assets.core import model_file; model_file.dumps(1, ())"
+    found = _printed(f"{written}; import skops.io._trusted_types as t; {names}")
+    # Then they are the same
+    assert "scipy.special." in searched
+    assert found == searched
+
+
+def test_skops_is_imported_without_a_search_of_all_modules_for_ufuncs() -> None:
+    # Given a module that counts what is looked for in it
+    searched = "import sys, types; looked_for = []; module = types.ModuleType('a_module')"
+    searched += "; module.__getattr__ = looked_for.append; sys.modules['a_module'] = module"
+    # When skops is imported to write a model file
+    program = f"{searched}; from bikes_assets.core import model_file; model_file.dumps(1, ()); print(*looked_for)"
+    # Then none of SciPy's ufuncs was, and they are as they were
+    assert "expit" not in _printed(program).split()
+    program += "; from scipy.special import expit; print(hasattr(expit, '__module__'))"
+    assert _printed(program).split()[-1] == "False"
+    assert "expit" in _printed(f"{searched}; import skops.io; print(*looked_for)").split()
+
+
+def _printed(program: str) -> str:
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip()

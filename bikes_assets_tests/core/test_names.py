@@ -12,13 +12,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
-from bikes_assets.core.address import WHOLE, Address, parse_address
+from bikes_assets.core.address import WHOLE, Address, ModelRef, parse_address
 from bikes_assets.core.errors import LineageError, SchemaError
 from bikes_assets.core.record import Record, Version
 from bikes_assets.core.schema import Column, Schema
 from bikes_assets.lineage import queries
 from bikes_assets.lineage.index import Index
-from bikes_assets.lineage.projection import Materialized, Projection, Registered
+from bikes_assets.lineage.projection import MaterializedEvent, Projection, RegisteredEvent
+from bikes_assets_tests.contents import content_of
 from bikes_assets_tests.fire.processes import SOAK
 
 ODD = ".[]@#\"\\*? /:%'`-_0aé漢\u200b\n\t"
@@ -55,6 +56,27 @@ def test_addresses_are_written_so(text: str, parts: tuple[str | None, ...]) -> N
     assert str(Address(*parts)) == text
 
 
+@quiet
+@given(NAME, some.none() | NAME, some.none() | NAME, some.sampled_from(["", "baseline"]))
+def test_a_model_and_its_baseline_are_read_back_as_they_were_written(asset, partition, version, part) -> None:
+    model = ModelRef(str(Address(asset, None, partition, version)), part)
+    assert ModelRef.parse(str(model)) == model
+
+
+@pytest.mark.parametrize(
+    ("text", "model"),
+    [
+        ("demand_model[2012-08]@12", ModelRef("demand_model[2012-08]@12")),
+        ("demand_model[2012-08]@12 baseline", ModelRef("demand_model[2012-08]@12", "baseline")),
+        ("fares[north west]", ModelRef("fares[north west]")),
+        ("", ModelRef("")),
+    ],
+)
+def test_models_are_written_so(text: str, model: ModelRef) -> None:
+    assert ModelRef.parse(text) == model
+    assert str(model) == text
+
+
 @pytest.mark.parametrize(
     "text", ["", "two words", "a..b", "a[", "a[]", "a[b", "a]b", 'a."', "a@", "a@b@c", "[b]", 'a."\\x"', "a[b]c"]
 )
@@ -77,8 +99,8 @@ class Asset:
 
 
 @some.composite
-def histories(draw: Any) -> list[Materialized | Registered]:
-    """Return events of a few assets of any names, each made from earlier ones, column by column, again and again."""
+def histories(draw: Any) -> list[MaterializedEvent | RegisteredEvent]:
+    """Return events of a few assets of any names, each computed from earlier ones, column by column, again and again."""
     names = draw(some.lists(NAME, min_size=2, max_size=5, unique=True))
     assets = [
         Asset(
@@ -89,7 +111,7 @@ def histories(draw: Any) -> list[Materialized | Registered]:
         for place, name in enumerate(names)
     ]
     keys = draw(some.one_of(some.just([None]), some.lists(NAME, min_size=1, max_size=3, unique=True)))
-    events: list[Materialized | Registered] = []
+    events: list[MaterializedEvent | RegisteredEvent] = []
     made: dict[tuple[int, str | None], Version] = {}
     versions = dict.fromkeys(range(len(assets)), 0)
     for number in range(1, draw(some.integers(1, 9)) + 1):
@@ -117,11 +139,11 @@ def histories(draw: Any) -> list[Materialized | Registered]:
             {"dagster_run_id": f"run {number}"},
         )
         is_current = draw(some.integers(0, 5)) > 0
-        events.append(Materialized(number, float(number), record, lineage, rows=1, is_current=is_current))
+        events.append(MaterializedEvent(number, float(number), record, lineage, rows=1, is_current=is_current))
         if is_current:
             made[place, key] = output
         if not asset.columns and draw(some.booleans()):
-            events.append(Registered(number, float(number), output.address, versions[place]))
+            events.append(RegisteredEvent(number, float(number), output.address, versions[place]))
     return [_numbered(event, at) for at, event in enumerate(events, 1)]
 
 
@@ -148,9 +170,9 @@ def taken(events: Sequence[Any], file: Path, serving: str, *, one_by_one: bool) 
 def test_an_index_that_grew_equals_one_that_is_rebuilt_and_knows_all_of_it(events) -> None:
     with TemporaryDirectory() as folder:
         grew, rebuilt = (taken(events, Path(folder, str(way)), "", one_by_one=way) for way in (True, False))
-        assert grew.content() == rebuilt.content()
+        assert content_of(grew) == content_of(rebuilt)
         for event in events:
-            if isinstance(event, Registered):
+            if isinstance(event, RegisteredEvent):
                 asset, _, _ = parse_address(event.address)
                 assert queries.find(grew, str(Address(asset, version=str(event.number)))).kind in (
                     "model version",

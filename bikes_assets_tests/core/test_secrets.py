@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from bikes_assets.core import secrets
 from bikes_assets.core.errors import DataError, LineageError
-from bikes_assets.core.secrets import guard, learn, scrubbed, shown, without_secrets
+from bikes_assets.core.secrets import guard, learn, scrubbed, shown
+from bikes_assets.core.transient import without_secrets
 
 PASSWORD = "p@ss/w:rd%1 #?"
 URL = f"postgresql+psycopg2://alice:{quote(PASSWORD, safe='')}@db.example:5432/bikes"

@@ -21,12 +21,12 @@ HEAVY = (
     "skops",
     "numpy",
     "pandas",
-    "pandera",
     "polars",
     "pyarrow",
     "pyspark",
 )
 HEAVY += ("deltalake", "duckdb", "sqlalchemy", "rich", "psutil", "threadpoolctl")
+HEAVY += ("dagster.components.core.snapshot",)  # it writes documentation of Dagster's own components
 """What only a run needs: a code location is loaded by every process of Dagster, often to be asked one thing."""
 
 GRAPH = {

@@ -11,7 +11,7 @@ import pytest
 from bikes_assets.app.settings import settings
 from bikes_assets.core.errors import ModelError
 from bikes_assets.defs.failures import ALERTED, failures
-from bikes_assets.events.retries import judged
+from bikes_assets.events.retries import classified_errors
 from bikes_assets.events.webserver import FAILURE
 from bikes_assets_tests.orchestration.test_alerts import hook
 
@@ -20,7 +20,7 @@ TYPO = "demand_model: ModelError: estimator: found 'Rigde', expected one of Ridg
 
 @dg.op(name="demand_model")
 def fails() -> None:
-    with judged(1, "/tmp"):
+    with classified_errors(1, "/tmp"):
         raise ModelError("estimator: found 'Rigde', expected one of Ridge", found="Rigde", expected="one of Ridge")
 
 

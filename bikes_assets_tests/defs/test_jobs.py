@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import os
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
 from bikes_assets.definitions import defs
+from bikes_assets_tests import forked
 from bikes_assets_tests.conftest import MADE
 
 EVERYTHING = list(MADE)
@@ -50,7 +50,5 @@ def test_dagster_itself_refuses_a_job_of_months_that_begin_at_different_times() 
 
 
 def test_a_month_of_everything_is_one_run(copied: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, "2011-07"], capture_output=True, text=True, check=True, cwd=copied
-    )
+    done = forked.run(("-c", PROGRAM, "2011-07"), environment=os.environ, folder=copied)
     assert json.loads(done.stdout.splitlines()[-1]) == [True, [[asset, "2011-07"] for asset in EVERYTHING]]

@@ -1,4 +1,4 @@
-"""The sensor does what `bikes sync` does, for what happened since everything agreed."""
+"""The sensor does what `bikes sync` does, for what happened since everything reconciled."""
 
 import dagster as dg
 
@@ -20,7 +20,7 @@ def test_it_is_on_wherever_the_daemon_runs():
 
 
 def test_it_looks_again_only_when_something_happened(history):
-    from bikes_assets.defs.resources import pipeline
+    from bikes_assets.app.reconciliation import pipeline
     from bikes_assets.orchestration.reconcile import sync
 
     sync(pipeline(history.instance))

@@ -15,7 +15,7 @@ def test_the_champion_of_a_history_is_made_again_by_the_job(history) -> None:
     metadata = output.step_output_data.metadata
     assert metadata["verdict"].value == "identical"
     assert metadata["reproduction"].value["address"] == history.summary.champion
-    assert metadata["reproduction"].value["made"]["demand_model"] == 1
+    assert metadata["reproduction"].value["rebuilt"]["demand_model"] == 1
 
 
 def test_it_is_on_a_schedule_that_is_off_until_somebody_wants_it() -> None:

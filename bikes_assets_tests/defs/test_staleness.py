@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from bikes_assets_tests import forked
 
 BEGIN = """
 import json
@@ -18,7 +19,8 @@ from bikes_assets.cli import runner as runs
 from bikes_assets.governance import pins as decisions
 from bikes_assets.definitions import defs
 from bikes_assets.defs.due import due
-from bikes_assets.app.store import PINS, lake
+from bikes_assets.app.store import lake
+from bikes_assets.project import PINS
 
 repository, told, cursor = defs().get_repository_def(), {}, None
 sensor = repository.get_sensor_def("stale_partitions")
@@ -75,7 +77,7 @@ def asked(copied: Path) -> Callable[[str], dict[str, Any]]:
     """Return what runs a program in a copy of the history, and returns what it prints last."""
 
     def ask(program: str) -> dict[str, Any]:
-        done = subprocess.run([sys.executable, "-c", BEGIN + program], capture_output=True, text=True, cwd=copied)
+        done = forked.run(("-c", BEGIN + program), environment=os.environ, folder=copied)
         assert done.returncode == 0, done.stderr[-3000:]
         return json.loads(done.stdout.strip().splitlines()[-1])
 
@@ -125,7 +127,7 @@ def materialize(instance, config):
     (status,) = runs.status_of(["demand_model[2011-07]"])
     record = event.materialization.metadata["lineage"].value
     logged = [entry.user_message for entry in instance.all_logs(result.run_id) if "config" in entry.user_message]
-    shown = [line for line in event.materialization.metadata["Made from"].value.splitlines() if "config" in line]
+    shown = [line for line in event.materialization.metadata["Materialized from"].value.splitlines() if "config" in line]
     return record["config"]["seed"], record["config"]["keep"], status.state, [*map(str, status.reasons)], logged, shown
 
 with dg.DagsterInstance.get() as instance:

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bikes_assets.core.checks import Check, Subject, judge, stops
+from bikes_assets.core.checks import Check, Subject, run_checks, stops
 from bikes_assets.core.digest import object_digest
 from bikes_assets.core.errors import NothingToDo
 from bikes_assets.demand import champion, checks, drift, evaluation, features, model, plots, source
@@ -71,8 +71,8 @@ def walk(rows: Rows, *, recipe: Recipe = QUICK, min_training_months: int = 1) ->
             skipped[f"demand_model[{month}]"] = str(reason)
         try:
             candidates = {key: models[key] for key in months[: place + 1][-3:] if key in models}
-            judged = featured[months[place - 1]] if place else featured[month].iloc[:0]
-            serve(month, candidates, judged, featured[month], rentals[month], year)
+            validation = featured[months[place - 1]] if place else featured[month].iloc[:0]
+            serve(month, candidates, validation, featured[month], rentals[month], year)
         except NothingToDo as reason:
             skipped[f"champion_model[{month}]"] = str(reason)
     return skipped
@@ -83,7 +83,7 @@ def fitted(earlier: pd.DataFrame, month: str, recipe: Recipe, min_training_month
     made = model.fit(earlier, month, FEATURE_NAMES, recipe, min_training_months=min_training_months)
     finite(made.metrics)
     draw(plots.importance(made, earlier))
-    assert set(model.inert(made)) <= set(made.features)
+    assert set(model.unused(made)) <= set(made.features)
     checked(checks.OF_MODEL, Subject("demand_model", month, made, made.metrics))
     loaded = model.load(model.dump(made), model.card(made))
     assert object_digest(model.state(loaded)) == object_digest(model.state(made))
@@ -93,17 +93,17 @@ def fitted(earlier: pd.DataFrame, month: str, recipe: Recipe, min_training_month
 def serve(
     month: str,
     candidates: Mapping[str, Model],
-    judged: pd.DataFrame,
+    validation: pd.DataFrame,
     now: pd.DataFrame,
     rentals: pd.DataFrame,
     year: pd.DataFrame,
 ) -> None:
     """Choose the champion of a month, predict by it, and say how good that was."""
-    choice = champion.choose(candidates, None, judged, month)
+    choice = champion.choose(candidates, None, validation, month)
     finite(choice.metrics)
     finite(choice.rmse)
     draw(plots.candidates(choice))
-    inputs = {"demand_model": candidates, "demand_features": judged}
+    inputs = {"demand_model": candidates, "demand_features": validation}
     checked(checks.OF_CHAMPION, Subject("champion_model", month, choice.model, choice.metrics, inputs))
     predicted = champion.predictions(choice.model, now)
     checked(checks.OF_PREDICTIONS, Subject("demand_predictions", month, predicted, {}, {"demand_features": now}))
@@ -122,9 +122,9 @@ def serve(
 
 def checked(of: tuple[Check, ...], subject: Subject) -> None:
     """Have checks look at something: each says something with finite numbers, and no blocking one fails."""
-    for check, verdict in judge([check for check in of if check.name not in OF_CODE], subject):
+    for check, verdict in run_checks([check for check in of if check.name not in OF_CODE], subject):
         assert verdict.found
-        finite(verdict.figures)
+        finite(verdict.metrics)
         # what was fitted on next to nothing may predict next to anything: that is for these two to say
         assert not stops(check, verdict) or check.name in ("plausible", "minimum_skill"), verdict.found
 
@@ -275,7 +275,7 @@ def test_a_feature_without_any_value_is_read_and_used_by_nothing() -> None:
     without = model.fit(known, "2012-01", FEATURE_NAMES, left_out, min_training_months=1)
     # Then it stands among those that the model reads, so that the model is stale when it gets values, and moves nothing
     assert "weather_kind" in made.features
-    assert "weather_kind" in model.inert(made)
+    assert "weather_kind" in model.unused(made)
     assert known[known["ts"] >= "2011-12"]["weather_kind"].notna().any()
     assert (made.predict(known) == without.predict(known)).all()
     assert (made.predict(known) == made.predict(known.assign(weather_kind=4))).all()

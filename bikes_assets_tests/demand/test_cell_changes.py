@@ -23,7 +23,7 @@ CELLS = [column for column in HOURLY_RENTALS.columns if column.name != "ts"]
 
 
 def used(rentals: pd.DataFrame) -> str:
-    """Return the digest of the columns of a month's rentals that features are made from."""
+    """Return the digest of the columns of a month's rentals that features are computed from."""
     table = HOURLY_RENTALS.conform(pa.Table.from_pandas(rentals, preserve_index=False))
     return used_digest(table_digest(table, HOURLY_RENTALS).columns, COLUMNS_READ)
 

@@ -1,4 +1,4 @@
-"""Which model serves, and what no model may be judged on."""
+"""Which model serves, and what no model may be validated on."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ JUNE = pd.DataFrame(
         "x": [1, 2, 3, 4],
     }
 )
-"""Four hours of the month that candidates for 2011-07 are judged on."""
+"""Four hours of the month that candidates for 2011-07 are validation on."""
 
 
 def always(value: float, origin: str, trained: tuple[str, ...] = ("2011-04",), baseline: Model | None = None) -> Model:
@@ -60,7 +60,7 @@ def test_the_record_tells_why_it_was_chosen() -> None:
     assert choose(candidates, None, JUNE, "2011-07").params == {
         "champion": "demand_model[2011-06]@4",
         "reason": "lowest error of 2 on 2011-06",
-        "judged_on": "2011-06",
+        "validated_on": "2011-06",
         "candidates": "demand_model[2011-06]@4: 11.22, demand_model[2011-07]@5: 36.74",
     }
 
@@ -108,7 +108,7 @@ def test_a_model_is_not_judged_on_rows_that_it_was_fitted_on(trained: tuple[str,
     candidates = {"2011-06": always(25, "fair"), "2011-07": always(25, "peeked", trained)}
     with pytest.raises(ModelError) as error:
         choose(candidates, None, JUNE, "2011-07")
-    assert str(error.value) == f"peeked was fitted on {trained[-1]}, it cannot be judged on 2011-06"
+    assert str(error.value) == f"peeked was fitted on {trained[-1]}, it cannot be validated on 2011-06"
 
 
 def test_a_baseline_is_not_judged_on_rows_that_it_was_fitted_on() -> None:
@@ -120,7 +120,7 @@ def test_a_baseline_is_not_judged_on_rows_that_it_was_fitted_on() -> None:
 def test_without_candidates_or_rows_there_is_nothing_to_do() -> None:
     with pytest.raises(NothingToDo, match=r"^champion_model\[2011-07\] is skipped: there is no model$"):
         choose({}, None, JUNE, "2011-07")
-    with pytest.raises(NothingToDo, match=r"^champion_model\[2011-07\] is skipped: there is no row to judge on$"):
+    with pytest.raises(NothingToDo, match=r"^champion_model\[2011-07\] is skipped: there is no row to validate on$"):
         choose({"2011-07": always(25, "new")}, None, JUNE.iloc[:0], "2011-07")
 
 
@@ -171,7 +171,7 @@ def test_a_fixed_cut_is_fitted_before_it_and_judged_after_it(half_year: pd.DataF
 
 
 def test_rows_after_the_cut_do_not_reach_the_fit(half_year: pd.DataFrame) -> None:
-    # Given absurd demand in the second half of what is judged: errors there are absurd, and elsewhere as before
+    # Given absurd demand in the second half of what is validation: errors there are absurd, and elsewhere as before
     after = half_year["ts"] >= "2011-06-10"
     judged_alone = fixed_cut(half_year[~after], CUT, FEATURE_NAMES, RIDGE)
     poisoned = half_year.assign(cnt=half_year["cnt"].mask(after, 1_000_000))

@@ -22,7 +22,7 @@ def test_the_features_hold_with_every_seed(rentals: pd.DataFrame, seed: int) -> 
     found = features_evidence(some, seed)
     # Then
     assert found.holds, found.findings
-    assert {edge.output for edge in found.edges if edge.state != "proven"} == set()
+    assert {edge.output for edge in found.edges if edge.state != "observed"} == set()
     assert found.signals == ()
     observed = {(edge.output, edge.input): edge.observed for edge in found.edges if edge.observed}
     assert all(WINDOWS[pair].first >= seen.first for pair, seen in observed.items() if pair in WINDOWS)
@@ -40,7 +40,7 @@ def test_features_that_refuse_what_contradicts_itself_are_tried_with_rows_that_d
     found = features_evidence(rentals[rentals["ts"] < "2011-03"], function=refusing)
 
     assert found.holds, (found.findings, found.unverified)
-    assert {(edge.output, edge.input) for edge in found.edges if edge.state != "proven"} == set()
+    assert {(edge.output, edge.input) for edge in found.edges if edge.state != "observed"} == set()
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -94,7 +94,7 @@ def test_an_empty_sample_has_a_finite_index(empty: np.ndarray) -> None:
     assert math.isfinite(population_stability(empty, normal(0)))
 
 
-# Both figures
+# Both metrics
 
 
 def test_the_distance_is_scipys() -> None:
@@ -197,15 +197,15 @@ def test_without_the_season_of_the_year_before_features_are_measured_but_not_jud
 ) -> None:
     found = of(year, champion, first="2012-01")
     assert found.reference == ["2012-03"]
-    assert found.judged == {"error"}
+    assert found.compared == {"error"}
     assert "temperature" in found.drifts
     assert found.standing_out in ([], ["error"])
 
 
 def test_what_the_champion_does_not_read_and_the_level_are_not_judged(year: pd.DataFrame, champion: Model) -> None:
-    judged = of(year, champion).judged
-    assert {"demand_lag_24h", "demand_lag_168h", "demand_level_7d"} & judged == set()
-    assert {"temperature", "humidity", "demand_trend_7d", "error"} <= judged
+    compared = of(year, champion).compared
+    assert {"demand_lag_24h", "demand_lag_168h", "demand_level_7d"} & compared == set()
+    assert {"temperature", "humidity", "demand_trend_7d", "error"} <= compared
     baseline = champion.baseline
     assert baseline is not None
     assert set(of(year, baseline).standing_out) <= {"error"}
@@ -263,7 +263,7 @@ def test_a_feed_that_broke_stands_out(year: pd.DataFrame, champion: Model, name:
 
 def test_figures_and_back(year: pd.DataFrame, champion: Model) -> None:
     found = of(year, champion)
-    figures = {"rmse": 1.0, **found.metrics}
-    assert figures["psi_humidity"] == found.drifts["humidity"].psi
-    assert figures["ks_error"] == found.drifts["error"].ks
-    assert of_metrics(figures, champion, year, "2012-04") == found
+    metrics = {"rmse": 1.0, **found.metrics}
+    assert metrics["psi_humidity"] == found.drifts["humidity"].psi
+    assert metrics["ks_error"] == found.drifts["error"].ks
+    assert of_metrics(metrics, champion, year, "2012-04") == found

@@ -220,7 +220,7 @@ def brute_force(rentals: pd.DataFrame) -> BruteForce:
 
 @pytest.fixture(scope="module")
 def months(rentals: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Return the features of some months, each made from it and the month before."""
+    """Return the features of some months, each computed from it and the month before."""
     parts = {month: between(rentals, month_before(month), month_after(month)) for month in BRUTE_FORCE_MONTHS}
     return {month: demand_features(part, month) for month, part in parts.items()}
 

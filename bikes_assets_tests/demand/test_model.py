@@ -37,6 +37,7 @@ from bikes_assets.demand.model import (
     permutation_importance,
     previous_month,
     state,
+    stored,
 )
 from bikes_assets_tests.forging import mapping, node, several, text
 
@@ -132,11 +133,11 @@ def forged(content: bytes, node: dict[str, Any]) -> bytes:
 
 @pytest.fixture(scope="module")
 def quick(half_year: pd.DataFrame) -> Model:
-    """Return the model of 2011-05: fitted on January to March, judged on April."""
+    """Return the model of 2011-05: fitted on January to March, validation on April."""
     return fitted(half_year)
 
 
-# What it is fitted on, and judged on
+# What it is fitted on, and validation on
 
 
 def test_it_is_fitted_before_the_previous_month_and_judged_on_that(quick: Model, half_year: pd.DataFrame) -> None:
@@ -159,7 +160,7 @@ def test_it_is_fitted_before_the_previous_month_and_judged_on_that(quick: Model,
 def test_later_rows_do_not_reach_the_model(
     quick: Model, half_year: pd.DataFrame, poison: str, same_model: bool, same_metrics: bool
 ) -> None:
-    # Given absurd rows in the month itself, after it, in the month that it is judged on, or in one that it is fitted on
+    # Given absurd rows in the month itself, after it, in the month that it is validation on, or in one that it is fitted on
     model = fitted(poisoned(half_year, month_of(half_year) == poison))
     assert (digest(model) == digest(quick)) is same_model
     assert (model.metrics == quick.metrics) is same_metrics
@@ -238,7 +239,7 @@ def test_the_baseline_is_the_mean_by_hour_of_the_week(half_year: pd.DataFrame) -
     [
         ("2011-01", "demand_model[2011-01] is skipped: there are no rows before 2010-12 to fit on"),
         ("2011-02", "demand_model[2011-02] is skipped: there are no rows before 2011-01 to fit on"),
-        ("2011-08", "demand_model[2011-08] is skipped: there are no rows of 2011-07 to judge on"),
+        ("2011-08", "demand_model[2011-08] is skipped: there are no rows of 2011-07 to validate on"),
     ],
 )
 def test_without_rows_there_is_nothing_to_do(half_year: pd.DataFrame, month: str, reason: str) -> None:
@@ -301,7 +302,7 @@ def test_any_regressor_comes_back_from_its_file(
     before = digest(model)
     loaded = load(dump(model), json.loads(json.dumps(card(model))))
     assert loaded.name == name.rpartition(".")[2]
-    assert loaded == replace(model, estimator=loaded.estimator, baseline=loaded.baseline)
+    assert loaded == replace(stored(model, ""), estimator=loaded.estimator, baseline=loaded.baseline)
     assert loaded.baseline is not None
     assert model.baseline is not None
     assert loaded.baseline == replace(model.baseline, estimator=loaded.baseline.estimator)
@@ -707,9 +708,9 @@ def test_importance_is_the_growth_of_the_error_and_none_for_a_feature_that_is_no
     )
     line = LinearRegression().fit(pd.DataFrame({"x": [0.0, 1.0], "z": [0.0, 0.0]}), [-40.0, -38.0])
     model = Model("line", line, ("x", "z"), ("2011-01",), "2011-02")
-    judged = replace(model, metrics=scores(rows["cnt"], model.predict(rows)))
-    assert judged.metrics["rmse"] == pytest.approx(0.0, abs=1e-9)
-    growth = permutation_importance(judged, rows)
+    validation = replace(model, metrics=scores(rows["cnt"], model.predict(rows)))
+    assert validation.metrics["rmse"] == pytest.approx(0.0, abs=1e-9)
+    growth = permutation_importance(validation, rows)
     order = np.random.default_rng(0).permutation(40)
     error = rows["cnt"].to_numpy()[order] - rows["cnt"].to_numpy()
     assert growth["x"] == pytest.approx(float(np.sqrt((error**2).mean())))

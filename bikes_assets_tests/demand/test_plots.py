@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from xml.etree import ElementTree
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,12 +13,9 @@ from bikes_assets.demand.evaluation import quality, quality_series
 from bikes_assets.demand.features import FEATURE_NAMES
 from bikes_assets.demand.model import Model, Recipe, fit, permutation_importance
 from bikes_assets.demand.svg import Plot
+from bikes_assets_tests.demand.drawings import check_drawn
 
 RIDGE = Recipe("sklearn.linear_model.Ridge", {"alpha": 1.0})
-
-
-def is_drawn(plot: Plot) -> bool:
-    return ElementTree.fromstring(plot.svg()).tag == "{http://www.w3.org/2000/svg}svg"
 
 
 def names(plot: Plot) -> list[str]:
@@ -29,7 +24,7 @@ def names(plot: Plot) -> list[str]:
 
 @pytest.fixture(scope="module")
 def model(half_year: pd.DataFrame) -> Model:
-    """Return the model of 2011-05, judged on April."""
+    """Return the model of 2011-05, compared on April."""
     return fit(half_year, "2011-05", FEATURE_NAMES, RIDGE, min_training_months=3)
 
 
@@ -50,7 +45,7 @@ def test_demand_over_time_has_gaps_where_hours_are_absent(rentals: pd.DataFrame)
     assert np.nansum(drawn) == march["cnt"].sum()
     assert figure.beside == "rentals/hour"
     assert figure.ticks[:3] == [(0.0, "Mar 2011"), (96.0, "5"), (192.0, "9")]
-    assert is_drawn(figure)
+    check_drawn(figure)
 
 
 def test_predicted_over_actual(errors: pd.DataFrame) -> None:
@@ -59,7 +54,7 @@ def test_predicted_over_actual(errors: pd.DataFrame) -> None:
     assert (actual.label, predicted.label) == ("actual", "predicted")
     assert actual.values == errors["actual"].tolist()
     assert predicted.values == errors["prediction"].tolist()
-    assert is_drawn(figure)
+    check_drawn(figure)
 
 
 def test_error_by_hour_of_the_day_beside_that_of_the_baseline(errors: pd.DataFrame) -> None:
@@ -71,7 +66,7 @@ def test_error_by_hour_of_the_day_beside_that_of_the_baseline(errors: pd.DataFra
     assert predicted.values == list(series["rmse_by_hour"].values())
     assert baseline.values == list(series["baseline_rmse_by_hour"].values())
     assert figure.under == "hour of the day"
-    assert is_drawn(figure)
+    check_drawn(figure)
 
 
 def test_error_by_weather_says_how_many_hours_it_is_of(errors: pd.DataFrame) -> None:
@@ -87,7 +82,7 @@ def test_error_by_weather_says_how_many_hours_it_is_of(errors: pd.DataFrame) -> 
         f"mist or clouds\n{hours[2]} hours",
         f"light rain or snow\n{hours[3]} hours",
     ]
-    assert is_drawn(figure)
+    check_drawn(figure)
 
 
 def test_what_drifts_is_red_and_what_is_not_judged_is_grey() -> None:
@@ -98,12 +93,12 @@ def test_what_drifts_is_red_and_what_is_not_judged_is_grey() -> None:
     assert bars.values == pytest.approx([3.0, 3.69897, 1.69897])  # decades above 0.001
     assert bars.colors == ["#c0392b", "#b8bec6", "#2f6fab"]  # red, grey, blue
     assert figure.rules == [(pytest.approx(2.0), "small"), (pytest.approx(2.39794), "large")]
-    assert is_drawn(figure)
+    check_drawn(figure)
 
 
 def test_no_drift_at_all_is_drawn_too() -> None:
-    assert is_drawn(plots.drift(MonthDrift({}, [], set())))
-    assert is_drawn(plots.drift(MonthDrift({"error": Drift(0.0, 0.0)}, [], {"error"})))
+    check_drawn(plots.drift(MonthDrift({}, [], set())))
+    check_drawn(plots.drift(MonthDrift({"error": Drift(0.0, 0.0)}, [], {"error"})))
 
 
 def test_the_plots_of_a_months_quality(errors: pd.DataFrame) -> None:
@@ -118,7 +113,7 @@ def test_the_champion_stands_out_among_the_candidates(model: Model) -> None:
     assert bars.values == [60.0, 50.0, 40.0]
     assert names(figure) == ["a", "c", "b"]
     assert bars.colors == ["#b8bec6", "#b8bec6", "#2f6fab"]
-    assert is_drawn(figure)
+    check_drawn(figure)
 
 
 def test_a_pinned_model_is_drawn_among_the_candidates(model: Model) -> None:
@@ -133,21 +128,21 @@ def test_a_pinned_model_is_drawn_among_the_candidates(model: Model) -> None:
 def test_importance_shows_the_largest_last(model: Model, half_year: pd.DataFrame) -> None:
     figure = plots.importance(model, half_year, most=5)
     assert figure.bars[0].values == sorted(permutation_importance(model, half_year).values())[-5:]
-    assert is_drawn(figure)
+    check_drawn(figure)
 
 
 @pytest.mark.parametrize("plot", [plots.predicted_and_actual, plots.error_by_hour, plots.error_by_weather])
 def test_no_errors_are_an_empty_plot(plot: object, errors: pd.DataFrame) -> None:
     figure = plot(errors.iloc[:0])
-    assert is_drawn(figure)
+    check_drawn(figure)
     assert not any(item.values for item in (*figure.lines, *figure.bars))
 
 
 def test_no_rentals_are_an_empty_plot(rentals: pd.DataFrame) -> None:
     figure = plots.demand_over_time(rentals.iloc[:0])
-    assert is_drawn(figure)
+    check_drawn(figure)
     assert figure.lines[0].values == []
 
 
 def test_no_candidates_are_an_empty_plot(model: Model) -> None:
-    assert is_drawn(plots.candidates(Choice(model, "pinned: alone", "2011-04", {}, {}, [])))
+    check_drawn(plots.candidates(Choice(model, "pinned: alone", "2011-04", {}, {}, [])))

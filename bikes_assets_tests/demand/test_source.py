@@ -16,11 +16,10 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
-from pandera.errors import SchemaErrors
 
 from bikes_assets.core.digest import table_digest
 from bikes_assets.core.errors import DataError, SchemaError
-from bikes_assets.demand.source import hourly_rentals, month_of, pandera_schema, parse
+from bikes_assets.demand.source import _out_of_range, hourly_rentals, month_of, parse
 from bikes_assets.demand.tables import HOURLY_RENTALS, RENTAL_RECORDS
 from bikes_assets.storage.sources.readers import reader_for
 
@@ -319,12 +318,13 @@ def test_hourly_rentals_start_at_their_hour(tmp_path: Path) -> None:
     assert HOURLY_RENTALS.conform(empty).num_rows == 0
 
 
-def test_the_pandera_schema_is_the_declared_one(shipped: pd.DataFrame) -> None:
-    records, rentals = pandera_schema(RENTAL_RECORDS), pandera_schema(HOURLY_RENTALS)
+def test_the_rows_are_of_the_declared_schema_and_in_its_ranges(shipped: pd.DataFrame) -> None:
+    rentals = hourly_rentals(shipped)
     assert list(rentals.columns) == list(HOURLY_RENTALS.names)
-    assert [name for name, column in records.columns.items() if column.nullable] == ["weathersit"]
-    pd.testing.assert_frame_equal(rentals.validate(hourly_rentals(shipped)), hourly_rentals(shipped))
-    with pytest.raises(SchemaErrors, match="hr"):
-        records.validate(shipped.assign(hr=24), lazy=True)
-    with pytest.raises(SchemaErrors, match="column_in_schema"):
-        records.validate(shipped.assign(x=1), lazy=True)
+    assert [column.name for column in RENTAL_RECORDS.columns if column.nullable] == ["weathersit"]
+    assert HOURLY_RENTALS.conform(rentals).num_rows == len(shipped)
+    assert _out_of_range(shipped) == []
+    (fault,) = _out_of_range(shipped.assign(hr=24))
+    assert (fault.position, fault.column, fault.found) == (0, "hr", "24")
+    with pytest.raises(SchemaError, match="x"):
+        parse(shipped.assign(x=1), lambda position: ("hour.csv", position))

@@ -1,4 +1,4 @@
-"""How recipes are judged, what a search draws, and that neither sees the hold-out."""
+"""How recipes are validation, what a search draws, and that neither sees the hold-out."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ def test_the_groups_hold_every_feature_once() -> None:
 
 def test_the_months_before_the_hold_out_are_judged_as_the_pipeline_judges() -> None:
     known = [month for month in MONTHS if month < tuning.HOLD_OUT]
-    judged = tuning.judged_months(known)
-    assert judged == ["2011-11", "2011-12", *(f"2012-0{month}" for month in range(1, 8))]
-    assert tuning.cut_months(judged) == ["2012-01", "2012-03", "2012-05"]
+    validation = tuning.validation_months(known)
+    assert validation == ["2011-11", "2011-12", *(f"2012-0{month}" for month in range(1, 8))]
+    assert tuning.cut_months(validation) == ["2012-01", "2012-03", "2012-05"]
     assert tuning.fitted_months(known)[-1] == "2012-05"
 
 
 def test_a_month_needs_three_to_fit_on_and_one_between() -> None:
-    assert tuning.judged_months(MONTHS[:5]) == ["2011-05"]
+    assert tuning.validation_months(MONTHS[:5]) == ["2011-05"]
     with pytest.raises(NothingToDo, match=r"found months 2011-01 to 2011-04, expected at least 5"):
-        tuning.judged_months(MONTHS[:4])
+        tuning.validation_months(MONTHS[:4])
 
 
 def test_each_month_is_predicted_as_by_its_own_model(half_year) -> None:
@@ -51,14 +51,14 @@ def test_each_month_is_predicted_as_by_its_own_model(half_year) -> None:
     june = half_year[months_of(half_year) == "2011-06"]
     before = half_year[half_year["ts"] < "2011-06-01"]
     model = fit(before, "2011-06", FEATURE_NAMES, RIDGE, min_training_months=3)
-    # Then the judgement of that month is how it predicts it
-    found = tuning.judge(half_year, RIDGE)
+    # Then the evaluation of that month is how it predicts it
+    found = tuning.evaluate(half_year, RIDGE)
     assert list(found.months) == ["2011-05", "2011-06"]
     assert found.months["2011-06"] == scores(june["cnt"], model.predict(june))
 
 
 def test_walk_forward_is_over_the_rows_of_all_months(half_year) -> None:
-    found = tuning.judge(half_year, RIDGE)
+    found = tuning.evaluate(half_year, RIDGE)
     rows = [values["rows"] for values in found.months.values()]
     squares = [values["rows"] * values["rmse"] ** 2 for values in found.months.values()]
     assert found.walk_forward["rows"] == sum(rows)
@@ -68,15 +68,15 @@ def test_walk_forward_is_over_the_rows_of_all_months(half_year) -> None:
 def test_a_fixed_cut_is_one_fit_on_the_rows_before(half_year) -> None:
     before, after = half_year[half_year["ts"] < "2011-05-01"], half_year[half_year["ts"] >= "2011-05-01"]
     model = fit_estimator(unfitted(RIDGE, FEATURE_NAMES), before)
-    assert tuning.judge(half_year, RIDGE).cuts == {"2011-05": scores(after["cnt"], model.predict(after))}
+    assert tuning.evaluate(half_year, RIDGE).cuts == {"2011-05": scores(after["cnt"], model.predict(after))}
 
 
 def test_the_month_between_and_the_judged_one_are_never_fitted_on(half_year) -> None:
-    usual = tuning.judge(half_year, RIDGE).months["2011-06"]
-    assert tuning.judge(changed_in(half_year, "2011-05"), RIDGE).months["2011-06"] == usual
-    assert tuning.judge(changed_in(half_year, "2011-04"), RIDGE).months["2011-06"] != usual
-    # the judged month itself: other demand changes its figures, but not the predictions
-    other = tuning.judge(changed_in(half_year, "2011-06"), RIDGE).months["2011-06"]
+    usual = tuning.evaluate(half_year, RIDGE).months["2011-06"]
+    assert tuning.evaluate(changed_in(half_year, "2011-05"), RIDGE).months["2011-06"] == usual
+    assert tuning.evaluate(changed_in(half_year, "2011-04"), RIDGE).months["2011-06"] != usual
+    # the validation month itself: other demand changes its figures, but not the predictions
+    other = tuning.evaluate(changed_in(half_year, "2011-06"), RIDGE).months["2011-06"]
     june = half_year["cnt"][months_of(half_year) == "2011-06"].astype(float)
     assert other["bias"] - usual["bias"] == pytest.approx(june.mean() - 7)
 
@@ -84,7 +84,7 @@ def test_the_month_between_and_the_judged_one_are_never_fitted_on(half_year) -> 
 def test_the_hold_out_is_refused(half_year) -> None:
     late = half_year.assign(ts=half_year["ts"] + (pd.Timestamp("2012-08-01") - half_year["ts"].max()))
     with pytest.raises(SettingsError, match=r"found rows of 2012-08, expected rows before 2012-08"):
-        tuning.judge(late, RIDGE)
+        tuning.evaluate(late, RIDGE)
     with pytest.raises(SettingsError, match=r"found --before 2012-09, expected 2012-08 or earlier"):
         tuning.check_before("2012-09")
     tuning.check_before("2012-08")
@@ -156,8 +156,8 @@ def test_a_recipe_is_described_by_what_is_not_as_by_default() -> None:
 def test_a_judgement_is_told_as_figures_and_series() -> None:
     month = {"rows": 2.0, "r2": 0.5, "rmse": 3.0, "mae": 2.0, "bias": 1.0}
     better = month | {"rmse": 2.0}
-    one = tuning.Judgement({"2012-01": month, "2012-02": month}, month | {"r2": 0.7}, {"2012-01": month | {"r2": 0.9}})
-    other = tuning.Judgement({"2012-01": better, "2012-02": month}, better, {"2012-01": month})
+    one = tuning.Evaluation({"2012-01": month, "2012-02": month}, month | {"r2": 0.7}, {"2012-01": month | {"r2": 0.9}})
+    other = tuning.Evaluation({"2012-01": better, "2012-02": month}, better, {"2012-01": month})
     assert one.r2 == pytest.approx(0.8)
     assert one.metrics() == pytest.approx(
         {

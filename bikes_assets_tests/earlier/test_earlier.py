@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from bikes_assets_tests import forked
 from bikes_assets_tests.fire.processes import SOAK
 
 HERE = Path(__file__).parent
@@ -33,13 +32,8 @@ def bikes(tmp_path: Path) -> Bikes:
     months = {"BIKES_FIRST_MONTH": "2011-01", "BIKES_LAST_MONTH": "2011-05"}
 
     def run(*arguments: str, code: int = 0, **settings: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", "bikes_assets", *arguments],
-            env=kept | months | {"BIKES_DATA": str(tmp_path / "data")} | settings,
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-        )
+        environment = kept | months | {"BIKES_DATA": str(tmp_path / "data")} | settings
+        done = forked.run(("-m", "bikes_assets", *arguments), environment=environment, folder=tmp_path)
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout
 
@@ -56,7 +50,7 @@ def test_a_store_of_an_earlier_release_is_asked_verified_and_continued(bikes: Bi
     # Given the store as it was made, of code that has changed since
     assert "hourly_rentals[2011-01..2011-05]" in bikes("upstream", "demand_predictions[2011-05]")
     assert "file verified" in bikes("trace", "demand_predictions[2011-05]#2011-05-14T17:00")
-    told = json.loads(bikes("verify", str(snapshot), "--deep", "--json", code=1))
+    (told,) = json.loads(bikes("verify", str(snapshot), "--deep", "--json", code=1))["items"]
     assert (told["damage"], {change["kind"] for change in told["changes"]}) == ({}, {"code"})
     assert "Everything agrees" in bikes("sync")
     # When it is continued by a month

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bikes_assets_tests.elsewhere.servers import (
     CARELESS,
+    Redis,
     postgres_cluster,
     postgres_programs,
     s3_store,
@@ -45,3 +48,14 @@ def postgres_server() -> Iterator[str]:
         pytest.skip("PostgreSQL is not installed (Debian: postgresql)")
     with postgres_cluster(programs) as url:
         yield url
+
+
+@pytest.fixture
+def redis_server(tmp_path: Path) -> Iterator[Redis]:
+    """Yield a Redis server that runs."""
+    if not shutil.which("redis-server"):
+        pytest.skip("Redis is not installed (Debian: redis-server)")
+    server = Redis(tmp_path / "redis")
+    server.start()
+    yield server
+    server.kill()

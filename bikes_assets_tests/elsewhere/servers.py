@@ -1,18 +1,19 @@
-"""An S3-compatible store and a PostgreSQL cluster, both private, on 127.0.0.1 and gone in the end."""
+"""An S3-compatible store, a PostgreSQL cluster, a Redis broker and Celery's workers: private, on 127.0.0.1, gone in the end."""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 from urllib.request import Request, urlopen
@@ -121,6 +122,84 @@ def create_database(cluster: str, name: str) -> str:
     with engine.connect() as connection:
         connection.execute(sa.text(f'CREATE DATABASE "{name}"'))
     return f"{cluster}/{name}"
+
+
+@dataclass
+class Redis:
+    """A Redis server whose queues survive it: `kill` it at any moment, `start` it again on the same port."""
+
+    folder: Path
+    port: int = field(default_factory=free_port)
+    _process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """The URL by which Celery reaches it."""
+        return f"redis://:{quote(PASSWORD, safe='')}@127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        """Begin to serve."""
+        self.folder.mkdir(exist_ok=True)
+        configuration = ["bind 127.0.0.1", f"port {self.port}", "appendonly yes", "appendfsync always", 'save ""']
+        configuration += [f"dir {self.folder}", f"requirepass {json.dumps(PASSWORD)}"]
+        (self.folder / "redis.conf").write_text("\n".join(configuration))
+        with (self.folder / "log").open("ab") as log:
+            command = ["redis-server", str(self.folder / "redis.conf")]
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+        _wait(self.port, self._process)
+
+    def kill(self) -> None:
+        """End it at once."""
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+
+
+@dataclass
+class CeleryWorker:
+    """A worker as docs/scale-out.md starts it, with its processes: `kill` all of them at any moment.
+
+    Attributes:
+        on: what precedes its command.
+    """
+
+    name: str
+    environment: Mapping[str, str]
+    log: Path
+    processes: int = 1
+    on: Sequence[str] = ()
+    _process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Begin to take runs."""
+        options = ["--hostname", f"{self.name}@%h", "--concurrency", str(self.processes), "--loglevel", "INFO"]
+        command = [sys.executable, "-m", "celery", "-A", "bikes_assets.events.celery.worker", "worker", *options]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*self.on, *command],
+                env=self.environment,
+                cwd=self.log.parent,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        """The worker's main process."""
+        assert self._process
+        return self._process.pid
+
+    def kill(self) -> None:
+        """Kill -9 the main process and all that it started, as when its machine is gone."""
+        if self._process:
+            with suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+    def is_ready(self) -> bool:
+        """Return whether it takes runs."""
+        return b" ready." in self.log.read_bytes()
 
 
 def _wait(port: int, server: subprocess.Popen[bytes]) -> None:

@@ -13,13 +13,15 @@ from typing import Any
 import dagster as dg
 
 from bikes_assets.app import answers
-from bikes_assets.app.store import ASSETS, PINS, SERVING, lake
+from bikes_assets.app.reconciliation import pipeline
+from bikes_assets.app.store import lake
 from bikes_assets.cli import runner
 from bikes_assets.core.errors import ConflictError
 from bikes_assets.core.record import Record
-from bikes_assets.defs.resources import pipeline
 from bikes_assets.governance.deployments import deployments
 from bikes_assets.orchestration.reconcile import sync
+from bikes_assets.project import ASSETS, PINS, SERVING
+from bikes_assets_tests.contents import content_of
 
 QUALITY, MONTH = "prediction_quality", "2011-03"
 ASKED = (QUALITY, f"{QUALITY}[{MONTH}]", "demand_features.demand_trend_7d")
@@ -97,8 +99,8 @@ def main() -> None:
         told["lost"] = lost_event()
         told["second sync"], told["third sync"] = asdict(sync(pipeline(instance))), asdict(sync(pipeline(instance)))
     told["upstream"] = {address: [item.name for item in answers.upstream(address).things] for address in ASKED}
-    content = answers.refreshed().content()
-    told["rebuilt"] = answers.rebuild().content() == content
+    content = content_of(answers.refreshed())
+    told["rebuilt"] = content_of(answers.rebuild()) == content
     table = lake().table(QUALITY)
     told["pinned"] = [table.read([MONTH], version)[MONTH][0].version for version in (told["lost"] - 1, told["lost"])]
     told["models"] = models()

@@ -17,7 +17,9 @@ import sqlalchemy as sa
 
 from bikes_assets.app import answers
 from bikes_assets.lineage.event_log import newest_event
+from bikes_assets_tests import forked
 from bikes_assets_tests.elsewhere.servers import PASSWORD, create_database
+from bikes_assets_tests.elsewhere.told import bikes
 
 ROOT = Path(__file__).parents[2]
 MONTHS = ("2011-01", "2011-02", "2011-03")
@@ -48,14 +50,7 @@ def told(request: Any, tmp_path_factory: Any) -> dict[str, Any]:
         "BIKES_FIRST_MONTH": MONTHS[0],
         "BIKES_LAST_MONTH": MONTHS[-1],
     }
-    done = subprocess.run(
-        [sys.executable, "-m", "bikes_assets_tests.elsewhere.story"],
-        env=environment,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
+    done = forked.run(("-m", "bikes_assets_tests.elsewhere.story"), environment=environment, folder=ROOT)
     assert done.returncode == 0, done.stderr[-3000:]
     said = json.loads(done.stdout.splitlines()[-1])
     printed = done.stdout + done.stderr
@@ -155,15 +150,8 @@ def test_the_lake_of_another_store_is_refused(told, tmp_path):
         "s3": {"BIKES_LAKE": "s3://bikes/another"},
         "postgres": {"BIKES_DATA": str(tmp_path), "DAGSTER_HOME": str(tmp_path / "dagster")},
     }[told["place"]]
-    done = subprocess.run(
-        [sys.executable, "-c", "from bikes_assets.cli import main; main()", "status"],
-        env=told["environment"] | elsewhere,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 1
+    done = bikes(told["environment"] | elsewhere, "status")
+    assert done.returncode == 2
     lakes = (
         ("s3://bikes/s3", "s3://bikes/another")
         if told["place"] == "s3"

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import bikes_assets
+from bikes_assets_tests import forked
 
 PACKAGE = Path(bikes_assets.__file__).parent
 URL = "postgresql+psycopg2://bikes:s3cr3t@127.0.0.1:9/dagster"
@@ -23,14 +23,8 @@ util.find_spec = lambda name, *rest: None if name in ("s3fs", "dagster_postgres"
 
 def bikes(folder: Path, *arguments: str, program: str = MAIN, **settings: str) -> subprocess.CompletedProcess[str]:
     places = {"BIKES_DATA": str(folder), "DAGSTER_HOME": str(folder / "dagster"), "BIKES_DAGSTER_STORAGE": ""}
-    return subprocess.run(
-        [sys.executable, "-c", program, *arguments],
-        env=os.environ | places | settings,
-        capture_output=True,
-        text=True,
-        cwd=PACKAGE.parent,
-        timeout=120,
-    )
+    environment = os.environ | places | settings
+    return forked.run(("-c", program, *arguments), environment=environment, folder=PACKAGE.parent)
 
 
 @pytest.mark.parametrize(
@@ -66,14 +60,14 @@ def test_an_instance_of_the_other_storage_is_refused(tmp_path):
     bikes(tmp_path, "setup", BIKES_DAGSTER_STORAGE=URL)
     other = bikes(tmp_path, "run")
 
-    assert (refused.returncode, other.returncode) == (1, 1)
+    assert (refused.returncode, other.returncode) == (2, 2)
     assert refused.stderr == (
         f"error: {instance}: found Dagster's records kept elsewhere than in the database of BIKES_DAGSTER_STORAGE; unset it, or "
-        "move the file away and a new one is made; records are not carried over\n"
+        "move the file away and a new one is created; records are not carried over\n"
     )
     assert other.stderr == (
         f"error: {instance}: found Dagster's records kept in a database, expected its URL in BIKES_DAGSTER_STORAGE; set it, or "
-        "move the file away and a new one is made; records are not carried over\n"
+        "move the file away and a new one is created; records are not carried over\n"
     )
 
 
@@ -81,7 +75,7 @@ def test_an_instance_of_the_other_storage_is_refused(tmp_path):
 def test_another_url_is_refused_and_not_repeated(tmp_path, wrong):
     refused = bikes(tmp_path, "setup", BIKES_DAGSTER_STORAGE=wrong)
 
-    assert refused.returncode == 1
+    assert refused.returncode == 2
     assert refused.stderr == (
         "error: BIKES_DAGSTER_STORAGE: found a value of another form, expected one like "
         "postgresql+psycopg2://user:password@host/database, or none for SQLite\n"

@@ -9,38 +9,41 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from bikes_assets_tests import forked
+
+ROOT = Path(__file__).parents[2]
 COMMAND = "from bikes_assets.cli import main; main()"
 
 
 def bikes(environment: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a command of the project in a process of its own."""
-    command = [sys.executable, "-c", COMMAND, *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400)
+    return forked.run(("-c", COMMAND, *arguments), environment=environment, folder=ROOT)
 
 
 def told(environment: Mapping[str, str]) -> dict[str, Any]:
     """Return what the store that an environment leads to holds; see `main`."""
-    command = [sys.executable, "-m", __name__]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=400)
+    done = forked.run(("-m", __name__), environment=environment, folder=ROOT)
+    assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def main() -> None:
     """Tell of events, commits, MLflow's finished runs and registered versions, each by its address, and of what was published."""
     from bikes_assets.app import state
-    from bikes_assets.app.settings import settings
-    from bikes_assets.app.store import ASSETS, mlflow_client, table
+    from bikes_assets.app.store import current, mlflow_client, table
     from bikes_assets.core.record import Version
     from bikes_assets.lineage.event_log import reported_since
+    from bikes_assets.project import ASSETS
     from bikes_assets.tracking.runs import finished_runs
 
-    events = (event for event in reported_since(settings().event_storage, 0) if event.record)
+    events = (event for event in reported_since(current().events, 0) if event.record)
     commits = [(asset, commit) for asset in ASSETS if table(asset).exists() for commit in table(asset).commits()]
     client = mlflow_client()
     said = {
-        "agrees": state.agreement() is not None,
+        "agrees": state.reconciliation() is not None,
         "events": [event.record.output.address for event in events if event.record],
         "commits": [Version(asset, item.partition, item.version, item.digest).address for asset, item in commits],
         "by run": [(asset, item.partition, item.record["made_by"].get("dagster_run_id")) for asset, item in commits],

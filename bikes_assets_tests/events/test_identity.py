@@ -159,7 +159,7 @@ def test_nothing_is_written_where_two_stores_are_claimed(folders: Path) -> None:
 def test_a_store_knows_itself_from_its_first_claim_on(tmp_path: Path) -> None:
     store = Store(tmp_path)
     assert store.check() == Identity(
-        "", identity.Part("", store.lake, str(store.home)), identity.Part("", str(store.home), store.lake)
+        "", identity.StorePart("", store.lake, str(store.home)), identity.StorePart("", str(store.home), store.lake)
     )
     first = store.claim()
     assert len(first.store) == 32

@@ -12,7 +12,7 @@ from bikes_assets.core.record import Record, Version
 from bikes_assets.core.schema import Column, Schema
 from bikes_assets.demand.svg import Bars, Line, Plot
 from bikes_assets.events import metadata
-from bikes_assets.events.made_from import INLINE
+from bikes_assets.events.materialized_from import INLINE
 
 ROWS = pa.table({"a": [1, 2]})
 RECORD = Record(Version("a", "2012-08", 1, "d" * 32), {}, (), "c" * 32, {}, {}, {})
@@ -27,7 +27,7 @@ def test_what_people_look_for_comes_first_and_the_record_last() -> None:
     metrics = {"rows": 2.0, "bias": -1.28, "rmse": 45.2978, "skill": 0.7, "r2": 0.96043, **DRIFT}
     values = shown(metrics=metrics, plots={"plot": Plot()}, links={"mlflow_run": "http://x"}, facts={"champion": "m"})
     assert list(values) == [
-        "Made from",
+        "Materialized from",
         "champion",
         "r2",
         "rmse",

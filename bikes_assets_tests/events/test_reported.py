@@ -62,7 +62,7 @@ def test_what_anybody_reports_is_set_aside_once_there_is_a_mark(instance: dg.Dag
     ("event", "found"),
     [
         (materialization(asset="others"), "found the record of others@1"),
-        (materialization(run="another"), "found a record that run another made"),
+        (materialization(run="another"), "found a record that run another published"),
         (materialization(0), "found table version 0"),
         (materialization(2**63), f"found table version {2**63}"),
         (materialization(mlflow_model_version=0), "found registered model version 0"),

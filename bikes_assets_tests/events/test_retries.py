@@ -10,7 +10,7 @@ import pytest
 from bikes_assets.core.errors import ConflictError, DataError, NothingToDo, SchemaError
 from bikes_assets.events import retries
 from bikes_assets.events.attempts import innermost, what_failed
-from bikes_assets.events.retries import judged
+from bikes_assets.events.retries import classified_errors
 from bikes_assets.events.workers import was_interrupted
 
 PLACES = ("input", "function", "output")
@@ -27,11 +27,11 @@ class Manager(dg.IOManager):
         self.meet = meet
 
     def load_input(self, context):
-        with judged(context.step_context.previous_attempt_count + 1, "/lake"):
+        with classified_errors(context.step_context.previous_attempt_count + 1, "/lake"):
             self.meet("input")
 
     def handle_output(self, context, obj):  # noqa: ARG002 - Dagster's signature
-        with judged(context.step_context.previous_attempt_count + 1, "/lake"):
+        with classified_errors(context.step_context.previous_attempt_count + 1, "/lake"):
             self.meet("output")
 
 
@@ -47,7 +47,7 @@ def run(place, error, times):
     @dg.op(ins={"read": dg.In(input_manager_key="io")}, out=dg.Out(io_manager_key="io"))
     def step(context, read):
         tries.append(context.retry_number)
-        with judged(context.retry_number + 1, "/tmp"):
+        with classified_errors(context.retry_number + 1, "/tmp"):
             meet("function")
 
     manager = dg.IOManagerDefinition(lambda _: Manager(meet))
@@ -118,7 +118,7 @@ def test_an_interrupted_step_is_not_tried_again():
 
     @dg.op
     def step(context):
-        with judged(context.retry_number + 1, "/tmp"):
+        with classified_errors(context.retry_number + 1, "/tmp"):
             tries.append(context.retry_number)
             raise KeyboardInterrupt
 
@@ -158,13 +158,13 @@ def test_an_error_of_ours_is_a_failure_with_its_message_and_its_parts(place, err
 
 
 def test_what_has_nothing_to_do_is_no_failure():
-    with pytest.raises(NothingToDo), judged(1, "/tmp"):
+    with pytest.raises(NothingToDo), classified_errors(1, "/tmp"):
         raise NothingToDo("no rows")
 
 
 def test_what_is_raised_has_the_error_of_ours_as_its_cause():
     error = SchemaError("column x is missing")
-    with pytest.raises(dg.Failure) as failure, judged(1, "/tmp"):
+    with pytest.raises(dg.Failure) as failure, classified_errors(1, "/tmp"):
         raise error
     assert failure.value.__cause__ is error
     assert not failure.value.allow_retries

@@ -155,14 +155,14 @@ def test_what_was_cancelled_or_given_up_has_failed(instance, home):
     cancelled = create(instance, "2016-01", Status.STARTED)
     instance.report_run_canceled(cancelled)
     gone = create(instance, "2016-02", Status.STARTED, ["first"])
-    instance.report_run_failed(gone, "its process is gone (pid 7); run again what it has not made")
+    instance.report_run_failed(gone, "its process is gone (pid 7); run again what it has not materialized")
     ended, at_work = agrees(instance, home)
     assert at_work == set()
     assert {month for _, month in ended} == {"2016-01", "2016-02"}
     assert messages(ended)["first[2016-01]"][0] == "failed"
     assert messages(ended)["first[2016-02]"] == (
         "failed",
-        "its process is gone (pid 7); run again what it has not made",
+        "its process is gone (pid 7); run again what it has not materialized",
     )
 
 

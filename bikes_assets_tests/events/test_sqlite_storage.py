@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import queue
 import shutil
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import dagster as dg
 import pytest
 from sqlalchemy import event
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.pool import Pool
 
 import bikes_assets
 from bikes_assets.events import sqlite_storage
+from bikes_assets.events.code_location import attribute_runs
 
 
 @dg.asset
@@ -92,3 +96,64 @@ def test_a_home_that_dagsters_own_storages_began_goes_on(home):
         assert [run.run_id for run in instance.get_runs()] == [after, before]
         events = instance.fetch_materializations(dg.AssetKey("numbers"), limit=5).records
         assert [item.run_id for item in events] == [after, before]
+
+
+@dg.asset(check_specs=[dg.AssetCheckSpec("positive", asset="checked")])
+def checked():
+    yield dg.MaterializeResult(check_results=[dg.AssetCheckResult(passed=True)])
+
+
+def test_an_event_is_one_transaction_with_what_is_looked_up_of_it(home):
+    # Given a run with a check
+    shutil.copy(Path(bikes_assets.__file__).with_name("dagster.yaml"), home)
+    commits = []
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        storage = instance.event_log_storage
+        event.listen(storage._engine, "commit", lambda _: commits.append(1))
+        result = dg.materialize([checked], instance=instance, resources={"io_manager": dg.mem_io_manager})
+        logs = instance.all_logs(result.run_id)
+        (planned,) = (entry for entry in logs if "ASSET_CHECK_EVALUATION_PLANNED" in str(entry.dagster_event_type))
+        # When its events are stored again, but for the one of which there can be one, each is committed once
+        again = [entry for entry in logs if entry is not planned]
+        commits.clear()
+        for entry in again:
+            storage.store_event(entry)
+        assert len(commits) == len(again)
+        # and of one whose check cannot be written, nothing is stored
+        with storage._engine.begin() as connection:
+            told = "create trigger full before insert on asset_check_executions begin select raise(abort, 'full'); end"
+            connection.exec_driver_sql(told)
+        with pytest.raises(IntegrityError):
+            storage.store_event(planned)
+        assert len(instance.all_logs(result.run_id)) == len(logs) + len(again)
+
+
+def test_what_a_thread_stores_together_another_does_not_see_before_it_is_complete(home):
+    shutil.copy(Path(bikes_assets.__file__).with_name("dagster.yaml"), home)
+    with dg.DagsterInstance.from_config(str(home)) as instance, ThreadPoolExecutor(1) as other:
+        run = instance.add_run(dg.DagsterRun(job_name="job"))
+        seen = lambda: len(instance.all_logs(run.run_id))  # noqa: E731
+        with instance.event_log_storage.together():
+            instance.report_engine_event("first", run)
+            instance.report_engine_event("second", run)
+            assert (seen(), other.submit(seen).result()) == (2, 0)
+        assert other.submit(seen).result() == 2
+        with suppress(KeyboardInterrupt), instance.event_log_storage.together():
+            instance.report_engine_event("third", run)
+            raise KeyboardInterrupt
+        assert seen() == 2
+        instance.report_engine_event("fourth", run)
+        assert other.submit(seen).result() == 3
+
+
+def test_the_events_that_plan_a_run_are_one_transaction(home):
+    shutil.copy(Path(bikes_assets.__file__).with_name("dagster.yaml"), home)
+    commits = []
+    job = dg.Definitions(assets=[checked, numbers]).resolve_implicit_global_asset_job_def()
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        attribute_runs(instance, job, "a_module", "a_location")
+        event.listen(instance.event_log_storage._engine, "commit", lambda _: commits.append(1))
+        run = instance.create_run_for_job(job, asset_selection=None)
+        planned = len(commits)
+        assert len(instance.all_logs(run.run_id)) == 3  # two assets, and a check
+        assert planned == 1

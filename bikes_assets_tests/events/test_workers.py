@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 import sys
@@ -188,7 +189,7 @@ def test_a_run_that_was_ended_from_outside_says_why(alone):
     gone = tagged(alone, {WORKER: GONE})
     end_abandoned(alone)
     assert what_failed(alone, gone) == (
-        "before its first step: its process is gone (pid 4194303); run again what it has not made"
+        "before its first step: its process is gone (pid 4194303); run again what it has not materialized"
     )
 
 
@@ -206,3 +207,16 @@ def test_a_run_that_fails_before_its_first_step_says_why(alone):
     assert what_failed(alone, result.dagster_run) == (
         "before its first step: StoreError: /x/store.json: found half of it; restore it, then run again"
     )
+
+
+def test_a_signal_reaches_that_very_process_alone():
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as process:
+        this = Process.of(process.pid)
+        assert not replace(this, birth="another").send(
+            signal.SIGKILL
+        )  # no process can be started so that it ignores it
+        assert not Process.parse(GONE).send(signal.SIGKILL)
+        assert process.poll() is None
+        assert this.send(signal.SIGKILL)
+        assert process.wait(10) == -signal.SIGKILL
+        assert not this.send(signal.SIGKILL)

@@ -1,6 +1,6 @@
 """What Dagster, the lake and MLflow say of the same runs, read from each by itself, and where they disagree.
 
-Nothing here uses the project's own code for agreement: the rules are written down a second time.
+Nothing here uses the project's own code for reconciliation: the rules are written down a second time.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import combinations, pairwise
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ class Attempt:
 
 
 @dataclass(frozen=True)
-class Made:
+class Materialized:
     """A materialization's event."""
 
     storage_id: int
@@ -95,7 +96,7 @@ class State:
     """Everything that three systems say, each by itself."""
 
     runs: list[DagsterRun]
-    made: list[Made]
+    made: list[Materialized]
     commits: list[str]
     parents: list[MlflowRun]
     nested: list[MlflowRun]
@@ -194,7 +195,7 @@ def _of_nested(found: State) -> Iterable[str]:
         if attempt.key in made or attempt.ended != "success"
     }
     for key, runs in by_key.items():
-        if key not in wanted:
+        if key not in wanted and key not in made:  # of what was made without having begun, `_of_events` tells
             yield f"MLflow's nested run {runs[0].run_id} ({runs[0].status}, {key or 'no tag'}) stands for no attempt"
     for key, (run, attempt) in wanted.items():
         runs = by_key.get(key, [])
@@ -205,7 +206,7 @@ def _of_nested(found: State) -> Iterable[str]:
 
 
 def _of_one(
-    nested: MlflowRun, run: DagsterRun, attempt: Attempt, made: Made | None, parents: dict[str, MlflowRun]
+    nested: MlflowRun, run: DagsterRun, attempt: Attempt, made: Materialized | None, parents: dict[str, MlflowRun]
 ) -> Iterable[str]:
     asset = attempt.key.split("/")[1]
     told = [nested.tags.get(key) for key in ("dagster_run_id", "asset", "attempt")]
@@ -233,7 +234,7 @@ def _of_one(
 
 
 def _of_versions(found: State, model: str) -> Iterable[str]:
-    fitted = [item for item in found.made if item.fitted and item.step == model]
+    fitted = _as_registered(found, [item for item in found.made if item.fitted and item.step == model])
     if [version.digest for version in found.versions] != [item.digest for item in fitted]:
         said = ", ".join(f"{version.number}: {version.digest[:8]}" for version in found.versions)
         made = ", ".join(f"{item.address} {item.digest[:8]}" for item in fitted)
@@ -245,6 +246,22 @@ def _of_versions(found: State, model: str) -> Iterable[str]:
     for version in found.versions:
         if (version.status, version.model_status) != ("READY", "READY"):
             yield f"version {version.number} is {version.status}, its logged model {version.model_status}"
+
+
+def _as_registered(found: State, fitted: list[Materialized]) -> list[Materialized]:
+    """Return models in the order of their versions, unless that differs among runs that were not at work at once."""
+    keys = {run.run_id: run.tags.get("materialization") for run in found.nested}
+    numbers = {keys.get(version.run_id): version.number for version in found.versions}
+    ends = {run.run_id: run.end or inf for run in found.runs}
+    starts = {run.run_id: run.start or 0.0 for run in found.runs}
+    for before, after in combinations(fitted, 2):
+        if ends.get(before.run_id, 0.0) < starts.get(after.run_id, inf) and _of(numbers, before) > _of(numbers, after):
+            return fitted
+    return sorted(fitted, key=lambda item: _of(numbers, item))
+
+
+def _of(numbers: dict[str | None, int], item: Materialized) -> float:
+    return numbers.get(item.key, inf)
 
 
 def _of_order(found: State) -> Iterable[str]:
@@ -287,7 +304,7 @@ def _dagster_run(instance: dg.DagsterInstance, record: Any) -> DagsterRun:
     return run
 
 
-def _made(instance: dg.DagsterInstance, asset: str) -> Iterable[Made]:
+def _made(instance: dg.DagsterInstance, asset: str) -> Iterable[Materialized]:
     """Yield a record's event: a materialization, or, for what was lost and then replaced, an observation with a record."""
     for fetch, name in (
         (instance.fetch_materializations, "asset_materialization"),
@@ -303,9 +320,9 @@ def _made(instance: dg.DagsterInstance, asset: str) -> Iterable[Made]:
                     yield _of_record(item.storage_id, event.metadata["lineage"].value)
 
 
-def _of_record(storage_id: int, record: dict[str, Any]) -> Made:
+def _of_record(storage_id: int, record: dict[str, Any]) -> Materialized:
     output, by = record["output"], record["made_by"]
-    return Made(
+    return Materialized(
         storage_id,
         by["dagster_run_id"],
         by["step_key"],

@@ -26,12 +26,11 @@ _MODULES = (
     "bikes_assets_tests.fire.warm",
     "bikes_assets.cli.commands",
     "bikes_assets.demand.plots",
-    "bikes_assets.cli.reports.runs",
     "bikes_assets.cli.runner",
+    "bikes_assets.cli.runs",
     "matplotlib.pyplot",
     "narwhals._arrow.dataframe",
     "narwhals._pandas_like.dataframe",
-    "pandera.pandas",
     "PIL.PngImagePlugin",
     "pyarrow.csv",
     "pyarrow.parquet",
@@ -272,11 +271,18 @@ class History:
 
 def serve() -> None:
     """Read orders from stdin, and answer each with one line."""
+    import gc
     import importlib
 
+    from bikes_assets.core.code_version import code_version
+
+    gc.set_threshold(50_000, 20, 20)  # as the command line has it
     for name in _MODULES:
         importlib.import_module(name)
+    code_version("bikes_assets.demand.column_lineage", "features_evidence")  # reads many files, once a process
     job = importlib.import_module("bikes_assets.definitions").defs().resolve_implicit_global_asset_job_def()
+    gc.collect()
+    gc.freeze()  # else each fork copies what its own collections look at
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     for line in sys.stdin:
@@ -319,11 +325,11 @@ def _work(order: dict[str, Any], job: Any) -> None:
         import traceback
 
         from bikes_assets.app.settings import settings
-        from bikes_assets.core.faults import store_fault
+        from bikes_assets.core.transient import store_error
 
         sys.settrace(None)
         traceback.print_exc()
-        print(store_fault(error, str(settings().dagster_home)))  # noqa: T201 - as the command line does
+        print(store_error(error, str(settings().dagster_home)))  # noqa: T201 - as the command line does
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
@@ -437,7 +443,7 @@ def _command(order: dict[str, Any]) -> dict[str, Any]:
 
 
 def _sync(order: dict[str, Any]) -> dict[str, Any]:
-    from bikes_assets.defs.resources import pipeline
+    from bikes_assets.app.reconciliation import pipeline
     from bikes_assets.orchestration.reconcile import sync
 
     with _instance() as instance:

@@ -23,10 +23,10 @@ from bikes_assets.events.workers import WORKER
 from bikes_assets.lineage.event_log import refresh
 from bikes_assets.lineage.index import Index
 from bikes_assets.lineage.projection import Projection
-from bikes_assets.orchestration.agreed import Agreement, Stores
 from bikes_assets.orchestration.asset import lineage_asset
 from bikes_assets.orchestration.io_managers import ModelIOManager, Outcome, TableIOManager
 from bikes_assets.orchestration.reconcile import Pipeline, sync
+from bikes_assets.orchestration.reconcile_marks import Reconciliation, Stores
 from bikes_assets.storage.lake import Lake
 from bikes_assets.storage.processes import Process
 from bikes_assets.tracking.resource import connect, tracking_resource
@@ -140,6 +140,13 @@ def ridge(context, joined) -> Outcome:
 
 @cache
 def _job(folder: str, uri: str, executor: str, location: str) -> dg.JobDefinition:
+    return definitions([a1, a2, a3, a4, joined, ridge], folder, uri, location, executor).resolve_job_def("fire")
+
+
+def definitions(
+    assets: Sequence[dg.AssetsDefinition], folder: str, uri: str, location: str, executor: str = "in_process"
+) -> dg.Definitions:
+    """Return a code location of assets and a job of them, over a folder, an MLflow store and a lake."""
     lake = Lake(location, SCHEMAS, root=Path(folder))
 
     def manager(made: Any) -> dg.IOManagerDefinition:
@@ -151,8 +158,8 @@ def _job(folder: str, uri: str, executor: str, location: str) -> dg.JobDefinitio
             {"max_concurrent": 4, "start_method": {"forkserver": {"preload_modules": [warm_module()]}}}
         ),
     }
-    defs = dg.Definitions(
-        assets=[a1, a2, a3, a4, joined, ridge],
+    return dg.Definitions(
+        assets=assets,
         resources={
             "tables": manager(TableIOManager(lake)),
             "models": manager(ModelIOManager(lake, RIDGE)),
@@ -161,7 +168,6 @@ def _job(folder: str, uri: str, executor: str, location: str) -> dg.JobDefinitio
         executor=executors[executor],
         jobs=[dg.define_asset_job("fire", "*", partitions_def=MONTHS)],
     )
-    return defs.resolve_job_def("fire")
 
 
 def job_of(folder: str, uri: str, executor: str, location: str) -> dg.JobDefinition:
@@ -249,10 +255,19 @@ class Place:
             raise_on_error=False,
         )
 
-    def create(self, instance: dg.DagsterInstance, partition: str, orders: Mapping[str, str] | None = None) -> str:
-        """Create a Dagster run for another process to execute, and return its id."""
+    def create(
+        self, instance: dg.DagsterInstance, partition: str, orders: Mapping[str, str] | None = None, **origins: Any
+    ) -> str:
+        """Create a Dagster run for another process to execute, and return its id.
+
+        Args:
+            instance: Dagster's instance.
+            partition: the month.
+            orders: what steps do before they return, see above.
+            origins: where a launcher finds the job's code.
+        """
         return instance.create_run_for_job(
-            self.job(), run_config=_QUIET, tags=self.tags(partition, orders or {})
+            self.job(), run_config=_QUIET, tags=self.tags(partition, orders or {}), **origins
         ).run_id
 
     def execute(self, run_id: str, begins: Callable[[], object]) -> None:
@@ -276,14 +291,14 @@ class Place:
             for _ in execute_run_iterator(self._reconstructable("in_process"), run, instance):
                 pass
 
-    def sync(self, instance: dg.DagsterInstance, *, whole: bool = True) -> Agreement:
-        """Bring Dagster, lake and MLflow into agreement, as `bikes sync` does; not the whole, as the sensor does."""
+    def sync(self, instance: dg.DagsterInstance, *, whole: bool = True) -> Reconciliation:
+        """Bring Dagster, lake and MLflow into reconciliation, as `bikes sync` does; not the whole, as the sensor does."""
 
         def connected(restored: list[str]) -> Any:
             return connect(self.uri, EXPERIMENT, "http://mlflow", "http://dagster", SCHEMAS, STORE, restored)
 
         events = str(self.folder / "dagster")
-        stores = Stores(self.lake.location, ASSETS, events, self.uri, self.folder / "agreed.json")
+        stores = Stores(self.lake.location, ASSETS, events, self.uri, self.folder / "reconciled.json")
         return sync(Pipeline(instance, self.lake, RIDGE, ASSETS, connected, self.uri, self.index, stores), whole=whole)
 
     def index(self) -> Index:

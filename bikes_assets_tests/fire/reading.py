@@ -64,7 +64,7 @@ def read_lake(lake: Path) -> Reading:
 
 
 def partial(reading: Reading, sound: Reading) -> list[str]:
-    """Return what is not whole: rows that are not those of their digest, as an undisturbed lake has them."""
+    """Return what is not whole: rows that are not those of their digest, as an unperturbed lake has them."""
     known = {(item.table, item.digest): sound.rows[item.address] for item in sound.commits}
     told = [*reading.faults]
     for item in reading.commits:

@@ -51,7 +51,7 @@ def test_whatever_the_clocks_show_nothing_is_lost_and_statuses_are_right(fresh: 
         clocks = rng.sample(CLOCKS, 4)
         printed(fresh, clocks[0], "run", "--month", rng.choice(MONTHS), "--force")
         # Then everything is fresh, and agrees
-        states = [json.loads(line)["state"] for line in printed(fresh, clocks[1], "status", "--json").splitlines()]
+        states = [item["state"] for item in json.loads(printed(fresh, clocks[1], "status", "--json"))["items"]]
         assert set(states) == {"fresh"}, (turn, clocks)
         assert printed(fresh, clocks[2], "sync") == "Everything agrees.\n", (turn, clocks)
         assert "nothing to do" in printed(fresh, clocks[3], "run")
@@ -66,10 +66,10 @@ def test_whatever_the_clocks_show_nothing_is_lost_and_statuses_are_right(fresh: 
     for at in rng.sample(sorted({*told}), 3):
         until = {address for (address, _), time in zip(versions, told, strict=True) if time <= at}
         moment = datetime.fromtimestamp(at, UTC).isoformat()
-        lines = printed(
+        told_then = printed(
             fresh, rng.choice(CLOCKS), "downstream", "hourly_rentals", "--level", "version", "--json", "--as-of", moment
-        ).splitlines()
-        names = {json.loads(line)["address"] for line in lines}
+        )
+        names = {item["address"] for item in json.loads(told_then)["items"]}
         assert names <= until, at
         assert all(time <= at for address, time in versions if address in names), at
 

@@ -61,7 +61,7 @@ def told(worker: Fork, worked: History) -> str:
 
 
 def check_and_mend(worked: History, sound: Reading, kind: str, where: object) -> None:
-    """Fail unless everything is whole, and the next run makes what an undisturbed one makes."""
+    """Fail unless everything is whole, and the next run makes what an unperturbed one makes."""
     found = read_lake(worked.lake)
     assert partial(found, sound) == lost(found, sound) == [], where
     mended = worked.mend(kind, MONTH)
@@ -82,7 +82,7 @@ def test_a_disk_that_is_full(worked: History, sound: Reading, store: Path) -> No
         if hits == len(turns(20)):
             break
         kind = ASSETS[hits % len(ASSETS)]
-        # Given how much an undisturbed run writes, and a disk on which there is room for a part of it
+        # Given how much an unperturbed run writes, and a disk on which there is room for a part of it
         worked.renew()
         if kind not in needed:
             before = used(store)

@@ -1,4 +1,4 @@
-"""The rules of agreement: each of them can be broken, and says so."""
+"""The rules of reconciliation: each of them can be broken, and says so."""
 
 from __future__ import annotations
 
@@ -67,6 +67,15 @@ def twice(asset: str, partition: str) -> Callable[[State], None]:
     return lambda state: state.nested.append(of(state, asset, partition))
 
 
+def numbered(*order: int) -> Callable[[State], None]:
+    """Return what has the versions registered in another order."""
+
+    def change(state: State) -> None:
+        state.versions = [replace(state.versions[old - 1], number=new) for new, old in enumerate(order, 1)]
+
+    return change
+
+
 def test_what_is_sound_has_no_disagreement(sound: State) -> None:
     assert (len(sound.parents), len(sound.made), len(sound.versions)) == (4, 6 + 6 + 3 + 6, 3)
     assert disagreements(sound) == []
@@ -103,6 +112,7 @@ def test_what_is_sound_has_no_disagreement(sound: State) -> None:
         (changed("a2", "2024-02", start=0), "begins before"),
         (lambda state: state.versions.pop(), "registered are 1: "),
         (lambda state: state.versions.reverse(), "materialized were, in order, ridge[2024-01]@1"),
+        (numbered(2, 1, 3), "registered are 1: "),
         (
             lambda state: state.versions.append(replace(state.versions.pop(), model_status="PENDING")),
             "version 3 is READY, its logged model PENDING",
@@ -117,3 +127,10 @@ def test_what_is_damaged_is_said(sound: State, damage: Callable[[State], None], 
     state = deepcopy(sound)
     damage(state)
     assert [found for found in disagreements(state) if sentence in found] != [], disagreements(state)
+
+
+def test_runs_at_once_may_register_their_models_in_either_order(sound: State) -> None:
+    state = deepcopy(sound)
+    numbered(2, 1, 3)(state)
+    state.runs[1].start = state.runs[0].start
+    assert disagreements(state) == []

@@ -60,7 +60,7 @@ def test_a_process_that_is_killed_at_any_point(
         after = read_lake(worked.lake)
         assert partial(after, sound) == [], where
         assert lost(after, sound) == [], where
-        # And the next run makes what an undisturbed one makes
+        # And the next run makes what an unperturbed one makes
         mended = worked.mend(kind, month)
         assert (mended["success"], mended["left"]) == (True, []), (where, mended)
         found = read_lake(worked.lake)

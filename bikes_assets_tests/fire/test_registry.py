@@ -19,14 +19,16 @@ from mlflow import MlflowClient
 
 from bikes_assets.core.record import Record
 from bikes_assets.lineage import queries
+from bikes_assets.lineage.elements import MODEL
 from bikes_assets.lineage.event_log import refresh
 from bikes_assets.lineage.index import Index
-from bikes_assets.lineage.projection import MODEL, Projection
-from bikes_assets.orchestration.agreed import Agreement
+from bikes_assets.lineage.projection import Projection
+from bikes_assets.orchestration.reconcile_marks import Reconciliation
 from bikes_assets.tracking import registry
 from bikes_assets.tracking.numbers import Numbers
 from bikes_assets.tracking.version_source import model_id_in
 from bikes_assets.verification.integrity import of_copies
+from bikes_assets_tests.contents import content_of
 from bikes_assets_tests.fire.conftest import Ground, ground
 from bikes_assets_tests.fire.harness import disagreements, intact
 from bikes_assets_tests.fire.processes import SOAK
@@ -114,21 +116,20 @@ def damaged(ground: Ground) -> dict[str, str]:
 
 def settled(ground: Ground) -> list[str]:
     """Reconcile, and return what was done; a second time there is nothing to do, and the index is what a rebuilt one is."""
-    found = agreed(ground)
+    found = reconciled(ground)
     assert found.refused == []
     return found.done
 
 
-def agreed(ground: Ground) -> Agreement:
+def reconciled(ground: Ground) -> Reconciliation:
     """Reconcile where others have registered versions: what is told of these is told again, and that is all."""
     found = ground.place.sync(ground.instance)
     again = ground.place.sync(ground.instance)
     assert (found.left, again.left, again.done) == ([], [], [])
     assert (again.refused, again.foreign) == (found.refused, found.foreign)
     grown, rebuilt = ground.place.index(), Index(ground.place.folder / "rebuilt.db")
-    rebuilt.clear()
     refresh(rebuilt, str(ground.place.folder / "dagster"), lambda index: Projection(index, SCHEMAS))
-    assert grown.content() == rebuilt.content()
+    assert content_of(grown) == content_of(rebuilt)
     return found
 
 
@@ -514,7 +515,7 @@ def test_after_whatever_is_done_in_mlflow_no_address_has_changed_its_meaning(thr
         now = meanings(three)
         assert {name: now[name] for name in known} == known, done
         known = now
-    found = agreed(three)
+    found = reconciled(three)
     now, there = meanings(three), contents(three)
     assert {name: now[name] for name in known} == known, done
     # what others registered is as they left it, and told

@@ -19,7 +19,7 @@ from mlflow.exceptions import MlflowException
 
 from bikes_assets.core.errors import RemovedError
 from bikes_assets.core.record import parse_address
-from bikes_assets.governance.retention import Plan, apply, plan, remove_in_mlflow
+from bikes_assets.governance.retention import RetentionPlan, apply, plan, remove_in_mlflow
 from bikes_assets.governance.retention_policy import DAY
 from bikes_assets.storage.removals import removals, write_removed_in_mlflow
 from bikes_assets.tracking.client import lineage_of
@@ -32,12 +32,12 @@ MONTH = MONTHS.get_partition_keys()[0]
 KILLS = 20
 
 
-def look(place: Place) -> Plan:
+def look(place: Place) -> RetentionPlan:
     tables = [place.lake.table(asset) for asset in ASSETS]
     return plan(place.lake, tables, held=(), aliased=(), now=time.time() + 100 * DAY, days=90)
 
 
-def retain(place: Place) -> Plan:
+def retain(place: Place) -> RetentionPlan:
     """Remove what may go, in the lake and in MLflow, as the command does."""
     done = apply(place.lake, lambda: look(place), "somebody")
     versions = remove_in_mlflow(MlflowClient(place.uri), EXPERIMENT, done.in_mlflow, "then")
@@ -47,7 +47,7 @@ def retain(place: Place) -> Plan:
 
 
 @dataclass
-class Made:
+class Materialized:
     """A store in which a month was made twice, of other rows and so with another model.
 
     Attributes:
@@ -78,7 +78,7 @@ def rows_of(place: Place, address: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory) -> Made:
+def made(tmp_path_factory) -> Materialized:
     folder = tmp_path_factory.mktemp("retained")
     place = Place(folder, f"sqlite:///{folder}/store/mlflow.db")
     with place.instance() as instance, pytest.MonkeyPatch.context() as patch:
@@ -87,10 +87,10 @@ def made(tmp_path_factory) -> Made:
         assert place.run(instance, MONTH).success
     found = look(place)
     live = {item.address: rows_of(place, item.address) for item in found.verdicts if item.state == "stays"}
-    return Made(place, live, [item.address for item in found.going])
+    return Materialized(place, live, [item.address for item in found.going])
 
 
-def test_what_went_is_deleted_in_mlflow_and_no_sync_logs_it_again(made: Made, tmp_path: Path) -> None:
+def test_what_went_is_deleted_in_mlflow_and_no_sync_logs_it_again(made: Materialized, tmp_path: Path) -> None:
     # Given
     place = made.copy(tmp_path)
     client = MlflowClient(place.uri)
@@ -127,7 +127,7 @@ def test_what_went_is_deleted_in_mlflow_and_no_sync_logs_it_again(made: Made, tm
     assert retain(place).going == []
 
 
-def test_what_an_alias_names_keeps_its_run_and_its_copy(made: Made, tmp_path: Path) -> None:
+def test_what_an_alias_names_keeps_its_run_and_its_copy(made: Materialized, tmp_path: Path) -> None:
     place = made.copy(tmp_path)
     client = MlflowClient(place.uri)
     (version,) = [item for item in client.search_model_versions("name = 'ridge'") if item.tags["address"] in made.going]
@@ -144,7 +144,7 @@ def test_what_an_alias_names_keeps_its_run_and_its_copy(made: Made, tmp_path: Pa
 
 
 @pytest.fixture(scope="module")
-def steps(made: Made, tmp_path_factory) -> int:
+def steps(made: Materialized, tmp_path_factory) -> int:
     """Return how many steps a removal takes."""
     folder = tmp_path_factory.mktemp("counted")
     tell, told = FORK.Pipe()
@@ -158,7 +158,7 @@ def steps(made: Made, tmp_path_factory) -> int:
 @pytest.mark.soak
 @pytest.mark.parametrize("turn", turns(KILLS))
 def test_a_removal_that_is_killed_leaves_all_that_is_live_and_the_next_one_finishes(
-    made: Made, steps: int, tmp_path: Path, turn: int
+    made: Materialized, steps: int, tmp_path: Path, turn: int
 ) -> None:
     # Given
     place, whole = made.copy(tmp_path), len(turns(KILLS))

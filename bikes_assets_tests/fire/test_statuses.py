@@ -29,7 +29,7 @@ def wait_until(holds: Callable[[], bool]) -> None:
 
 
 def length(ground: Ground) -> float:
-    """Return the seconds of a run that is not disturbed."""
+    """Return the seconds of a run that is not perturbed."""
     first = Worker.of_command(ground.place, KEYS[-2:])
     (_, _), (success, seconds) = first.outcome()
     assert success

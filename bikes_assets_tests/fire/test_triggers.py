@@ -77,7 +77,7 @@ class Site:
         return {(item.asset, item.partition): item for item in self.commits()}
 
     def unsettled(self, months: list[str]) -> list[str]:
-        """Return what is not as it should be: a partition that is missing, or was made from what is there no more.
+        """Return what is not as it should be: a partition that is missing, or was materialized from what is there no more.
 
         An input that differs only in columns that are not used is as it should be.
         """
@@ -91,7 +91,7 @@ class Site:
                 now = present.get((item["asset"], item["partition"]))
                 read = published.get((item["asset"], item["partition"], item["digest"]))
                 if now and read and commit.seen(now) != commit.seen(read):
-                    told.append(f"{asset}[{month}] was made from an older {item['asset']}[{item['partition']}]")
+                    told.append(f"{asset}[{month}] was materialized from an older {item['asset']}[{item['partition']}]")
         return told
 
     def rentals(self, month: str) -> int:

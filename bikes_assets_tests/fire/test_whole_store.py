@@ -15,7 +15,7 @@ LIVES = 10
 """Seeds of one test, so that the report of a soak has a line for ten."""
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def site(tmp_path_factory) -> Iterator[History]:
     made = of_source(tmp_path_factory.mktemp("whole") / "of")
     yield made
@@ -32,7 +32,7 @@ def test_a_store_comes_to_rest(site: History, block: int) -> None:
 
         found = life.settle()
 
-        said = f"seed {seed}: {life}\n{found['printed']}{found['first']}"
+        said = f"seed {seed}: {life}\nexit code {found['code']}: {found['printed']}{found['first']}"
         assert found["unsettled"] == [], said
         assert found["due"] == [], said
         assert found["rebuilt"], said

@@ -20,7 +20,8 @@ from typing import Any
 import pandas as pd
 from deltalake import DeltaTable, write_deltalake
 
-from bikes_assets.app.store import ASSETS, PINS
+from bikes_assets.project import ASSETS, PINS
+from bikes_assets_tests.contents import content_of
 from bikes_assets_tests.fire.history import FAKETIME, Fork, History
 from bikes_assets_tests.fire.reading import events_of, numbers_of
 from bikes_assets_tests.sources import generated
@@ -321,8 +322,8 @@ WEIGHTS: dict[Callable[[Life], Any], int] = {
 
 
 def synced(instance: Any) -> dict[str, Any]:
-    """Bring everything into agreement, as `bikes sync` does."""
-    from bikes_assets.defs.resources import pipeline
+    """Bring everything into reconciliation, as `bikes sync` does."""
+    from bikes_assets.app.reconciliation import pipeline
     from bikes_assets.orchestration.reconcile import sync
 
     found = sync(pipeline(instance))
@@ -335,22 +336,22 @@ def judged(instance: Any) -> dict[str, Any]:
     from bikes_assets.app.settings import settings
     from bikes_assets.cli import runner as runs
     from bikes_assets.core.record import partition_address
-    from bikes_assets.core.staleness import judge
+    from bikes_assets.core.staleness import staleness_of
     from bikes_assets.definitions import defs
     from bikes_assets.defs.due import due
     from bikes_assets.lineage import queries
+    from bikes_assets.lineage.elements import MODEL as REGISTERED
+    from bikes_assets.lineage.elements import VERSION
     from bikes_assets.lineage.index import Index
-    from bikes_assets.lineage.projection import MODEL as REGISTERED
-    from bikes_assets.lineage.projection import VERSION
 
     source = state.observed()
     graph = defs().resolve_asset_graph()
     plan = runs.plan()
     found = state.now(source)
-    statuses = judge(plan, found)
+    statuses = staleness_of(plan, found)
     wanted = due(graph, makes=set(plan.nodes), source=source).runs
     grown = answers.refreshed()
-    content = grown.content()
+    content = content_of(grown)
     registered = {
         name: queries.version_named(grown, queries.find(grown, name)).name for name in grown.names(REGISTERED)
     }
@@ -358,19 +359,19 @@ def judged(instance: Any) -> dict[str, Any]:
     file = Path(settings().data_folder) / "lineage.db"
     file.rename(file.with_name("grown.db"))
     rebuilt = answers.refreshed()
-    same = content == rebuilt.content()
+    same = content == content_of(rebuilt)
     assert isinstance(rebuilt, Index)
     unsettled = [
         f"{item.asset}[{item.partition}] {item.state}: {[str(reason) for reason in item.reasons]}"
         for item in statuses.values()
         if item.state not in ("fresh", "skipped")
     ]
-    # Another program has changed its rows, and the source no longer has what it was made of: what needs it cannot be made
+    # Another program has changed its rows, and the source no longer has what it was made of: what needs it cannot be created
     lost = [partition_address(*key) for key in found.altered if statuses[key].state == "skipped"]
     return {
         "unsettled": [what for what in unsettled if not any(f"DigestError: {address}@" in what for address in lost)],
         "fresh": {
-            f"{asset}[{key}]": found.made[asset, key].digest
+            f"{asset}[{key}]": found.materialized[asset, key].digest
             for (asset, key), status in statuses.items()
             if status.state == "fresh"
         },

@@ -50,15 +50,15 @@ def test_a_promotion_says_which_model_why_by_which_figures_on_which_rows_by_whom
 
     assert (first.action, first.model) == ("promoted", "demand_model[2011-07]@5")
     assert first.reason == "lowest error of 4 on 2011-06"
-    assert (first.judged_on, first.judged_digest) == ("demand_features[2011-06]", record.output.digest)
-    assert set(first.figures) == {
+    assert (first.validated_on, first.validated_digest) == ("demand_features[2011-06]", record.output.digest)
+    assert set(first.rmse) == {
         "demand_model[2011-05]@3",
         "demand_model[2011-06]@4",
         "demand_model[2011-07]@5",
         "demand_model[2011-07]@5 baseline",
     }
-    assert first.figures[first.model] == min(first.figures.values())
-    assert first.metrics["rmse"] == pytest.approx(first.figures[first.model], abs=0.01)
+    assert first.rmse[first.model] == min(first.rmse.values())
+    assert first.metrics["rmse"] == pytest.approx(first.rmse[first.model], abs=0.01)
     assert first.who
     assert first.deployment == "local"
     assert first.dagster_run_id

@@ -18,7 +18,7 @@ from bikes_assets.core.errors import DigestError, LineageError, RemovedError
 from bikes_assets.core.record import Record, Version
 from bikes_assets.core.schema import Column, Schema
 from bikes_assets.governance.holds import hold, holds, release
-from bikes_assets.governance.retention import Plan, apply, plan
+from bikes_assets.governance.retention import RetentionPlan, apply, plan
 from bikes_assets.governance.retention_policy import DAY
 from bikes_assets.storage.lake import Lake
 from bikes_assets.storage.removals import raise_if_removed, removals
@@ -59,12 +59,12 @@ class Small:
         record = Record(output, {}, tuple(inputs), "", {}, {}, {}, models)
         return replace(output, version=table.write(month, content, record.to_dict(), since=table.version()))
 
-    def look(self, days_later: float = 100) -> Plan:
+    def look(self, days_later: float = 100) -> RetentionPlan:
         held = [item.version for item in holds(self.lake.location)]
         tables = [self.lake.table(asset) for asset in ASSETS]
         return plan(self.lake, tables, held=held, aliased=(), now=time.time() + days_later * DAY, days=90)
 
-    def apply(self) -> Plan:
+    def apply(self) -> RetentionPlan:
         return apply(self.lake, self.look, "somebody")
 
     def read(self, version: Version) -> pa.Table:
@@ -78,7 +78,7 @@ def small(tmp_path: Path) -> Small:
     return Small(tmp_path)
 
 
-def states(found: Plan) -> dict[str, str]:
+def states(found: RetentionPlan) -> dict[str, str]:
     return {item.address: item.stays.why if item.stays else item.state for item in found.verdicts}
 
 
@@ -95,10 +95,10 @@ def test_what_is_live_reads_as_before_and_what_went_says_that_it_was_removed_and
     assert states(done) == {
         "raw[2012-01]@1": "goes",
         "raw[2012-01]@2": "needed",
-        "raw[2012-01]@3": "present",
-        "raw[2012-02]@4": "present",
+        "raw[2012-01]@3": "current",
+        "raw[2012-02]@4": "current",
         "features[2012-01]@1": "goes",
-        "features[2012-01]@2": "present",
+        "features[2012-01]@2": "current",
     }
     for version in (raws[1], raws[2], other, features[1]):
         assert small.read(version).equals(rows[version])
@@ -122,8 +122,8 @@ def test_what_is_young_stays(small: Small) -> None:
     small.raw("2012-01", 1)
     small.raw("2012-01", 2)
 
-    assert states(small.look(days_later=89)) == {"raw[2012-01]@1": "young", "raw[2012-01]@2": "present"}
-    assert states(small.look(days_later=91)) == {"raw[2012-01]@1": "goes", "raw[2012-01]@2": "present"}
+    assert states(small.look(days_later=89)) == {"raw[2012-01]@1": "young", "raw[2012-01]@2": "current"}
+    assert states(small.look(days_later=91)) == {"raw[2012-01]@1": "goes", "raw[2012-01]@2": "current"}
 
 
 def test_a_look_changes_nothing(small: Small) -> None:
@@ -172,7 +172,7 @@ def test_a_hold_that_is_put_while_it_is_being_removed_keeps_everything(small: Sm
     small.raw("2012-01", 2)
     looks = []
 
-    def look() -> Plan:
+    def look() -> RetentionPlan:
         if looks:  # it was written down by now
             with pytest.raises(RemovedError):
                 raise_if_removed(small.lake.location, old.address)

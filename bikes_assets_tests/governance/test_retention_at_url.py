@@ -37,4 +37,4 @@ def test_what_nothing_live_needs_goes_and_what_is_held_stays(small: Small) -> No
     release(small.lake.location, held.address, reason="over", user="somebody")
     small.apply()
     assert holds(small.lake.location) == []
-    assert states(small.look()) == {old.address: "removed", held.address: "removed", present.address: "present"}
+    assert states(small.look()) == {old.address: "removed", held.address: "removed", present.address: "current"}

@@ -35,7 +35,7 @@ class Story:
 
 @st.composite
 def stories(draw: st.DrawFn) -> Story:
-    """Return a history in which each version was made from any that were there, the present ones and older ones."""
+    """Return a history in which each version was materialized from any that were there, the present ones and older ones."""
     published: list[Published] = []
     numbers: dict[str, int] = {}
     time = 0.0
@@ -111,7 +111,7 @@ def test_of_several_reasons_the_first_is_told() -> None:
 
     found = live([old, new], held=held, aliased=held, now=NOW, days=DAYS)
 
-    assert found == {"a[2012-01]@1": "held", "a[2012-01]@2": "present"}
+    assert found == {"a[2012-01]@1": "held", "a[2012-01]@2": "current"}
 
 
 def test_what_was_replaced_today_stays_for_a_run_that_may_be_reading_it() -> None:

@@ -74,12 +74,12 @@ class Written(Known):
         return self.texts.get(digest)
 
     def used(self, record: Record, columns: Collection[str]) -> Mapping[str, Collection[str]] | None:
-        made_from = self.lineage.get(record.output.asset)
-        if made_from is None:
+        computed_from = self.lineage.get(record.output.asset)
+        if computed_from is None:
             return None
         found: dict[str, set[str]] = {}
         for column in columns:
-            for asset, names in made_from.get(column, {}).items():
+            for asset, names in computed_from.get(column, {}).items():
                 found.setdefault(asset, set()).update(names)
         return found
 
@@ -110,9 +110,9 @@ def test_what_a_model_was_judged_on_has_a_part_in_its_figures_alone() -> None:
     changed = replace(SAME, digest="changed", version=7)
     found = compare(fitted(1, "a", OLD, SAME), fitted(2, "a", OLD, changed))
     assert [(item.address, item.part, item.roles) for item in found.inputs] == [
-        ("features[2011-02]", "figures", ("validation", "validation"))
+        ("features[2011-02]", "metrics", ("validation", "validation"))
     ]
-    assert [(cause.what, cause.part) for cause in found.causes] == [("features[2011-02]", "figures")]
+    assert [(cause.what, cause.part) for cause in found.causes] == [("features[2011-02]", "metrics")]
 
 
 def test_rows_that_were_judged_on_and_are_fitted_on_are_a_cause_although_they_are_the_same() -> None:
@@ -150,7 +150,7 @@ def test_a_key_always_has_a_part() -> None:
 
 
 def test_the_roots_are_found_through_the_columns_that_differ() -> None:
-    """The weather of the raw table differs too, but the features that differ are not made from it."""
+    """The weather of the raw table differs too, but the features that differ are not computed from it."""
     raw = [version("raw", JAN, number, digest) for number, digest in ((1, "x"), (2, "y"))]
     source = [version("source", JAN, number, digest) for number, digest in ((1, "s"), (2, "t"))]
     pins = [version("weather", JAN, number, digest) for number, digest in ((1, "v"), (2, "w"))]

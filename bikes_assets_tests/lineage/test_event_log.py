@@ -13,9 +13,10 @@ import pytest
 import bikes_assets
 from bikes_assets.core.record import Record, Version
 from bikes_assets.events import metadata
+from bikes_assets.lineage.elements import VERSION
 from bikes_assets.lineage.event_log import refresh
 from bikes_assets.lineage.index import Index
-from bikes_assets.lineage.projection import VERSION, Projection
+from bikes_assets.lineage.projection import Projection
 
 LOG = "event_log.db"
 

@@ -13,15 +13,17 @@ from pathlib import Path
 import pytest
 
 from bikes_assets.core.errors import LineageError
-from bikes_assets.lineage import index as module
-from bikes_assets.lineage.index import Edge, Fact, Index, Thing
+from bikes_assets.lineage import index_file as module
+from bikes_assets.lineage.elements import Edge, Fact, Thing
+from bikes_assets.lineage.index import Index
+from bikes_assets_tests.contents import content_of
 
 Name = tuple[str, str]
 SEEDS = range(5)
 
 
 def history_of(seed: int, events: int = 60) -> list[Fact]:
-    """Return random events: new things made from earlier ones, and things of which all edges are named anew."""
+    """Return random events: new things computed from earlier ones, and things of which all edges are named anew."""
     rng, names, facts = random.Random(seed), [("v", "0")], [Fact(3, 0.5, [Thing("v", "0")])]
     for number in range(1, events):
         event = facts[-1].event + rng.randint(1, 3)
@@ -147,11 +149,11 @@ def test_however_it_is_taken_in_the_content_is_the_same(index: Index, tmp_path: 
         index.append(facts[: at + size])  # what was taken in is passed over
         at += size
         index.close()
-    assert index.content() == whole.content()
-    index.clear()
+    assert content_of(index) == content_of(whole)
+    index.append([], again=True)
     assert (index.cursor, index.walk([("v", "0")], "downstream").things) == (0, [])
     index.append(facts)
-    assert index.content() == whole.content()
+    assert content_of(index) == content_of(whole)
     assert index.cursor == facts[-1].event
 
 
@@ -173,7 +175,7 @@ def test_as_of_is_an_index_of_the_log_cut_there(index: Index, tmp_path: Path, se
 
 def test_an_event_that_makes_no_sense_takes_none_in(index: Index) -> None:
     index.append([Fact(1, 1.0, [Thing("v", "a")])])
-    before = index.content()
+    before = content_of(index)
     stray = Fact(3, 3.0, [], [Edge(("v", "nowhere"), ("v", "a"), "x")])
     with pytest.raises(
         LineageError, match="found an edge of v 'nowhere', expected the thing in the same event or before"
@@ -181,7 +183,7 @@ def test_an_event_that_makes_no_sense_takes_none_in(index: Index) -> None:
         index.append([Fact(2, 2.0, [Thing("v", "b")]), stray])
     with pytest.raises(LineageError, match="found event 4 after 5, expected events in ascending order"):
         index.append([Fact(5, 2.0, [Thing("v", "b")]), Fact(4, 2.0, [Thing("v", "c")])])
-    assert index.content() == before
+    assert content_of(index) == before
     assert index.cursor == 1
 
 
@@ -193,6 +195,7 @@ def test_a_search_finds_beginnings_of_words_in_names_and_texts(index: Index) -> 
     assert [item.name for item in index.search("temper")] == ["t.temp"]
     assert [item.name for item in index.search("relat hum")] == ["t.hum"]
     assert index.search("air") == index.search('"*(') == index.search("") == []
+    assert [item.name for item in index.search("temper\0")] == ["t.temp"]
 
 
 def test_a_file_of_another_layout_is_made_anew(index: Index, monkeypatch) -> None:
@@ -207,7 +210,8 @@ def test_a_file_of_another_layout_is_made_anew(index: Index, monkeypatch) -> Non
 WRITER = """
 import sys
 from pathlib import Path
-from bikes_assets.lineage.index import Fact, Index, Thing
+from bikes_assets.lineage.index import Index
+from bikes_assets.lineage.elements import Fact, Thing
 index = Index(Path(sys.argv[1]))
 for upto in range(10, 210, 10):
     index.append([Fact(number, float(number), [Thing("v", str(number))]) for number in range(1, upto)])
@@ -220,4 +224,4 @@ def test_processes_that_take_in_the_same_log_at_once_make_one_index(tmp_path: Pa
     assert [(writer.wait(), writer.stderr.read()) for writer in writers] == [(0, b"")] * 4
     alone = Index(tmp_path / "alone.db")
     alone.append([Fact(number, float(number), [Thing("v", str(number))]) for number in range(1, 200)])
-    assert Index(file).content() == alone.content()
+    assert content_of(Index(file)) == content_of(alone)

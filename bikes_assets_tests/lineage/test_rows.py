@@ -202,7 +202,7 @@ def test_two_windows_of_the_same_rows_have_all_of_them_behind_their_ratio():
 
 
 def test_a_row_that_hides_one_far_behind_it_is_not_taken_from_the_copy_before():
-    """While the nearer hour is the highest, the farther one moves nothing; once it is disturbed, the farther one shows."""
+    """While the nearer hour is the highest, the farther one moves nothing; once it is perturbed, the farther one shows."""
 
     def highest(cnt: nw.Expr) -> Int64:
         return nw.max_horizontal(cnt.shift(1), cnt.shift(40))

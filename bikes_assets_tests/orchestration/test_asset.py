@@ -159,7 +159,7 @@ def test_a_blocking_check_that_fails_keeps_the_value_from_being_published_and_fr
         .endswith(
             "numbers[2012-01]: check ranges failed, nothing was published: found x 300.0 at ts 0, and 0 more values out of "
             "range: x 300 to 300; "
-            "expected x 0..100; mend what it was made from or the code that makes it, then materialize it again"
+            "expected x 0..100; mend what it was materialized from or the code that materializes it, then materialize it again"
         )
     )
     assert published(lake) == {"2012-01": [3.0]}

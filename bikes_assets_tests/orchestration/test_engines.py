@@ -270,19 +270,21 @@ def test_a_damaged_file_is_found_by_its_size(damage: str, lake: Lake, tmp_path: 
     # Given a copy of the lake
     shutil.copytree(lake.location, tmp_path / "lake")
     table = Lake(str(tmp_path / "lake"), lake.schemas, tmp_path).table("hourly_rentals")
-    _, files = table.files_present(["2011-01"])
+    _, files = table.current_files(["2011-01"])
     (path,) = files["2011-01"][1].paths
     assert len(files["2011-01"][1]) == 688
     # When
     size = Path(path).stat().st_size
     Path(path).write_bytes(Path(path).read_bytes()[: size // 2]) if damage == "cut short" else Path(path).unlink()
     # Then
-    found = f"{size // 2 if damage == 'cut short' else 0:,}"
-    with pytest.raises(DigestError) as refused:
-        table.files_present(["2011-01"])
-    assert str(refused.value) == (
-        f"hourly_rentals[2011-01]: {path} has {found} bytes, expected {size:,}; restore {table.uri}"
+    found = (
+        f"has {size // 2:,} bytes, expected {size:,}"
+        if damage == "cut short"
+        else f"is missing, expected {size:,} bytes"
     )
+    with pytest.raises(DigestError) as refused:
+        table.current_files(["2011-01"])
+    assert str(refused.value) == f"hourly_rentals[2011-01]: {path} {found}; restore {table.uri}"
 
 
 def test_a_month_without_rows_has_no_features(engine: Engine, lake: Lake) -> None:
@@ -310,3 +312,16 @@ def test_duckdb_counts_rows_where_a_rolling_sum_cannot_be_missing(tmp_path: Path
         filled = nw.max_horizontal(nw.col(column) + 1.0, nw.lit(0.0)).rolling_sum(2, min_samples=1)
         plan = frame.select(filled.over("station", order_by="ts")).to_native().explain()
         assert "count_star()" in plan, column
+
+
+def test_the_check_of_hours_counts_those_that_have_rentals_on_any_engine(engine: Engine, tmp_path: Path) -> None:
+    from bikes_assets.core.checks import Subject
+    from bikes_assets.demand.checks import every_hour
+
+    hours = pd.date_range("2011-01-01", periods=48, freq="h").delete([3, 4]).astype("datetime64[us]")
+    pd.DataFrame({"ts": hours, "cnt": range(46)}).to_parquet(tmp_path / "rentals.parquet")
+    grid = engine.on_hourly_grid(engine.open([str(tmp_path / "rentals.parquet")], ["ts", "cnt"]), "ts")
+    verdict = every_hour(
+        Subject("demand_features", "2011-01", pd.DataFrame({"ts": hours}), inputs={"hourly_rentals": grid})
+    )
+    assert verdict.metrics == {"hours": 46, "hours of rentals": 46, "lost": 0}

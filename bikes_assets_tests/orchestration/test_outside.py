@@ -115,7 +115,7 @@ def test_a_table_of_another_version_of_the_project_is_refused_as_before(tmp_path
     old = LakeTable("orders", str(tmp_path / "orders"), wider)
     made = rows("r1").append_column("note", pa.array(["ours"] * 20))
     old.write("2012-08", made, {"output": {"digest": "d"}, "columns": {"k": "1", "note": "2"}}, since=old.version())
-    with pytest.raises(LineageError, match="the table was made by another version of this project"):
+    with pytest.raises(LineageError, match="the table was created by another version of this project"):
         lake_table(tmp_path).read(["2012-08"])
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import dagster as dg
+import pytest
 from dagster import DagsterEventType
 
 from bikes_assets.events.reported import of_instance
@@ -20,6 +21,7 @@ LONGER_THAN_CLIENTS_TRY = 25
 """Requests: Delta Lake sends a commit eleven times, and it is asked ten times whether the commit is there."""
 
 
+@pytest.mark.slow
 def test_a_retry_takes_over_the_commit_of_the_earlier_attempt(
     s3: str, s3_environment: dict[str, str], tmp_path: Path
 ) -> None:
@@ -39,8 +41,8 @@ def test_a_retry_takes_over_the_commit_of_the_earlier_attempt(
         assert len(made) == len(ASSETS)
         for synced in (False, True):
             if synced:
-                agreement = place.sync(instance)
-                assert (agreement.done, agreement.left, agreement.refused) == ([], [], [])
+                reconciliation = place.sync(instance)
+                assert (reconciliation.done, reconciliation.left, reconciliation.refused) == ([], [], [])
             assert versions(place) == {asset: [1] for asset in ASSETS}
             assert reported(instance) == {asset: [(True, 1, "1")] for asset in ASSETS}
             assert in_mlflow(place) == (

@@ -11,9 +11,9 @@ import pytest
 from deltalake import DeltaTable
 
 from bikes_assets.storage import commits
+from bikes_assets.storage.checksums import read_memory, write_memory
 from bikes_assets.storage.commits import Commits
 from bikes_assets.storage.delta import LakeTable
-from bikes_assets.storage.memory import read_memory, write_memory
 from bikes_assets_tests.orchestration.test_outside import append, delete
 from bikes_assets_tests.storage.test_delta import ORDERS, write
 

@@ -31,6 +31,7 @@ from bikes_assets.core.schema import Column, Schema
 from bikes_assets.storage import commits
 from bikes_assets.storage.commits import Commit
 from bikes_assets.storage.delta import LakeTable, Memory
+from bikes_assets.storage.delta_log import create_table
 from bikes_assets.storage.files import delta_options
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -105,13 +106,13 @@ def data_file(table: LakeTable) -> Path:
 
 
 def rewrite(table: LakeTable, content: pa.Table) -> None:
-    """Put other rows into the only data file, as one would who knows that the log tells the file's size and seal."""
+    """Put other rows into the only data file, as one would who knows that the log tells the file's size and checksum."""
     file, commit = data_file(table), Path(table.uri, "_delta_log", "00000000000000000001.json")
-    size, seal = file.stat().st_size, file_digest(file.read_bytes())
+    size, checksum = file.stat().st_size, file_digest(file.read_bytes())
     pq.write_table(content, file)
     text = commit.read_text().replace(f'"size":{size}', f'"size":{file.stat().st_size}')
-    assert text.count(seal) == 1
-    commit.write_text(text.replace(seal, file_digest(file.read_bytes())))
+    assert text.count(checksum) == 1
+    commit.write_text(text.replace(checksum, file_digest(file.read_bytes())))
     forget(table)
 
 
@@ -153,8 +154,8 @@ def test_a_commit_says_what_it_published(tmp_path: Path) -> None:
         content=content("r3"),
         record={"output": {"digest": "digest of r3"}, "made_by": {"dagster_run_id": "r3"}},
         time=made.time,
-        seals=made.seals,
-        added={path: (tmp_path / "orders" / path).stat().st_size for path in made.seals or {}},
+        checksums=made.checksums,
+        added={path: (tmp_path / "orders" / path).stat().st_size for path in made.checksums or {}},
         touched=frozenset(["2012-08"]),
         operation=made.operation,
     )
@@ -162,8 +163,10 @@ def test_a_commit_says_what_it_published(tmp_path: Path) -> None:
         file.name: file_digest(file.read_bytes()) for file in (tmp_path / "orders/partition=2012-08").glob("*.parquet")
     }
     assert len(files) == 2
-    assert (made.seals or {}).items() < {f"partition=2012-08/{name}": seal for name, seal in files.items()}.items()
-    assert len(made.seals or ()) == 1
+    assert (made.checksums or {}).items() < {
+        f"partition=2012-08/{name}": checksum for name, checksum in files.items()
+    }.items()
+    assert len(made.checksums or ()) == 1
     assert 0 <= time.time() - made.time < 60
     assert {key: commit.version for key, commit in table.published(2).items()} == {"2012-07": 1, "2012-08": 2}
     assert table.published(0) == {}
@@ -410,7 +413,7 @@ def test_who_creates_the_table_too_late_finds_it_there(tmp_path: Path) -> None:
     Path(table.uri, "_delta_log").mkdir(parents=True)
     # Then
     assert write(table, "a", "r1") == 1
-    table._create()
+    create_table(table.uri, table.name, table.schema)
     assert read(table, "a").equals(rows("r1"))
 
 
@@ -534,8 +537,8 @@ def test_a_killed_writer_leaves_the_old_version_or_the_new(tmp_path: Path) -> No
                 run = published[key].record["made_by"]["dagster_run_id"]
                 assert part.equals(rows(run, part.num_rows)), (kill, version, key, run)
                 assert part.num_rows in {7, 2000}
-                # and no kill comes between a commit and its seals
-                assert len(published[key].seals or ()) == 1
+                # and no kill comes between a commit and its checksums
+                assert len(published[key].checksums or ()) == 1
         # And the next write works
         assert write(table, "a", f"after {kill}", length=7) == present + 1
         assert read(table, "a").equals(rows(f"after {kill}", 7))
@@ -673,18 +676,18 @@ def test_a_flipped_bit_is_refused_wherever_it_stands(tmp_path: Path) -> None:
 def test_a_flipped_bit_in_a_seal_is_refused(tmp_path: Path) -> None:
     table = lake_table(tmp_path)
     write(table, "a", "r1")
-    commit, seal = Path(table.uri, "_delta_log", f"{1:020}.json"), file_digest(data_file(table).read_bytes())
+    commit, checksum = Path(table.uri, "_delta_log", f"{1:020}.json"), file_digest(data_file(table).read_bytes())
     text, rng = commit.read_text(), random.Random(0)
-    for place in range(len(seal)):
-        bent = chr(ord(seal[place]) ^ 1 << rng.randrange(3))
-        commit.write_text(text.replace(seal, seal[:place] + bent + seal[place + 1 :]))
+    for place in range(len(checksum)):
+        bent = chr(ord(checksum[place]) ^ 1 << rng.randrange(3))
+        commit.write_text(text.replace(checksum, checksum[:place] + bent + checksum[place + 1 :]))
         forget(table)
         with pytest.raises(DigestError):
             read(table, "a")
 
 
 def test_rows_from_before_files_were_sealed_are_held_by_their_content(tmp_path: Path) -> None:
-    # Given a commit without seals
+    # Given a commit without checksums
     table = lake_table(tmp_path)
     write(table, "a", "r1")
     commit = Path(table.uri, "_delta_log", f"{1:020}.json")
@@ -692,7 +695,7 @@ def test_rows_from_before_files_were_sealed_are_held_by_their_content(tmp_path: 
     forget(table)
     # Then it is read, and other rows are found out
     assert read(table, "a").equals(rows("r1"))
-    assert table.published()["a"].seals is None
+    assert table.published()["a"].checksums is None
     pq.write_table(rows("r1").set_column(0, "k", pa.array([*range(19), 99])), data_file(table))
     with pytest.raises(DigestError):
         read(table, "a")
@@ -741,13 +744,13 @@ def test_what_was_read_and_checked_is_not_read_again(tmp_path: Path) -> None:
     table, memory = lake_table(tmp_path), Memory()
     for partition in ("a", "b"):
         write(table, partition, "first")
-    before, _ = table.read_present(["a", "b"], memory)
+    before, _ = table.read_current(["a", "b"], memory)
     write(table, "b", "second")
 
     # When every file of the first is gone
     for file in (tmp_path / "orders" / "partition=a").iterdir():
         file.unlink()
-    after, parts = table.read_present(["b", "a"], memory)
+    after, parts = table.read_current(["b", "a"], memory)
 
     # Then it is still there, and the second is the new one
     assert (before, after) == (2, 3)
@@ -765,7 +768,7 @@ def test_memory_is_bounded_and_forgets_the_oldest(tmp_path: Path) -> None:
     size = rows("run").nbytes
     memory = Memory(most_bytes=2 * size)
 
-    table.read_present(["a", "b", "c"], memory)
+    table.read_current(["a", "b", "c"], memory)
 
     published = table.published()
     assert [key for key, commit in published.items() if memory.get(table.uri, commit)] == ["b", "c"]

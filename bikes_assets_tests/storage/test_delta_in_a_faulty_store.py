@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bikes_assets.core.errors import StoreError
-from bikes_assets.core.faults import passes
+from bikes_assets.core.transient import is_transient
 from bikes_assets.storage import commits
 from bikes_assets.storage.delta import LakeTable
 from bikes_assets.storage.files import create_file, read_file
@@ -43,7 +43,7 @@ def tried_again(call: Callable[[], Any]) -> Any:
         try:
             return call()
         except Exception as error:
-            if not passes(error):
+            if not is_transient(error):
                 raise
     return call()
 
@@ -123,7 +123,7 @@ def test_an_answer_that_is_cut_short_is_waited_out_or_told_in_one_line(s3: str, 
         with pytest.raises(StoreError, match=f"^{s3}/orders.*: a store or server is away or busy: [^\n]*$") as met:
             read(table, "a")
         # Then
-        assert passes(met.value), request
+        assert is_transient(met.value), request
         fail(Fault())
         assert read(table, "a").equals(rows("r1"))
 

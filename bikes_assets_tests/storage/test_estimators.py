@@ -288,7 +288,7 @@ def cached(place: dict[str, Any]) -> dict[str, Any]:
 NONE = node("builtins.str", "JsonNode", content="null", is_json=True)
 FUNCTION = node("numpy.log1p", "FunctionNode")
 TYPE = node("builtins.str", "TypeNode")
-KEYS = "found keys of a mapping that are made by a call, expected plain types"
+KEYS = "found keys of a mapping that are built by a call, expected plain types"
 CACHE = "found 'memory': a cache of joblib, whose files are pickles, expected None"
 
 

@@ -3,10 +3,11 @@
 import pytest
 
 from bikes_assets.core import model_file
-from bikes_assets.core.errors import DigestError
-from bikes_assets.storage.code.working_tree import Difference
+from bikes_assets.core.errors import DigestError, LineageError
+from bikes_assets.storage.code.working_tree import WorkingTreeDiff
 from bikes_assets.storage.files import write_file
 from bikes_assets.storage.lake import Lake
+from bikes_assets_tests.storage.test_delta import ORDERS, write
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def test_a_model_file_beyond_the_limit_is_not_read(lake, monkeypatch):
 
 
 def test_a_difference_that_is_not_what_was_kept_is_refused(lake):
-    kept, other = (Difference(files={"notes.txt": (0o644, content)}) for content in (b"kept", b"other"))
+    kept, other = (WorkingTreeDiff(files={"notes.txt": (0o644, content)}) for content in (b"kept", b"other"))
     write_file(lake.difference_file(kept.digest), kept.packed())
     assert lake.difference(kept.digest) == kept
 
@@ -113,3 +114,41 @@ def test_texts_are_added_to_a_lake_that_holds_digests_alone(lake):
 def test_code_that_is_not_of_its_code_version_is_not_kept(lake):
     lake.keep_code(FUNCTION, "0" * 32)
     assert lake.code("0" * 32) is None
+
+
+def test_a_partition_is_resolved_to_the_commit_that_published_it(lake):
+    table = lake.table("orders", ORDERS)
+    for name in ("2012-01", "2012-02", "2012-01"):
+        write(table, name, "rows")
+    assert [lake.resolve("orders", "2012-01", version).version for version in (None, 1, "2", 3)] == [3, 1, 1, 3]
+    assert lake.resolve("orders", "2012-02").version == 2
+
+
+@pytest.mark.parametrize(
+    ("asset", "partition", "version", "told"),
+    [
+        ("parcels", "2012-01", None, "parcels: found no table at .*; materialize parcels first"),
+        ("orders", "2012-01", 9, "orders@9: found version '9', expected one from 0 to 2"),
+        ("orders", "2012-01", "-1", "orders@-1: found version '-1', expected one from 0 to 2"),
+        ("orders", "2012-01", "x", "orders@x: found version 'x', expected one from 0 to 2"),
+        (
+            "orders",
+            "2012-03",
+            None,
+            r"orders\[2012-03\]: found nothing as of version 2, expected one of 2012-01, 2012-02",
+        ),
+        ("orders", "2012-02", 1, r"orders\[2012-02\]: found nothing as of version 1, expected one of its versions: 2"),
+        ("orders", "2012-02", 0, r"orders\[2012-02\]: found nothing as of version 0, expected one of its versions: 2"),
+        (
+            "orders",
+            None,
+            0,
+            "orders: found nothing as of version 0, expected one of none, for nothing was published by then",
+        ),
+    ],
+)
+def test_what_cannot_be_resolved_is_named_with_what_there_is(lake, asset, partition, version, told):
+    for name in ("2012-01", "2012-02"):
+        write(lake.table("orders", ORDERS), name, "rows")
+    with pytest.raises(LineageError, match=f"^{told}$" if asset == "orders" else told):
+        lake.resolve(asset, partition, version)

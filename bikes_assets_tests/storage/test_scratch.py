@@ -24,10 +24,10 @@ PROGRAM = """
 import sys, time
 from pathlib import Path
 from bikes_assets.storage.scratch import scratch_folder
-from bikes_assets.storage.code.working_tree import Difference, checked_out
+from bikes_assets.storage.code.working_tree import WorkingTreeDiff, checked_out
 
 root = Path(sys.argv[1])
-with scratch_folder() as folder, checked_out(root, sys.argv[2], Difference(), folder / "tree"):
+with scratch_folder() as folder, checked_out(root, sys.argv[2], WorkingTreeDiff(), folder / "tree"):
     (folder / "lake").mkdir()
     print("there", flush=True)
     time.sleep(300)

@@ -14,9 +14,10 @@ from sklearn.linear_model import LinearRegression
 
 from bikes_assets.core.errors import FeatureError, LineageError
 from bikes_assets.verification import column_lineage as module
-from bikes_assets.verification.column_lineage import Edge, Evidence, Window, assert_column_lineage, check
+from bikes_assets.verification.column_lineage import Dependency, Evidence, Window, check
 from bikes_assets.verification.invariants import Ordered, Rising, Total, Unique
-from bikes_assets.verification.signals import signals
+from bikes_assets.verification.side_inputs import signals
+from bikes_assets.verification.tables import assert_column_lineage
 from bikes_assets_tests.core import faults_corpus as corpus
 from bikes_assets_tests.core.faults_corpus import FAULTS, LIMITS, Fault
 from bikes_assets_tests.fire.processes import SOAK
@@ -47,13 +48,13 @@ def test_whoever_waits_is_told_of_each_perturbed_table() -> None:
 
 
 def said_of(found: Evidence, fault: Fault) -> set[tuple[str, str]]:
-    """Return what is said of a fault: check and column."""
-    unseen = {("never seen", column) for output, column in found.never_seen if output == fault.name}
-    return unseen | {(item.check, item.column) for item in found.findings if item.output == fault.name}
+    """Return what is output_of of a fault: check and column."""
+    not_observed = {("not observed", column) for output, column in found.not_observed if output == fault.name}
+    return not_observed | {(item.check, item.column) for item in found.findings if item.output == fault.name}
 
 
-def is_named(fault: Fault, said: set[tuple[str, str]]) -> bool:
-    return any((fault.check, column) in said for column in fault.column.split(" or "))
+def is_named(fault: Fault, output_of: set[tuple[str, str]]) -> bool:
+    return any((fault.check, column) in output_of for column in fault.column.split(" or "))
 
 
 # Planted faults
@@ -76,7 +77,7 @@ def test_every_planted_fault_is_named_with_its_column(seed: int) -> None:
 def test_the_corpus_holds_forty_faults_of_each_kind() -> None:
     assert len({fault.name for fault in FAULTS}) == len(FAULTS) >= 40
     assert {fault.check for fault in FAULTS} == {
-        "undeclared influence", "never seen", "time", "windows", "presence", "slice", "order", "type", "repeat",
+        "undeclared influence", "not observed", "time", "windows", "presence", "slice", "order", "type", "repeat",
     }  # fmt: skip
 
 
@@ -110,7 +111,7 @@ def test_a_column_that_is_read_and_declared_nowhere_fails_the_restricted_run() -
     assert found.findings[0].message == "it fails without hum, which no column declares: KeyError: 'hum'"
 
 
-# What is said of honest functions
+# What is found of honest functions
 
 
 def honest(frame: pd.DataFrame) -> pd.DataFrame:
@@ -143,13 +144,13 @@ def test_an_honest_function_is_proven_and_its_windows_are_observed() -> None:
 
     assert found.holds, found.findings
     assert {(edge.output, edge.input): edge.state for edge in found.edges} == {
-        ("lag", "cnt"): "proven",
-        ("level", "cnt"): "proven",
-        ("mild", "temp"): "proven",
-        ("mild", "weathersit"): "proven",
+        ("lag", "cnt"): "observed",
+        ("level", "cnt"): "observed",
+        ("mild", "temp"): "observed",
+        ("mild", "weathersit"): "observed",
         ("unknown", "hum"): "missing only",
-        ("night", "ts"): "proven",
-        ("kind", "weathersit"): "proven",
+        ("night", "ts"): "observed",
+        ("kind", "weathersit"): "observed",
     }
     observed = {edge.output: edge.observed for edge in found.edges}
     assert (observed["lag"], observed["level"]) == (Window(24, 24), Window(71, 24))
@@ -176,14 +177,14 @@ def test_polars_expressions_hold() -> None:
     frame = pl.from_pandas(HOURS)
     declared = {"before": ["temp"], "wet": ["weathersit"]}
     found = check(features, frame, declared, key="ts", schema=corpus.SCHEMA, history=2)
-    assert (found.holds, found.never_seen) == (True, ())
+    assert (found.holds, found.not_observed) == (True, ())
 
     found = check(features, frame, declared | {"before": ["hum"]}, key="ts", schema=corpus.SCHEMA)
     assert {(item.check, item.output, item.column) for item in found.findings} == {
         ("restricted run", "", "temp"),
         ("undeclared influence", "before", "temp"),
     }
-    assert found.never_seen == (("before", "hum"),)
+    assert found.not_observed == (("before", "hum"),)
 
 
 def test_a_models_predictions_are_matched_by_position() -> None:
@@ -191,7 +192,7 @@ def test_a_models_predictions_are_matched_by_position() -> None:
     names = ["temp", "hum"]
     model = LinearRegression().fit(inputs[names], inputs["cnt"])
     found = check(lambda frame: model.predict(frame[names]), inputs, {"prediction": names}, key="ts")
-    assert (found.findings, found.never_seen) == ((), ())
+    assert (found.findings, found.not_observed) == ((), ())
     assert "ValueError" in found.blocked[0]  # it takes no missing value, which says nothing of what it reads
 
     found = check(lambda frame: model.predict(frame[names]), inputs, {"prediction": ["temp"]}, key="ts")
@@ -302,7 +303,7 @@ def leaky(frame: pd.DataFrame) -> pd.DataFrame:
         ({"rows": ["count", "actual"]}, "actual, count are declared to be read, but the table has ts, rain, cnt"),
         (
             {"windows": {("recent", "count"): Window(24, 24)}},
-            "a window is declared of recent on count, but recent is not declared to be made from count",
+            "a window is declared of recent on count, but recent is not declared to be computed from count",
         ),
         (
             {"invariants": [Total("count", ("cnt", "rain"))]},
@@ -347,9 +348,7 @@ def test_a_table_without_rows_is_refused() -> None:
 
 
 def test_what_is_made_and_not_declared_does_not_hold() -> None:
-    told = (
-        "undeclared: the function makes recent, of which nothing is declared; declare the columns that it is made from"
-    )
+    told = "undeclared: the function makes recent, of which nothing is declared; declare the columns that it is computed from"
     settings: dict[str, Any] = {"declared": {"wet": ["rain"]}, "key": "ts", "target": "cnt", "horizon": 24}
 
     with pytest.raises(AssertionError, match=f"^{told}$"):
@@ -365,8 +364,10 @@ def test_the_helper_raises_with_all_findings_and_on_demand_with_what_was_never_s
     with pytest.raises(AssertionError, match=r"undeclared influence: lag moves at .* when cnt is redrawn"):
         assert_column_lineage(lagged, pl.from_pandas(HOURS), declared={"lag": ["temp"]}, **SETTINGS)
     more = {"lag": ["cnt", "hum"]}
-    assert isinstance(assert_column_lineage(lagged, pl.from_pandas(HOURS), declared=more, **SETTINGS).edges[0], Edge)
-    with pytest.raises(AssertionError, match=r"^never seen: lag is declared to be made from hum$"):
+    assert isinstance(
+        assert_column_lineage(lagged, pl.from_pandas(HOURS), declared=more, **SETTINGS).edges[0], Dependency
+    )
+    with pytest.raises(AssertionError, match=r"^declared, not observed: lag is declared to be computed from hum$"):
         assert_column_lineage(lagged, pl.from_pandas(HOURS), declared=more, is_complete=True, **SETTINGS)
 
 

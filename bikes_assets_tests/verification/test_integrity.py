@@ -12,7 +12,7 @@ from bikes_assets.core.errors import DigestError
 from bikes_assets.core.model_file import dumps
 from bikes_assets.storage.delta import LakeTable
 from bikes_assets.storage.lake import MODEL_ROWS, Lake
-from bikes_assets.verification.integrity import Finding, of_model_files, of_table
+from bikes_assets.verification.integrity import Inspection, of_model_files, of_table
 from bikes_assets_tests.storage.test_delta import ORDERS, SOAK, forget, lake_table, write
 
 FLIPS = 500 if SOAK else 50
@@ -43,7 +43,7 @@ def table_of(lake: Lake) -> LakeTable:
     return lake.table("orders")
 
 
-def looked_at(lake: Lake) -> Iterator[Finding]:
+def looked_at(lake: Lake) -> Iterator[Inspection]:
     yield from of_table(table_of(lake))
     yield from of_model_files(lake, ())
 
@@ -55,7 +55,7 @@ def damaged(lake: Lake) -> list[str]:
 def version_of(lake: Lake, file: Path) -> tuple[str | None, int]:
     """Return partition and version of the commit that added a file."""
     path = file.relative_to(table_of(lake).uri).as_posix()
-    return next((c.partition, c.version) for c in table_of(lake).commits() if path in (c.seals or {}))
+    return next((c.partition, c.version) for c in table_of(lake).commits() if path in (c.checksums or {}))
 
 
 def refuses(lake: Lake, file: Path) -> str:
@@ -75,7 +75,7 @@ def test_what_is_as_it_was_stored_is_not_complained_of(lake: Lake) -> None:
 
     names = ["orders[a]@1", "orders[a]@2", "orders[b]@3", "orders[c]@4", "orders@5"]
     assert [item.name for item in found[:5]] == names
-    assert [item for item in found if item != Finding(item.name)] == []
+    assert [item for item in found if item != Inspection(item.name)] == []
     assert len(found) == 7
 
 
@@ -101,14 +101,14 @@ def test_every_flipped_bit_is_found_and_refused(lake: Lake) -> None:
 def test_a_flipped_bit_is_refused_to_engines_that_read_files_themselves(lake: Lake) -> None:
     table = table_of(lake)
     (file,) = Path(table.uri, "partition=b").glob("*.parquet")
-    assert len(table.files_present(["a", "b", "c", None])[1]) == 4
+    assert len(table.current_files(["a", "b", "c", None])[1]) == 4
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
 
     with pytest.raises(DigestError, match=rf"^orders\[b\]: {file} has SHA-256 .*, expected .*; restore {table.uri}$"):
-        table.files_present(["b"])
-    assert list(table.files_present(["a"])[1]) == ["a"]
+        table.current_files(["b"])
+    assert list(table.current_files(["a"])[1]) == ["a"]
 
 
 def test_a_model_file_that_is_needed_and_gone_is_found(lake: Lake) -> None:
@@ -138,7 +138,7 @@ def test_versions_from_before_files_were_sealed_are_told(lake: Lake) -> None:
         commit.write_text(commit.read_text().replace('"sha256":', '"other":'))
     forget(table_of(lake))
 
-    assert [item.name for item in of_table(table_of(lake)) if item.unsealed] == [
+    assert [item.name for item in of_table(table_of(lake)) if item.unchecked] == [
         "orders[a]@1",
         "orders[a]@2",
         "orders[c]@4",
@@ -150,4 +150,4 @@ def test_a_table_of_models_is_sealed_as_any_other(tmp_path: Path) -> None:
     table = LakeTable("models", str(tmp_path / "models"), MODEL_ROWS)
     table.write("a", MODEL_ROWS.arrow().empty_table(), {"output": {"digest": "d"}}, since=0)
 
-    assert list(of_table(table)) == [Finding("models[a]@1")]
+    assert list(of_table(table)) == [Inspection("models[a]@1")]

@@ -196,7 +196,7 @@ def test_every_table_that_a_function_is_given_keeps_to_the_invariants_and_all_is
     # Then
     assert found.findings == ()
     assert {(edge.output, edge.input): edge.state for edge in found.edges} == {
-        (name, column): "proven" for name, columns in declared.items() for column in columns
+        (name, column): "observed" for name, columns in declared.items() for column in columns
     }
     assert len(seen) > 100
     # a table without a gap has no missing cells but those that are put there, and these this function refuses
@@ -276,7 +276,7 @@ def test_without_declared_invariants_it_is_found_out_what_can_be_tried_and_the_r
     states = {(edge.output, edge.input): edge.state for edge in found.edges}
     unverified = {pair for pair, state in states.items() if state == "unverified"}
     assert unverified == {("sunday", "ts"), ("sunday", "weekday")}  # one follows the other, which nothing told
-    assert {pair: state for pair, state in states.items() if state != "proven"} == dict.fromkeys(
+    assert {pair: state for pair, state in states.items() if state != "observed"} == dict.fromkeys(
         unverified, "unverified"
     )
     told = "\n".join(found.unchecked)
@@ -319,7 +319,7 @@ def test_any_function_is_an_invariant() -> None:
     )
 
     assert found.findings == ()
-    assert [(edge.state, edge.observed) for edge in found.edges] == [("proven", Window(24, 24))]
+    assert [(edge.state, edge.observed) for edge in found.edges] == [("observed", Window(24, 24))]
     with pytest.raises(LineageError, match="an invariant returns 599 rows"):
         check(sums, HOURS, {"recent": ["cnt"]}, **TARGET, invariants=[lambda frame, _: frame[1:]])
 
@@ -336,7 +336,7 @@ def test_blocked_tables_are_counted_apart_for_each_dependency() -> None:
     found = check(no_missing, HOURS, {"warm": ["temp", "lowest"]}, key="ts")
 
     temp, lowest = found.edges
-    assert (temp.state, lowest.state) == ("proven", "proven")
+    assert (temp.state, lowest.state) == ("observed", "observed")
     assert temp.blocked == 0  # it is never set to missing, once that is known
     assert "temp: never set to missing, else the function fails: ValueError: temp is missing" in found.unchecked
     assert any("ValueError: temp is missing" in each for each in found.blocked)
@@ -378,7 +378,7 @@ def test_columns_that_cannot_be_perturbed_cost_no_more_than_others(cells: float,
     assert found.findings == ()
     assert [(item.message, item.failed) for item in found.unverified] == [
         (
-            f"wet is declared to be made from {name}, of which nothing ran: {name} could not be perturbed, for {why}",
+            f"wet is declared to be computed from {name}, of which nothing ran: {name} could not be perturbed, for {why}",
             False,
         )
         for name in sensors

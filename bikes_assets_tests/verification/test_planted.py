@@ -12,11 +12,12 @@ import pandas as pd
 import pytest
 
 from bikes_assets.core.errors import LineageError
-from bikes_assets.verification import examine, timely
-from bikes_assets.verification.column_lineage import Window, assert_column_lineage, check
+from bikes_assets.verification import examine, time_experiments
+from bikes_assets.verification.column_lineage import Window, check
 from bikes_assets.verification.declaration import ROWS, Declaration
-from bikes_assets.verification.examine import Examination, Found
+from bikes_assets.verification.examine import Examination, Results
 from bikes_assets.verification.perturb import Bench, usual_values
+from bikes_assets.verification.tables import assert_column_lineage
 from bikes_assets_tests.fire.processes import SOAK
 from bikes_assets_tests.verification import planted
 from bikes_assets_tests.verification.planted import PLANTED, is_caught, tried
@@ -84,10 +85,10 @@ def test_a_longer_window_at_one_hour_of_the_day_is_named() -> None:
 
 
 def test_no_step_between_perturbed_rows_is_one_of_a_calendar() -> None:
-    steps = [timely._apart(about) for about in range(1, 2_000)]
+    steps = [time_experiments._apart(about) for about in range(1, 2_000)]
     assert {math.gcd(step, 168) for step in steps} == {1}
-    assert len({timely._apart(about) for about in timely._PERIODS}) == 5  # they vary, too
-    assert timely._apart(720) == 725
+    assert len({time_experiments._apart(about) for about in time_experiments._PERIODS}) == 5  # they vary, too
+    assert time_experiments._apart(720) == 725
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -97,10 +98,10 @@ def test_single_rows_of_every_hour_and_weekday_are_perturbed(seed: int) -> None:
     usual = {"temp": usual_values(table["temp"])}
     bench = Bench(lambda frame: frame, table, ("temp",), key="ts", columns={}, usual=usual)
     declaration = Declaration({"temp": ("temp",), ROWS: ("ts",)}, "ts")
-    exam = Examination(bench, declaration, np.random.default_rng(seed), Found())
+    exam = Examination(bench, declaration, np.random.default_rng(seed), Results())
     exam.begin()
     # When
-    trials = list(timely.points(exam, [[("temp", "temp")]], []))
+    trials = list(time_experiments.points(exam, [[("temp", "temp")]], []))
     # Then
     rows = [GRID["ts"][trial.perturbed["temp"]] for trial in trials]
     assert {hour for each in rows for hour in each.dt.hour} == set(range(24))
@@ -214,7 +215,9 @@ def test_what_blocks_every_table_is_no_trial_and_the_caller_chooses_what_becomes
     assert ("declared influence", "made", "cnt") in {
         (item.check, item.output, item.column) for item in found.unverified
     }
-    with pytest.raises(AssertionError, match="unverified: made is declared to be made from cnt, of which nothing ran"):
+    with pytest.raises(
+        AssertionError, match="unverified: made is declared to be computed from cnt, of which nothing ran"
+    ):
         assert_column_lineage(picky, table, declared=declared, key="ts")
-    with pytest.warns(UserWarning, match="unverified: made is declared to be made from cnt"):
+    with pytest.warns(UserWarning, match="unverified: made is declared to be computed from cnt"):
         assert not assert_column_lineage(picky, table, declared=declared, key="ts", unverified="warn").holds

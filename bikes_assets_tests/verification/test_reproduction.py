@@ -1,4 +1,4 @@
-"""The order in which versions are made again, and when what came out counts as what was recorded."""
+"""The order in which versions are rebuilt, and when what came out counts as what was recorded."""
 
 from __future__ import annotations
 
@@ -29,27 +29,27 @@ def record(asset: str, partition: str, version: int, *inputs: Version, digest: s
 
 
 def history(seed: int) -> list[Record]:
-    """Return random makings: each reads what is present of some partitions of the assets before it, or an older version of it."""
-    rng, made = random.Random(seed), list[Record]()
+    """Return random history: each reads what is present of some partitions of the assets before it, or an older version of it."""
+    rng, rebuilt = random.Random(seed), list[Record]()
     for version in range(rng.randint(4, 30)):
         level = rng.randrange(len(ASSETS))
         inputs: dict[tuple[str, str | None], Version] = {}
         for _ in range(rng.randint(0, 4)):
-            known = [item.output for item in made if ASSETS.index(item.output.asset) < level]
+            known = [item.output for item in rebuilt if ASSETS.index(item.output.asset) < level]
             if known:
                 chosen = rng.choice(known)
                 inputs[chosen.asset, chosen.partition] = chosen
-        made.append(record(ASSETS[level], str(rng.randrange(3)), version, *inputs.values()))
-    return made
+        rebuilt.append(record(ASSETS[level], str(rng.randrange(3)), version, *inputs.values()))
+    return rebuilt
 
 
 @settings(deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 5))
 def test_each_step_finds_its_inputs_in_the_versions_that_it_read(seed: int, wanted: int) -> None:
-    made = history(seed)
-    known = {item.output: item for item in made}
-    taken = {item.output for item in made if item.output.asset == "raw"}
-    targets = random.Random(seed).sample(made, min(wanted, len(made)))
+    rebuilt = history(seed)
+    known = {item.output: item for item in rebuilt}
+    taken = {item.output for item in rebuilt if item.output.asset == "raw"}
+    targets = random.Random(seed).sample(rebuilt, min(wanted, len(rebuilt)))
 
     there: dict[tuple[str, str | None], Version] = {}
     done: set[Version] = set()

@@ -6,17 +6,17 @@ import subprocess
 import sys
 
 from bikes_assets.core.record import Version
-from bikes_assets.lineage.index import Answer, Found
+from bikes_assets.lineage.elements import Answer, Result
 
 ODD = 'odd\x1b[31m<script>alert("x")</script>&'
 FEW = Answer(
     [
-        Found("column", "features.temperature", 1, {"type": "float64"}),
-        Found("column", "features.*", 1, {"kind": "of a fact"}),
-        Found("alias", ODD, 2),
+        Result("column", "features.temperature", 1, {"type": "float64"}),
+        Result("column", "features.*", 1, {"kind": "of a fact"}),
+        Result("alias", ODD, 2),
     ]
 )
-MANY = Answer([Found("dataset", f"table_{number}", number) for number in range(1, 31)])
+MANY = Answer([Result("dataset", f"table_{number}", number) for number in range(1, 31)])
 TEXT = """\
 3 things: 2 columns, 1 alias
 depth  kind    address
@@ -60,8 +60,8 @@ def test_an_answer_is_a_frame_of_all_that_is_known() -> None:
 
 def test_pandas_is_imported_for_the_frame_alone() -> None:
     code = (
-        "import sys; from bikes_assets.lineage.index import Answer, Found\n"
-        "answer = Answer([Found('column', 'a.b', 1)]); repr(answer), answer._repr_html_()\n"
+        "import sys; from bikes_assets.lineage.elements import Answer, Result\n"
+        "answer = Answer([Result('column', 'a.b', 1)]); repr(answer), answer._repr_html_()\n"
         "print('pandas' in sys.modules); answer.to_pandas(); print('pandas' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -62,21 +62,21 @@ def test_other_content_is_told_with_what_was_and_what_is():
 
     (change,) = compare(WAS, now)
 
-    assert not change.is_remade
-    assert str(change) == "features[2012-02]: was version 2, digest d2, content d2; is version 7, digest e2, content e2"
+    assert not change.is_rematerialized
+    assert str(change) == "features[2012-02]: version 2 -> 7, digest d2 -> e2, content d2 -> e2"
 
 
 def test_a_partition_that_was_made_again_with_its_digest_is_the_same():
     (change,) = compare(WAS, with_partition(version=7, digest="d2", content="other"))
 
-    assert change.is_remade
-    assert str(change) == "features[2012-02]: made again, with the same digest d2: was version 2, is 7"
+    assert change.is_rematerialized
+    assert str(change) == "features[2012-02]: rematerialized with the same digest d2, version 2 -> 7"
 
 
 def test_other_content_under_the_same_version_is_no_making_again():
     (change,) = compare(WAS, with_partition(version=2, digest="d2", content="other"))
 
-    assert not change.is_remade
+    assert not change.is_rematerialized
 
 
 def test_what_is_gone_and_what_is_new_is_told():
@@ -84,7 +84,7 @@ def test_what_is_gone_and_what_is_new_is_told():
 
     assert told(one) == ["features[2012-02]: is gone: version 2, digest d2, content d2"]
     assert told(WAS, one) == ["features[2012-02]: is new: version 2, digest d2, content d2"]
-    assert not any(change.is_remade for change in (*compare(WAS, one), *compare(one, WAS)))
+    assert not any(change.is_rematerialized for change in (*compare(WAS, one), *compare(one, WAS)))
 
 
 def test_source_code_and_models_are_told():
@@ -96,12 +96,11 @@ def test_source_code_and_models_are_told():
     )
 
     assert told(now) == [
-        f"hour.csv: was SHA-256 {'5' * 64}; is SHA-256 {'6' * 64}",
-        "features: was code version c1; is code version c2",
-        f"model@1: was address model[2012-01]@1, digest m1, SHA-256 {'a' * 64}; "
-        f"is address model[2012-01]@1, digest m1, SHA-256 {'b' * 64}",
+        "hour.csv: SHA-256 55555555 -> 66666666",
+        "features: code version c1 -> c2",
+        "model@1: SHA-256 aaaaaaaa -> bbbbbbbb",
     ]
-    assert not any(change.is_remade for change in compare(WAS, now))
+    assert not any(change.is_rematerialized for change in compare(WAS, now))
 
 
 @pytest.mark.parametrize(

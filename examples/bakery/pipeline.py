@@ -28,7 +28,7 @@ INPUTS = ["weekday", "temperature"]
 
 @dg.asset
 def sales() -> pd.DataFrame:
-    """Loaves sold on each day of a year, made up from a seed."""
+    """Loaves sold on each day of a year, drawn with a seed."""
     random, day = np.random.default_rng(5), np.arange(365)
     temperature = (12 - 9 * np.cos(2 * np.pi * day / 365) + random.normal(0, 3, 365)).round(1)
     loaves = 300 + 80 * (day % 7 == 5) - 0.2 * (temperature - 15) ** 2 + random.normal(0, 12, 365)

@@ -20,6 +20,7 @@ from bikes_assets import (
     ModelIOManager,
     NothingToDo,
     Outcome,
+    Project,
     Schema,
     SourceFormat,
     SourceInputManager,
@@ -122,7 +123,10 @@ PARCEL_FEATURES = schema_of("parcel_features", [DAY], [PARCELS["delivered"]], FE
     group="parcels",
     kinds={"narwhals"},
     schema=PARCEL_FEATURES,
-    lineage={column: {"parcels": names} for column, names in column_lineage(FEATURES).items()},
+    lineage={
+        **{name: {"parcels": [name]} for name in ("day", "delivered")},  # as they are
+        **{column: {"parcels": names} for column, names in column_lineage(FEATURES).items()},
+    },
 )
 def parcel_features(context, parcels) -> Outcome:
     """Features of each day; the week before may lie in the month before."""
@@ -176,6 +180,7 @@ def parcel_model(context, parcel_features) -> Outcome:
 
 
 # 5. Where things lie
+FILE = os.environ.get("PARCELS_FILE", str(HERE / "parcels.csv"))
 LAKE = Lake(
     os.environ.get("PARCELS_LAKE", str(HERE / "lake")),
     {"parcels": PARCELS, "parcel_features": PARCEL_FEATURES},
@@ -184,7 +189,7 @@ LAKE = Lake(
 
 
 def _reader() -> Any:
-    return reader_for(str(HERE / "parcels.csv"), columns=PARCELS.names, date_column="day")
+    return reader_for(FILE, columns=PARCELS.names)
 
 
 defs = dg.Definitions(
@@ -199,14 +204,31 @@ defs = dg.Definitions(
 )
 
 
+DERIVATIONS = Derivations(
+    same_row={"parcel_features": {"delivered": {"parcels": ["delivered"]}}},
+    computed={"parcel_features": Computed("parcels", FEATURES, steps=(), grid=lambda rows: rows)},
+    predicted={},
+)
+
+
 def tracer() -> Tracer:
     """Return what tells of a row where its values came from: `tracer().trace("parcel_features[2024-02]#2024-02-03")`."""
-    return Tracer(
-        LAKE,
-        Derivations(
-            same_row={"parcel_features": {"delivered": {"parcels": ["delivered"]}}},
-            computed={"parcel_features": Computed("parcels", FEATURES, steps=(), grid=lambda rows: rows)},
-            predicted={},
-        ),
-        source=str(HERE / "parcels.csv"),
-    )
+    return Tracer(LAKE, DERIVATIONS, source=FILE)
+
+
+# 6. Commands
+def _environment(rebuild: Any) -> dict[str, str]:
+    """Return the settings by which these definitions use a temporary lake and another source."""
+    return {"PARCELS_LAKE": rebuild.lake, "PARCELS_FILE": rebuild.source}
+
+
+PROJECT = Project(
+    name="parcels",
+    definitions="examples.parcels.definitions:defs",
+    lake=LAKE,
+    data=Path(os.environ.get("PARCELS_DATA", str(HERE / "data"))),
+    models=RIDGE,
+    sources={"parcel_file": (_reader, SOURCE)},
+    derivations=DERIVATIONS,
+    environment=_environment,
+)

@@ -26,7 +26,7 @@ INPUTS = ["distance", "passengers", "night", "crawl"]
 
 @dg.asset(group_name="taxi")
 def trips() -> pd.DataFrame:
-    """Taxi trips of a week, made up from a seed."""
+    """Taxi trips of a week, drawn with a seed."""
     random = np.random.default_rng(11)
     pickup = np.datetime64("2024-05-06T00:00:00", "us") + np.sort(random.integers(0, 7 * 86_400, TRIPS)) * 1_000_000
     distance = random.gamma(2.0, 2.5, TRIPS).round(2)

@@ -1,4 +1,4 @@
-"""What gives plain assets their lineage: where things lie, which columns are made of which, and how to ask."""
+"""What gives plain assets their lineage: where things lie, which columns are computed from which, and how to ask."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from bikes_assets import (
     ModelIOManager,
     TableIOManager,
     column_lineage,
+    column_lineage_check,
     tracking_resource,
     with_lineage,
 )
@@ -37,9 +38,16 @@ LINEAGE = {
     },
 }
 PLAIN = [assets.trips, assets.trip_features, assets.fare_model, assets.fare_predictions, assets.zone_summary]
+_, features, _, predictions, summary = ASSETS = with_lineage(PLAIN, LINEAGE)
+JOINED = {"trips": ["trip"], "fare_predictions": ["trip"]}
 
 defs = dg.Definitions(
-    assets=with_lineage(PLAIN, LINEAGE),
+    assets=ASSETS,
+    asset_checks=[
+        column_lineage_check(features, key="trip"),
+        column_lineage_check(predictions, key="trip"),
+        column_lineage_check(summary, key="zone", rows=JOINED),
+    ],
     resources={
         "io_manager": TableIOManager(LAKE).resource(),
         "models": ModelIOManager(LAKE, MODELS).resource(),

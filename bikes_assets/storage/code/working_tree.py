@@ -1,4 +1,4 @@
-"""The code that something was made with, so that it can be restored: a git commit and the working tree's changes."""
+"""The code that something was materialized with, so that it can be restored: a git commit and the working tree's changes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _DIFF = (
 
 
 @dataclass(frozen=True)
-class Difference:
+class WorkingTreeDiff:
     """How a working tree differs from its commit.
 
     Attributes:
@@ -58,10 +58,10 @@ class Difference:
             state.update(os.fsencode(name) + b"\0" + content)
         return state.hexdigest()[:32]
 
-    def bounded(self) -> Difference:
+    def bounded(self) -> WorkingTreeDiff:
         """Return it, or where it is too large, its digest alone."""
         size = len(self.patch) + sum(len(content) for _, content in self.files.values())
-        return self if size <= MAX_BYTES else Difference(dropped=self.digest)
+        return self if size <= MAX_BYTES else WorkingTreeDiff(dropped=self.digest)
 
     def packed(self) -> bytes:
         """Return it as a tar file."""
@@ -82,7 +82,7 @@ class Difference:
         return target.getvalue()
 
     @classmethod
-    def unpacked(cls, content: bytes) -> Difference:
+    def unpacked(cls, content: bytes) -> WorkingTreeDiff:
         """Return what `packed` wrote.
 
         Raises:
@@ -112,7 +112,7 @@ def commit_of(root: Path) -> str:
 
 
 @cache
-def difference(root: Path) -> Difference:
+def difference(root: Path) -> WorkingTreeDiff:
     """Return how a working tree differs from its commit, as of the first call; an empty difference for a clean one.
 
     For a project in a folder of a larger repository, only differences below that folder count.
@@ -120,23 +120,23 @@ def difference(root: Path) -> Difference:
     return _difference(root).bounded()
 
 
-def _difference(root: Path, *, is_whole: bool = False) -> Difference:
+def _difference(root: Path, *, is_whole: bool = False) -> WorkingTreeDiff:
     """Return how a working tree differs from its commit, with or without the rest of the repository."""
     patch = _told(root, *_DIFF, "--no-relative" if is_whole else "--relative")
     untracked = _told(root, "ls-files", "--others", "--exclude-standard", "-z").split(b"\0")
     names = sorted(os.fsdecode(name) for name in untracked if name)
-    return Difference(patch, {name: _file(root / name) for name in names})
+    return WorkingTreeDiff(patch, {name: _file(root / name) for name in names})
 
 
 @contextmanager
-def checked_out(root: Path, commit: str, changed: Difference, folder: Path) -> Iterator[Path]:
+def checked_out(root: Path, commit: str, changed: WorkingTreeDiff, folder: Path) -> Iterator[Path]:
     """Yield the project's root as of a commit, with a difference applied, in a git worktree that is removed afterwards.
 
     Args:
         root: a working tree of the repository, which is left as it is.
         commit: the commit.
         changed: how the working tree differed from it.
-        folder: where the worktree is made; it must not exist.
+        folder: where the worktree is created; it must not exist.
 
     Raises:
         LineageError: the repository has no such commit, or the difference does not fit it.
@@ -169,7 +169,7 @@ def remove_abandoned(root: Path) -> None:
             remove(folder)
 
 
-def _apply(folder: Path, place: Path, commit: str, wanted: Difference) -> None:
+def _apply(folder: Path, place: Path, commit: str, wanted: WorkingTreeDiff) -> None:
     """Apply a difference to a worktree, so that it differs from its commit by exactly that.
 
     Args:

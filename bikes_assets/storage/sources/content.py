@@ -40,30 +40,32 @@ _NAMES: dict[Kind, set[str]] = {"parquet": {".parquet", ".parq", ".pqt", ".pq"},
 _EXPECTED = "CSV or Parquet, plain or packed by gzip, bzip2, xz, zstd or lz4"
 
 
-def too_large(name: str, found: str, room: int) -> DataError:
+def too_large(name: str, found: str, limit: int) -> DataError:
     """Return the error of a source that holds more than it may."""
-    return DataError(name, found=found, expected=f"at most {room} bytes, the limit of one source less its files before")
+    return DataError(
+        name, found=found, expected=f"at most {limit} bytes, the limit of one source less its files before"
+    )
 
 
-def bounded(handle: Any, name: str, room: int) -> bytes:
-    """Return all bytes of `handle`, or fail as soon as there are more than `room`."""
+def bounded(handle: Any, name: str, limit: int) -> bytes:
+    """Return all bytes of `handle`, or fail as soon as there are more than `limit`."""
     chunks, size = [], 0
     while chunk := handle.read(_CHUNK):
         size += len(chunk)
-        if size > room:
-            raise too_large(name, f"more than {room} bytes", room)
+        if size > limit:
+            raise too_large(name, f"more than {limit} bytes", limit)
         chunks.append(chunk)
     return b"".join(chunks)
 
 
-def unpacked(name: str, content: bytes, room: int) -> bytes:
+def unpacked(name: str, content: bytes, limit: int) -> bytes:
     """Return the content of a packed file, and any other file as it is.
 
     Raises:
-        DataError: it is damaged, or holds more than `room` bytes.
+        DataError: it is damaged, or holds more than `limit` bytes.
     """
     packing = _packing(content)
-    return _read(name, content, packing, lambda handle: bounded(handle, name, room)) if packing else content
+    return _read(name, content, packing, lambda handle: bounded(handle, name, limit)) if packing else content
 
 
 def kind_of(name: str, content: bytes, columns: Collection[str]) -> Kind:

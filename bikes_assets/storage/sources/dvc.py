@@ -81,12 +81,12 @@ class Pointer:
         }
 
 
-class Tracking:
+class DvcPointers:
     """The pointers of a source, and the comparison of what is read with them.
 
     Args:
         pointers: the pointers, by the name of what each tracks.
-            altered: what happens with a file that differs from its pointer.
+        altered: what happens with a file that differs from its pointer.
     """
 
     def __init__(self, pointers: Mapping[str, Pointer], altered: Altered) -> None:
@@ -95,7 +95,7 @@ class Tracking:
         self._found: dict[str, str] = {}
 
     @classmethod
-    def of(cls, path: str, altered: Altered) -> Tracking:
+    def of(cls, path: str, altered: Altered) -> DvcPointers:
         """Return the pointers of a local file or folder: its own, or those of the files in it; none for a URL.
 
         Args:
@@ -253,7 +253,7 @@ def _fetchable(name: str, facts: Mapping[str, Any] | None) -> None:
             name, found="a version that DVC did not track", expected="one whose record names its MD5 and revision"
         )
     if facts.get("differs"):
-        found = f"a version that differed from MD5 {facts['md5']}, which its pointer said"
+        found = f"a version that differed from MD5 {facts['md5']}, which its pointer names"
         raise DataError(name, found=found, expected="one that DVC has")
     if not re.fullmatch(r"[0-9a-f]{40,64}", str(facts["revision"])):
         found = f"revision {facts['revision']!r}: its pointer was not committed when it was read"
@@ -303,7 +303,7 @@ def _get(program: Sequence[str], name: str, facts: Mapping[str, Any], place: Pat
     if done.returncode or not place.exists():
         url = str(facts["url"])
         gone = bool(url) and not is_remote(url) and not Path(url).is_dir()
-        said = "no such folder" if gone else f"DVC says {_said(done.stderr)!r}"
+        said = "no such folder" if gone else f"DVC says {_error_line(done.stderr)!r}"
         where = f"remote {facts['remote']} ({url})" if facts["remote"] else "DVC's cache (there was no remote)"
         raise DataError(
             name, found=f"MD5 {facts['md5']} cannot be had from {where}: {said}", expected="it there: `dvc push`"
@@ -384,7 +384,7 @@ def _plain(name: str) -> str:
     return name
 
 
-def _said(text: str) -> str:
+def _error_line(text: str) -> str:
     """Return the line of DVC's error output that says what was wrong, without secrets."""
     lines: Sequence[str] = [line for line in text.splitlines() if line.strip()]
     wrong = [line for line in lines if line.startswith("ERROR")] or lines[-1:]

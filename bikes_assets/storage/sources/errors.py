@@ -1,6 +1,6 @@
 """Errors of a file system, server or database when a source cannot be read, in words and without secrets.
 
-The original error stays in the chain, so that `core.faults.passes` recognizes transient errors.
+The original error stays in the chain, so that `core.transient.is_transient` recognizes transient errors.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from bikes_assets.core.errors import DataError, LineageError, SettingsError
-from bikes_assets.core.faults import BUSY, chain, http_status
 from bikes_assets.core.secrets import scrubbed, shown
+from bikes_assets.core.transient import BUSY, chain, http_status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,7 +67,7 @@ def _told(error: Exception) -> tuple[str, str] | None:
     for item in errors:
         if isinstance(item, ssl.SSLError):
             reasons = (getattr(of, name, "") for of in errors for name in ("verify_message", "reason"))
-            reason = next((text for text in reasons if text), "it cannot be made")
+            reason = next((text for text in reasons if text), "it cannot be created")
             return f"no TLS connection: {reason}", "a server whose certificate this machine trusts; look at the address"
         if isinstance(item, socket.gaierror):
             return f"no address of that host ({item.strerror})", "the name of a host that is known; " + _AGAIN

@@ -232,8 +232,8 @@ def parse_parquet(
     with _decoding(name):
         file = pq.ParquetFile(pa.BufferReader(content), metadata=file.metadata, read_dictionary=texts)
         for batch in file.iter_batches(batch_size=rows, columns=wanted):
-            room = limits.max_bytes - size
-            if (needed := sum(_bytes(column) for column in batch.columns)) > room:
+            limit = limits.max_bytes - size
+            if (needed := sum(_bytes(column) for column in batch.columns)) > limit:
                 raise too_large(name, f"more than {limits.max_bytes} bytes when unpacked", limits.max_bytes)
             size += needed
             batches.append(pa.RecordBatch.from_arrays([*map(_plain, batch.columns)], batch.schema.names))

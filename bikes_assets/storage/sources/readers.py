@@ -22,7 +22,7 @@ from bikes_assets.core.schema import Column, ColumnType, Schema
 from bikes_assets.core.secrets import shown
 from bikes_assets.storage.files import base_name, filesystem_of, is_remote
 from bikes_assets.storage.sources.content import Kind, bounded, kind_of, too_large, unpacked
-from bikes_assets.storage.sources.dvc import Altered, Tracking
+from bikes_assets.storage.sources.dvc import Altered, DvcPointers
 from bikes_assets.storage.sources.errors import reporting, unusable
 from bikes_assets.storage.sources.files import ListedFile, list_files
 from bikes_assets.storage.sources.formats import (
@@ -65,7 +65,7 @@ class Raw:
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class SourceRows:
     """Rows that came from a source, as a dataset of a tracking server describes them.
 
     Attributes:
@@ -88,6 +88,7 @@ class Rows:
 class Reader(ABC):
     """Reads a source, and reports which version it read."""
 
+    columns: tuple[str, ...]
     date_column: str
 
     @abstractmethod
@@ -119,24 +120,24 @@ class Reader(ABC):
         predictions: str | None = None,
         *,
         digest: str | None = None,
-    ) -> Rows:
+    ) -> SourceRows:
         """Return the description of `data` as a dataset whose source is this reader's origin.
 
         Args:
             name: name of the dataset.
-            data: the rows, or what was made of them.
+            data: the rows, or what was computed from them.
             targets: column with the target.
             predictions: column with predictions.
             digest: the table's digest; by default one over all rows of `data` as they stand.
         """
-        return Rows(name, digest or frame_digest(data), self.origin(), data, targets, predictions)
+        return SourceRows(name, digest or frame_digest(data), self.origin(), data, targets, predictions)
 
 
 def reader_for(
     source: str,
     *,
     columns: tuple[str, ...],
-    date_column: str,
+    date_column: str = "",
     query: str | None = None,
     limits: Limits = Limits(),
     altered: Altered = "refuse",
@@ -147,7 +148,7 @@ def reader_for(
         source: database URL when there is a query; else path or URL of a CSV or Parquet file, which may be packed, or
             of a folder of such files.
         columns: the columns that the source must have, in order.
-        date_column: the column whose values begin with YYYY-MM.
+        date_column: the column whose values begin with YYYY-MM, for `Reader.span`.
         query: a SELECT.
         limits: the most that is read.
         altered: what happens with a file that DVC tracks and that differs from its pointer: `refuse` it, or `mark` it.
@@ -220,8 +221,8 @@ class FileReader(Reader):
             return ""
         return file_digest((repr(marks) + tracked).encode())
 
-    def _tracking(self) -> Tracking:
-        return Tracking.of(self.source, self.altered)
+    def _tracking(self) -> DvcPointers:
+        return DvcPointers.of(self.source, self.altered)
 
     def _filesystem(self) -> tuple[AbstractFileSystem, str]:
         expected = (
@@ -245,21 +246,21 @@ class FileReader(Reader):
 
     def _contents(self, listed: list[ListedFile]) -> Iterator[tuple[str, bytes]]:
         fs, _ = self._filesystem()
-        room = self.limits.max_bytes
+        limit = self.limits.max_bytes
         # read from the beginning, because not every server gives parts of a file
         options: dict[str, Any] = {"block_size": 0} if self.source.startswith(("http://", "https://")) else {}
         for file in listed:
-            if (file.size or 0) > room:
-                raise too_large(file.name, f"{file.size} bytes", room)
+            if (file.size or 0) > limit:
+                raise too_large(file.name, f"{file.size} bytes", limit)
             with (
                 reporting(self.source, file.name, "a file that can be read"),
                 fs.open(file.path, "rb", **options) as handle,
             ):
-                content = bounded(handle, file.name, room)
-            room -= len(content)
+                content = bounded(handle, file.name, limit)
+            limit -= len(content)
             yield file.name, content
 
-    def _tables(self, tracking: Tracking, held: _Held, only: str | None = None) -> Iterator[tuple[str, pa.Table]]:
+    def _tables(self, tracking: DvcPointers, held: _Held, only: str | None = None) -> Iterator[tuple[str, pa.Table]]:
         """Yield each file's name and rows, all together within the limits.
 
         Args:
@@ -292,7 +293,7 @@ class FileReader(Reader):
             raise DataError(self._name, found=found, expected="a folder of one of them")
         return held.kinds[0][1]
 
-    def _origin(self, held: _Held, tracking: Tracking) -> Origin:
+    def _origin(self, held: _Held, tracking: DvcPointers) -> Origin:
         fs, path = self._filesystem()
         lines = "".join(f"{name} {digest}\n" for name, digest, _ in held.files)
         one_file = len(held.files) == 1 and held.files[0][0] == self._name

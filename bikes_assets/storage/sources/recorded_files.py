@@ -39,7 +39,7 @@ class RecordedFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class FileState:
     """What is at an address now.
 
     Attributes:
@@ -68,7 +68,7 @@ class FoundFile:
 
     file: RecordedFile
     location: str
-    looks: tuple[Look, ...]
+    looks: tuple[FileState, ...]
 
 
 def recorded_files(origin: Mapping[str, Any]) -> list[RecordedFile]:
@@ -108,7 +108,7 @@ class Places:
 
     def find(self, file: RecordedFile) -> FoundFile:
         """Return where a file is now."""
-        looks: list[Look] = []
+        looks: list[FileState] = []
         for address in self._addresses(file):
             looks.append(self._look(address))
             if looks[-1].sha256 == file.sha256:
@@ -158,16 +158,16 @@ class Places:
                 known.add(_path(address))
                 yield address
 
-    def _look(self, address: str) -> Look:
+    def _look(self, address: str) -> FileState:
         """Return what is at an address; only regular files are opened, because opening a pipe would block."""
         if "***" in address:
-            return Look(address, why="not checked, for its secrets are not on record")
+            return FileState(address, why="not checked, for its secrets are not on record")
         try:
             with reporting(address, shown(address), "a file that can be read"):
                 filesystem, path = filesystem_of(address)
                 info: dict[str, Any] = filesystem.info(path)
                 if info["type"] != "file":
-                    return Look(address, why=NOTHING if info["type"] == "directory" else "no file")
+                    return FileState(address, why=NOTHING if info["type"] == "directory" else "no file")
                 mark = (address, str(sorted((str(key), str(value)) for key, value in info.items())))
                 if mark not in self._digests:
                     digest = hashlib.sha256()
@@ -176,10 +176,10 @@ class Places:
                             digest.update(chunk)
                     self._digests[mark] = digest.hexdigest()
         except DataError as error:
-            return Look(address, why=str(error.found))
+            return FileState(address, why=str(error.found))
         except LineageError as error:
-            return Look(address, why=str(error))
-        return Look(address, self._digests[mark])
+            return FileState(address, why=str(error))
+        return FileState(address, self._digests[mark])
 
 
 def _path(address: str) -> str:

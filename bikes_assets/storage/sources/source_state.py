@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from bikes_assets.core.digest import table_digest
 from bikes_assets.core.record import Origin
-from bikes_assets.storage.memory import read_memory, write_memory
+from bikes_assets.storage.checksums import read_memory, write_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -39,7 +39,7 @@ class SourceFormat:
 
 
 @dataclass(frozen=True)
-class Observed:
+class SourceState:
     """What a source held when it was last read.
 
     Attributes:
@@ -61,7 +61,7 @@ class Observed:
     empty: str
 
 
-def observe(reader: Reader, format_: SourceFormat, memory: Path, of: str) -> Observed:
+def observe(reader: Reader, format_: SourceFormat, memory: Path, of: str) -> SourceState:
     """Return the current state of a source; it is read where it may have changed since it was last read.
 
     Args:
@@ -84,7 +84,7 @@ def observe(reader: Reader, format_: SourceFormat, memory: Path, of: str) -> Obs
     rows = {partition: count for partition, (_, count) in held.items()}
     since = {key: known.since[key] if known and before.get(key) == digest else now for key, digest in digests.items()}
     empty = table_digest(format_.schema.arrow().empty_table(), format_.schema).table
-    found = Observed(of, fingerprint, raw.origin, digests, rows, since, empty)
+    found = SourceState(of, fingerprint, raw.origin, digests, rows, since, empty)
     write_memory(memory, asdict(found))
     return found
 
@@ -108,11 +108,11 @@ def partition_digests(raw: Raw, format_: SourceFormat, others: Iterable[str] = (
     return found
 
 
-def remembered(memory: Path) -> Observed | None:
+def remembered(memory: Path) -> SourceState | None:
     """Return the cached state, None where there is no usable one."""
     return read_memory(memory, _observed)
 
 
-def _observed(values: Any) -> Observed:
+def _observed(values: Any) -> SourceState:
     origin = values["origin"]
-    return Observed(**values | {"origin": Origin(**origin | {"files": tuple(map(tuple, origin["files"]))})})
+    return SourceState(**values | {"origin": Origin(**origin | {"files": tuple(map(tuple, origin["files"]))})})

@@ -12,12 +12,12 @@ import pytest
 from bikes_assets.core.errors import LineageError
 from bikes_assets.storage.code import working_tree
 from bikes_assets.storage.code.foreign_git import has_commit
-from bikes_assets.storage.code.working_tree import Difference, checked_out
+from bikes_assets.storage.code.working_tree import WorkingTreeDiff, checked_out
 from bikes_assets_tests.repositories import git
 from bikes_assets_tests.storage.code.test_environment import checkout  # noqa: F401
 
 
-def difference(root: Path) -> Difference:
+def difference(root: Path) -> WorkingTreeDiff:
     working_tree.difference.cache_clear()
     return working_tree.difference(root)
 
@@ -59,7 +59,7 @@ def test_a_tree_is_had_again_as_it_was_from_what_was_packed(checkout: Path, tmp_
     hook.write_text(f"#!/bin/sh\ntouch {clone}/hooked\n")
     hook.chmod(0o755)
     # Then
-    with checked_out(clone, commit, Difference.unpacked(packed), clone.parent / "tree") as tree:
+    with checked_out(clone, commit, WorkingTreeDiff.unpacked(packed), clone.parent / "tree") as tree:
         assert files(tree) == before
         assert git(clone, "worktree", "list").count("\n") == 1
     assert git(clone, "worktree", "list").count("\n") == 0
@@ -95,7 +95,7 @@ def test_of_a_project_within_a_repository_nothing_is_held_of_the_rest(monorepo: 
     assert difference(monorepo).digest == found.digest
     commit = git(monorepo, "rev-parse", "HEAD")
     with checked_out(
-        monorepo, commit, Difference.unpacked(found.packed()), tmp_path_factory.mktemp("in") / "t"
+        monorepo, commit, WorkingTreeDiff.unpacked(found.packed()), tmp_path_factory.mktemp("in") / "t"
     ) as tree:
         assert files(tree) == files(monorepo)
         assert (tree.parents[1] / "code.py").read_text() == "x = 1\n"
@@ -106,7 +106,7 @@ def test_what_was_held_of_a_whole_repository_still_comes_back(monorepo: Path, tm
     command = ["git", "-C", str(monorepo), "diff", "HEAD", "--binary", "--full-index", "--no-ext-diff", "--no-textconv"]
     patch = subprocess.run([*command, "--no-renames"], check=True, capture_output=True).stdout
     assert b"of another team" in patch
-    older = Difference(patch, difference(monorepo).files)
+    older = WorkingTreeDiff(patch, difference(monorepo).files)
     # Then it comes back, all of it
     commit = git(monorepo, "rev-parse", "HEAD")
     with checked_out(monorepo, commit, older, tmp_path_factory.mktemp("in") / "tree") as tree:
@@ -133,8 +133,8 @@ def test_a_repository_within_this_one_is_named_alone(checkout: Path, tmp_path: P
     (checkout / "inner" / "code.py").write_text("z = 1\n")
     (checkout / "new.py").write_text("y = 1\n")
     found = difference(checkout)
-    assert found.digest != Difference(b"", {"new.py": found.files["new.py"]}).digest
-    kept = Difference.unpacked(found.packed())
+    assert found.digest != WorkingTreeDiff(b"", {"new.py": found.files["new.py"]}).digest
+    kept = WorkingTreeDiff.unpacked(found.packed())
     assert kept == found
     assert kept.digest == found.digest
     with checked_out(checkout, git(checkout, "rev-parse", "HEAD"), kept, tmp_path / "tree") as tree:
@@ -162,7 +162,7 @@ def test_of_what_is_too_large_the_digest_alone_is_held(checkout: Path, monkeypat
 
 
 def test_a_clean_tree_has_no_difference(checkout: Path) -> None:  # noqa: F811
-    assert difference(checkout) == Difference(b"", {})
+    assert difference(checkout) == WorkingTreeDiff(b"", {})
     assert difference(checkout).digest == ""
 
 
@@ -173,7 +173,7 @@ def test_a_commit_that_is_not_there_is_named(checkout: Path, tmp_path: Path) -> 
     assert has_commit(checkout, git(checkout, "rev-parse", "HEAD"))
     with (
         pytest.raises(LineageError, match=f"commit {gone} cannot be had"),
-        checked_out(checkout, gone, Difference(), tmp_path / "tree"),
+        checked_out(checkout, gone, WorkingTreeDiff(), tmp_path / "tree"),
     ):
         pass
 
@@ -195,7 +195,7 @@ def test_a_difference_that_does_not_fit_is_an_error_and_leaves_no_tree(checkout:
 def test_a_difference_writes_nothing_outside_its_tree(checkout: Path, tmp_path: Path, name: str) -> None:  # noqa: F811
     away = tmp_path.parent / f"{tmp_path.name} away"
     away.mkdir(exist_ok=True)
-    forged = Difference(b"", {"away": (0o120000, str(away).encode()), name: (0o644, b"x")})
+    forged = WorkingTreeDiff(b"", {"away": (0o120000, str(away).encode()), name: (0o644, b"x")})
     place = tmp_path / "in" / "tree"
     with (
         pytest.raises(LineageError, match="leaves the project's folder"),
@@ -209,4 +209,4 @@ def test_a_difference_writes_nothing_outside_its_tree(checkout: Path, tmp_path: 
 
 def test_what_is_no_difference_is_refused() -> None:
     with pytest.raises(LineageError, match="no difference of a working tree"):
-        Difference.unpacked(b"nonsense" * 200)
+        WorkingTreeDiff.unpacked(b"nonsense" * 200)

@@ -348,7 +348,7 @@ from bikes_assets.app.settings import settings
 
 def told(what, *words):
     done = CliRunner().invoke(main, [*words, "--json"], catch_exceptions=False)
-    found = [json.loads(line) for line in done.stdout.splitlines()]
+    found = json.loads(done.stdout)["items"]
     return [item[what] for item in found if item["address"].startswith("hour.csv@")]
 
 runs.setup()

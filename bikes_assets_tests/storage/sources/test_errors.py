@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from bikes_assets.core.errors import DataError
-from bikes_assets.core.faults import passes, store_fault
+from bikes_assets.core.transient import is_transient, store_error
 from bikes_assets.storage import files
 from bikes_assets.storage.sources.errors import reporting
 from bikes_assets.storage.sources.readers import reader_for
@@ -31,7 +31,7 @@ def refusal(source: str) -> DataError:
     with pytest.raises(DataError) as caught:
         reader_for(source, columns=COLUMNS, date_column="day").read()
     assert caught.value.__suppress_context__  # a traceback shows no secrets
-    assert store_fault(caught.value, "/lake") is None  # nor is it taken for an error of the lake
+    assert store_error(caught.value, "/lake") is None  # nor is it taken for an error of the lake
     return caught.value
 
 
@@ -104,14 +104,14 @@ def test_an_answer_of_a_server_is_told_as_what_it_is(status: int, found: str, ex
     assert error.file == f"{server.url}/hour.csv?***"
     assert error.found == found
     assert error.expected.startswith(expected)
-    assert passes(error) is transient
+    assert is_transient(error) is transient
 
 
 def test_a_server_that_is_not_there_is_told_and_may_be_tried_again() -> None:
     for scheme in ("http", "https", "ftp"):
         error = refusal(f"{scheme}://me:s3cret@127.0.0.1:{free_port()}/hour.csv")
         assert (error.found, error.expected) == ("connection refused", f"a server that answers; {TRY}")
-        assert passes(error)
+        assert is_transient(error)
         assert "s3cret" not in str(error)
 
 
@@ -129,7 +129,7 @@ def test_a_host_that_nobody_knows_is_told(monkeypatch: pytest.MonkeyPatch) -> No
             patched.setattr(socket, "getaddrinfo", resolve)
             error = refusal(f"http://nobody-{number}.invalid/hour.csv")
         assert error.found == f"no address of that host ({said})"
-        assert passes(error) is transient
+        assert is_transient(error) is transient
 
 
 def test_a_silent_server_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,14 +137,14 @@ def test_a_silent_server_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     with black_hole() as server:
         error = refusal(f"{server.url}/hour.csv")
     assert (error.found, error.expected) == ("no answer in time", f"an answer; {TRY}")
-    assert passes(error)
+    assert is_transient(error)
 
 
 def test_an_answer_that_is_cut_is_told_and_may_be_tried_again() -> None:
     with serving(GOOD * 1000, cut=5000) as host:
         error = refusal(f"http://{host}/hour.csv")
     assert (error.found, error.expected) == ("a connection that was lost", f"a whole answer; {TRY}")
-    assert passes(error)
+    assert is_transient(error)
 
 
 def test_a_certificate_that_nobody_trusts_is_told(tmp_path: Path) -> None:
@@ -152,11 +152,11 @@ def test_a_certificate_that_nobody_trusts_is_told(tmp_path: Path) -> None:
         error = refusal(f"https://{host}/hour.csv")
     expected = "a server whose certificate this machine trusts; look at the address"
     assert (error.found, error.expected) == ("no TLS connection: self-signed certificate", expected)
-    assert not passes(error)
+    assert not is_transient(error)
     with serving(GOOD) as host:  # which speaks no TLS at all
         error = refusal(f"https://{host}/hour.csv")
     assert str(error.found).startswith("no TLS connection: ")
-    assert not passes(error)
+    assert not is_transient(error)
 
 
 def certificate(folder: Path) -> Path:
@@ -198,7 +198,7 @@ def test_what_else_s3_answers_is_told(code: str, status: int, found: str, transi
     with pytest.raises(DataError) as caught, reporting("s3://bucket/x.csv", "x.csv", "a file"):
         raise translate_boto_error(ClientError(answer, "GetObject"))
     assert (caught.value.file, caught.value.found) == ("s3://bucket/x.csv", found)
-    assert passes(caught.value) is transient
+    assert is_transient(caught.value) is transient
 
 
 @pytest.mark.parametrize(

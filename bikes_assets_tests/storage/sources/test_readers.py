@@ -416,7 +416,7 @@ def test_the_span_is_found_without_pandas(tmp_path: Path, kind: str) -> None:
     # When another process asks for the span, then it imports no pandas
     code = (
         "import sys; from bikes_assets.storage.sources.readers import reader_for\n"
-        "heavy = {'pandas', 'pyarrow', 'mlflow', 'sqlalchemy', 'fsspec', 'pandera'} & set(sys.modules)\n"
+        "heavy = {'pandas', 'pyarrow', 'mlflow', 'sqlalchemy', 'fsspec'} & set(sys.modules)\n"
         f"span = reader_for({str(source)!r}, columns={COLUMNS}, date_column='day', query={query!r}).span()\n"
         "print(heavy or '', span, 'pandas' in sys.modules)"
     )

@@ -9,7 +9,7 @@ import pytest
 
 from bikes_assets.core.errors import DataError
 from bikes_assets.core.schema import Column, Schema
-from bikes_assets.storage.memory import read_memory
+from bikes_assets.storage.checksums import read_memory
 from bikes_assets.storage.sources.readers import reader_for
 from bikes_assets.storage.sources.source_state import SourceFormat, observe, remembered
 

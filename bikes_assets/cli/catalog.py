@@ -1,0 +1,148 @@
+"""`bikes search`, `columns`, `waste` and `index`, and what they print."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from bikes_assets.app import answers
+from bikes_assets.cli import options
+from bikes_assets.cli.terminal import print_json, print_table, say, say_wrapped
+from bikes_assets.core.address import Address
+from bikes_assets.core.texts import markdown_table
+from bikes_assets.lineage.elements import address_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from bikes_assets.core.schema import Column, Schema
+    from bikes_assets.lineage.waste import Waste
+
+
+@click.command()
+@click.argument("words", nargs=-1, required=True)
+@options.as_json
+def search(words: tuple[str, ...], as_json: bool) -> bool:
+    """Find tables, columns, models and tags. Names, meanings and units are searched; exit code 1 without a match."""
+    matches = answers.search(" ".join(words))
+    if as_json:
+        print_json({"kind": item.kind, "address": address_of(item), **item.facts} for item in matches)
+    elif matches:
+        rows = ((address_of(item), item.kind, item.facts["text"].partition("\n")[0]) for item in matches)
+        print_table(["address", "kind", "meaning"], [], rows)
+    else:
+        say("Found nothing; bikes columns lists every declared column.")
+    return len(matches) > 0
+
+
+@click.command()
+@click.option("--markdown", is_flag=True, help="As a page of Markdown: docs/columns.md.")
+def columns(markdown: bool) -> None:
+    """Print every table's columns. For each: type, unit, allowed values, what it is computed from and what it means."""
+    if markdown:
+        click.echo(_columns_page(), nl=False)
+        return
+    for number, (asset, schema, inputs) in enumerate(_schemas()):
+        if number:
+            say("")
+        names = ("column", "type, unit and values", *(("computed from",) if inputs else ()), "meaning")
+        rows = (
+            (
+                column.name,
+                ", ".join(filter(None, (column.type, column.unit, _allowed(column)))),
+                *((", ".join(inputs.get(column.name, ())),) if inputs else ()),
+                column.meaning,
+            )
+            for column in schema.columns
+        )
+        print_table(names, [], rows, title=asset)
+
+
+@click.command()
+@options.as_json
+def waste(as_json: bool) -> None:
+    """Show what nobody reads and where the time goes. It also lists unchanged rematerializations."""
+    result = answers.waste()
+    if as_json:
+        print_json([asdict(result) | {"overhead": result.overhead}])
+    else:
+        print_waste(result)
+
+
+@click.command()
+@click.option("--rebuild", is_flag=True, help="Build it again from nothing.")
+def index(rebuild: bool) -> None:
+    """Update the lineage index. It follows Dagster's event log; every query updates it by itself."""
+    current = answers.rebuild() if rebuild else answers.refreshed()
+    say(f"{current.path}: up to date with event {current.cursor:,}")
+
+
+def _columns_page() -> str:
+    """Return every table's columns as Markdown: the content of docs/columns.md."""
+    lines = ["# Columns", "", "Written by `bikes columns --markdown`."]
+    names = ("column", "type", "unit", "allowed", "computed from", "meaning")
+    for asset, schema, inputs in _schemas():
+        rows = [
+            (
+                column.name,
+                column.type,
+                column.unit,
+                _allowed(column),
+                ", ".join(inputs.get(column.name, ())),
+                column.meaning,
+            )
+            for column in schema.columns
+        ]
+        lines += ["", f"## {asset}", "", *markdown_table(names, rows)]
+    return "\n".join(lines) + "\n"
+
+
+def _schemas() -> Iterator[tuple[str, Schema, dict[str, tuple[str, ...]]]]:
+    """Yield each dataset's declared columns, with what they are computed from as far as the bikes declare it."""
+    from bikes_assets.app.store import columns
+    from bikes_assets.demand import features, tables
+
+    lineage = {tables.HOURLY_RENTALS.name: tables.HOURLY_FROM_RECORDS, "demand_features": features.COLUMN_LINEAGE}
+    for asset, schema in columns().items():
+        yield asset, schema, {name: tuple(inputs) for name, inputs in lineage.get(asset, {}).items()}
+
+
+def _allowed(column: Column) -> str:
+    return ", ".join(filter(None, (column.constraint, "may be missing" if column.nullable else "")))
+
+
+def print_waste(result: Waste) -> None:
+    """Print waste: what nobody reads, unchanged rematerializations, and where the time goes."""
+    lists = {
+        "Tables that no other is computed from": result.without_readers,
+        "Columns that nothing is computed from": result.unread,
+    }
+    lists |= {f"Columns of its inputs that {model} does not use": names for model, names in result.unused.items()}
+    lists |= {
+        f"Columns that the newest {model} was fitted on and cannot use": names
+        for model, names in result.unused_by_model.items()
+    }
+    for title, names in lists.items():
+        say(f"{title}: {len(names)}")
+        for line in _by_table(names):
+            say_wrapped(line, "  ")
+    rows = (
+        (item.asset, item.times, f"{item.seconds:.1f}", item.unchanged, f"{item.unchanged_seconds:.1f}")
+        for item in result.spent
+    )
+    print_table(["asset"], ["times", "seconds", "unchanged", "seconds of these"], rows)
+    say(f"Runs took {result.runs:.1f} s, their steps {result.steps:.1f} s: {result.overhead:.0%} is beyond the steps.")
+
+
+def _by_table(names: Sequence[str]) -> Iterator[str]:
+    """Yield columns, those of one table on one line, and tables as they are."""
+    tables: dict[str, list[str]] = {}
+    for name in names:
+        parts = Address.parse(name)
+        columns = tables.setdefault(parts.asset if parts else name, [])
+        columns += [parts.column] if parts and parts.column else []
+    yield from (f"{table}: {', '.join(columns)}" if columns else table for table, columns in tables.items())
+    if not names:
+        yield "none"

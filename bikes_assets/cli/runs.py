@@ -1,0 +1,269 @@
+"""`bikes setup`, `run`, `status`, `sync` and `ui`, and what they print."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bikes_assets.app import answers
+from bikes_assets.app.settings import settings
+from bikes_assets.app.store import is_own
+from bikes_assets.cli import options, runner
+from bikes_assets.cli.terminal import print_json, print_table, progress_bar, say
+from bikes_assets.core import secrets
+from bikes_assets.core.address import WHOLE
+from bikes_assets.core.record import parse_address, partition_address
+from bikes_assets.core.staleness import Reason, State, Status
+from bikes_assets.core.texts import counted
+
+if TYPE_CHECKING:
+    from bikes_assets.app.versions import HistoryEntry
+    from bikes_assets.orchestration.reconcile_marks import Reconciliation
+
+STATES: tuple[State, ...] = ("fresh", "pending", "stale", "missing", "failed", "skipped")
+_COLOURS = {"stale": "yellow", "missing": "yellow", "failed": "red"}
+_MOST_REASONS = 3
+_DAGSTER_PORT, _MLFLOW_PORT = 3000, 5000
+_PORT = click.IntRange(1, 65_535)
+
+
+@click.command()
+def setup() -> None:
+    """Prepare DAGSTER_HOME and write .env."""
+    say(f"DAGSTER_HOME={runner.setup()}")
+
+
+@click.command()
+@click.option(
+    "--month", "--partition", "months", multiple=True, help="Only this partition, such as 2012-08; may be repeated."
+)
+@click.option("--force", is_flag=True, help="Materialize it again even if nothing has changed.")
+def run(months: tuple[str, ...], force: bool) -> bool:
+    """Materialize what is stale, missing or failed. Months are materialized in order; bikes status says why each is."""
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")  # it would log each table that it creates
+    runner.ready()
+    with progress_bar() as show:
+        summary = runner.run_history(months or None, show, force=force)
+    print_summary(summary)
+    return not (summary.failed or summary.waiting)
+
+
+@click.command()
+@options.addresses
+@options.as_json
+def status(addresses: tuple[str, ...], as_json: bool) -> bool:
+    """List what is fresh, stale, missing or failed, and why. Exit code 1 when not everything is fresh.
+
+    ADDRESS, such as demand_features or demand_features[2012-08], restricts it to an asset or a partition. For a
+    partition, it also lists when each version was materialized, why, and what changed in it.
+    """
+    statuses = runner.status_of(addresses)
+    versions = {item.address: answers.history(item.address) for item in statuses if item.address in addresses}
+    if as_json:
+        print_json(status_item(item, versions.get(item.address)) for item in statuses)
+    else:
+        print_status(statuses)
+        for of_partition in versions.values():
+            print_versions(of_partition)
+    return all(item.state in ("fresh", "skipped") for item in statuses)
+
+
+@click.command()
+def sync() -> bool:
+    """Reconcile run states, events and MLflow. It lists what was done; exit code 1 when something is left."""
+    result = runner.agree()
+    answers.refreshed()
+    print_reconciliation(result)
+    return not (result.left or result.refused)
+
+
+@click.command()
+@click.option("--dagster-port", default=_DAGSTER_PORT, show_default=True, type=_PORT)
+@click.option("--mlflow-port", default=_MLFLOW_PORT, show_default=True, type=_PORT)
+@click.option("--read-only", is_flag=True, help="Dagster to look at: it changes nothing, and no daemon runs.")
+def ui(dagster_port: int, mlflow_port: int, *, read_only: bool) -> None:
+    """Open Dagster and MLflow on 127.0.0.1. Dagster's daemon runs too; Ctrl-C stops all.
+
+    If MLflow is already a server, no other is started for it.
+    """
+    from bikes_assets.cli import servers
+
+    mlflow = settings().tracking_uri
+    is_served = mlflow.startswith("http")
+    if dagster_port == mlflow_port and not is_served:
+        raise click.UsageError(f"found port {dagster_port} twice, expected one for Dagster and another for MLflow")
+    dagster_url = f"http://127.0.0.1:{dagster_port}"
+    mlflow_url = secrets.shown(mlflow).replace("***@", "") if is_served else f"http://127.0.0.1:{mlflow_port}"
+    for name, url in (("BIKES_DAGSTER_URL", dagster_url), ("BIKES_MLFLOW_URL", mlflow_url)):
+        os.environ.setdefault(name, url)  # links from one page to the other
+    settings.cache_clear()
+
+    with runner.opened():
+        pass  # by now lake, event log and MLflow carry the same store id
+    if (dagster_port, mlflow_port) != (_DAGSTER_PORT, _MLFLOW_PORT):
+        say("Links in earlier materializations lead to the ports of that time: docs/mlflow.md says how to set them.")
+    commands = {f"Dagster  {dagster_url}": servers.dagster_command(dagster_port, read_only=read_only)}
+    if not is_served:
+        commands[f"MLflow   {servers.mlflow_page(mlflow_url)}"] = servers.mlflow_command(mlflow_port)
+    servers.serve_until_interrupted(commands, ports=(dagster_port, *(() if is_served else (mlflow_port,))))
+
+
+def print_summary(summary: runner.Summary) -> None:
+    """Print what a run materialized, how good it is, and where to look."""
+    if summary.partitions:
+        counts = {asset: f"{rows:,}" for asset, rows in summary.rows.items()}
+        rows = [(asset, count, counts.get(asset, "")) for asset, count in summary.partitions.items()]
+        print_table(["asset"], ["partitions", "rows"], rows)
+    elif not summary.failed and not summary.skipped and not summary.waiting:
+        say("Everything is fresh: nothing to do.")
+    if summary.unchanged:
+        say(f"Unchanged content: {counted(summary.unchanged, 'partition')}; nothing downstream is stale by this.")
+    if summary.skipped:
+        say(f"Skipped, for there was nothing to work on: {', '.join(summary.skipped)}")
+    if summary.unlogged:
+        say("MLflow did not take all of it; the data and its record are whole. Later: bikes sync", colour="yellow")
+        say(*(f"  {what}" for what in summary.left), colour="yellow")
+    say(*summary.restored, colour="yellow")
+    say(*_failures(summary.failed), colour="red")
+    say(*_waiting(summary), colour="yellow")
+    if summary.champion and is_own():
+        say(f"Champion of {summary.champion_month}: {summary.champion}", _accuracy())
+    say(f"Took {summary.seconds:.0f} s." + (" Look around: make ui" if is_own() else ""))
+
+
+def _accuracy() -> str:
+    """Return how good the published predictions are; the source may hold no hour of the predicted months."""
+    from bikes_assets.cli.models import published_scores
+    from bikes_assets.core.errors import NothingToDo
+
+    try:
+        scores = published_scores()
+    except NothingToDo:
+        return "Nothing is predicted: the source has no hours in the months after those that a model is fitted on"
+    return (
+        f"Walk-forward R2 {scores['r2']:.4f}, RMSE {scores['rmse']:.1f} rentals/hour, over {scores['rows']:,.0f} hours"
+    )
+
+
+def print_status(statuses: Sequence[Status]) -> None:
+    """Print the number of partitions in each state by asset, and each that is not fresh, with its reasons."""
+    states = [state for state in STATES if any(item.state == state for item in statuses)]
+    counts = {asset: Counter[str]() for asset in dict.fromkeys(item.asset for item in statuses)}
+    for item in statuses:
+        counts[item.asset][item.state] += 1
+    print_table(["asset"], states, ((asset, *(of[state] or "" for state in states)) for asset, of in counts.items()))
+    told = ((item, _reasons(item)) for item in statuses)
+    for (asset, state, _), alike in groupby(told, lambda pair: (pair[0].asset, pair[0].state, _alike(*pair))):
+        items = [*alike]
+        why, texts = items[0][1], {text for _, text in items}
+        if state != "fresh" or why:
+            address = _range(asset, [item.partition for item, _ in items])
+            line = f"{address}  {state}: {why}{_more(len(items)) if len(texts) > 1 else ''}"
+            say(line, colour=_COLOURS.get(state))
+    if states == ["fresh"]:
+        say("Everything is fresh.")
+    elif states == ["missing"]:
+        say("None of this is materialized yet: run bikes run.")
+
+
+def print_versions(versions: Sequence[HistoryEntry]) -> None:
+    """Print every version of a partition: when it was materialized, why, and what changed in it."""
+    for item in versions:
+        is_first = item.reasons[0].kind == "missing"
+        why = "; ".join((*map(_text, item.reasons), _new(item.changed)))
+        time = f"{datetime.fromtimestamp(item.time).astimezone():%Y-%m-%d %H:%M:%S}"
+        say(f"{item.address}  {time}, run {item.run[:8]}: {'materialized for the first time' if is_first else why}")
+
+
+def _new(changed: Sequence[str]) -> str:
+    if not changed:
+        return "unchanged"
+    return "its content changed" if list(changed) == [WHOLE] else f"new in {', '.join(changed)}"
+
+
+def status_item(item: Status, versions: Sequence[HistoryEntry] | None = None) -> dict[str, Any]:
+    """Return a status for JSON, with its versions if given."""
+    status: dict[str, Any] = {"address": item.address, "state": item.state, "reasons": _told(item.reasons)}
+    if versions is not None:
+        status["versions"] = [asdict(version) | {"reasons": _told(version.reasons)} for version in versions]
+    return status
+
+
+def _told(reasons: Sequence[Reason]) -> list[dict[str, str]]:
+    return [asdict(reason) | {"text": _text(reason)} for reason in reasons]
+
+
+def _waiting(summary: runner.Summary) -> Iterator[str]:
+    """Yield a line for each group of similar partitions of an asset that are not up to date, and what they wait for."""
+    fixed, first = "bikes run materializes it once that is fixed", "bikes run, without --month, materializes that first"
+    for (asset, state, why), alike in groupby(summary.waiting, lambda item: (item.asset, item.state, _reasons(item))):
+        yield f"{_range(asset, [item.partition for item in alike])} is {state}: {why}; {fixed if summary.failed else first}"
+
+
+def _failures(failed: Mapping[str, str]) -> Iterator[str]:
+    """Yield a line for each kind of failure of an asset, with its partitions and the first message."""
+    kinds: dict[tuple[str, str], list[str]] = {}
+    for address, message in failed.items():
+        kinds.setdefault((parse_address(address)[0], _without_numbers(message)), []).append(address)
+    for (asset, _), addresses in kinds.items():
+        message, count = failed[addresses[0]], len(addresses)
+        address = _range(asset, sorted(str(parse_address(address)[1]) for address in addresses))
+        yield f"{addresses[0] if count == 1 else address} failed: {message}{_more(count) if count > 1 else ''}"
+
+
+def _range(asset: str, partitions: Sequence[str | None]) -> str:
+    """Return the address of one partition, or of several in a row."""
+    first, last = partitions[0], partitions[-1]
+    return partition_address(asset, first if len(partitions) == 1 else f"{first}..{last}")
+
+
+def _more(count: int) -> str:
+    return f" ({count} partitions failed alike: this is what the first says)"
+
+
+def _alike(item: Status, why: str) -> str:
+    """Return the key by which statuses are grouped into one line."""
+    return _without_numbers(why) if item.state == "failed" else why
+
+
+def _without_numbers(message: str) -> str:
+    """Return the part that similar messages share: all but months, versions, digests and counts."""
+    return re.sub(r"\b[0-9a-f]{8,}\b|[0-9]+", "0", message)
+
+
+def _reasons(item: Status) -> str:
+    if item.state == "pending":
+        return f"waits for {', '.join(sorted({parse_address(reason.what)[0] for reason in item.reasons}))}"
+    texts = [_text(reason) for reason in item.reasons]
+    more = len(texts) - _MOST_REASONS
+    return "; ".join(texts[:_MOST_REASONS]) + (f"; and {more} more" if more > 0 else "")
+
+
+def _text(reason: Reason) -> str:
+    """Return a reason in words; a changed code version with the functions that differ."""
+    from bikes_assets.app.state import changed_functions
+
+    if reason.kind != "code":
+        return str(reason)
+    changes = [
+        f"{name.removeprefix('bikes_assets.')} {change}"
+        for name, change in changed_functions(reason.was, reason.now, reason.what).items()
+    ]
+    return f"{reason} ({', '.join(changes) or 'its functions were not kept'})"
+
+
+def print_reconciliation(result: Reconciliation) -> None:
+    """Print what reconciliation has done, and what is left."""
+    say(*result.done)
+    say(*result.left, *result.refused, colour="red")
+    say(*result.set_aside, *result.foreign, colour="yellow")
+    if not any((result.done, result.left, result.refused, result.foreign)):
+        say("Everything agrees.")
