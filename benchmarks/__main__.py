@@ -8,7 +8,20 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-SCRIPTS = ("load", "nothing", "run", "overhead", "month", "features", "lineage", "column_lineage", "verify", "history")
+SCRIPTS = (
+    "load",
+    "nothing",
+    "run",
+    "overhead",
+    "plain_nodes",
+    "month",
+    "backfill",
+    "features",
+    "lineage",
+    "column_lineage",
+    "verify",
+    "history",
+)
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "benchmarks.md"
 

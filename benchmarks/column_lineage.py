@@ -43,8 +43,8 @@ def row(form: str, seed: int, parts: Iterable[tuple[list[tuple[str, str, bool]],
     """Return a line of the table."""
     results = [result for part, _ in parts for result in part]
     cpu = sum(cost for _, cost in parts)
-    known, of = Counter(kind for kind, _, said in results if said), Counter(kind for kind, _, _ in results)
-    wrong = [name for kind, name, said in results if said == (kind == "honest")]
+    known, of = Counter(kind for kind, _, output in results if output), Counter(kind for kind, _, _ in results)
+    wrong = [name for kind, name, output in results if output == (kind == "honest")]
     rates = [f"{known[kind]}/{of[kind]}" for kind in KINDS]
     return [form, str(seed), *rates, f"{cpu / len(results):.1f}", ", ".join(wrong) or "none"]
 

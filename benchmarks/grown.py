@@ -49,8 +49,8 @@ class Table:
         lines: list[dict[str, Any]] = []
         for entry in self.made[run, partition]:
             if "commitInfo" in entry:
-                seal = {path: next(iter(json.loads(entry["commitInfo"]["sha256"]).values()))}
-                info = {"record": json.dumps(record), "timestamp": milliseconds, "sha256": json.dumps(seal)}
+                checksum = {path: next(iter(json.loads(entry["commitInfo"]["sha256"]).values()))}
+                info = {"record": json.dumps(record), "timestamp": milliseconds, "sha256": json.dumps(checksum)}
                 lines.append({"commitInfo": entry["commitInfo"] | info})
             elif "txn" in entry:
                 lines.append({"txn": entry["txn"] | {"version": self.version}})

@@ -59,7 +59,7 @@ def main() -> None:
             for what, one, other in zip((*COMMANDS, "a tick of each sensor"), few, many, strict=True)
         ],
     )
-    print(f"\nMedians of {ROUNDS}. Each command had been there before: what is kept of history is made once.")
+    print(f"\nMedians of {ROUNDS}. Each command had been there before: what is kept of history is computed once.")
 
 
 if __name__ == "__main__":

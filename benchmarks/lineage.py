@@ -11,7 +11,8 @@ from pathlib import Path
 
 from timing import BIKES, ROUNDS, cost, fresh_store, table
 
-from bikes_assets.lineage.index import Edge, Fact, Index, Thing
+from bikes_assets.lineage.elements import Edge, Fact, Thing
+from bikes_assets.lineage.index import Index
 
 LAYERS, PARENTS = 200, 3
 THINGS = int(os.environ.get("BENCH_THINGS", "333000"))
@@ -19,7 +20,7 @@ START = ("version", "table_0[5]@1")
 
 
 def facts(first: int, last: int) -> Iterator[Fact]:
-    """Yield an event for each thing, which is made from some of the layer before its own."""
+    """Yield an event for each thing, which is computed from some of the layer before its own."""
     rng, width = random.Random(first), THINGS // LAYERS
     for number in range(first, last):
         layer, place = divmod(number, width)

@@ -1,139 +1,83 @@
-"""What a materialization costs beyond its own compute, by part, inside a real run.
+"""Where the CPU time of a run of the whole shipped history into a fresh store goes, beside that of the bare script.
 
-Timers are put around the calls of each part; each second of the thread's CPU counts for the innermost part that it is in.
+A timer interrupts the process after each few milliseconds of its CPU time; the time counts for the first part below that
+any of the functions that are at work then belongs to.
 """
 
 import functools
-import os
-import statistics
-import time
+import json
+import signal
+import sys
+import tempfile
 from collections import Counter
-from collections.abc import Callable
-from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from types import CodeType, FrameType
 
-from timing import fresh_store, table
+from timing import bare, cost, fresh_store, medians, table
 
-MOST = 200
-WARM = 4
-"""Months that are made first: imports and empty stores are the run's cost, not a materialization's."""
-
-COMPUTE = "own compute"
-PARTS = ("Dagster", "Delta", "digest", "model files", "MLflow", "plots", "rest")
-
-
-class Ledger:
-    """CPU seconds of this thread, by part."""
-
-    def __init__(self) -> None:
-        """Begin in Dagster: what nobody else is timed for."""
-        self.spent: Counter[str] = Counter()
-        self.inside = ["Dagster"]
-        self.since = time.thread_time()
-
-    def settle(self) -> None:
-        """Count the time since the last change for the part that it was in."""
-        now = time.thread_time()
-        self.spent[self.inside[-1]] += now - self.since
-        self.since = now
-
-    @contextmanager
-    def within(self, part: str) -> Any:
-        """Count the block for a part."""
-        self.settle()
-        self.inside.append(part)
-        try:
-            yield
-        finally:
-            self.settle()
-            self.inside.pop()
-
-    def watch(self, owner: Any, name: str, part: str) -> None:
-        """Count the calls of a function or method for a part."""
-        function: Callable[..., Any] = getattr(owner, name)
-
-        @functools.wraps(function)
-        def timed(*args: Any, **kwargs: Any) -> Any:
-            with self.within(part):
-                return function(*args, **kwargs)
-
-        setattr(owner, name, timed)
+INTERVAL = 0.004
+PARTS = {
+    "imports": ("_LoaderBasics.exec_module",),
+    "MLflow: runs, datasets, models, versions": ("/bikes_assets/tracking/",),
+    "checks before publishing, most of it the evidence for column lineage": ("/core/checks.py run_checks",),
+    "fits": (" fit_estimator",),
+    "permutation importance": (" permutation_importance",),
+    "model files: written, read, digested": ("/core/model_file.py", "/storage/lake.py Lake.", " object_digest"),
+    "features, predictions, errors, drift, plots": ("/bikes_assets/demand/", "/bikes_assets/defs/"),
+    "Delta tables": ("/deltalake/", "/storage/delta"),
+    "records, pinned reads, guarded writes": ("/bikes_assets/orchestration/lake_io.py",),
+    "Dagster: its event log": ("/bikes_assets/events/sqlite_storage.py",),
+    "Dagster: steps, runs, resources": (" core_execute_in_process",),
+    "the command: what is due, what was done": ("",),
+}
 
 
-def watch_all(ledger: Ledger) -> None:
-    """Put a timer around every call that is part of something."""
-    from bikes_assets.demand import svg
-    from bikes_assets.orchestration import asset, io_managers
-    from bikes_assets.storage import delta, lake
-    from bikes_assets.tracking import resource
+@functools.cache
+def place(code: CodeType) -> int:
+    """Return the first part that a function belongs to."""
+    named = f"{code.co_filename} {code.co_qualname}"
+    return next(number for number, marks in enumerate(PARTS.values()) if any(mark in named for mark in marks))
 
-    active = resource.Tracking.active
 
-    @contextmanager
-    def compute(self: Any) -> Any:  # what it is active for is the asset's function
-        with active(self), ledger.within(COMPUTE):
-            yield
+def sampled(file: Path) -> None:
+    """Run `bikes run` in this process, and write how many samples each part has."""
+    counts = Counter[int]()
 
-    resource.Tracking.active = compute
-    ledger.watch(asset, "judge", COMPUTE)
-    for module in (delta, io_managers, lake):
-        ledger.watch(module, "table_digest", "digest")
-    ledger.watch(io_managers, "object_digest", "digest")
-    for name in ("read_present", "write", "version"):
-        ledger.watch(delta.LakeTable, name, "Delta")
-    ledger.watch(resource.Tracking, "_try", "MLflow")
-    ledger.watch(svg.Plot, "svg", "plots")
-    for name in ("save_file", "load_model"):
-        ledger.watch(lake.Lake, name, "model files")
-    for manager in (io_managers.SourceInputManager, io_managers.TableIOManager, io_managers.ModelIOManager):
-        ledger.watch(manager, "load_input", "rest")
-        ledger.watch(manager, "handle_output" if hasattr(manager, "handle_output") else "load_input", "rest")
+    def sample(_: int, frame: FrameType | None) -> None:
+        found = len(PARTS) - 1
+        while frame is not None:
+            found, frame = min(found, place(frame.f_code)), frame.f_back
+        counts[found] += 1
+
+    signal.signal(signal.SIGPROF, sample)
+    signal.setitimer(signal.ITIMER_PROF, INTERVAL, INTERVAL)
+    from bikes_assets.cli import main as command
+
+    sys.argv = ["bikes", "run"]
+    try:
+        command()
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        file.write_text(json.dumps([counts[number] for number in range(len(PARTS))]))
 
 
 def main() -> None:
     """Print the costs."""
-    with fresh_store() as env:
-        os.environ |= {**env, "MLFLOW_LOGGING_LEVEL": "WARNING"}
-        from bikes_assets.app import store
-        from bikes_assets.cli import runner
-
-        dump = store.MODELS.dump
-        ledger = Ledger()
-
-        def timed_dump(model: Any) -> bytes:
-            with ledger.within("model files"):
-                return dump(model)
-
-        object.__setattr__(store.MODELS, "dump", timed_dump)
-        runner.setup()
-        from bikes_assets.defs.partitions import MONTHS
-
-        watch_all(ledger)
-        months = MONTHS.get_partition_keys()
-        runner.run_history(months[:WARM], lambda *_: None)
-        by_month: dict[str, Counter[str]] = {}
-
-        def progress(month: str, *_: int) -> None:
-            """Begin a month's account; a month has two runs."""
-            ledger.settle()
-            ledger.spent = by_month.setdefault(month, Counter())
-
-        made = runner.run_history(months[WARM:], progress)
-        if made.failed:
-            raise RuntimeError(str(made.failed))
-    by_month.pop("done")
-    count = sum(made.partitions.values()) / len(by_month)
-    found = [{part: 1000 * spent[part] / count for part in (COMPUTE, *PARTS)} for spent in by_month.values()]
-    middle = {part: statistics.median(month[part] for month in found) for part in (COMPUTE, *PARTS)}
-    beyond = statistics.median(sum(month[part] for part in PARTS) for month in found)
-    rows = [(COMPUTE, f"{middle[COMPUTE]:.0f}", "1", "")]
-    rows += [(part, f"{middle[part]:.0f}", f"{middle[part] / middle[COMPUTE]:.2f}", "") for part in PARTS]
-    rows.append(("**beyond own compute**", f"**{beyond:.0f}**", f"{beyond / middle[COMPUTE]:.2f}", MOST))
-    table(("a materialization", "CPU ms", "ratio", "at most"), rows)
-    print(
-        f"\nMedians over {len(by_month)} months, {count:.0f} materializations each, after {WARM} that are not counted."
-    )
+    with tempfile.TemporaryDirectory() as folder, fresh_store() as env:
+        (base,) = medians([lambda: cost(bare(folder))])
+        file = Path(folder) / "samples.json"
+        whole = cost([sys.executable, __file__, str(file)], env)
+        counts: list[int] = json.loads(file.read_text())
+    each = whole.cpu / sum(counts)
+    rows = [("bare script", f"{base.cpu:.1f}", "", "1")]
+    rows += [
+        (part, f"{count * each:.1f}", f"{count / sum(counts):.0%}", f"{count * each / base.cpu:.2f}")
+        for part, count in zip(PARTS, counts, strict=True)
+    ]
+    rows.append(("**`bikes run`, fresh store**", f"{whole.cpu:.1f}", "100%", f"{whole.cpu / base.cpu:.2f}"))
+    table(("24 months, 136 materializations", "CPU s", "of all", "ratio"), rows)
+    print(f"\nOne run, a sample after each {INTERVAL * 1000:.0f} ms of CPU time.")
 
 
 if __name__ == "__main__":
-    main()
+    sampled(Path(sys.argv[1])) if len(sys.argv) > 1 else main()

@@ -31,8 +31,8 @@ def prolong(folder: Path) -> int:
         partition = f"{2013 + year}-{month + 1:02}"
         path = f"partition={partition}/part-00000-{version:032x}.parquet"
         record["output"] |= {"partition": partition, "digest": f"{version:032x}"}
-        seal = json.dumps({path: f"{version:064x}"})
-        told = {**info, "partition": partition, "record": json.dumps(record), "sha256": seal}
+        checksum = json.dumps({path: f"{version:064x}"})
+        told = {**info, "partition": partition, "record": json.dumps(record), "sha256": checksum}
         lines = [{"commitInfo": told}, {"add": {**added, "path": path, "partitionValues": {"partition": partition}}}]
         if partition in before:
             lines.append(

@@ -1,0 +1,1 @@
+"""Runs that begin in a process which has imported the libraries already."""
