@@ -1,0 +1,1 @@
+"""Runs that Celery's workers execute, on this machine or on others."""
