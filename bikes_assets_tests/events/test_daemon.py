@@ -105,8 +105,14 @@ class Home:
 
     def ended(self, seconds: float) -> BulkActionStatus:
         at_work = (BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING, BulkActionStatus.FAILING)
-        wait_until(lambda: self.backfill().status not in at_work, seconds)
+        wait_until(lambda: self.backfill().status not in at_work, seconds, self.told)
         return self.backfill().status
+
+    def told(self) -> str:
+        """Return what the backfill, its runs and the daemon say."""
+        runs = [f"{run.status.value} {run.asset_selection} {run.tags}" for run in self.instance.get_runs()]
+        printed = (self.folder.parent / "printed").read_text()
+        return "\n".join([self.backfill().status.value, *runs, printed[-20_000:]])
 
     def materialized(self) -> list[tuple[str, str]]:
         """Return the partitions of all materializations, in their order."""

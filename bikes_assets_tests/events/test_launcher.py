@@ -193,10 +193,10 @@ def as_defined() -> dg.JobDefinition:
     return dg.Definitions([first, second]).resolve_implicit_global_asset_job_def()
 
 
-def wait_until(holds: Callable[[], Any], seconds: float = 120) -> Any:
+def wait_until(holds: Callable[[], Any], seconds: float = 120, told: Callable[[], str] = str) -> Any:
     end = time.monotonic() + seconds
     while not (answer := holds()):
-        assert time.monotonic() < end, "it did not come to pass in time"
+        assert time.monotonic() < end, f"it did not come to pass in time {told()}"
         time.sleep(0.05)
     return answer
 

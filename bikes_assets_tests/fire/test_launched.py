@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import dagster as dg
 import psutil
 import pytest
 from dagster import DagsterRunStatus as Status
@@ -219,7 +220,14 @@ class Campaign:
         return [Record.from_dict(commit.record).at(commit.version) for table in tables for commit in table.commits()]
 
     def _told(self, run_id: str) -> str:
-        return "\n".join(entry.message for entry in self.ground.instance.all_logs(run_id))
+        return "\n".join(f"{entry.message} {error_of(entry)}" for entry in self.ground.instance.all_logs(run_id))
+
+
+def error_of(entry: dg.EventLogEntry) -> str:
+    """Return the error of an event, with where it was raised; "" where it has none."""
+    data = entry.dagster_event.event_specific_data if entry.dagster_event else None
+    error = getattr(data, "error", None)
+    return error.to_string() if error else ""
 
 
 def of_home(home: Path) -> list[int]:
