@@ -18,6 +18,7 @@ from typing import Any
 import dagster as dg
 import pytest
 from dagster import DagsterRunStatus as Status
+from dagster._core.events import DagsterEvent, DagsterEventType
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 from dagster._core.remote_origin import ManagedGrpcPythonEnvCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from dagster._core.storage.tags import BACKFILL_ID_TAG
@@ -211,6 +212,12 @@ def add_run(instance: dg.DagsterInstance, status: Status, backfill: str = "one")
     return instance.create_run_for_job(nothing, status=status, tags=tags, remote_job_origin=origin)
 
 
+def begin(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+    """Have a run begin its steps."""
+    event = DagsterEvent(DagsterEventType.RUN_START.value, run.job_name)
+    instance.handle_new_event(dg.EventLogEntry(None, 10, "", run.run_id, time.time(), dagster_event=event))
+
+
 @dataclass
 class Pauses:
     """Pauses between looks at the backfills of an instance."""
@@ -257,10 +264,13 @@ def test_a_backfill_is_looked_at_when_it_was_launched_when_its_runs_have_ended_a
     # When all have, and once only
     assert pauses.is_ended_by(lambda: instance.report_run_failed(second))
     assert pauses.lasts()
-    # When it is canceled while a run is at work
-    add_run(instance, Status.STARTED)
+    # When it is canceled while a run is at work, and when another one begins, which no look before could terminate
+    first, second = add_run(instance, Status.STARTED), add_run(instance, Status.STARTING)
     canceled = instance.get_backfills()[0].with_status(BulkActionStatus.CANCELING)
     assert pauses.is_ended_by(lambda: instance.update_backfill(canceled))
+    instance.report_run_canceling(first)
+    assert pauses.lasts()
+    assert pauses.is_ended_by(lambda: begin(instance, second))
 
 
 def test_a_run_that_ends_during_a_look_is_not_missed(instance: dg.DagsterInstance, pauses: Pauses) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import dagster as dg
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
-from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
+from dagster._core.storage.dagster_run import CANCELABLE_RUN_STATUSES, NOT_FINISHED_STATUSES
 from dagster._core.storage.tags import BACKFILL_ID_TAG
 from dagster._daemon.controller import DEFAULT_DAEMON_INTERVAL_SECONDS
 from dagster._daemon.daemon import BackfillDaemon, IntervalDaemon, SpanMarker
@@ -29,7 +29,8 @@ _QUEUED_SECONDS = 300
 """How often a backfill is looked at whose runs still wait in the queue."""
 _END_SECONDS = 0.05
 """How often it is looked whether a run's process has ended, which needs no query."""
-_AT_WORK = [BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING, BulkActionStatus.FAILING]
+_ENDING = [BulkActionStatus.CANCELING, BulkActionStatus.FAILING]
+_AT_WORK = [BulkActionStatus.REQUESTED, *_ENDING]
 _State: TypeAlias = tuple[BulkActionStatus, int | None]
 
 
@@ -85,7 +86,8 @@ class _Backfills:
     """The backfills of an instance, and whether one of them can go on.
 
     It can when it was launched or canceled, and when all runs that it has begun have ended. Not with each of them: then
-    it would have fewer partitions at a time, and assets that a single run could have materialized get a run each.
+    it would have fewer partitions at a time, and assets that a single run could have materialized get a run each. One
+    that was canceled can, too, as soon as a run has begun its steps: Dagster does not terminate it before that.
     """
 
     def __init__(self, instance: dg.DagsterInstance) -> None:
@@ -116,6 +118,11 @@ class _Backfills:
         found = self._instance.get_backfills(filters=BulkActionsFilter(statuses=_AT_WORK))
         return {item.backfill_id: (item.status, self._runs_if_ended(item.backfill_id)) for item in found}
 
+    def _is_to_terminate(self, backfill: str, status: BulkActionStatus) -> bool:
+        """Return whether a backfill is to end, and one of its runs can be terminated."""
+        runs = _runs_of(backfill, CANCELABLE_RUN_STATUSES)
+        return status in _ENDING and bool(self._instance.get_run_ids(runs, limit=1))
+
     def _runs_if_ended(self, backfill: str) -> int | None:
         if self._instance.get_run_ids(_runs_of(backfill, NOT_FINISHED_STATUSES), limit=1):
             return None
@@ -131,7 +138,9 @@ class _Backfills:
     def _can_go_on(self, backfill: str, state: _State) -> bool:
         status, runs = state
         seen_status, seen_runs = self._seen.get(backfill, (None, None))
-        return status != seen_status or (runs is not None and runs != seen_runs)
+        return (
+            status != seen_status or (runs is not None and runs != seen_runs) or self._is_to_terminate(backfill, status)
+        )
 
 
 def _runs_of(backfill: str, statuses: list[dg.DagsterRunStatus] | None = None) -> dg.RunsFilter:
