@@ -100,6 +100,7 @@ def project() -> Project:
         environment=_environment,
         predict=_predictions,
         assets=ASSETS,
+        datasets=known.openlineage_datasets,
         stamp=lambda: (settings(), source_months()),
     )
 

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 _LOG = logging.getLogger(__name__)
 
 
-_QUESTIONS = Questions(lambda: refreshed())
+_QUESTIONS = Questions(lambda: joined())
 upstream, downstream = _QUESTIONS.upstream, _QUESTIONS.downstream
 paths, search = _QUESTIONS.paths, _QUESTIONS.search
 
@@ -86,7 +86,7 @@ def named(address: str, *, as_of: str | datetime | None = None) -> str:
 
 def begun(text: str) -> list[str]:
     """Return the addresses that begin with a text, from the index as it is: completion cannot wait for an update."""
-    return queries.begun(_index(), text) if _index().path.exists() else []
+    return queries.begun(_with_received(_index()), text) if _index().path.exists() else []
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +217,21 @@ def refreshed() -> Index:
         _LOG.warning("%s: the lineage index was damaged (%s); it is rebuilt from the event log", index.path, error)
         index.remove()
     return event_log.refresh(index, current().events, _projection)
+
+
+def joined() -> Index:
+    """Return the updated index, together with what other tools tell of lineage, where they do; see `refreshed`."""
+    return _with_received(refreshed())
+
+
+def _with_received(index: Index) -> Index:
+    from bikes_assets.app.openlineage import received
+
+    if not received.file().exists():
+        return index
+    from bikes_assets.lineage.openlineage.joined import JoinedIndex
+
+    return JoinedIndex(index, received.received(), received.names(index))
 
 
 def _projection(index: Index) -> Projection:

@@ -158,6 +158,14 @@ def _no_nan(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
+def _of_datasets(assets: dict[str, str]) -> dict[str, str]:
+    """Return assets by namespaces and names unchanged, after checking that each has both."""
+    for name in assets:
+        if not all(name.partition(" ")):
+            raise ValueError(f"found {name!r}, expected namespace and name of a dataset with a space between them")
+    return assets
+
+
 def _page(url: str) -> str:
     """Return a page's address as people open it: links contain no password."""
     if not url.startswith(("http://", "https://")) or not urlsplit(url).hostname:
@@ -196,6 +204,9 @@ class Settings(BaseModel):
         reproduction: when the champion is rebuilt from its record, as a cron expression in UTC.
         alert: who is alerted of a failed run: an http(s) URL that takes a POST, or a command that reads it; "" for
             nobody.
+        openlineage_datasets: which asset each dataset of other tools is, by OpenLineage's namespace and name, as JSON, such as
+            {"duckdb:///srv/trips.duckdb main.trips": "demand_predictions"}.
+        openlineage_api_key: key without which nobody may send OpenLineage events; "" where anybody of this machine may.
         dagster_url: where people open Dagster; links in MLflow lead there.
         mlflow_url: where people open MLflow; links in Dagster lead there.
     """
@@ -224,6 +235,8 @@ class Settings(BaseModel):
     schedule: Cron = "0 6 * * *"
     reproduction: Cron = Field("0 4 * * 0", validation_alias=AliasChoices("BIKES_REPRODUCTION", "BIKES_PROOF"))
     alert: Annotated[SecretStr, AfterValidator(_alert)] = SecretStr("")
+    openlineage_datasets: Annotated[Json[dict[str, str]], AfterValidator(_of_datasets)] = {}
+    openlineage_api_key: SecretStr = SecretStr("")
     dagster_url: Page = "http://127.0.0.1:3000"
     mlflow_url: Page = "http://127.0.0.1:5000"
 

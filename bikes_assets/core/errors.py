@@ -56,6 +56,10 @@ class DataError(LineageError):
         super().__init__(told, file=name, row=row, column=which, found=what, expected=shortened(expected))
 
 
+class EventError(LineageError):
+    """What another tool sent is no OpenLineage event, or one that is not taken; others that came with it are."""
+
+
 class SchemaError(LineageError):
     """A table does not conform to its declared schema; it is refused rather than cast."""
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 DATASET, COLUMN, PARTITION, VERSION, COLUMN_VERSION = "dataset", "column", "partition", "version", "column version"
-CODE, RUN, FILE, MODEL, ALIAS, TAG = "code", "run", "file", "model version", "alias", "tag"
+CODE, RUN, FILE, MODEL, ALIAS, TAG, JOB = "code", "run", "file", "model version", "alias", "tag", "job"
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,6 +144,16 @@ class Index(IndexFile):
         found.sort(key=lambda item: (item.depth, item.kind, item.name))
         return Answer(found)
 
+    def beyond(
+        self,
+        things: Sequence[Result],  # noqa: ARG002 - as asked of an index that knows more
+        direction: Direction,  # noqa: ARG002
+        *,
+        as_of: int | None = None,  # noqa: ARG002
+    ) -> list[Result]:
+        """Return what only other tools tell to be upstream or downstream of things: here nothing."""
+        return []
+
     def count(self, starts: Sequence[tuple[str, str]], direction: Direction, *, as_of: int | None = None) -> int:
         """Return how many things are upstream or downstream of some things."""
         ids = [thing for thing in (self._thing(*start) for start in starts) if thing is not None]
@@ -187,6 +197,11 @@ class Index(IndexFile):
         return [Result(kind, name, 0, {"text": text}) for kind, name, text in self._store.execute(query, [terms, most])]
 
     @property
+    def _end(self) -> int:
+        """A number that is larger than any thing's."""
+        return self._store.execute("select coalesce(max(id), 0) + 1 from thing").fetchone()[0]
+
+    @property
     def _kinds(self) -> dict[int, str]:
         return dict(self._store.execute("select id, name from kind"))
 
@@ -200,7 +215,7 @@ class Index(IndexFile):
     ) -> Iterator[list[int]]:
         """Yield what is one edge away from some things, what is two away, and so on; each thing once."""
         neighbours = self._neighbours(direction, as_of)
-        seen = bytearray(self._store.execute("select coalesce(max(id), 0) + 1 from thing").fetchone()[0])
+        seen = bytearray(self._end)
         level, number = list(starts), 0
         while level and number != depth:
             level, number = neighbours.of(level, seen), number + 1

@@ -25,6 +25,7 @@ from bikes_assets.lineage.elements import (
     COLUMN_VERSION,
     DATASET,
     FILE,
+    JOB,
     MODEL,
     PARTITION,
     RUN,
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from bikes_assets.lineage.elements import Direction
     from bikes_assets.lineage.index import Index
 
-KINDS = (DATASET, COLUMN, PARTITION, VERSION, COLUMN_VERSION, MODEL, ALIAS, TAG, FILE, CODE, RUN)
+KINDS = (DATASET, COLUMN, PARTITION, VERSION, COLUMN_VERSION, MODEL, ALIAS, TAG, FILE, JOB, CODE, RUN)
 """Kinds of things that an address may name, in the order in which they are tried; each is a level to ask about."""
 
 _CONTRIBUTORS = {FILE: VERSION, CODE: VERSION, RUN: VERSION, TAG: COLUMN}
@@ -51,6 +52,8 @@ _NAMES = (MODEL, ALIAS)
 _GRAIN = {DATASET: (0, 0), COLUMN: (1, 0), PARTITION: (0, 1), VERSION: (0, 2), COLUMN_VERSION: (1, 2)}
 """How fine each level is, by column and by partition or version."""
 _LEVELS = {grain: kind for kind, grain in _GRAIN.items()}
+_OF_VERSIONS = (PARTITION, VERSION, COLUMN_VERSION)
+"""Levels of which other tools tell nothing."""
 _SHORTENED = {CODE: 8, RUN: 8, FILE: 4}
 """Kinds whose names may be abbreviated, and the least number of characters."""
 
@@ -113,8 +116,9 @@ def walk(
         address: a dataset, column, partition, version, column of a version, model version, alias, tag, file, code or
             run.
         direction: upstream or downstream.
-        level: the one of KINDS that is asked about; by default that of the address, with what belongs to it: tags for
-            columns; files, code, runs and registered model versions for versions; and aliases for all.
+        level: the one of KINDS that is asked about; by default that of the address, with what belongs to it: other
+            tools' jobs for datasets; tags for columns; files, code, runs and registered model versions for versions;
+            and aliases for all.
         depth: how many edges to follow at most, None for all.
         as_of: number of the last event that counts.
     """
@@ -194,11 +198,14 @@ def _at_level(
         return []
     met = _meeting(start.kind, level)
     starts, is_led_to = _comprised(index, start, met, as_of), _is_led_to(start, met)
+    if not starts and start.kind in (DATASET, COLUMN):  # other tools' things have no versions, but may lead to some
+        further = index.walk([(start.kind, start.name)], direction, as_of=as_of).things
+        starts, is_led_to = [part for item in further for part in _comprised(index, item, met, as_of)], True
     less = None if depth is None else depth - is_led_to
     reached = [*index.walk(starts, direction, depth=less, as_of=as_of).things] if less != 0 else []
     if is_led_to:
         reached = [replace(item, depth=item.depth + 1) for item in reached]
-    if is_led_to or (level in _CONTRIBUTORS and _natural(level) != met):
+    if is_led_to or (level in (*_CONTRIBUTORS, JOB) and _natural(level) != met):
         at = int(is_led_to)
         reached = [*(replace(index.find(name, kind, as_of=as_of)[0], depth=at) for kind, name in starts), *reached]
     found: dict[str, Result] = {}
@@ -206,12 +213,16 @@ def _at_level(
         for other in _of_level(index, item, level, as_of):
             if depth is None or other.depth <= depth:
                 found.setdefault(other.name, other)
+    if met in _OF_VERSIONS and level in (DATASET, COLUMN):  # other tools tell nothing of versions
+        for other in index.beyond([start, *found.values()], direction, as_of=as_of):
+            if other.kind == level and (depth is None or other.depth <= depth):
+                found.setdefault(other.name, other)
     return [*found.values()]
 
 
 def _natural(kind: str) -> str:
     """Return the level whose walks meet a kind of things."""
-    return VERSION if kind in _NAMES else _CONTRIBUTORS.get(kind, kind)
+    return VERSION if kind in _NAMES else DATASET if kind == JOB else _CONTRIBUTORS.get(kind, kind)
 
 
 def _meeting(one: str, other: str) -> str:
@@ -258,7 +269,9 @@ def _of_level(index: Index, thing: Result, level: str, as_of: int | None) -> Ite
         yield from (replace(item, depth=thing.depth) for item in index.find(str(place), level, as_of=as_of))
         return
     at = _natural(level)
-    place = replace(parts, column=None) if at == VERSION else Address(parts.asset, parts.column)
+    place = (
+        replace(parts, column=None) if at == VERSION else Address(parts.asset, parts.column if at == COLUMN else None)
+    )
     direction = "downstream" if level in _NAMES else "upstream"
     depth = thing.depth + (level in _CONTRIBUTORS)
     for edge in index.neighbours(at, str(place), direction, to=level, as_of=as_of):

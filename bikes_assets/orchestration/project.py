@@ -65,6 +65,8 @@ class Project:
         predict: returns what a model predicts for the rows it was materialized from, given as frames by asset. With it
             a rebuilt model is compared by predictions, without it by digest and metrics.
         assets: assets with a table in the lake and their columns; by default those of the definitions.
+        datasets: which asset each dataset of other tools is that has another place than the asset's table, by
+            OpenLineage's namespace and name: `{"duckdb:///srv/trips.duckdb main.trips": "demand_predictions"}`.
         stamp: returns what partitions and config depend on beside the code. While neither changes, the definitions are
             not loaded; without it they are loaded by each command that needs them.
     """
@@ -83,6 +85,7 @@ class Project:
     environment: Callable[[Rebuild], Mapping[str, str]] | None = None
     predict: Callable[[Any, Mapping[str, Any]], Any] | None = None
     assets: Mapping[str, Schema] = field(default_factory=dict)
+    datasets: Mapping[str, str] = field(default_factory=dict)
     stamp: Callable[[], object] | None = None
 
     @property

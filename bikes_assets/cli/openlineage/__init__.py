@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bikes_assets.cli import options
+from bikes_assets.cli.openlineage.receive import ingest, serve
 from bikes_assets.cli.terminal import say
 from bikes_assets.core.errors import LineageError, SettingsError
 from bikes_assets.core.record import parse_address
@@ -27,7 +28,11 @@ STDOUT = Path("-")
 
 @click.group()
 def openlineage() -> None:
-    """Write runs as OpenLineage's events."""
+    """Write runs as OpenLineage's events, and read those of other tools."""
+
+
+openlineage.add_command(ingest)
+openlineage.add_command(serve)
 
 
 @openlineage.command()

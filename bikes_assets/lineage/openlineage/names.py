@@ -23,6 +23,8 @@ _WITH_USER = ("abfs", "abfss", "wasb", "wasbs")
 """Stores whose URL has the container where others have a user."""
 _PATHS = ("hdfs", "http", "https", *_WITH_USER)
 """Stores whose names are paths; with others, a name is the key of an object, without a slash before it."""
+_FILES = ("file", "file:", "file://", "file:///", "file://localhost")
+"""What producers call the namespace of files."""
 _PART = r'(?:[\w$]++|"[^"]++")'
 _TABLE = re.compile(rf'\bfrom\s++({_PART}(?:\.{_PART})*+)(?!(?:\s+[\w$"]+){{0,2}}\s*,)', re.IGNORECASE)
 _SEVERAL = re.compile(
@@ -74,6 +76,18 @@ def dataset_of_query(url: str, query: str) -> DatasetName:
     return DatasetName(
         namespace, f"{database}.{table}" if table.count(".") < (2 if scheme == "postgres" else 1) else table
     )
+
+
+def label(namespace: str, name: str) -> str:
+    """Return a dataset or job in one text, as a URL where its namespace is one: `s3://bucket/key`, `file:/srv/trips`.
+
+    Producers differ in slashes and in the schemes of one store; what they mean has one label.
+    """
+    namespace = "file" if namespace in _FILES else re.sub("^s3[an]://", "s3://", namespace.rstrip("/") or namespace)
+    name = name.rstrip("/") or name
+    if not namespace:
+        return name
+    return f"{namespace}/{name.removeprefix('/')}" if "://" in namespace else f"{namespace}:{name}"
 
 
 def run_id(attempt: StepAttempt) -> str:

@@ -1,0 +1,1 @@
+"""What this project has of OpenLineage: where the events of other tools are kept."""

@@ -1,0 +1,49 @@
+"""Where the project keeps the OpenLineage events of other tools, and which of their datasets are its own."""
+
+from __future__ import annotations
+
+from functools import cache
+from threading import get_ident
+from typing import TYPE_CHECKING
+
+from bikes_assets.app.store import assets, current
+from bikes_assets.core.address import Address
+from bikes_assets.lineage.elements import FILE, VERSION
+from bikes_assets.lineage.openlineage.names import dataset_at, label
+from bikes_assets.lineage.openlineage.received import Received
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bikes_assets.lineage.index import Index
+
+
+def file() -> Path:
+    """Return the file of received events, which is there once some were received."""
+    return current().data / "openlineage.db"
+
+
+def received() -> Received:
+    """Return the received events, for this thread."""
+    return _received(get_ident(), file())
+
+
+@cache
+def _received(thread: int, path: Path) -> Received:  # noqa: ARG001 - a SQLite connection is bound to one thread
+    return Received(path)
+
+
+def names(index: Index) -> dict[str, str]:
+    """Return what the project calls each dataset that events may call otherwise, by its label.
+
+    These are the tables in the lake and the files of sources by their places, and what the user maps.
+    """
+    known = current()
+    found = {label(*dataset_at(f"{known.lake.location}/{asset}")): asset for asset in assets()}
+    for name in index.names(FILE):
+        (item,) = index.find(name, FILE)
+        for edge in index.neighbours(FILE, name, "downstream", to=VERSION):
+            if place := Address.parse(edge.target[1]):
+                found[label(*dataset_at(str(item.facts["uri"])))] = place.asset
+    mapped = ((name.partition(" "), asset) for name, asset in known.datasets.items())
+    return found | {label(namespace, name): asset for (namespace, _, name), asset in mapped}

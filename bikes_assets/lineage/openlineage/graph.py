@@ -1,0 +1,154 @@
+"""What received events tell, as a graph: its things by their numbers in the file, and what is one edge away from each."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from bikes_assets.core.address import WHOLE
+from bikes_assets.lineage.elements import COLUMN, DATASET, JOB, RUN
+from bikes_assets.lineage.openlineage.received import KINDS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from bikes_assets.lineage.elements import Direction
+    from bikes_assets.lineage.openlineage.received import Received
+
+_DATASET, _COLUMN, _JOB, _RUN = (KINDS.index(kind) for kind in (DATASET, COLUMN, JOB, RUN))
+_SEPARATORS = ("/", ".", ":")
+"""What a short name of a dataset comes after: `trips` is a name of `s3://lake/trips` and of `postgres://host:5432/db.trips`."""
+_UPSTREAM = """
+select source from edge where target = :at and since <= :time
+union
+select source.dataset from used target join used source on source.unit = target.unit and not source.is_output
+where target.dataset = :at and target.is_output and target.since <= :time and source.since <= :time
+and not exists (select 1 from explicit where explicit.unit = target.unit and explicit.dataset = target.dataset)
+union
+select unit.job from used join unit on unit.id = used.unit where dataset = :at and is_output and since <= :time
+"""
+_DOWNSTREAM = """
+select target from edge where source = :at and since <= :time
+union
+select target.dataset from used source join used target on target.unit = source.unit and target.is_output
+where source.dataset = :at and not source.is_output and target.since <= :time and source.since <= :time
+and not exists (select 1 from explicit where explicit.unit = target.unit and explicit.dataset = target.dataset)
+union
+select unit.job from used join unit on unit.id = used.unit where dataset = :at and not is_output and since <= :time
+"""
+_OF_JOB = """
+select dataset from used join unit on unit.id = used.unit
+where unit.job = :at and is_output = :is_output and since <= :time
+union
+select dataset from used join unit on unit.id = used.unit
+where unit.run = :at and is_output = :is_output and since <= :time
+"""
+_TEXTS = ("documentation", "description", "tags")
+"""Facts by whose words a thing is found."""
+
+
+class NumberedEntity(NamedTuple):
+    """A thing that events tell of.
+
+    Attributes:
+        number: its number.
+        kind: `dataset`, `column`, `job` or `run`.
+        label: the dataset or job; id of a run.
+        column: the column, "" for anything else.
+    """
+
+    number: int
+    kind: str
+    label: str
+    column: str
+
+
+class ReceivedGraph:
+    """The graph of received events.
+
+    Args:
+        received: the events.
+    """
+
+    def __init__(self, received: Received) -> None:
+        self._ask = received.store.execute
+
+    @property
+    def last(self) -> int:
+        """The largest number of a thing, 0 without things."""
+        return self._ask("select coalesce(max(id), 0) from entity").fetchone()[0]
+
+    def symlinks(self) -> list[tuple[str, str]]:
+        """Return the pairs of labels that mean one dataset."""
+        return self._ask(
+            "select one.label, two.label from symlink join entity one on one.id = dataset join entity two on two.id = other"
+        ).fetchall()
+
+    def thing(self, number: int) -> NumberedEntity:
+        """Return a thing by its number."""
+        return self._entity(self._ask("select id, kind, label, col from entity where id = ?", [number]).fetchone())
+
+    def labelled(self, label: str, time: float) -> list[NumberedEntity]:
+        """Return the things of a label that were told of by a time: a dataset with its columns, a job, a run."""
+        query = "select id, kind, label, col from entity where label = ? and since <= ? order by kind, col"
+        return [self._entity(row) for row in self._ask(query, [label, time])]
+
+    def ending(self, end: str, column: str, time: float) -> list[NumberedEntity]:
+        """Return the datasets, or their columns, and the jobs whose label ends with a short name."""
+        marks = " or ".join(f"substr(label, -length(:end) - 1) = '{mark}' || :end" for mark in _SEPARATORS)
+        query = f"select id, kind, label, col from entity where col = :col and since <= :time and kind <> :run and ({marks})"  # noqa: S608 - no text of others
+        values = {"end": end, "col": column, "time": time, "run": _RUN}
+        return [self._entity(row) for row in self._ask(query, values)]
+
+    def all(self, kind: str, time: float) -> Iterator[NumberedEntity]:
+        """Yield the things of a kind."""
+        query = "select id, kind, label, col from entity where kind = ? and since <= ?"
+        return (self._entity(row) for row in self._ask(query, [KINDS.index(kind), time]))
+
+    def search(self, words: Sequence[str], most: int) -> list[NumberedEntity]:
+        """Return the datasets, columns and jobs whose label or description has all words."""
+        holds = " and ".join("text like ? escape '\\'" for _ in words)
+        facets = ",".join(f"'{facet}'" for facet in _TEXTS)
+        query = (
+            "select id, kind, label, col from (select entity.*, label || ' ' || col || ' ' || coalesce(group_concat(value), '') "  # noqa: S608 - no text of others
+            f"as text from entity left join fact on fact.entity = entity.id and facet in ({facets}) where kind <> {_RUN} "
+            f"and col <> '{WHOLE}' group by entity.id) where {holds} order by kind, label, col limit ?"
+        )
+        return [self._entity(row) for row in self._ask(query, [*(f"%{_literal(word)}%" for word in words), most])]
+
+    def facts(self, number: int) -> dict[str, Any]:
+        """Return what is known of a thing, by facet."""
+        rows = self._ask("select facet, value from fact where entity = ? order by facet", [number])
+        return {facet: json.loads(value) for facet, value in rows}
+
+    def text(self, number: int) -> str:
+        """Return the description of a dataset, column or job, "" without one."""
+        facts = self.facts(number)
+        documentation = facts.get("documentation")
+        told = documentation.get("description") if isinstance(documentation, dict) else facts.get("description")
+        return told if isinstance(told, str) else ""
+
+    def is_end(self, number: int) -> bool:
+        """Return whether a thing is a job or run: what one run wrote is not computed from what another one read."""
+        return self._ask("select kind from entity where id = ?", [number]).fetchone()[0] in (_JOB, _RUN)
+
+    def neighbours(self, number: int, direction: Direction, time: float) -> list[int]:
+        """Return what is one edge away from a thing: of a dataset, datasets and jobs; of a job or run, datasets.
+
+        Args:
+            number: of the thing.
+            direction: upstream or downstream.
+            time: only edges that events of up to then tell of.
+        """
+        query = _OF_JOB if self.is_end(number) else _UPSTREAM if direction == "upstream" else _DOWNSTREAM
+        values = {"at": number, "time": time, "is_output": direction == "downstream"}
+        return [other for (other,) in self._ask(query, values)]
+
+    def _entity(self, row: tuple[int, int, str, str]) -> NumberedEntity:
+        number, kind, label, column = row
+        return NumberedEntity(number, KINDS[kind], label, column)
+
+
+def _literal(text: str) -> str:
+    """Return a text escaped for SQLite's LIKE."""
+    return text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")

@@ -1,0 +1,331 @@
+"""The lineage index together with what other tools tell: one graph, and the same questions to it.
+
+A dataset that both know is one thing: where the index knows it, under the index's name. So a walk that comes to it by
+the one's edges goes on by the other's.
+"""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from bikes_assets.core.address import Address
+from bikes_assets.core.errors import LineageError
+from bikes_assets.lineage.elements import COLUMN, DATASET, JOB, RUN, Edge, Neighbours, Result
+from bikes_assets.lineage.index import Index
+from bikes_assets.lineage.openlineage.graph import ReceivedGraph
+from bikes_assets.lineage.openlineage.received import KINDS
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from bikes_assets.lineage.elements import Direction
+    from bikes_assets.lineage.openlineage.graph import NumberedEntity
+    from bikes_assets.lineage.openlineage.received import Received
+
+_FIRST_KIND = 1_000
+"""Number of the first kind of what other tools tell; the index has fewer kinds of its own."""
+
+
+class Moment(int):
+    """The number of an event of the index, and the time that was asked about, Unix seconds."""
+
+    time: float
+
+    @classmethod
+    def of(cls, event: int, time: float) -> Moment:
+        """Return an event's number with a time."""
+        found = cls(event)
+        found.time = time
+        return found
+
+
+class JoinedIndex(Index):
+    """The index and the events of other tools, for one question.
+
+    Args:
+        local: the index.
+        received: the events.
+        names: what the index calls each dataset of other labels: see `names.label`.
+    """
+
+    def __init__(self, local: Index, received: Received, names: Mapping[str, str]) -> None:
+        super().__init__(local.path)
+        self._local, self._graph, self._names = local, ReceivedGraph(received), _Names(ReceivedGraph(received), names)
+        self._starts: set[int] = set()
+
+    def close(self) -> None:
+        """Close nothing: the index and the events belong to who has opened them."""
+
+    def event_at(self, time: float) -> Moment:
+        """Return the number of the last event up to a time, with that time, which counts for other tools' events."""
+        return Moment.of(super().event_at(time), time)
+
+    def find(self, name: str, kind: str | None = None, *, as_of: int | None = None) -> list[Result]:
+        """Return the things of a name; those of other tools also by the last parts of their names.
+
+        Raises:
+            LineageError: other tools have several whose names end so.
+        """
+        found = super().find(name, kind, as_of=as_of)
+        known = {item.kind for item in found}
+        things = self._called(name, as_of) or ([] if found else self._called_shortly(name, as_of))
+        for number in dict.fromkeys(self._here(item.number) for item in things if kind in (None, item.kind)):
+            for of, called, facts in self._rows([number] if number >= self._base else [], as_of):
+                if self._kinds[of] not in known:
+                    found.append(Result(self._kinds[of], called, 0, facts))
+        return found
+
+    def names(self, kind: str, *, like: str = "*", as_of: int | None = None) -> list[str]:
+        """Return the names of all things of a kind that match a pattern, in order."""
+        told = self._graph.all(kind, _time(as_of)) if kind in KINDS else ()
+        more = (name for item in told if fnmatchcase(name := self._names.of(item), like))
+        return sorted({*super().names(kind, like=like, as_of=as_of), *more})
+
+    def within(
+        self,
+        kind: str,
+        asset: str,
+        *,
+        column: str | None = None,
+        partition: str | None = None,
+        as_of: int | None = None,
+    ) -> list[Address]:
+        """Return the addresses of all things of a kind within an asset, column or partition, in order of their names."""
+        found = super().within(kind, asset, column=column, partition=partition, as_of=as_of)
+        if kind != COLUMN or partition is not None:
+            return found
+        labels = self._names.labels(asset)
+        told = (item for label in labels for item in self._graph.labelled(label, _time(as_of)) if item.kind == COLUMN)
+        more = (Address(asset, item.column) for item in told if column in (None, item.column))
+        return sorted({*found, *more}, key=str)
+
+    def search(self, words: str, *, most: int = 50) -> list[Result]:
+        """Return the things whose name or text has all words; those of the index first."""
+        found = super().search(words, most=most)
+        known = {(item.kind, item.name) for item in found}
+        terms = words.replace("\0", " ").split()
+        for item in self._graph.search(terms, most) if terms else ():
+            if (thing := (item.kind, self._names.of(item))) not in known:
+                known.add(thing)
+                found.append(Result(*thing, 0, {"text": self._graph.text(item.number)}))
+        return found[:most]
+
+    def neighbours(
+        self, kind: str, name: str, direction: Direction, *, to: str | None = None, as_of: int | None = None
+    ) -> list[Edge]:
+        """Return the edges to a thing, or from it."""
+        edges = {
+            (item.source, item.target): item for item in self._local.neighbours(kind, name, direction, as_of=as_of)
+        }
+        if (thing := self._thing(kind, name)) is not None:
+            here = (kind, name)
+            self._starts.add(thing)
+            for of, called, _ in self._rows(self._both(direction, as_of).told(thing), as_of):
+                there = (self._kinds[of], called)
+                ends = (there, here) if direction == "upstream" else (here, there)
+                edges.setdefault(ends, Edge(*ends, "told"))
+        end = 0 if direction == "upstream" else 1
+        return sorted(
+            (edge for ends, edge in edges.items() if to in (None, ends[end][0])),
+            key=lambda edge: (edge.source, edge.target, edge.kind),
+        )
+
+    def beyond(self, things: Sequence[Result], direction: Direction, *, as_of: int | None = None) -> list[Result]:
+        """Return what only other tools tell to be upstream or downstream of things, as far as they alone tell it."""
+        neighbours, names, found = self._both(direction, as_of), self._kinds, list[Result]()
+        starts = {number: item.depth for item in things if (number := self._thing(item.kind, item.name)) is not None}
+        seen = {*starts}
+        for start, depth in starts.items():
+            level, further = [start], depth
+            while level:
+                others = dict.fromkeys(other for at in level for other in neighbours.told(at))
+                level, further = [other for other in others if other >= self._base and other not in seen], further + 1
+                seen.update(level)
+                found += [Result(names[of], called, further, facts) for of, called, facts in self._rows(level, as_of)]
+        return found
+
+    @cached_property
+    def _store(self) -> sqlite3.Connection:
+        return self._local._store
+
+    @property
+    def _kinds(self) -> dict[int, str]:
+        return super()._kinds | {_FIRST_KIND + number: name for number, name in enumerate(KINDS)}
+
+    @cached_property
+    def _base(self) -> int:
+        """Number here of the first thing that only other tools know."""
+        return super()._end
+
+    @property
+    def _end(self) -> int:
+        return self._base + self._graph.last + 1
+
+    def _thing(self, kind: str, name: str) -> int | None:
+        found = super()._thing(kind, name)
+        if found is not None or kind not in KINDS:
+            return found
+        return next((self._here(item.number) for item in self._called(name, None) if item.kind == kind), None)
+
+    def _here(self, number: int) -> int:
+        """Return the number here of what events tell of: the index's own, else that of the first of its labels."""
+        return self._same.get(number, self._base + number)
+
+    @cached_property
+    def _same(self) -> dict[int, int]:
+        """Number here of each thing that the index knows, or that has several labels."""
+        found = dict[int, int]()
+        for asset, labels in self._names.groups:
+            firsts = dict[tuple[str, str], int]()
+            for item in (item for label in labels for item in self._graph.labelled(label, _time(None))):
+                if item.kind in (DATASET, COLUMN):
+                    own = super()._thing(item.kind, self._names.of(item)) if asset else None
+                    first = firsts.setdefault((item.kind, item.column), self._base + item.number)
+                    found[item.number] = first if own is None else own
+        return found
+
+    @cached_property
+    def _numbers(self) -> dict[int, list[int]]:
+        found = dict[int, list[int]]()
+        for number, here in self._same.items():
+            found.setdefault(here, []).append(number)
+        return found
+
+    def _told_of(self, thing: int) -> list[int]:
+        """Return the numbers that a thing has in the events' file, none where they do not tell of it."""
+        return self._numbers.get(thing, [thing - self._base] if thing >= self._base else [])
+
+    def _called(self, name: str, as_of: int | None) -> list[NumberedEntity]:
+        """Return what has a name: a dataset's may be written as in an address, or as it is."""
+        parts = Address.parse(name)
+        tries = [(parts.asset, parts.column or "")] if parts and not (parts.partition or parts.version) else []
+        for asset, column in [*tries, (name, "")]:
+            labels = self._names.labels(asset)
+            things = [item for label in labels for item in self._graph.labelled(label, _time(as_of))]
+            if found := [item for item in things if item.column == column]:
+                return found
+        return []
+
+    def _called_shortly(self, name: str, as_of: int | None) -> list[NumberedEntity]:
+        """Return what has a label that ends with a name, or a column of it.
+
+        Raises:
+            LineageError: there are several.
+        """
+        parts = Address.parse(name)
+        if not name or (parts and (parts.partition or parts.version)):
+            return []
+        for end, column in [(name, ""), *([(parts.asset, parts.column)] if parts and parts.column else [])]:
+            things = self._graph.ending(end, column, _time(as_of))
+            found = [item for item in things if item.kind != JOB] or things
+            called = sorted({self._names.of(item) for item in found})
+            if len(called) > 1:
+                raise LineageError(f"found several that end with {name!r}: {', '.join(called[:5])}; give one of them")
+            if found:
+                return found
+        return []
+
+    def _rows(self, things: Sequence[int], as_of: int | None) -> Iterator[tuple[int, str, dict[str, Any]]]:
+        yield from super()._rows([thing for thing in things if thing < self._base], as_of)
+        for thing in (thing for thing in things if thing >= self._base):
+            told = self._graph.thing(thing - self._base)
+            facts = {name: fact for at in self._told_of(thing) for name, fact in self._graph.facts(at).items()}
+            yield _FIRST_KIND + KINDS.index(told.kind), self._names.of(told), facts
+
+    def _levels(
+        self, starts: Sequence[int], direction: Direction, depth: int | None, as_of: int | None
+    ) -> Iterator[list[int]]:
+        self._starts.update(starts)
+        return super()._levels(starts, direction, depth, as_of)
+
+    def _neighbours(self, direction: Direction, as_of: int | None) -> Neighbours:
+        return self._both(direction, as_of)
+
+    def _both(self, direction: Direction, as_of: int | None) -> _Both:
+        def told(thing: int) -> Iterator[int]:
+            for number in self._told_of(thing):
+                if thing in self._starts or not self._graph.is_end(number):
+                    yield from map(self._here, self._graph.neighbours(number, direction, _time(as_of)))
+
+        return _Both(self._local._neighbours(direction, as_of), told, self._base)
+
+
+class _Both(Neighbours):
+    """What is one edge away from each thing, by the index and by other tools' events.
+
+    A walk comes to a job, but only one that starts there goes on: what one run of a job wrote is not computed from what
+    another one read.
+
+    Args:
+        local: the neighbours by the index.
+        told: returns those by other tools' events.
+        base: number of the first thing that the index does not know.
+    """
+
+    def __init__(self, local: Neighbours, told: Callable[[int], Iterable[int]], base: int) -> None:
+        self._local, self._told, self._base = local, told, base
+
+    def __getitem__(self, thing: int) -> list[int]:
+        """Return the things that are one edge away."""
+        return list(dict.fromkeys([*(self._local[thing] if thing < self._base else ()), *self.told(thing)]))
+
+    def told(self, thing: int) -> list[int]:
+        """Return the things that are one edge away by other tools' events."""
+        return [other for other in dict.fromkeys(self._told(thing)) if other != thing]
+
+    def of(self, things: Sequence[int], seen: bytearray) -> list[int]:
+        """Return what is one edge away from some things and not marked as seen, and mark it."""
+        found = self._local.of([thing for thing in things if thing < self._base], seen)
+        for other in (other for thing in things for other in self.told(thing)):
+            if not seen[other]:
+                seen[other] = 1
+                found.append(other)
+        return found
+
+
+class _Names:
+    """What the datasets of other tools are called here: as the index calls them, else by their labels.
+
+    Args:
+        graph: what events tell; two labels mean one dataset where a symlink says so.
+        names: what the index calls each dataset of other labels.
+    """
+
+    def __init__(self, graph: ReceivedGraph, names: Mapping[str, str]) -> None:
+        links, roots = graph.symlinks(), dict[str, str]()
+
+        def root(label: str) -> str:
+            while (above := roots.setdefault(label, label)) != label:
+                roots[label] = roots[above]  # so that the way is shorter the next time
+                label = above
+            return label
+
+        firsts = dict[str, str]()
+        for one, other in [*links, *((label, firsts.setdefault(asset, label)) for label, asset in names.items())]:
+            low, high = sorted((root(one), root(other)))
+            roots[high] = low
+        assets = {root(label): asset for label, asset in sorted(names.items(), reverse=True)}
+        of_root = dict[str, list[str]]()
+        for label in sorted(roots):
+            of_root.setdefault(root(label), []).append(label)
+        self.groups = [(assets.get(first, ""), labels) for first, labels in of_root.items()]
+        """What the index calls a dataset, "" where it does not know it, with its labels."""
+        self._named = {label: asset or labels[0] for asset, labels in self.groups for label in labels}
+        self._labels = {asset or labels[0]: labels for asset, labels in self.groups}
+
+    def of(self, told: NumberedEntity) -> str:
+        """Return what a thing is called here: for a dataset or column its address."""
+        if told.kind in (JOB, RUN):
+            return told.label
+        return str(Address(self._named.get(told.label, told.label), told.column or None))
+
+    def labels(self, name: str) -> list[str]:
+        """Return the labels of what a dataset or anything else is called here."""
+        return self._labels.get(name, [name])
+
+
+def _time(as_of: int | None) -> float:
+    return as_of.time if isinstance(as_of, Moment) else float("inf")

@@ -1,0 +1,1 @@
+"""What this project serves over HTTP by itself."""
