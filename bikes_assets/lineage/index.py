@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from graphlib import TopologicalSorter
 from typing import Any
 
 from bikes_assets.core.address import Address
@@ -169,6 +168,8 @@ class Index(IndexFile):
     ) -> tuple[int, Iterator[list[Result]]]:
         """Return how many paths of at least one edge lead downstream from some things to others, and each path.
 
+        Where edges lead in a circle, as those of other tools may, those that lead back are on no path.
+
         Args:
             starts: where they begin, by kind and name.
             ends: where they end.
@@ -181,7 +182,7 @@ class Index(IndexFile):
         neighbours = self._neighbours("downstream", as_of)
         ahead = {thing: sorted(other for other in neighbours[thing] if other in above) for thing in below & above}
         goals, ways = {*last}, dict[int, int]()
-        for thing in TopologicalSorter(ahead).static_order():
+        for thing in _in_order(ahead, first):
             ways[thing] = sum(ways[other] + (other in goals) for other in ahead[thing])
         at_once = goals & {*first} if from_goals else set[int]()
         begins = sorted(thing for thing in {*first} if ways.get(thing) or thing in at_once)
@@ -243,6 +244,27 @@ class Index(IndexFile):
         names = self._kinds
         rows = [next(self._rows([thing], as_of)) for thing in way]
         return [Result(names[kind], name, depth, facts) for depth, (kind, name, facts) in enumerate(rows)]
+
+
+def _in_order(ahead: dict[int, list[int]], starts: Sequence[int]) -> Sequence[int]:
+    """Return things so that each comes after those that it leads to; edges that lead back in a circle are removed."""
+    order, way, entered = list[int](), dict[int, Iterator[int]](), set[int]()
+    for start in (*starts, *ahead):
+        if start in entered or start not in ahead:
+            continue
+        way[start] = iter([*ahead[start]])
+        while way:
+            thing, others = next(reversed(way.items()))
+            entered.add(thing)
+            other = next(others, None)
+            if other is None:
+                order.append(thing)
+                del way[thing]
+            elif other in way:
+                ahead[thing].remove(other)
+            elif other not in entered:
+                way[other] = iter([*ahead[other]])
+    return order
 
 
 def _ways(ahead: Mapping[int, Sequence[int]], first: int, goals: Collection[int], least: int) -> Iterator[list[int]]:

@@ -73,7 +73,7 @@ class JoinedIndex(Index):
         known = {item.kind for item in found}
         things = self._called(name, as_of) or ([] if found else self._called_shortly(name, as_of))
         for number in dict.fromkeys(self._here(item.number) for item in things if kind in (None, item.kind)):
-            for of, called, facts in self._rows([number] if number >= self._base else [], as_of):
+            for of, called, facts in self._rows([number], as_of):
                 if self._kinds[of] not in known:
                     found.append(Result(self._kinds[of], called, 0, facts))
         return found
@@ -244,16 +244,16 @@ class JoinedIndex(Index):
     def _neighbours(self, direction: Direction, as_of: int | None) -> Neighbours:
         return self._both(direction, as_of)
 
-    def _both(self, direction: Direction, as_of: int | None) -> _Both:
+    def _both(self, direction: Direction, as_of: int | None) -> _JoinedNeighbours:
         def told(thing: int) -> Iterator[int]:
             for number in self._told_of(thing):
                 if thing in self._starts or not self._graph.is_end(number):
                     yield from map(self._here, self._graph.neighbours(number, direction, _time(as_of)))
 
-        return _Both(self._local._neighbours(direction, as_of), told, self._base)
+        return _JoinedNeighbours(self._local._neighbours(direction, as_of), told, self._base)
 
 
-class _Both(Neighbours):
+class _JoinedNeighbours(Neighbours):
     """What is one edge away from each thing, by the index and by other tools' events.
 
     A walk comes to a job, but only one that starts there goes on: what one run of a job wrote is not computed from what
