@@ -75,7 +75,7 @@ def contributions(
         direct = {column for columns in targets.values() for column in columns}
         found += _indirect(record, asset, dataset, sorted({*(used or ())} - direct), catalog)
         if not direct and not used:
-            found.append(Contribution(dataset, None, None, "INDIRECT" if record.columns else "DIRECT"))
+            found += _whole(record, asset, dataset, catalog)
     return found
 
 
@@ -147,6 +147,17 @@ def _indirect(
             yield Contribution(dataset, column, None, "INDIRECT", "JOIN", "rows are matched by it")
         else:
             yield Contribution(dataset, column, None, "INDIRECT")
+
+
+def _whole(record: Record, asset: str, dataset: DatasetName, catalog: Catalog) -> Iterator[Contribution]:
+    """Yield what a dataset contributes as a whole: a model to each column that is no key."""
+    key: Collection[str] = catalog.schemas[record.output.asset].key if record.output.asset in catalog.schemas else ()
+    if not record.columns:
+        yield Contribution(dataset, None, None, "DIRECT")
+    elif asset in catalog.schemas:
+        yield Contribution(dataset, None, None, "INDIRECT")
+    else:
+        yield from (Contribution(dataset, None, target, "INDIRECT") for target in record.columns if target not in key)
 
 
 def _source(item: Contribution) -> explicit.LineageDatasetInput:

@@ -64,6 +64,7 @@ class Parsed:
         uses: the datasets that the job or run reads and writes.
         explicit: datasets whose inputs are in `links`; others are computed from everything that the job or run reads.
         links: edges between datasets, and between columns.
+        models: datasets that are models, which have no columns: what they are computed from, all of a model is.
         facts: what is known of each thing, by facet.
         symlinks: other names of datasets.
     """
@@ -74,6 +75,7 @@ class Parsed:
     uses: list[tuple[Entity, Role]] = field(default_factory=list[tuple[Entity, Role]])
     explicit: set[Entity] = field(default_factory=set[Entity])
     links: set[Link] = field(default_factory=set[Link])
+    models: set[Entity] = field(default_factory=set[Entity])
     facts: dict[Entity, dict[str, Any]] = field(default_factory=dict[Entity, dict[str, Any]])
     symlinks: set[tuple[Entity, Entity]] = field(default_factory=set[tuple[Entity, Entity]])
 
@@ -123,7 +125,9 @@ def parse(event: object) -> Parsed:
     found.job = found.know(Entity(JOB, label(*_name(job, "job"))), facets | _names(job))
     if known.get("run") is not None:
         _run(found, known)
-    _datasets(found, known)
+    sides = _datasets_of(known)
+    found.models = {Entity(DATASET, label(*_name(item, where))) for where, _, item in sides if _is_model(item)}
+    found.uses = [(_dataset(found, item, where), role) for where, role, item in sides]
     _lineage_of_job(found, job)
     return found
 
@@ -143,13 +147,23 @@ def _run(found: Parsed, event: Json) -> None:
     found.run = found.know(Entity(RUN, _text(name, "run.runId")), told)
 
 
-def _datasets(found: Parsed, event: Json) -> None:
-    roles: tuple[tuple[str, Role], ...] = (("inputs", "read"), ("outputs", "wrote"))
-    for key, role in roles:
+def _datasets_of(event: Json) -> list[tuple[str, Role, Json]]:
+    """Return the datasets of an event: where each stands in it, what is done with it, and itself.
+
+    Raises:
+        EventError: one is none.
+    """
+    found, roles = list[tuple[str, Role, Json]](), {"inputs": "read", "outputs": "wrote"}
+    for key, role in roles.items():
         for place, item in enumerate(_list(event.get(key), key)):
             if not isinstance(item, Mapping):
                 raise EventError(f"found {key}[{place}] {_kind(item)}, expected a dataset")
-            found.uses.append((_dataset(found, item, f"{key}[{place}]"), role))  # pyright: ignore[reportUnknownArgumentType] - JSON
+            found.append((f"{key}[{place}]", role, item))  # pyright: ignore[reportArgumentType] - JSON
+    return found
+
+
+def _is_model(dataset: Json) -> bool:
+    return _mapping(_facets(dataset).get("datasetType")).get("datasetType") == "MODEL"
 
 
 def _dataset(found: Parsed, told: Json, where: str) -> Entity:
@@ -205,10 +219,12 @@ def _field(found: Parsed, item: Json, target: Entity, older: object = None) -> N
     source, name = _named(item), item.get("field")
     if source is None:
         return
+    if target in found.models:
+        target = _column(target, WHOLE)
     if isinstance(name, str):
         source = found.know(_column(found.know(source), name))
-    elif target.kind == DATASET:  # of a dataset on a dataset, which is an edge between them already
-        return
+    elif target.kind == DATASET or (source not in found.models and target.column == WHOLE):
+        return  # of a dataset on a dataset, which is an edge between them already
     else:
         source = found.know(_column(found.know(source), WHOLE))
     types = {step.get("type") for step in _mappings(item.get("transformations"))}
@@ -302,7 +318,7 @@ def _mappings(found: object) -> Iterator[Json]:
 
 def kept(value: object) -> str:
     """Return a fact as JSON text; "" where it is too large to be shown, or holds what SQLite cannot."""
-    text = json.dumps(value, ensure_ascii=True, sort_keys=True)
+    text = json.dumps(value, sort_keys=True)
     return text if len(text) <= _MOST_OF_FACET else ""
 
 

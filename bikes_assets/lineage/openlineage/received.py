@@ -62,7 +62,7 @@ _INDICES = (
 )
 _BATCH = 1_000
 """Number of events that are stored in one transaction."""
-_MOST_KNOWN = 100_000
+_MOST_KNOWN = 300_000
 """Number of things that are remembered while events are read."""
 _AGAIN = "OpenLineage events; restore it from a backup, or move it away and have the producers send their events again"
 
@@ -116,10 +116,8 @@ class Received:
     def _add(self, reader: _Reader, event: object, added: Added) -> None:
         if isinstance(event, EventError):
             raise event
-        parsed, text = parse(event), _written_as(event)
-        content = zlib.compress(text, 1)
-        canonical = json.dumps(event, sort_keys=True, separators=(",", ":")).encode()
-        row = [hashlib.sha256(canonical).digest(), time.time(), content]
+        parsed, content = parse(event), _canonical(event)
+        row = [hashlib.sha256(content).digest(), time.time(), zlib.compress(content, 1)]
         if reader.store.execute("insert or ignore into event values (null, ?, ?, ?)", row).rowcount:
             reader.read(parsed)
             added.stored += 1
@@ -140,13 +138,12 @@ class Received:
         ).fetchall():
             for number, digest, content in rows:
                 try:
-                    event = json.loads(zlib.decompress(content))
-                    canonical = json.dumps(event, sort_keys=True, separators=(",", ":")).encode()
-                except (zlib.error, ValueError):
-                    canonical, event = b"", {}
-                if hashlib.sha256(canonical).digest() != digest:
+                    text = zlib.decompress(content)
+                except zlib.error:
+                    text = b""
+                if hashlib.sha256(text).digest() != digest:
                     raise StoreError(f"{self.path}: found event {number} damaged, expected {_AGAIN}")
-                yield number, event
+                yield number, json.loads(text)
             since = rows[-1][0]
 
     def counts(self) -> dict[str, int]:
@@ -273,8 +270,9 @@ class _Reader:
         return found
 
 
-def _written_as(event: object) -> bytes:
-    return json.dumps(event, ensure_ascii=True, separators=(",", ":")).encode()
+def _canonical(event: object) -> bytes:
+    """Return an event as JSON, the same for the same content."""
+    return json.dumps(event, sort_keys=True, separators=(",", ":")).encode()
 
 
 def one_by_one(values: Iterable[object]) -> Iterator[object]:
