@@ -191,6 +191,7 @@ SLOWEST = (
     "fire/test_whole_store",
     "test_projects",
     "test_ui",
+    "test_joins",
     "fire/test_triggers",
     "app/test_reproduction",
     "app/test_changes",
@@ -216,6 +217,7 @@ SLOWEST = (
 """Files that take long: with several processes, the last to begin is not to be one of them."""
 TOGETHER = (
     "test_attacks",
+    "test_joins",
     "app/test_changes",
     "app/test_diff",
     "elsewhere/test_elsewhere",

@@ -1,0 +1,197 @@
+"""Tools whose lineage joins this project's, run as docs/openlineage.md says: dbt by dbt-ol, Spark by OpenLineage's client."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deltalake import DeltaTable
+from filelock import FileLock
+
+from bikes_assets.lineage.openlineage.names import dataset_at
+from bikes_assets_tests.conftest import store_at
+from bikes_assets_tests.lineage.openlineage.spec import problems_of
+
+ROOT = Path(__file__).parents[1]
+LOCK = ROOT / "examples" / "dbt" / "requirements.lock"
+SHELL = re.compile(r"```sh\n(.*?)```", re.DOTALL)
+REPORTS = "duckdb://reports.duckdb"
+
+pytestmark = pytest.mark.slow
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A folder with a history, the examples, and what they reported.
+
+    Attributes:
+        folder: what the page takes for the project's root.
+        environment: variables of what is run in it.
+        dbt: the events of dbt-ol.
+        spark: the events of the Spark job.
+    """
+
+    folder: Path
+    environment: dict[str, str]
+    dbt: list[dict[str, Any]]
+    spark: list[dict[str, Any]]
+
+
+def commands(heading: str) -> list[str]:
+    """Return the blocks of commands in a section of the page."""
+    page = (ROOT / "docs" / "openlineage.md").read_text()
+    return SHELL.findall(page[page.index(f"## {heading}\n") :].partition("\n## ")[0])
+
+
+def run(block: str, folder: Path, environment: dict[str, str]) -> str:
+    """Run commands of the page, which must succeed, and return what they printed."""
+    done = subprocess.run(["bash", "-euc", block], cwd=folder, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def events_in(file: Path) -> list[dict[str, Any]]:
+    """Return the events of a file, one a line."""
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+@pytest.fixture(scope="session")
+def dbt_environment() -> Path:
+    """Return dbt's environment, which is kept until its lock file or Python changes.
+
+    It has what the lock file asks for in other versions than the tests', or what they have not; it sees the rest in theirs.
+    """
+    place = ROOT / ".venv-dbt"
+    made_of = hashlib.sha256(f"{LOCK.read_text()}{sys.version}{sys.prefix}{place}".encode()).hexdigest()
+    with FileLock(f"{place}.lock"):
+        stamp = place / "made-of"
+        if not stamp.exists() or stamp.read_text() != made_of:
+            subprocess.run([sys.executable, "-m", "venv", "--clear", "--without-pip", place], check=True)
+            own = Path(sysconfig.get_path("purelib", "venv", {"base": str(place)}))
+            (own / "of_the_tests.pth").write_text(sysconfig.get_path("purelib"))
+            pip = [sys.executable, "-m", "pip", "--python", str(place / "bin" / "python"), "install", "--quiet"]
+            options = ("--disable-pip-version-check", "--no-compile", "--require-hashes", "--requirement", str(LOCK))
+            done = subprocess.run([*pip, *options], capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
+            stamp.write_text(made_of)
+    return place
+
+
+@pytest.fixture(scope="module")
+def joined(as_made: Path, dbt_environment: Path, tmp_path_factory: pytest.TempPathFactory) -> Joined:
+    """Return what the examples reported when they were run as the page says."""
+    if not shutil.which("java"):
+        pytest.skip("no Java is installed, which Spark needs")
+    folder = tmp_path_factory.mktemp("joined")
+    shutil.copytree(as_made, folder / "data")
+    shutil.copytree(ROOT / "examples", folder / "examples", ignore=shutil.ignore_patterns("__pycache__", "target"))
+    (folder / ".venv-dbt").symlink_to(dbt_environment)
+    environment = {
+        **os.environ,
+        **store_at(folder / "data"),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "SPARK_LOCAL_IP": "127.0.0.1",
+        "PYSPARK_SUBMIT_ARGS": "--conf spark.ui.enabled=false --conf spark.sql.shuffle.partitions=2 pyspark-shell",
+        "JDK_JAVA_OPTIONS": "-XX:TieredStopAtLevel=1",
+    }
+    install, models, *_ = commands("Join your dbt project in five minutes")
+    assert str(LOCK.relative_to(ROOT)) in install
+    run(models, folder, environment)
+    run(commands("Join a Spark job")[0], folder, environment)
+    return Joined(folder, environment, events_in(folder / "dbt.ndjson"), events_in(folder / "spark.ndjson"))
+
+
+def completed(events: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Return the event by which each job ended."""
+    return {event["job"]["name"]: event for event in events if event["eventType"] == "COMPLETE"}
+
+
+def names(datasets: list[dict[str, Any]] | None) -> set[tuple[str, str]]:
+    return {(item["namespace"], item["name"]) for item in datasets or ()}
+
+
+def columns(event: dict[str, Any]) -> dict[str, set[tuple[str, str]]]:
+    """Return the columns from which each column of the only output is computed, as dataset and column."""
+    (output,) = event["outputs"]
+    fields = output["facets"]["columnLineage"]["fields"]
+    return {name: {(item["name"], item["field"]) for item in entry["inputFields"]} for name, entry in fields.items()}
+
+
+def test_dbt_ol_names_things_as_the_page_says(joined: Joined) -> None:
+    ended = completed(joined.dbt)
+
+    assert {event["job"]["namespace"] for event in joined.dbt} == {"dbt"}
+    daily, busiest = "reports.main.bike_reports.daily_demand", "reports.main.bike_reports.busiest_days"
+    assert set(ended) == {"dbt-run-bike_reports", daily, busiest}
+    predictions, rentals = "reports.bikes.demand_predictions", "reports.bikes.hourly_rentals"
+    assert names(ended[daily]["inputs"]) == {(REPORTS, predictions), (REPORTS, rentals)}
+    assert names(ended[daily]["outputs"]) == names(ended[busiest]["inputs"]) == {(REPORTS, "reports.main.daily_demand")}
+    assert names(ended[busiest]["outputs"]) == {(REPORTS, "reports.main.busiest_days")}
+    assert columns(ended[daily]) == {
+        "day": {(predictions, "ts")},
+        "predicted": {(predictions, "prediction")},
+        "actual": {(rentals, "cnt")},
+        "temp": {(rentals, "temp")},
+    }
+    assert columns(ended[busiest])["error"] == {
+        ("reports.main.daily_demand", "predicted"),
+        ("reports.main.daily_demand", "actual"),
+    }
+    assert {event["run"]["facets"]["parent"]["job"]["name"] for event in (ended[daily], ended[busiest])} == {
+        "dbt-run-bike_reports"
+    }
+
+
+def test_dbt_reads_the_newest_version_of_each_month(joined: Joined) -> None:
+    import duckdb
+    import pyarrow.compute as pc
+
+    months = pc.field("partition").isin(["2011-03", "2011-07"])
+    table = DeltaTable(str(joined.folder / "data" / "lake" / "hourly_rentals")).to_pyarrow_dataset()
+    rentals = sum(table.to_table(filter=months)["cnt"].to_pylist())
+    with duckdb.connect(str(joined.folder / "examples" / "dbt" / "reports.duckdb"), read_only=True) as reports:
+        found = reports.sql("select sum(actual) from daily_demand where month(day) in (3, 7)").fetchall()
+        assert found == [(rentals,)]
+        assert reports.sql("select count(*) from busiest_days").fetchall() == [(10,)]
+
+
+def test_the_spark_job_names_the_table_as_this_project_does(joined: Joined) -> None:
+    start, complete = joined.spark
+
+    assert [problems_of(event) for event in joined.spark] == [[], []]
+    assert (start["eventType"], complete["eventType"]) == ("START", "COMPLETE")
+    assert names(complete["inputs"]) == {dataset_at(str(joined.folder / "data" / "lake" / "hourly_rentals"))}
+    assert complete["inputs"][0]["facets"]["version"]["datasetVersion"] == "7"
+    (pattern,) = complete["outputs"]
+    assert pattern["outputFacets"]["outputStatistics"]["rowCount"] == 48
+    assert {name: {field for _, field in used} for name, used in columns(complete).items()} == {
+        "workingday": {"workingday"},
+        "hr": {"hr"},
+        "rentals": {"cnt"},
+        "temp": {"temp"},
+    }
+
+
+def test_a_spark_job_that_fails_says_why(joined: Joined) -> None:
+    # Given no Java where it is looked for
+    environment = joined.environment | {"JAVA_HOME": "/nowhere"}
+    block = commands("Join a Spark job")[0].replace("spark.ndjson", "failed.ndjson")
+    # When the job is run
+    with pytest.raises(AssertionError, match="JAVA_GATEWAY_EXITED"):
+        run(block, joined.folder, environment)
+    # Then the run that began has failed, with the error
+    start, failed = events_in(joined.folder / "failed.ndjson")
+    assert (start["eventType"], failed["eventType"]) == ("START", "FAIL")
+    assert start["run"]["runId"] == failed["run"]["runId"]
+    assert "JAVA_GATEWAY_EXITED" in failed["run"]["facets"]["errorMessage"]["message"]
+    assert problems_of(failed) == []
