@@ -7,25 +7,30 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import sysconfig
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from deltalake import DeltaTable
+from dotenv import dotenv_values
 from filelock import FileLock
 
 from bikes_assets.lineage.openlineage.names import dataset_at
+from bikes_assets_tests import forked
 from bikes_assets_tests.conftest import store_at
 from bikes_assets_tests.lineage.openlineage.spec import problems_of
 
 ROOT = Path(__file__).parents[1]
 LOCK = ROOT / "examples" / "dbt" / "requirements.lock"
-SHELL = re.compile(r"```sh\n(.*?)```", re.DOTALL)
 REPORTS = "duckdb://reports.duckdb"
+DBT, SPARK = "Join your dbt project in five minutes", "Join a Spark job"
 
 pytestmark = pytest.mark.slow
 
@@ -37,20 +42,27 @@ class Joined:
     Attributes:
         folder: what the page takes for the project's root.
         environment: variables of what is run in it.
+        answers: what the page's questions print once the events are ingested.
         dbt: the events of dbt-ol.
         spark: the events of the Spark job.
     """
 
     folder: Path
     environment: dict[str, str]
+    answers: dict[str, str]
     dbt: list[dict[str, Any]]
     spark: list[dict[str, Any]]
 
 
+def section(heading: str) -> str:
+    """Return a section of the page."""
+    page = (ROOT / "docs" / "openlineage.md").read_text()
+    return page[page.index(f"## {heading}\n") :].partition("\n## ")[0]
+
+
 def commands(heading: str) -> list[str]:
     """Return the blocks of commands in a section of the page."""
-    page = (ROOT / "docs" / "openlineage.md").read_text()
-    return SHELL.findall(page[page.index(f"## {heading}\n") :].partition("\n## ")[0])
+    return re.findall(r"```sh\n(.*?)```", section(heading), re.DOTALL)
 
 
 def run(block: str, folder: Path, environment: dict[str, str]) -> str:
@@ -103,12 +115,16 @@ def joined(as_made: Path, dbt_environment: Path, tmp_path_factory: pytest.TempPa
         "SPARK_LOCAL_IP": "127.0.0.1",
         "PYSPARK_SUBMIT_ARGS": "--conf spark.ui.enabled=false --conf spark.sql.shuffle.partitions=2 pyspark-shell",
         "JDK_JAVA_OPTIONS": "-XX:TieredStopAtLevel=1",
+        "COLUMNS": "160",
     }
-    install, models, *_ = commands("Join your dbt project in five minutes")
+    install, models, mapping, ask = commands(DBT)
     assert str(LOCK.relative_to(ROOT)) in install
-    run(models, folder, environment)
-    run(commands("Join a Spark job")[0], folder, environment)
-    return Joined(folder, environment, events_in(folder / "dbt.ndjson"), events_in(folder / "spark.ndjson"))
+    job, ask_of_job = commands(SPARK)
+    for block in (models, mapping, job):
+        run(block, folder, environment)
+    environment |= {"PYTHONPATH": str(ROOT), **dotenv_values(folder / ".env")}
+    answers = {DBT: run(ask, folder, environment), SPARK: run(ask_of_job, folder, environment)}
+    return Joined(folder, environment, answers, events_in(folder / "dbt.ndjson"), events_in(folder / "spark.ndjson"))
 
 
 def completed(events: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -185,7 +201,7 @@ def test_the_spark_job_names_the_table_as_this_project_does(joined: Joined) -> N
 def test_a_spark_job_that_fails_says_why(joined: Joined) -> None:
     # Given no Java where it is looked for
     environment = joined.environment | {"JAVA_HOME": "/nowhere"}
-    block = commands("Join a Spark job")[0].replace("spark.ndjson", "failed.ndjson")
+    block = commands(SPARK)[0].replace("spark.ndjson", "failed.ndjson")
     # When the job is run
     with pytest.raises(AssertionError, match="JAVA_GATEWAY_EXITED"):
         run(block, joined.folder, environment)
@@ -195,3 +211,70 @@ def test_a_spark_job_that_fails_says_why(joined: Joined) -> None:
     assert start["run"]["runId"] == failed["run"]["runId"]
     assert "JAVA_GATEWAY_EXITED" in failed["run"]["facets"]["errorMessage"]["message"]
     assert problems_of(failed) == []
+
+
+def things(text: str) -> list[str]:
+    """Return the things of a tree, without its branches."""
+    return [line.lstrip("│├└─ ") for line in text.splitlines() if line]
+
+
+def bikes(joined: Joined, *arguments: str) -> str:
+    """Run a command on the history, and return what it printed."""
+    done = forked.run(("-m", "bikes_assets", *arguments), environment=joined.environment, folder=joined.folder)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_columns_of_dbt_are_downstream_of_the_raw_ones_and_upstream_leads_to_them(joined: Joined) -> None:
+    answer = things(joined.answers[DBT])
+
+    (shown,) = re.findall(r"```\n(├.*?)```", section(DBT), re.DOTALL)
+    assert set(things(shown)) <= set(answer)
+    assert "dbt.ndjson: 6 events stored, 0 known already" in answer
+    assert {"rental_records.cnt", "rental_records.temp", "demand_model", "tag licence: CC BY 4.0"} <= set(answer)
+    from_raw = things(bikes(joined, "downstream", "rental_records.temp"))
+    assert f'"{REPORTS}/reports.main.busiest_days".error' in from_raw
+
+
+def test_what_spark_wrote_is_downstream_of_the_table_and_upstream_leads_to_the_raw_column(joined: Joined) -> None:
+    assert {"hourly_rentals.temp", "rental_records.temp"} <= set(things(joined.answers[SPARK]))
+    pattern = f"file:{joined.folder}/data/hourly_pattern"
+    answer = things(bikes(joined, "downstream", "hourly_rentals.temp"))
+    assert f"{pattern}.temp" in answer
+    assert f"{pattern}.rentals" not in answer
+    assert {pattern, "job spark:hourly_pattern"} <= set(things(bikes(joined, "downstream", "hourly_rentals")))
+
+
+def test_dbt_ol_sends_its_events_to_the_endpoint(joined: Joined) -> None:
+    # Given the endpoint, on a port that is free
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "bikes_assets", "openlineage", "serve", "--port", str(port)]
+    with subprocess.Popen(
+        command, env=joined.environment, cwd=joined.folder, stdout=subprocess.PIPE, text=True
+    ) as server:
+        try:
+            assert str(port) in server.stdout.readline()
+            wait_for(port)
+            # When dbt-ol sends the events of the last run to it
+            send = f"export PATH=$PWD/.venv-dbt/bin:$PATH OPENLINEAGE_URL=http://127.0.0.1:{port}; cd examples/dbt"
+            told = run(
+                f"{send}; BIKES_LAKE=$OLDPWD/data/lake OPENLINEAGE_NAMESPACE=sent dbt-ol send-events",
+                joined.folder,
+                joined.environment,
+            )
+        finally:
+            server.terminate()
+    # Then they are found as those of a file are
+    assert "Emitted 6 OpenLineage events" in told
+    assert "job sent:reports.main.bike_reports.daily_demand" in things(bikes(joined, "downstream", "hourly_rentals"))
+
+
+def wait_for(port: int) -> None:
+    """Wait until something answers at a port."""
+    for _ in range(200):
+        with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"nothing answers at port {port}")
