@@ -245,6 +245,32 @@ def test_what_spark_wrote_is_downstream_of_the_table_and_upstream_leads_to_the_r
     assert {pattern, "job spark:hourly_pattern"} <= set(things(bikes(joined, "downstream", "hourly_rentals")))
 
 
+GRAPH = """
+import json
+from bikes_assets.definitions import defs
+specs = defs().resolve_all_asset_specs()
+print(json.dumps({spec.key.to_user_string(): [d.asset_key.to_user_string() for d in spec.deps] for spec in specs}))
+"""
+
+
+def test_dagster_shows_the_models_of_dbt_where_the_setting_is_on(joined: Joined) -> None:
+    def graph(**more: str) -> dict[str, list[str]]:
+        done = forked.run(("-c", GRAPH), environment=joined.environment | more, folder=joined.folder)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    alone, shown = graph(), graph(BIKES_EXTERNAL_ASSETS="1")
+
+    daily, busiest = (f"duckdb/reports.duckdb/reports.main.{name}" for name in ("daily_demand", "busiest_days"))
+    pattern = "file" + str(joined.folder / "data" / "hourly_pattern")
+    assert {name: sorted(shown[name]) for name in shown.keys() - alone.keys()} == {
+        daily: ["demand_predictions", "hourly_rentals"],
+        busiest: [daily],
+        pattern: ["hourly_rentals"],
+    }
+    assert alone.items() <= shown.items()
+
+
 def test_dbt_ol_sends_its_events_to_the_endpoint(joined: Joined) -> None:
     # Given the endpoint, on a port that is free
     with socket.socket() as free:

@@ -27,7 +27,7 @@ from bikes_assets.core.record import parse_address
 from bikes_assets.core.transient import away, store_error
 from bikes_assets.events import identity
 from bikes_assets.lineage import event_log, queries
-from bikes_assets.lineage.elements import COLUMN
+from bikes_assets.lineage.elements import COLUMN, DATASET
 from bikes_assets.lineage.index import Index
 from bikes_assets.lineage.projection import Projection
 from bikes_assets.lineage.questions import Questions
@@ -232,6 +232,17 @@ def _with_received(index: Index) -> Index:
     from bikes_assets.lineage.openlineage.joined import JoinedIndex
 
     return JoinedIndex(index, received.received(), received.names(index))
+
+
+def as_last_updated() -> tuple[Index, list[str]]:
+    """Return the index as the last question left it, with what other tools tell, and which of its datasets are the project's.
+
+    It is not updated, which needs the definitions: so they can ask it while they are loaded.
+    """
+    index = _index()
+    if not index.path.exists():
+        return index, []
+    return _with_received(index), index.names(DATASET)
 
 
 def _projection(index: Index) -> Projection:

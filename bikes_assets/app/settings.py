@@ -207,6 +207,7 @@ class Settings(BaseModel):
         openlineage_datasets: which asset each dataset of other tools is, by OpenLineage's namespace and name, as JSON, such as
             {"duckdb:///srv/trips.duckdb main.trips": "demand_predictions"}.
         openlineage_api_key: key without which nobody may send OpenLineage events; "" where anybody of this machine may.
+        external_assets: whether Dagster shows datasets of other tools that OpenLineage events tell of, as external assets.
         dagster_url: where people open Dagster; links in MLflow lead there.
         mlflow_url: where people open MLflow; links in Dagster lead there.
     """
@@ -237,6 +238,7 @@ class Settings(BaseModel):
     alert: Annotated[SecretStr, AfterValidator(_alert)] = SecretStr("")
     openlineage_datasets: Annotated[Json[dict[str, str]], AfterValidator(_of_datasets)] = {}
     openlineage_api_key: SecretStr = SecretStr("")
+    external_assets: bool = False
     dagster_url: Page = "http://127.0.0.1:3000"
     mlflow_url: Page = "http://127.0.0.1:5000"
 

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from bikes_assets.defs.asset import OWNERS, TAGS, demand_asset
+from bikes_assets.defs.external.datasets import feeding
 from bikes_assets.defs.partitions import LAST_MONTH, MONTHS, freshness
 from bikes_assets.demand import checks
 from bikes_assets.demand.tables import HOURLY_FROM_RECORDS, HOURLY_RENTALS, RENTAL_RECORDS
@@ -13,6 +14,7 @@ from bikes_assets.orchestration.io_managers import Outcome
 
 rental_records = dg.AssetSpec(
     "rental_records",
+    deps=feeding("rental_records"),
     description="The source as it came: one row an hour with its weather and rentals. Observed, never written: each month's "
     "observation names the files' SHA-256 and the content digest of the month's rows.",
     partitions_def=MONTHS,
