@@ -64,7 +64,7 @@ lock:  ## resolve the dependencies anew; needs uv
 	  --quiet examples/dbt/requirements.in -o examples/dbt/requirements.lock
 
 clean:  ## remove what was produced: environment, tables, models, runs
-	rm -rf $(VENV) .venv-dbt .venv-dbt.lock .env && git clean -fdxq data
+	rm -rf $(VENV) .venv-dbt* .env && git clean -fdxq data
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \

@@ -83,7 +83,7 @@ def dbt_environment() -> Path:
 
     It has what the lock file asks for in other versions than the tests', or what they have not; it sees the rest in theirs.
     """
-    place = ROOT / ".venv-dbt"
+    place = ROOT / ".venv-dbt-tests"  # ".venv-dbt" is what people make, as the page says
     made_of = hashlib.sha256(f"{LOCK.read_text()}{sys.version}{sys.prefix}{place}".encode()).hexdigest()
     with FileLock(f"{place}.lock"):
         stamp = place / "made-of"

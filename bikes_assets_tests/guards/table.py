@@ -69,6 +69,42 @@ GUARDS = (
         "storage/test_disk.py::test_a_pipe_is_written_to_and_stays_one",
         "app/test_snapshot.py::test_a_pipe_is_written_to_and_what_a_link_leads_to_is_replaced",
     ),
+    # external assets
+    Guard(
+        "a circle of other tools' datasets, which Dagster does not take",
+        "defs/external/datasets.py",
+        "            if other not in waiting:\n",
+        "            if True:\n",
+        "defs/test_external.py::test_circles_of_other_tools_are_cut_open",
+    ),
+    Guard(
+        "a circle from a table back to its source",
+        "defs/external/datasets.py",
+        'after = {*own, *_reached(index, [asset], "downstream")}',
+        "after = {*own}",
+        "defs/test_external.py::test_circles_of_other_tools_are_cut_open",
+    ),
+    Guard(
+        "two assets of one key, which Dagster does not take",
+        "defs/external/datasets.py",
+        "if (key := _key(name)) not in keys:",
+        "if key := _key(name):",
+        "defs/test_external.py::test_two_names_of_one_key_are_one_asset",
+    ),
+    Guard(
+        "more external assets than load in a short time",
+        "defs/external/datasets.py",
+        "(distances[name], name))[:most]:",
+        "(distances[name], name)):",
+        "defs/test_external.py::test_of_too_many_the_nearest_are_shown_in_a_short_time",
+    ),
+    Guard(
+        "a project that does not load because of other tools' events",
+        "defs/external/datasets.py",
+        "except (LineageError, sqlite3.Error) as error:",
+        "except ZeroDivisionError as error:",
+        "defs/test_external.py::test_a_damaged_file_of_events_leaves_the_project_as_it_is",
+    ),
     # alerts
     Guard(
         "the same failure told twice",
