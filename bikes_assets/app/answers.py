@@ -146,7 +146,7 @@ def waste() -> Waste:
     from bikes_assets.events.run_log import seconds_of
     from bikes_assets.lineage import waste as module
 
-    return module.waste(refreshed(), *seconds_of(current().events))
+    return module.waste(joined(), *seconds_of(current().events))
 
 
 def diff(a: str, b: str) -> Difference:

@@ -71,7 +71,8 @@ def waste(index: Index, steps: Mapping[tuple[str, str], float], runs: Mapping[st
         steps: wall seconds of each step, by run and asset.
         runs: wall seconds of each run that ended.
     """
-    datasets = [parse_address(name)[0] for name in index.names(DATASET)]
+    known = [Address.parse(name) for name in index.names(DATASET)]
+    datasets = [item.asset for item in known if item and index.within(VERSION, item.asset)]  # other tools' have none
     read = {name for name in datasets if index.neighbours(DATASET, str(Address(name)), "downstream")}
     columns = {name: [str(item) for item in index.within(COLUMN, name)] for name in datasets}
     unread = [column for name in datasets if name in read for column in columns[name] if not _targets(index, column)]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from bikes_assets.app.store import assets, current
 from bikes_assets.core.address import Address
 from bikes_assets.lineage.elements import FILE, VERSION
-from bikes_assets.lineage.openlineage.names import dataset_at, label
+from bikes_assets.lineage.openlineage.names import dataset_at, dataset_of_query, label
 from bikes_assets.lineage.openlineage.received import Received
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def _received(thread: int, path: Path) -> Received:  # noqa: ARG001 - a SQLite c
 def names(index: Index) -> dict[str, str]:
     """Return what the project calls each dataset that events may call otherwise, by its label.
 
-    These are the tables in the lake and the files of sources by their places, and what the user maps.
+    These are the tables in the lake, the files and tables of sources, and what the user maps.
     """
     known = current()
     found = {label(*dataset_at(f"{known.lake.location}/{asset}")): asset for asset in assets()}
@@ -44,6 +44,13 @@ def names(index: Index) -> dict[str, str]:
         (item,) = index.find(name, FILE)
         for edge in index.neighbours(FILE, name, "downstream", to=VERSION):
             if place := Address.parse(edge.target[1]):
-                found[label(*dataset_at(str(item.facts["uri"])))] = place.asset
+                uri, query = str(item.facts["uri"]), _query(place.asset) if item.facts["kind"] == "sql" else ""
+                found[label(*(dataset_of_query(uri, query) if query else dataset_at(uri)))] = place.asset
     mapped = ((name.partition(" "), asset) for name, asset in known.datasets.items())
     return found | {label(namespace, name): asset for (namespace, _, name), asset in mapped}
+
+
+def _query(asset: str) -> str:
+    """Return the query by which an external asset is read, "" for one that the project does not read any more."""
+    sources = current().sources
+    return getattr(sources[asset][0](), "query", "") if asset in sources else ""

@@ -218,7 +218,8 @@ class JoinedIndex(Index):
         parts = Address.parse(name)
         if not name or (parts and (parts.partition or parts.version)):
             return []
-        for end, column in [(name, ""), *([(parts.asset, parts.column)] if parts and parts.column else [])]:
+        of_column = (parts.asset, parts.column) if parts and parts.column else name.rpartition(".")[::2]
+        for end, column in [(name, ""), *([of_column] if all(of_column) else [])]:
             things = self._graph.ending(end, column, _time(as_of))
             found = [item for item in things if item.kind != JOB] or things
             called = sorted({self._names.of(item) for item in found})
