@@ -318,7 +318,9 @@ def _mappings(found: object) -> Iterator[Json]:
 
 def kept(value: object) -> str:
     """Return a fact as JSON text; "" where it is too large to be shown, or holds what SQLite cannot."""
-    text = json.dumps(value, sort_keys=True)
+    text = (
+        json.dumps(value) if isinstance(value, str) else json.dumps(value, sort_keys=True)
+    )  # the one takes half as long
     return text if len(text) <= _MOST_OF_FACET else ""
 
 

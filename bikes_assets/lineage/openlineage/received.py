@@ -62,6 +62,7 @@ _INDICES = (
 )
 _BATCH = 1_000
 """Number of events that are stored in one transaction."""
+_CACHE_KILOBYTES = 64_000
 _MOST_KNOWN = 300_000
 """Number of things that are remembered while events are read."""
 _AGAIN = "OpenLineage events; restore it from a backup, or move it away and have the producers send their events again"
@@ -169,7 +170,7 @@ class Received:
         with named_errors(self.path, _AGAIN):
             store = sqlite3.connect(self.path, timeout=60, isolation_level=None)
             try:
-                store.execute("pragma foreign_keys = off")
+                store.execute(f"pragma cache_size = -{_CACHE_KILOBYTES}")
                 if store.execute("pragma user_version").fetchone()[0] != FORMAT:
                     self._create(store)
             except BaseException:
