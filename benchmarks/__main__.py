@@ -20,6 +20,7 @@ SCRIPTS = (
     "lineage",
     "column_lineage",
     "verify",
+    "ingest",
     "history",
 )
 HERE = Path(__file__).parent
