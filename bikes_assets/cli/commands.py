@@ -64,7 +64,7 @@ FAMILIES = {
         "tune": "Search for a better recipe.",
     },
     "openlineage": {
-        "openlineage": "Write runs as OpenLineage's events, and read those of other tools.",
+        "openlineage": "Write and send runs as OpenLineage's events, and read those of other tools.",
     },
     "retention": {
         "retain": "Show which versions nothing live needs.",

@@ -65,10 +65,19 @@ def print_json(items: Iterable[Mapping[str, Any]]) -> None:
 
     It is ASCII, so it is printed unchanged and cannot control a terminal.
     """
-    head = f'"command": {json.dumps(click.get_current_context().info_name)}, "version": {JSON_VERSION}'
+    head = f'"command": {json.dumps(_command())}, "version": {JSON_VERSION}'
     lines = ",\n".join(map(json.dumps, items))
     document = f'{{{head}, "items": [\n{lines}\n]}}' if lines else f'{{{head}, "items": []}}'
     click.echo(document.replace("\x7f", "\\u007f"))  # the one control character that JSON allows unescaped
+
+
+def _command() -> str:
+    """Return the name of the command that is running, with that of the group that it is in: `openlineage status`."""
+    context, names = click.get_current_context(), list[str]()
+    while context is not None and (context.parent or not names):
+        names.insert(0, context.info_name or "")
+        context = context.parent
+    return " ".join(names)
 
 
 def complain(message: object) -> None:

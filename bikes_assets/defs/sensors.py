@@ -1,10 +1,11 @@
-"""The sensors that keep other pages right, and begin no run: MLflow's, and the check `up_to_date` on Dagster's."""
+"""The sensors that tell others, and begin no run: MLflow, Dagster's pages by the check `up_to_date`, OpenLineage receivers."""
 
 import json
 
 import dagster as dg
 
 from bikes_assets.app import answers, state
+from bikes_assets.app.outgoing import sending
 from bikes_assets.app.reconciliation import pipeline
 from bikes_assets.app.settings import settings
 from bikes_assets.core.errors import DataError
@@ -12,6 +13,7 @@ from bikes_assets.core.record import partition_address
 from bikes_assets.core.texts import counted
 from bikes_assets.defs.due import due, outdated
 from bikes_assets.events.up_to_date import report
+from bikes_assets.lineage.openlineage.sending.receivers import is_configured
 from bikes_assets.orchestration.reconcile import sync
 
 _MOST_AT_ONCE = 200
@@ -53,6 +55,17 @@ def stale_partitions(context: dg.SensorEvaluationContext) -> dg.SensorResult:
     return dg.SensorResult(
         skip_reason=told if known else "Everything is up to date.", cursor=json.dumps(known, sort_keys=True)
     )
+
+
+@dg.sensor(
+    description="Does what `bikes openlineage send` does: sends OpenLineage receivers the events that they have not had. "
+    "On where one is configured.",
+    minimum_interval_seconds=settings().tick_seconds,
+    default_status=dg.DefaultSensorStatus.RUNNING if is_configured() else dg.DefaultSensorStatus.STOPPED,
+)
+def openlineage_send(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+    """Send each receiver what it has not had; one that fails is asked later, and no other waits for it."""
+    return dg.SkipReason(sending.tick())
 
 
 def _reported(cursor: str | None) -> dict[str, str]:

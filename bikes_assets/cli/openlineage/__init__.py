@@ -1,123 +1,19 @@
-"""`bikes openlineage`: runs as OpenLineage's events."""
+"""`bikes openlineage`: runs as OpenLineage's events, and those of other tools."""
 
 from __future__ import annotations
 
-import sys
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING
-
 import click
 
-from bikes_assets.cli import options
+from bikes_assets.cli.openlineage.export import export
 from bikes_assets.cli.openlineage.receive import ingest, serve
-from bikes_assets.cli.terminal import say
-from bikes_assets.core.errors import LineageError, SettingsError
-from bikes_assets.core.record import parse_address
-from bikes_assets.core.texts import counted
-from bikes_assets.storage import disk
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-    from bikes_assets.lineage.openlineage.catalog import Catalog
-    from bikes_assets.lineage.openlineage.events import Selection
-
-STDOUT = Path("-")
+from bikes_assets.cli.openlineage.send import send
+from bikes_assets.cli.openlineage.status import status
 
 
 @click.group()
 def openlineage() -> None:
-    """Write runs as OpenLineage's events, and read those of other tools."""
+    """Write and send runs as OpenLineage's events, and read those of other tools."""
 
 
-openlineage.add_command(ingest)
-openlineage.add_command(serve)
-
-
-@openlineage.command()
-@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True, path_type=Path))
-@options.addresses
-@click.option("--run", "runs", multiple=True, metavar="ID", help="Only this Dagster run; may be given several times.")
-@click.option("--since", metavar="TIME", help="Only what has ended since, such as 2012-08-14T17:00, or is going on.")
-def export(file: Path, addresses: tuple[str, ...], runs: tuple[str, ...], since: str | None) -> bool:
-    """Write runs to FILE, one event a line. FILE - is standard output; the file is replaced atomically.
-
-    With ADDRESS only the runs that materialized it: demand_features or demand_features[2012-08]. Exit code 1 when there
-    are none.
-    """
-    chosen = _selection(addresses, runs, since)
-    from bikes_assets.app.store import current
-    from bikes_assets.lineage.openlineage.events import events, line
-    from bikes_assets.lineage.openlineage.history import history
-
-    seen, count = set[str](), 0
-    catalog = _catalog()
-    with _written(file) as write:
-        for event in events(history(current().events), catalog, chosen):
-            write(f"{line(event)}\n")
-            seen.add(event["run"]["runId"])
-            count += 1
-    if file != STDOUT:
-        say(f"{file}: {counted(count, 'event')} of {counted(len(seen), 'run')}")
-    return count > 0
-
-
-def _selection(addresses: tuple[str, ...], runs: tuple[str, ...], since: str | None) -> Selection:
-    """Return which attempts are wanted.
-
-    Raises:
-        LineageError: an address is none, or of a version.
-        SettingsError: the package of OpenLineage is not installed.
-    """
-    try:
-        from bikes_assets.lineage.openlineage.events import Selection
-    except ModuleNotFoundError as error:
-        if not str(error.name).startswith("openlineage"):
-            raise
-        raise SettingsError(
-            "bikes openlineage: found no package openlineage-python, expected it; install the extra `openlineage`"
-        ) from None
-    from bikes_assets.lineage.queries import unix_seconds_of
-
-    places = set[tuple[str, str | None]]()
-    for address in addresses:
-        asset, partition, version = parse_address(address)
-        if version is not None:
-            raise LineageError(
-                f"found address {address!r}, expected an asset or a partition, such as demand_features[2012-08]"
-            )
-        places.add((asset, partition))
-    return Selection(frozenset(runs), frozenset(places), unix_seconds_of(since) if since else 0.0)
-
-
-def _catalog() -> Catalog:
-    """Return the project of this process as events describe it."""
-    from bikes_assets.app import answers, state
-    from bikes_assets.app.store import columns, current
-    from bikes_assets.lineage.openlineage.catalog import Catalog
-    from bikes_assets.lineage.queries import column_digest
-
-    known, index = current(), answers.refreshed()
-    return Catalog(
-        known.name,
-        known.lake.location,
-        str(known.lake.root),
-        columns(),
-        state.descriptions(),
-        known.lake.serving,
-        lambda version, column: column_digest(index, version, column),
-    )
-
-
-@contextmanager
-def _written(file: Path) -> Iterator[Callable[[str], object]]:
-    """Yield what writes to a file, which is replaced when all is written; to a device or standard output it goes at once."""
-    if file == STDOUT:
-        yield sys.stdout.write
-        return
-    try:
-        with disk.replaced(file) as handle:
-            yield lambda text: handle.write(text.encode())
-    except OSError as error:
-        raise SettingsError(f"{file}: {error.strerror}; name a file in a folder that this user may write to") from error
+for command in (export, send, status, ingest, serve):
+    openlineage.add_command(command)

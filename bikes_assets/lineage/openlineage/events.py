@@ -10,6 +10,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import attr
 from openlineage.client import event_v2 as ol
 from openlineage.client.facet_v2 import (
     JobFacet,
@@ -77,9 +78,15 @@ def events(
         catalog: the project.
         chosen: which attempts.
     """
+    yield from map(Serde.to_dict, run_events(history, catalog, chosen))
+
+
+def run_events(
+    history: Iterable[tuple[PipelineRun | None, Sequence[StepAttempt]]], catalog: Catalog, chosen: Selection
+) -> Iterator[ol.RunEvent]:
+    """Yield the same events as objects, as transports take them."""
     ol.set_producer(HOME)
-    for event in _in_order(_of_runs(history, catalog, chosen)):
-        yield _scrubbed(Serde.to_dict(event))
+    yield from map(_scrubbed, _in_order(_of_runs(history, catalog, chosen)))
 
 
 def line(event: dict[str, Any]) -> str:
@@ -203,7 +210,7 @@ def _event(
 
 
 def _scrubbed(values: Any) -> Any:
-    """Return JSON-ready values without secrets in their texts."""
+    """Return values without secrets in their texts; those of an object are replaced in it, as its class must stay."""
     match values:
         case str():
             return scrubbed(values)
@@ -211,5 +218,9 @@ def _scrubbed(values: Any) -> Any:
             return {name: _scrubbed(value) for name, value in values.items()}
         case list():
             return [_scrubbed(value) for value in values]
+        case _ if attr.has(type(values)):
+            for name in (field.name for field in attr.fields(type(values))):
+                object.__setattr__(values, name, _scrubbed(getattr(values, name)))
+            return values
         case _:
             return values

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 _RUNS = """
 select id, run_id, pipeline_name, status, start_time, end_time from runs where start_time is not null
-and (start_time > :start or start_time = :start and id > :last) order by start_time, id limit :most
+and (start_time > :start or start_time = :start and id > :last) {which} order by start_time, id limit :most
 """
 _STEPS = """
 select id, dagster_event_type, step_key, asset_key, partition, timestamp, event from event_logs where run_id = :run
@@ -37,9 +37,9 @@ select id, run_id, asset_key, partition, event from event_logs where run_id = :r
 and dagster_event_type in ('ASSET_MATERIALIZATION', 'ASSET_OBSERVATION') order by id
 """
 _OUTSIDE = """
-select id, run_id, asset_key, partition, event from event_logs where id > :last
+select id, run_id, asset_key, partition, event from event_logs e where id > :last and id <= :until
 and dagster_event_type in ('ASSET_MATERIALIZATION', 'ASSET_OBSERVATION')
-and run_id not in (select run_id from runs where start_time is not null) order by id limit :most
+and not exists (select 1 from runs r where r.run_id = e.run_id and r.start_time is not null) order by id limit :most
 """
 _BATCH = 100
 _OVER = {"SUCCESS", "FAILURE", "CANCELED"}
@@ -138,20 +138,36 @@ class StepAttempt:
         return self.reported.time if self.run is None or not self.record else self.record.time
 
 
-def history(storage: str) -> Iterator[tuple[PipelineRun | None, list[StepAttempt]]]:
+@dataclass(frozen=True, slots=True)
+class LogPart:
+    """A part of a log: some runs, each completely, and the events outside of any known run that have certain numbers.
+
+    Attributes:
+        runs: ids of the runs.
+        since: number of the event after which those outside of runs are read.
+        until: number of the last one of them.
+    """
+
+    runs: frozenset[str]
+    since: int
+    until: int
+
+
+def history(storage: str, part: LogPart | None = None) -> Iterator[tuple[PipelineRun | None, list[StepAttempt]]]:
     """Yield each run with its attempts, by start; what was published outside of any known run comes alone, with None.
 
     Args:
         storage: DAGSTER_HOME of an instance on SQLite, or a database URL.
+        part: what is read of the log, None for all of it.
 
     Raises:
         StoreError: an event is damaged: what is told of it would be incomplete without saying so.
     """
     with asking(storage) as ask:
         first_mark = next((number for (number,) in ask(FIRST_MARK, mark=MARKED)), None)
-        outside = _outside(ask, storage, first_mark)
+        outside = _outside(ask, storage, first_mark, part)
         alone = next(outside, None)
-        for run in _runs(ask):
+        for run in _runs(ask, part):
             while alone and (alone.ended or 0.0) < run.start:
                 yield None, [alone]
                 alone = next(outside, None)
@@ -161,16 +177,19 @@ def history(storage: str) -> Iterator[tuple[PipelineRun | None, list[StepAttempt
             alone = next(outside, None)
 
 
-def _runs(ask: Ask) -> Iterator[PipelineRun]:
-    start, last = -1.0, 0
-    while rows := ask(_RUNS, start=start, last=last, most=_BATCH):
+def _runs(ask: Ask, part: LogPart | None) -> Iterator[PipelineRun]:
+    start, last, names = -1.0, 0, dict[str, str]()
+    if part is not None:
+        names = {f"run_{number}": run for number, run in enumerate(sorted(part.runs))}
+    which = "" if part is None else f"and run_id in ({', '.join(f':{name}' for name in names) or 'null'})"
+    while rows := ask(_RUNS.format(which=which), start=start, last=last, most=_BATCH, **names):
         yield from (PipelineRun(run, job, status, begun, end) for _, run, job, status, begun, end in rows)
         last, start = rows[-1][0], rows[-1][4]
 
 
-def _outside(ask: Ask, storage: str, first_mark: int | None) -> Iterator[StepAttempt]:
-    last = 0
-    while rows := ask(_OUTSIDE, last=last, most=_BATCH):
+def _outside(ask: Ask, storage: str, first_mark: int | None, part: LogPart | None) -> Iterator[StepAttempt]:
+    last, until = (part.since, part.until) if part else (0, 2**62)
+    while rows := ask(_OUTSIDE, last=last, until=until, most=_BATCH):
         for found in _trusted(rows, storage, first_mark):
             yield StepAttempt(None, found.asset, found.partition, reported=found)
         last = rows[-1][0]

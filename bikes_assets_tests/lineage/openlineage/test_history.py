@@ -65,19 +65,6 @@ def positive() -> dg.AssetCheckResult:
 JOB = dg.Definitions([numbers, sums], asset_checks=[positive], jobs=[dg.define_asset_job("both", "*")])
 
 
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
-    shutil.copy(Path(bikes_assets.__file__).with_name("dagster.yaml"), tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def instance(home: Path) -> Any:
-    with dg.DagsterInstance.from_config(str(home)) as made:
-        yield made
-
-
 def execute(instance: dg.DagsterInstance, order: str, month: str = "2016-01") -> str:
     job = JOB.resolve_job_def("both")
     return job.execute_in_process(
