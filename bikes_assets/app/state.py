@@ -173,6 +173,12 @@ def descriptions() -> dict[str, str]:
     return {asset: docstring(node.function) for asset, node in plan.nodes.items()} if plan else {}
 
 
+def owners() -> dict[str, tuple[str, ...]]:
+    """Return who is responsible for each asset, as far as the remembered plan knows it."""
+    plan = last_plan()
+    return {asset: node.owners for asset, node in plan.nodes.items()} if plan else {}
+
+
 def changed_functions(was: str, now: str, function: str) -> Mapping[str, str]:
     """Return the functions that differ between two code versions: name to change.
 

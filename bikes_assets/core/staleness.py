@@ -43,6 +43,7 @@ class Node:
         group: assets of one group have the same partitions, so that one run can make several of them.
         since: when this code version and config were first seen, Unix seconds.
         optional: upstream assets that may have no partitions yet.
+        owners: who is responsible for it: teams (`team:name`) or people (by e-mail).
     """
 
     partitions: tuple[str | None, ...]
@@ -53,6 +54,7 @@ class Node:
     group: int
     since: float = 0.0
     optional: tuple[str, ...] = ()
+    owners: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ class Plan:
                 "group": node.group,
                 "since": node.since,
                 "optional": node.optional,
+                "owners": node.owners,
             }
             for name, node in self.nodes.items()
         }
@@ -87,6 +90,7 @@ class Plan:
                     | {
                         "partitions": tuple(item["partitions"]),
                         "optional": tuple(item["optional"]),
+                        "owners": tuple(item.get("owners", ())),
                         "inputs": {
                             partition: tuple((asset, key) for asset, key in keys) for partition, keys in item["inputs"]
                         },

@@ -37,6 +37,7 @@ def plan_of(graph: Any) -> Plan:
                 for parent in sorted(found.parent_keys)
                 if parent.path[-1] in found.metadata.get(OPTIONAL, ())
             ),
+            owners=tuple(found.owners),
         )
     return Plan(nodes)
 

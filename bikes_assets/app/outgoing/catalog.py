@@ -22,6 +22,7 @@ def catalog() -> Catalog:
         str(known.lake.root),
         columns(),
         state.descriptions(),
+        state.owners(),
         known.lake.serving,
         lambda version, column: column_digest(index, version, column),
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from bikes_assets.lineage.openlineage.names import DatasetName, dataset_at, dataset_of_query
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from bikes_assets.core.record import Record, Use, Version
     from bikes_assets.core.schema import Schema
@@ -24,6 +24,7 @@ class Catalog:
         code: folder of its code.
         schemas: declared columns of each dataset.
         described: descriptions of assets, in a sentence each.
+        owners: who is responsible for each asset: teams (`team:name`) or people (by e-mail).
         serving: the asset whose newest partition says which model serves, "" where none does.
         digest_of: returns the digest of a column of a version, "" where nobody knows it.
     """
@@ -33,6 +34,7 @@ class Catalog:
     code: str
     schemas: Mapping[str, Schema] = field(default_factory=dict["str", "Schema"])
     described: Mapping[str, str] = field(default_factory=dict[str, str])
+    owners: Mapping[str, Sequence[str]] = field(default_factory=dict[str, "Sequence[str]"])
     serving: str = ""
     digest_of: Callable[[Version, str], str] = lambda _version, _column: ""
 

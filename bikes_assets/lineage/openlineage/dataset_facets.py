@@ -18,6 +18,7 @@ from openlineage.client.facet_v2 import (
     input_statistics_input_dataset,
     lifecycle_state_change_dataset,
     output_statistics_output_dataset,
+    ownership_dataset,
     schema_dataset,
     storage_dataset,
     symlinks_dataset,
@@ -78,6 +79,7 @@ def of_output(reported: Reported, record: Record, checks: Sequence[CheckResult],
         "tags": tags_dataset.TagsDatasetFacet([*_tags(output.digest, schema, record)]),
         **_stored(catalog.table(output.asset), "TABLE" if record.columns else "MODEL" if record.models else None),
         **_documentation(catalog.described.get(output.asset)),
+        **_ownership(catalog.owners.get(output.asset, ())),
         **_symlinks(reported, record, catalog),
         **_quality(record, checks, reported.values.get("dagster/row_count") if record.columns else None),
     }
@@ -154,6 +156,12 @@ def _documentation(text: str | None) -> Facets:
     if not text:
         return {}
     return {"documentation": documentation_dataset.DocumentationDatasetFacet(text, contentType="text/plain")}
+
+
+def _ownership(owners: Sequence[str]) -> Facets:
+    if not owners:
+        return {}
+    return {"ownership": ownership_dataset.OwnershipDatasetFacet([ownership_dataset.Owner(name) for name in owners])}
 
 
 def _tags(digest: str, schema: Schema | None, record: Record) -> Iterator[tags_dataset.TagsDatasetFacetFields]:

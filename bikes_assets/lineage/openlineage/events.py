@@ -16,6 +16,7 @@ from openlineage.client.facet_v2 import (
     JobFacet,
     documentation_job,
     job_type_job,
+    ownership_job,
     source_code_location_job,
     sql_job,
 )
@@ -176,8 +177,12 @@ def _of_job(asset: str, catalog: Catalog) -> dict[str, JobFacet]:
     """Return what is the same of an asset's job in each run."""
     kind = job_type_job.JobTypeJobFacet(processingType="BATCH", integration="DAGSTER", jobType="ASSET")
     text = catalog.described.get(asset)
-    told = {"documentation": documentation_job.DocumentationJobFacet(text, contentType="text/plain")} if text else {}
-    return {"jobType": kind, **told}
+    told: dict[str, JobFacet] = {"jobType": kind}
+    if text:
+        told["documentation"] = documentation_job.DocumentationJobFacet(text, contentType="text/plain")
+    if owners := catalog.owners.get(asset):
+        told["ownership"] = ownership_job.OwnershipJobFacet([ownership_job.Owner(name) for name in owners])
+    return told
 
 
 def _of_code(record: Record, catalog: Catalog) -> dict[str, JobFacet]:

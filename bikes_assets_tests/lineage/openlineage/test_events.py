@@ -36,7 +36,14 @@ SCHEMAS = {
     ),
 }
 DIGESTS = {"ts": "1" * 32, "cnt": "2" * 32}
-CATALOG = Catalog("project", "s3://bucket/lake", "/code", SCHEMAS, digest_of=lambda _, column: DIGESTS.get(column, ""))
+CATALOG = Catalog(
+    "project",
+    "s3://bucket/lake",
+    "/code",
+    SCHEMAS,
+    owners={"features": ("team:demand", "jo@example.org")},
+    digest_of=lambda _, column: DIGESTS.get(column, ""),
+)
 SOURCE = {"name": "rentals", "uri": "", "kind": "delta", "version": "7", "size": 0, "files": []}
 
 
@@ -186,6 +193,8 @@ def test_facets_say_what_the_record_knows() -> None:
     end = end_of(replace(published(), checks=[check]))
     run, output, (read,) = end["run"]["facets"], end["outputs"][0], end["inputs"]
     facets = output["facets"]
+    owners = [{"name": "team:demand"}, {"name": "jo@example.org"}]
+    assert bare(facets["ownership"]) == bare(end["job"]["facets"]["ownership"]) == {"owners": owners}
     assert bare(run["nominalTime"]) == {
         "nominalStartTime": "2012-01-01T00:00:00Z",
         "nominalEndTime": "2012-02-01T00:00:00Z",
