@@ -65,7 +65,7 @@ def random_events(seed: int, count: int = 60, more: Sequence[str] = ()) -> list[
         count: how many.
         more: names of other datasets, which are read, and written where that makes no circle.
     """
-    rng, found, seen = random.Random(seed), list[dict[str, Any]](), set[str]()
+    rng, found = random.Random(seed), list[dict[str, Any]]()
     names = [f"t{number}" for number in range(12)] + [*more]
     rng.shuffle(names)
     while len(found) < count:
@@ -73,9 +73,6 @@ def random_events(seed: int, count: int = 60, more: Sequence[str] = ()) -> list[
         inputs = rng.sample(names[:at], min(at, rng.randint(0, 3)))
         outputs = rng.sample(names[at:], min(len(names) - at, rng.randint(0, 2)))
         run, job = f"run{rng.randrange(count // 3 + 1)}", f"job{rng.randrange(6)}"
-        if (run in seen and rng.random() < 0.7) or len(seen) > count // 3:
-            continue
-        seen.add(run)
         facets = {}
         if outputs and rng.random() < 0.3:
             entries = [
@@ -91,8 +88,6 @@ def random_events(seed: int, count: int = 60, more: Sequence[str] = ()) -> list[
         found.append(event(run, inputs, shown, job=job, seconds=rng.randrange(1_000), event_type=kind, facets=facets))
         if rng.random() < 0.3:  # what a run reads and writes may come apart
             found.append(event(run, inputs[:1], outputs[:1], job=job, seconds=rng.randrange(1_000), event_type=kind))
-        if rng.random() < 0.3:
-            seen.discard(run)
     return found[:count]
 
 
