@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hmac
+import sqlite3
+import zlib
 from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
@@ -12,10 +14,13 @@ from starlette.routing import Route
 
 from bikes_assets.app.openlineage.received import received
 from bikes_assets.core.errors import EventError, LineageError
+from bikes_assets.core.texts import shortened
 from bikes_assets.lineage.openlineage.parsed import loaded
 from bikes_assets.lineage.openlineage.received import one_by_one
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from starlette.requests import Request
     from starlette.responses import Response
 
@@ -24,6 +29,9 @@ if TYPE_CHECKING:
 PATH = "/api/v1/lineage"
 MOST_BYTES = 64 << 20
 """Largest request that is read: a batch may hold many events."""
+
+_PIECE = 1 << 20
+"""How much of a compressed body is read at a time: a small one may hold very much."""
 
 
 def application(key: str = "") -> Starlette:
@@ -37,6 +45,8 @@ def application(key: str = "") -> Starlette:
     """
 
     async def receive(request: Request) -> Response:
+        if origin := request.headers.get("origin"):  # browsers send it with each POST, clients of OpenLineage never do
+            return _refusal(403, f"found a request of a web page ({shortened(origin)}), expected one of a program")
         if key and not _has_key(request, key):
             return _refusal(401, "found no key, or another one, expected Authorization: Bearer and the key")
         try:
@@ -45,7 +55,7 @@ def application(key: str = "") -> Starlette:
             return _refusal(413 if _is_too_large(request) else 400, str(error))
         try:
             added = await run_in_threadpool(lambda: received().add(events))
-        except LineageError as error:  # so that the client sends it again
+        except (LineageError, OSError, sqlite3.Error) as error:  # so that the client sends it again
             return _refusal(503, str(error))
         return JSONResponse(_answer(added), 400 if added.refused else 201)
 
@@ -58,14 +68,42 @@ async def _events(request: Request) -> list[object]:
     Raises:
         EventError: it is too large, or no JSON.
     """
-    body, size = list[bytes](), 0
+    body, size, inflated = list[bytes](), 0, _inflated(request)
     async for part in request.stream():
-        size += len(part)
-        if size > MOST_BYTES:
-            raise EventError(f"found a request of more than {MOST_BYTES:,} bytes, expected {MOST_BYTES:,} at most")
-        body.append(part)
+        for piece in inflated(part):
+            size += len(piece)
+            if size > MOST_BYTES:
+                raise EventError(f"found a request of more than {MOST_BYTES:,} bytes, expected {MOST_BYTES:,} at most")
+            body.append(piece)
     request.state.size = size
-    return [*one_by_one([loaded(b"".join(body), MOST_BYTES)])]
+    values = await run_in_threadpool(lambda: loaded(b"".join(body), MOST_BYTES))  # others are answered meanwhile
+    return [*one_by_one([values])]
+
+
+def _inflated(request: Request) -> Callable[[bytes], Iterator[bytes]]:
+    """Return what yields the content of a part of a body: OpenLineage's clients may send it as gzip.
+
+    Raises:
+        EventError: the body is encoded otherwise; or, of what is returned, it is no gzip.
+    """
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding in ("", "identity"):
+        return lambda part: iter([part])
+    if encoding not in ("gzip", "x-gzip"):
+        request.state.size = 0
+        raise EventError(f"found Content-Encoding {shortened(encoding)!r}, expected gzip or none")
+    inflater = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+
+    def inflated(part: bytes) -> Iterator[bytes]:
+        while part:
+            try:
+                yield inflater.decompress(part, _PIECE)
+            except zlib.error as error:
+                request.state.size = 0
+                raise EventError(f"found a body that is no gzip ({error}), as Content-Encoding says") from None
+            part = inflater.unconsumed_tail
+
+    return inflated
 
 
 def _is_too_large(request: Request) -> bool:
@@ -84,11 +122,11 @@ def _answer(added: Added) -> dict[str, Any]:
     return {
         "status": "success" if not failed else "partial_success" if done else "failure",
         "summary": {
-            "received": done + len(failed),
+            "received": done + added.invalid,
             "successful": done,
             "stored": added.stored,
             "known": added.known,
-            "failed": len(failed),
+            "failed": added.invalid,
         },
         "failed_events": failed,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import http.client
 import json
 import os
@@ -144,3 +145,22 @@ def test_openlineages_own_client_sends_to_it(server: Server) -> None:
     client.close()
     kinds = [sorted({"run", "dataset", "job"} & item.keys()) for item in server.events()[-4:]]
     assert kinds == [["job", "run"], ["job", "run"], ["dataset"], ["job"]]
+
+
+def test_a_body_of_gzip_is_read_and_a_small_one_of_very_much_is_refused(server: Server) -> None:
+    body = gzip.compress(json.dumps(event("zipped", ["a"], ["b"])).encode())
+    assert server.post(body, **{"Content-Encoding": "gzip"})[0] == 201
+    status, told = server.post(gzip.compress(b" " * (80 << 20)), **{"Content-Encoding": "gzip"})
+    assert (status, told["error"][:29]) == (413, "found a request of more than ")
+    status, told = server.post(b"{}", **{"Content-Encoding": "gzip"})
+    assert (status, told["error"][:28]) == (400, "found a body that is no gzip")
+    status, told = server.post(body, **{"Content-Encoding": "br"})
+    assert (status, told["error"]) == (400, "found Content-Encoding 'br', expected gzip or none")
+
+
+def test_a_web_page_of_another_origin_stores_nothing(server: Server) -> None:
+    before, body = len(server.events()), json.dumps(event("page", ["a"], ["b"])).encode()
+    for origin in ("https://example.org", "null", f"http://127.0.0.1:{server.port}"):
+        status, told = server.post(body, Origin=origin, **{"Content-Type": "text/plain"})
+        assert (status, told["error"][:29]) == (403, "found a request of a web page")
+    assert len(server.events()) == before
