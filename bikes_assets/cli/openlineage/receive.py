@@ -44,14 +44,14 @@ def ingest(files: tuple[Path, ...], *, as_json: bool) -> bool:
             continue
         for place, why in added.refused.items():
             complain(f"{name}: event {place + 1}: {why}")
-        refused = f", {len(added.refused):,} invalid" if added.refused else ""
+        refused = f", {added.invalid:,} invalid" if added.invalid else ""
         say(f"{name}: {counted(added.stored, 'event')} stored, {added.known:,} known already{refused}")
     if as_json:
         print_json(
             {"file": name, "stored": added.stored, "known": added.known, "refused": _refused(added)}
             for name, added in answers.items()
         )
-    return not any(added.refused for added in answers.values())
+    return not any(added.invalid for added in answers.values())
 
 
 def _refused(added: Added) -> list[dict[str, object]]:

@@ -7,6 +7,7 @@ part of it that has another form than the standard's is passed over, and the res
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -22,6 +23,11 @@ MOST_BYTES = 32 << 20
 """Largest event that is taken: Spark sends plans of several megabytes."""
 _MOST_CHARACTERS = 10_000
 """Longest name."""
+_MOST_LEVELS = 200
+"""How deeply an event may be nested, far below where Python's encoder gives up, which depends on who calls it."""
+_UUID = re.compile("[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_ZONE = re.compile(r"\s*(?:\[[^\]]*\]|z|UTC|GMT)$|\s+(?=[+-]\d)", re.IGNORECASE)
+"""How some producers end a time: with the name of a zone, a small z, or a space before the offset."""
 _OWN_FACETS = ("columnLineage", "lineage", "schema", "symlinks")
 """Facets of datasets that become things and edges, and are not shown as facts again."""
 _MOST_OF_FACET = 20_000
@@ -114,12 +120,16 @@ def parse(event: object) -> Parsed:
     if not isinstance(event, Mapping):
         raise EventError(f"found {_kind(event)}, expected an event, which is a JSON object")
     known: Json = event  # pyright: ignore[reportUnknownVariableType] - JSON
+    _check_levels(known)
     found = Parsed(_time(known.get("eventTime")))
-    if "dataset" in known and "job" not in known:
-        _dataset(found, _object(known, "dataset"), "dataset")
+    if known.get("job") is None:  # some producers write what is not there as null
+        if known.get("dataset") is None:
+            raise EventError("found neither job nor dataset, expected an event of a run, a job or a dataset")
+        dataset = _dataset(found, _object(known, "dataset"), "dataset")
+        # no run says what the dataset is computed from: its columns alone do
+        sources = {Entity(DATASET, link.source.label) for link in found.links} - {dataset}
+        found.links |= {Link(found.know(source), dataset, "read") for source in sources}
         return found
-    if "job" not in known:
-        raise EventError("found neither job nor dataset, expected an event of a run, a job or a dataset")
     job = _object(known, "job")
     facets = {key: value for key, value in _facets(job).items() if key != "lineage"}
     found.job = found.know(Entity(JOB, label(*_name(job, "job"))), facets | _names(job))
@@ -130,6 +140,17 @@ def parse(event: object) -> Parsed:
     found.uses = [(_dataset(found, item, where), role) for where, role, item in sides]
     _lineage_of_job(found, job)
     return found
+
+
+def _check_levels(event: object) -> None:
+    """Raise an error where an event is nested so deeply that it could be read but not be written."""
+    level = [event]
+    for _ in range(_MOST_LEVELS):
+        parts = (part.values() if type(part) is dict else part for part in level)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] - JSON
+        level = [item for part in parts for item in part if type(item) in (dict, list)]  # pyright: ignore[reportGeneralTypeIssues, reportUnknownVariableType] - JSON
+        if not level:
+            return
+    raise EventError(f"found JSON that is nested too deeply, expected {_MOST_LEVELS} levels at most")
 
 
 def _run(found: Parsed, event: Json) -> None:
@@ -144,6 +165,7 @@ def _run(found: Parsed, event: Json) -> None:
         told["state"] = state
     if found.job:
         told["job"] = found.job.label
+    name = name.lower() if _UUID.fullmatch(name) else name  # which is the same in any case
     found.run = found.know(Entity(RUN, _text(name, "run.runId")), told)
 
 
@@ -170,15 +192,14 @@ def _dataset(found: Parsed, told: Json, where: str) -> Entity:
     """Note a dataset, its columns, its other names and what its columns are computed from; return it."""
     dataset, facets = Entity(DATASET, label(*_name(told, where))), _facets(told)
     found.know(dataset, {key: value for key, value in facets.items() if key not in _OWN_FACETS} | _names(told))
-    for item in _mappings(_mapping(facets.get("schema")).get("fields")):
-        if isinstance(name := item.get("name"), str):
-            about = {key: item[key] for key in ("type", "description") if isinstance(item.get(key), str)}
-            found.know(_column(dataset, name), about)
+    for name, item in _columns(_mapping(facets.get("schema"))):
+        about = {key: item[key] for key in ("type", "description") if isinstance(item.get(key), str)}
+        found.know(_column(dataset, name), about)
     for item in _mappings(_mapping(facets.get("symlinks")).get("identifiers")):
         if other := _named(item):
             found.symlinks.add((dataset, found.know(other)))
     lineage = _mapping(facets.get("columnLineage"))
-    for name, entry in _mapping(lineage.get("fields")).items():
+    for name, entry in _of_columns(lineage):
         for item in _mappings(_mapping(entry).get("inputFields")):
             _field(found, item, _column(dataset, name), _mapping(entry).get("transformationType"))
     for item in _mappings(lineage.get("dataset")):
@@ -186,6 +207,19 @@ def _dataset(found: Parsed, told: Json, where: str) -> Entity:
     if "lineage" in facets:
         _lineage(found, dataset, _mapping(facets["lineage"]))
     return dataset
+
+
+def _columns(told: Json, within: str = "") -> Iterator[tuple[str, Json]]:
+    """Yield the columns of a schema; a field of a field has the names of both, as in `address.city`."""
+    for item in _mappings(told.get("fields")):
+        if isinstance(name := item.get("name"), str) and name:
+            yield f"{within}{name}", item
+            yield from _columns(item, f"{within}{name}.")
+
+
+def _of_columns(told: Json) -> Iterator[tuple[str, Any]]:
+    """Yield what a facet says of each column; one without a name is none."""
+    return ((name, entry) for name, entry in _mapping(told.get("fields")).items() if name)
 
 
 def _lineage_of_job(found: Parsed, job: Json) -> None:
@@ -202,7 +236,7 @@ def _lineage(found: Parsed, target: Entity, entry: Json) -> None:
         if item.get("type", "DATASET") == "DATASET" and (source := _named(item)):
             found.links.add(Link(found.know(source), target, "read"))
             _field(found, item, target)
-    for name, column in _mapping(entry.get("fields")).items():
+    for name, column in _of_columns(entry):
         for item in _mappings(_mapping(column).get("inputs")):
             _field(found, item, _column(target, name))
 
@@ -221,7 +255,7 @@ def _field(found: Parsed, item: Json, target: Entity, older: object = None) -> N
         return
     if target in found.models:
         target = _column(target, WHOLE)
-    if isinstance(name, str):
+    if isinstance(name, str) and name:
         source = found.know(_column(found.know(source), name))
     elif target.kind == DATASET or (source not in found.models and target.column == WHOLE):
         return  # of a dataset on a dataset, which is an edge between them already
@@ -279,9 +313,11 @@ def _time(told: object) -> float:
         EventError: it is none.
     """
     try:
-        time = datetime.fromisoformat(str(told))
+        if not isinstance(told, str):
+            raise TypeError
+        time = datetime.fromisoformat(_ZONE.sub("", told.strip()) if _ZONE.search(told) else told)
         return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError):
+    except (TypeError, ValueError, OverflowError):
         expected = "a time such as 2026-11-30T18:00:00Z"
         raise EventError(f"found eventTime {_shown(told)}, expected {expected}") from None
 

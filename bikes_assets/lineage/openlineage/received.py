@@ -15,7 +15,7 @@ import sqlite3
 import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -29,7 +29,7 @@ from bikes_assets.storage.sqlite_files import named_errors
 if TYPE_CHECKING:
     from pathlib import Path
 
-FORMAT = 1
+FORMAT = 2
 """Number of what is read from events; where a file has another one, it is read from its events again."""
 KINDS = (DATASET, COLUMN, JOB, RUN)
 _EVENTS = """
@@ -59,10 +59,13 @@ _INDICES = (
     "create index edge_target on edge (target)",
     "create index used_dataset on used (dataset, is_output)",
     "create index unit_run on unit (run)",
+    "create index symlink_other on symlink (other)",
 )
 _BATCH = 1_000
 """Number of events that are stored in one transaction."""
 _CACHE_KILOBYTES = 64_000
+_MOST_REFUSED = 1_000
+"""Number of invalid events whose reasons are told, so that a request of millions of them takes no memory."""
 _MOST_KNOWN = 300_000
 """Number of things that are remembered while events are read."""
 _AGAIN = "OpenLineage events; restore it from a backup, or move it away and have the producers send their events again"
@@ -75,12 +78,20 @@ class Added:
     Attributes:
         stored: how many were new.
         known: how many were there already.
-        refused: place of each invalid one among them, from 0, and what is wrong with it.
+        refused: place of each invalid one among them, from 0, and what is wrong with it; of the first ones alone.
+        invalid: how many were invalid.
     """
 
     stored: int = 0
     known: int = 0
     refused: dict[int, str] = field(default_factory=dict[int, str])
+    invalid: int = 0
+
+    def refuse(self, place: int, why: str) -> None:
+        """Count an invalid event."""
+        self.invalid += 1
+        if len(self.refused) < _MOST_REFUSED:
+            self.refused[place] = why
 
 
 class Received:
@@ -92,6 +103,7 @@ class Received:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._file = 0, 0
 
     def add(self, events: Iterable[object]) -> Added:
         """Store events, and what they say; those that are there already are not stored again.
@@ -110,7 +122,7 @@ class Received:
                     try:
                         self._add(reader, event, added)
                     except EventError as error:
-                        added.refused[place] = str(error)
+                        added.refuse(place, str(error))
                     place += 1
         return added
 
@@ -173,10 +185,20 @@ class Received:
                 store.execute(f"pragma cache_size = -{_CACHE_KILOBYTES}")
                 if store.execute("pragma user_version").fetchone()[0] != FORMAT:
                     self._create(store)
+                status = self.path.stat()
+                self._file = status.st_dev, status.st_ino
             except BaseException:
                 store.close()
                 raise
         return store
+
+    def _is_same_file(self) -> bool:
+        """Return whether the open file is still at its path: what is written to one that was moved away is lost."""
+        try:
+            status = self.path.stat()
+        except FileNotFoundError:
+            return False
+        return (status.st_dev, status.st_ino) == self._file
 
     def _create(self, store: sqlite3.Connection) -> None:
         store.execute("begin immediate")
@@ -192,12 +214,15 @@ class Received:
             reader = _Reader(store)
             self.__dict__["store"] = store
             for _, event in self._events():
-                reader.read(parse(event))
+                with suppress(EventError):  # it was taken by an earlier version, and stays
+                    reader.read(parse(event))
             store.execute(f"pragma user_version = {FORMAT}")
         store.execute("commit")
 
     @contextmanager
     def _written(self) -> Iterator[sqlite3.Connection]:
+        if "store" in self.__dict__ and not self._is_same_file():
+            self.close()
         with named_errors(self.path, _AGAIN):
             self.store.execute("begin immediate")
             try:
@@ -273,7 +298,10 @@ class _Reader:
 
 def _canonical(event: object) -> bytes:
     """Return an event as JSON, the same for the same content."""
-    return json.dumps(event, sort_keys=True, separators=(",", ":")).encode()
+    try:
+        return json.dumps(event, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    except ValueError:  # 1e999 is JSON, but would be written as Infinity, which is none
+        raise EventError("found a number that is too large, expected one that a double holds") from None
 
 
 def one_by_one(values: Iterable[object]) -> Iterator[object]:

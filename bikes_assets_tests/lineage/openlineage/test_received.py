@@ -85,7 +85,8 @@ def test_events_found_in_the_wild_are_taken_whole(received: Received) -> None:
         ({}, "found eventTime nothing, expected a time"),
         (GOOD | {"eventTime": "yesterday"}, "found eventTime 'yesterday', expected a time"),
         (GOOD | {"eventTime": 10**400}, "found eventTime a number"),
-        (GOOD | {"job": None}, "found job nothing, expected a JSON object"),
+        (GOOD | {"job": None}, "found neither job nor dataset"),
+        (GOOD | {"job": 3}, "found job a number, expected a JSON object"),
         (GOOD | {"job": {"namespace": "n", "name": 5}}, "found job.name a number, expected text"),
         ({"eventTime": GOOD["eventTime"]}, "found neither job nor dataset"),
         (GOOD | {"run": {"runId": ""}}, "found run.runId text, expected the id of a run"),
@@ -96,6 +97,9 @@ def test_events_found_in_the_wild_are_taken_whole(received: Received) -> None:
         (GOOD | {"job": {"namespace": "n", "name": "x\0"}}, "found job.name with a NUL character"),
         (GOOD | {"job": {"namespace": "n", "name": "x\ud800"}}, "found job.name with half a character"),
         (EventError("found no JSON"), "found no JSON"),
+        (GOOD | {"eventTime": 20240101}, "found eventTime a number"),
+        (GOOD | {"more": json.loads("[" * 210 + "]" * 210)}, "found JSON that is nested too deeply, expected 200"),
+        (GOOD | {"more": float("inf")}, "found a number that is too large"),
     ],
 )
 def test_an_invalid_event_is_refused_with_the_reason_and_harms_no_other(
@@ -206,3 +210,67 @@ def test_a_damaged_event_or_file_is_an_error_that_names_it(received: Received) -
     received.path.write_bytes(b"no database" * 1_000)
     with pytest.raises(StoreError, match="found no SQLite database, or a damaged one"):
         received.counts()
+
+
+@pytest.mark.parametrize(
+    "time",
+    [
+        "2024-01-01T00:00:00.000000999Z",
+        "2024-01-01t00:00:00z",
+        "2024-01-01T01:00:00.000+01:00[Europe/Paris]",
+        "2024-01-01T00:00:00Z[UTC]",
+        "2024-01-01 00:00:00 UTC",
+        "2024-01-01 00:00:00.000 +0000",
+        "2024-01-01T00:00:00",
+    ],
+)
+def test_a_time_of_any_producer_is_read(received: Received, time: str) -> None:
+    assert received.add([GOOD | {"eventTime": time}]).stored == 1
+    assert received.store.execute("select distinct round(since, 3) from entity").fetchall() == [(1704067200.0,)]
+
+
+def test_what_a_producer_writes_as_null_is_as_if_it_were_not_there(received: Received) -> None:
+    told = {"eventTime": GOOD["eventTime"], "run": None, "inputs": None, "outputs": None}
+    dataset = {"namespace": "n", "name": "d", "facets": None}
+    added = received.add([told | {"dataset": dataset, "job": None}, told | {"dataset": None, "job": dataset}])
+    assert (added.stored, added.refused) == (2, {})
+    assert received.counts() == {"event": 2, "dataset": 1, "job": 1}
+
+
+def test_fields_of_fields_are_columns_and_a_field_without_a_name_is_none(received: Received) -> None:
+    city = {"name": "city", "type": "string", "fields": None}
+    fields = [{"name": "address", "type": "struct", "fields": [city, {"name": ""}]}, {"name": ""}]
+    wrote = {"namespace": "n", "name": "d", "facets": {"schema": {"fields": fields}}}
+    received.add([GOOD | {"outputs": [wrote]}])
+    columns = received.store.execute("select col from entity where kind = 1 order by col").fetchall()
+    assert columns == [("address",), ("address.city",)]
+
+
+def test_one_run_is_one_in_upper_and_lower_case(received: Received) -> None:
+    run = "0190a1b2-0000-7000-8000-00000000000f"
+    received.add([event(run, ["a"], []), event(run.upper(), [], ["b"])])
+    assert received.counts()["run"] == 1
+
+
+def test_of_very_many_invalid_events_the_first_are_named_and_all_are_counted(received: Received) -> None:
+    added = received.add({} for _ in range(5_000))
+    assert (added.invalid, len(added.refused), max(added.refused)) == (5_000, 1_000, 999)
+
+
+def test_nothing_is_written_to_a_file_that_was_moved_away(received: Received) -> None:
+    received.add([GOOD])
+    received.path.rename(received.path.with_name("moved.db"))
+    assert received.add([event("other", ["a"], ["b"])]).stored == 1
+    assert received.path.exists()
+    assert received.counts()["event"] == 1
+
+
+def test_an_event_that_an_earlier_version_has_taken_harms_no_other(received: Received) -> None:
+    received.add([GOOD])
+    content = json.dumps(strange := {"eventTime": "yesterday"}, sort_keys=True, separators=(",", ":")).encode()
+    row = [module.hashlib.sha256(content).digest(), 0.0, module.zlib.compress(content)]
+    received.store.execute("insert into event values (null, ?, ?, ?)", row)
+    received.store.execute("pragma user_version = 0")
+    received.close()
+    assert received.counts()["run"] == 1
+    assert strange in [*received.events()]
