@@ -54,6 +54,8 @@ _GRAIN = {DATASET: (0, 0), COLUMN: (1, 0), PARTITION: (0, 1), VERSION: (0, 2), C
 _LEVELS = {grain: kind for kind, grain in _GRAIN.items()}
 _OF_VERSIONS = (PARTITION, VERSION, COLUMN_VERSION)
 """Levels of which other tools tell nothing."""
+_MOST_LISTED = 20
+"""Number of names that an error lists."""
 _SHORTENED = {CODE: 8, RUN: 8, FILE: 4}
 """Kinds whose names may be abbreviated, and the least number of characters."""
 
@@ -292,7 +294,10 @@ def _nearest(index: Index, address: str, as_of: int | None) -> str:
     if near:
         return f"expected one like {', '.join(near)}"
     datasets = index.names(DATASET, as_of=as_of)
-    return f"expected one of {', '.join(datasets)}" if datasets else "nothing has been materialized"
+    more = f" and {len(datasets) - _MOST_LISTED:,} more" if len(datasets) > _MOST_LISTED else ""
+    return (
+        f"expected one of {', '.join(datasets[:_MOST_LISTED])}{more}" if datasets else "nothing has been materialized"
+    )
 
 
 def _when(as_of: int | None) -> str:

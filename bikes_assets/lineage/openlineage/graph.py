@@ -10,7 +10,7 @@ from bikes_assets.lineage.elements import COLUMN, DATASET, JOB, RUN
 from bikes_assets.lineage.openlineage.received import KINDS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from bikes_assets.lineage.elements import Direction
     from bikes_assets.lineage.openlineage.received import Received
@@ -42,6 +42,14 @@ where unit.job = :at and is_output = :is_output and since <= :time
 union
 select dataset from used join unit on unit.id = used.unit
 where unit.run = :at and is_output = :is_output and since <= :time
+"""
+_SYMLINKED = """
+with recursive same (id) as (
+  select id from entity where kind = ? and label = ? and col = ''
+  union select other from same join symlink on dataset = same.id
+  union select dataset from same join symlink on other = same.id
+)
+select label from same join entity using (id)
 """
 _TEXTS = ("documentation", "description", "tags")
 """Facts by whose words a thing is found."""
@@ -78,15 +86,19 @@ class ReceivedGraph:
         """The largest number of a thing, 0 without things."""
         return self._ask("select coalesce(max(id), 0) from entity").fetchone()[0]
 
-    def symlinks(self) -> list[tuple[str, str]]:
-        """Return the pairs of labels that mean one dataset."""
-        return self._ask(
-            "select one.label, two.label from symlink join entity one on one.id = dataset join entity two on two.id = other"
-        ).fetchall()
+    def symlinked(self, label: str) -> list[str]:
+        """Return all labels that mean the same dataset as one, by any number of symlinks."""
+        return [other for (other,) in self._ask(_SYMLINKED, [_DATASET, label])]
 
     def thing(self, number: int) -> NumberedEntity:
         """Return a thing by its number."""
         return self._entity(self._ask("select id, kind, label, col from entity where id = ?", [number]).fetchone())
+
+    def named(self, kind: str, label: str, column: str = "") -> NumberedEntity | None:
+        """Return the thing of a kind with a label, and a column of it; None where there is none."""
+        query = "select id, kind, label, col from entity where label = ? and kind = ? and col = ?"
+        row = self._ask(query, [label, KINDS.index(kind), column]).fetchone()
+        return self._entity(row) if row else None
 
     def labelled(self, label: str, time: float) -> list[NumberedEntity]:
         """Return the things of a label that were told of by a time: a dataset with its columns, a job, a run."""
@@ -100,21 +112,24 @@ class ReceivedGraph:
         values = {"end": end, "col": column, "time": time, "run": _RUN}
         return [self._entity(row) for row in self._ask(query, values)]
 
-    def all(self, kind: str, time: float) -> Iterator[NumberedEntity]:
-        """Yield the things of a kind."""
-        query = "select id, kind, label, col from entity where kind = ? and since <= ?"
-        return (self._entity(row) for row in self._ask(query, [KINDS.index(kind), time]))
+    def beginning(self, kind: str, prefix: str, time: float, most: int) -> list[NumberedEntity]:
+        """Return the first things of a kind whose label begins with a text; of columns, those of the label itself."""
+        holds = "label = :prefix" if kind == COLUMN else "label >= :prefix and label < :prefix || char(0x10ffff)"
+        query = f"select id, kind, label, col from entity where {holds} and kind = :kind and since <= :time limit :most"  # noqa: S608 - no text of others
+        values = {"prefix": prefix, "kind": KINDS.index(kind), "time": time, "most": most}
+        return [self._entity(row) for row in self._ask(query, values)]
 
     def search(self, words: Sequence[str], most: int) -> list[NumberedEntity]:
         """Return the datasets, columns and jobs whose label or description has all words."""
-        holds = " and ".join("text like ? escape '\\'" for _ in words)
         facets = ",".join(f"'{facet}'" for facet in _TEXTS)
+        described = f"select entity from fact where facet in ({facets}) and value like ? escape '\\'"  # noqa: S608 - no text of others
+        one = f"(label like ? escape '\\' or col like ? escape '\\' or id in ({described}))"
         query = (
-            "select id, kind, label, col from (select entity.*, label || ' ' || col || ' ' || coalesce(group_concat(value), '') "  # noqa: S608 - no text of others
-            f"as text from entity left join fact on fact.entity = entity.id and facet in ({facets}) where kind <> {_RUN} "
-            f"and col <> '{WHOLE}' group by entity.id) where {holds} order by kind, label, col limit ?"
+            f"select id, kind, label, col from entity where kind <> {_RUN} and col <> '{WHOLE}' "  # noqa: S608 - no text of others
+            f"and {' and '.join(one for _ in words)} order by kind, label, col limit ?"
         )
-        return [self._entity(row) for row in self._ask(query, [*(f"%{_literal(word)}%" for word in words), most])]
+        texts = [f"%{_literal(word)}%" for word in words for _ in range(3)]
+        return [self._entity(row) for row in self._ask(query, [*texts, most])]
 
     def facts(self, number: int) -> dict[str, Any]:
         """Return what is known of a thing, by facet."""
@@ -132,7 +147,7 @@ class ReceivedGraph:
         """Return whether a thing is a job or run: what one run wrote is not computed from what another one read."""
         return self._ask("select kind from entity where id = ?", [number]).fetchone()[0] in (_JOB, _RUN)
 
-    def neighbours(self, number: int, direction: Direction, time: float) -> list[int]:
+    def neighbours(self, number: int, direction: Direction, time: float) -> list[NumberedEntity]:
         """Return what is one edge away from a thing: of a dataset, datasets and jobs; of a job or run, datasets.
 
         Args:
@@ -142,7 +157,8 @@ class ReceivedGraph:
         """
         query = _OF_JOB if self.is_end(number) else _UPSTREAM if direction == "upstream" else _DOWNSTREAM
         values = {"at": number, "time": time, "is_output": direction == "downstream"}
-        return [other for (other,) in self._ask(query, values)]
+        rows = self._ask(f"select id, kind, label, col from entity where id in ({query})", values)  # noqa: S608 - no text of others
+        return [self._entity(row) for row in rows]
 
     def _entity(self, row: tuple[int, int, str, str]) -> NumberedEntity:
         number, kind, label, column = row

@@ -6,16 +6,18 @@ the one's edges goes on by the other's.
 
 from __future__ import annotations
 
+import re
 from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from bikes_assets.core.address import Address
 from bikes_assets.core.errors import LineageError
-from bikes_assets.lineage.elements import COLUMN, DATASET, JOB, RUN, Edge, Neighbours, Result
+from bikes_assets.lineage.elements import COLUMN, DATASET, JOB, Edge, Neighbours, Result
 from bikes_assets.lineage.index import Index
 from bikes_assets.lineage.openlineage.graph import ReceivedGraph
 from bikes_assets.lineage.openlineage.received import KINDS
+from bikes_assets.lineage.openlineage.same import Names
 
 if TYPE_CHECKING:
     import sqlite3
@@ -27,6 +29,12 @@ if TYPE_CHECKING:
 
 _FIRST_KIND = 1_000
 """Number of the first kind of what other tools tell; the index has fewer kinds of its own."""
+
+_MOST_NAMES = 1_000
+"""Number of other tools' names that are listed."""
+_PART = re.compile(r"\[[*?\[]\]|.", re.DOTALL)
+"""A character of a pattern, or an escaped one."""
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
 class Moment(int):
@@ -53,8 +61,8 @@ class JoinedIndex(Index):
 
     def __init__(self, local: Index, received: Received, names: Mapping[str, str]) -> None:
         super().__init__(local.path)
-        self._local, self._graph, self._names = local, ReceivedGraph(received), _Names(ReceivedGraph(received), names)
-        self._starts: set[int] = set()
+        self._local, self._graph, self._names = local, ReceivedGraph(received), Names(ReceivedGraph(received), names)
+        self._starts, self._same = set[int](), dict[int, int]()
 
     def close(self) -> None:
         """Close nothing: the index and the events belong to who has opened them."""
@@ -72,17 +80,34 @@ class JoinedIndex(Index):
         found = super().find(name, kind, as_of=as_of)
         known = {item.kind for item in found}
         things = self._called(name, as_of) or ([] if found else self._called_shortly(name, as_of))
-        for number in dict.fromkeys(self._here(item.number) for item in things if kind in (None, item.kind)):
+        for number in dict.fromkeys(self._here(item) for item in things if kind in (None, item.kind)):
             for of, called, facts in self._rows([number], as_of):
                 if self._kinds[of] not in known:
                     found.append(Result(self._kinds[of], called, 0, facts))
         return found
 
     def names(self, kind: str, *, like: str = "*", as_of: int | None = None) -> list[str]:
-        """Return the names of all things of a kind that match a pattern, in order."""
-        told = self._graph.all(kind, _time(as_of)) if kind in KINDS else ()
-        more = (name for item in told if fnmatchcase(name := self._names.of(item), like))
-        return sorted({*super().names(kind, like=like, as_of=as_of), *more})
+        """Return the names of all things of a kind that match a pattern, in order.
+
+        Of other tools' things these are the first ones that begin as the pattern does, and the columns of a dataset
+        once it is named completely: they may be millions.
+        """
+        more = self._begun(kind, _prefix(like), as_of) if kind in KINDS else ()
+        return sorted(
+            {*super().names(kind, like=like, as_of=as_of), *(name for name in more if fnmatchcase(name, like))}
+        )
+
+    def _begun(self, kind: str, text: str, as_of: int | None) -> Iterator[str]:
+        """Yield the first names of other tools' things that begin with a text, or nearly so."""
+        dataset = text
+        if kind == COLUMN:
+            quoted = _QUOTED.match(text)
+            dataset = quoted[0] if quoted else text.partition(".")[0]
+            labels = self._names.labels(parts.asset if (parts := Address.parse(dataset)) else dataset)
+        else:
+            labels = [text.removeprefix('"')]
+        for label in labels:
+            yield from map(self._names.of, self._graph.beginning(kind, label, _time(as_of), _MOST_NAMES))
 
     def within(
         self,
@@ -168,35 +193,46 @@ class JoinedIndex(Index):
         found = super()._thing(kind, name)
         if found is not None or kind not in KINDS:
             return found
-        return next((self._here(item.number) for item in self._called(name, None) if item.kind == kind), None)
+        return next((self._here(item) for item in self._called(name, None) if item.kind == kind), None)
 
-    def _here(self, number: int) -> int:
+    def _here(self, item: NumberedEntity) -> int:
         """Return the number here of what events tell of: the index's own, else that of the first of its labels."""
-        return self._same.get(number, self._base + number)
+        if item.number not in self._same:
+            self._same[item.number] = self._first(item)
+        return self._same[item.number]
+
+    def _first(self, item: NumberedEntity) -> int:
+        same = self._names.same(item.label) if item.kind in (DATASET, COLUMN) else None
+        own = super()._thing(item.kind, self._names.of(item)) if same and same.asset else None
+        if own is not None:
+            return own
+        if same is None or len(same.labels) == 1:
+            return self._base + item.number
+        things = (self._graph.named(item.kind, label, item.column) for label in same.labels)
+        return self._base + next(thing.number for thing in things if thing)
 
     @cached_property
-    def _same(self) -> dict[int, int]:
-        """Number here of each thing that the index knows, or that has several labels."""
-        found = dict[int, int]()
-        for asset, labels in self._names.groups:
-            firsts = dict[tuple[str, str], int]()
-            for item in (item for label in labels for item in self._graph.labelled(label, _time(None))):
-                if item.kind in (DATASET, COLUMN):
-                    own = super()._thing(item.kind, self._names.of(item)) if asset else None
-                    first = firsts.setdefault((item.kind, item.column), self._base + item.number)
-                    found[item.number] = first if own is None else own
-        return found
-
-    @cached_property
-    def _numbers(self) -> dict[int, list[int]]:
+    def _own(self) -> dict[int, list[int]]:
+        """Numbers in the events' file of each thing that the index knows."""
         found = dict[int, list[int]]()
-        for number, here in self._same.items():
-            found.setdefault(here, []).append(number)
+        for label in (label for same in self._names.own for label in same.labels):
+            for item in self._graph.labelled(label, _time(None)):
+                if item.kind in (DATASET, COLUMN) and (here := self._here(item)) < self._base:
+                    found.setdefault(here, []).append(item.number)
         return found
 
     def _told_of(self, thing: int) -> list[int]:
         """Return the numbers that a thing has in the events' file, none where they do not tell of it."""
-        return self._numbers.get(thing, [thing - self._base] if thing >= self._base else [])
+        if thing < self._base:
+            return self._own.get(thing, [])
+        item = self._graph.thing(thing - self._base)
+        if item.kind not in (DATASET, COLUMN):
+            return [item.number]
+        labels = self._names.same(item.label).labels
+        if len(labels) == 1:
+            return [item.number]
+        found = (self._graph.named(item.kind, label, item.column) for label in labels)
+        return [other.number for other in found if other]
 
     def _called(self, name: str, as_of: int | None) -> list[NumberedEntity]:
         """Return what has a name: a dataset's may be written as in an address, or as it is."""
@@ -287,46 +323,15 @@ class _JoinedNeighbours(Neighbours):
         return found
 
 
-class _Names:
-    """What the datasets of other tools are called here: as the index calls them, else by their labels.
-
-    Args:
-        graph: what events tell; two labels mean one dataset where a symlink says so.
-        names: what the index calls each dataset of other labels.
-    """
-
-    def __init__(self, graph: ReceivedGraph, names: Mapping[str, str]) -> None:
-        links, roots = graph.symlinks(), dict[str, str]()
-
-        def root(label: str) -> str:
-            while (above := roots.setdefault(label, label)) != label:
-                roots[label] = roots[above]  # so that the way is shorter the next time
-                label = above
-            return label
-
-        firsts = dict[str, str]()
-        for one, other in [*links, *((label, firsts.setdefault(asset, label)) for label, asset in names.items())]:
-            low, high = sorted((root(one), root(other)))
-            roots[high] = low
-        assets = {root(label): asset for label, asset in sorted(names.items(), reverse=True)}
-        of_root = dict[str, list[str]]()
-        for label in sorted(roots):
-            of_root.setdefault(root(label), []).append(label)
-        self.groups = [(assets.get(first, ""), labels) for first, labels in of_root.items()]
-        """What the index calls a dataset, "" where it does not know it, with its labels."""
-        self._named = {label: asset or labels[0] for asset, labels in self.groups for label in labels}
-        self._labels = {asset or labels[0]: labels for asset, labels in self.groups}
-
-    def of(self, told: NumberedEntity) -> str:
-        """Return what a thing is called here: for a dataset or column its address."""
-        if told.kind in (JOB, RUN):
-            return told.label
-        return str(Address(self._named.get(told.label, told.label), told.column or None))
-
-    def labels(self, name: str) -> list[str]:
-        """Return the labels of what a dataset or anything else is called here."""
-        return self._labels.get(name, [name])
-
-
 def _time(as_of: int | None) -> float:
     return as_of.time if isinstance(as_of, Moment) else float("inf")
+
+
+def _prefix(pattern: str) -> str:
+    """Return the text that everything begins with which matches a pattern of SQLite's GLOB."""
+    parts = list[str]()
+    for part in _PART.findall(pattern):
+        if part in ("*", "?", "["):
+            break
+        parts.append(part[1] if len(part) > 1 else part)
+    return "".join(parts)

@@ -21,7 +21,7 @@ from bikes_assets.lineage.index import Index
 from bikes_assets.lineage.openlineage.joined import JoinedIndex
 from bikes_assets.lineage.openlineage.names import label
 from bikes_assets.lineage.openlineage.received import Received
-from bikes_assets_tests.lineage.openlineage.foreign import START, column_lineage, dataset, event, random_events
+from bikes_assets_tests.lineage.openlineage.foreign import START, column_lineage, dataset, event, named, random_events
 from bikes_assets_tests.lineage.test_index import reached, ways
 
 OWN = [f"own{number}" for number in range(8)]
@@ -267,3 +267,35 @@ def test_as_of_a_time_only_what_was_told_of_by_then_is_there(joined: JoinedIndex
     assert walked(25) == ["s3://elsewhere/mart/daily", "s3://elsewhere/mart/weekly"]
     with pytest.raises(LineageError, match="found nothing called 'dashboard' at that time"):
         queries.find(joined, "dashboard", as_of=joined.event_at(START + 25))
+
+
+def test_symlinks_never_make_two_datasets_of_the_index_one(local: Index, received: Received) -> None:
+    local.append([Fact(1, START, [Thing.at(DATASET, Address(name)) for name in ("own0", "own1")])])
+    both = {"identifiers": [named(place) for place in PLACES[:2]]}
+    received.add([event("r", ["a"], [dataset("thief", symlinks=both)]), event("s", [PLACES[1]], ["b"])])
+    index = JoinedIndex(local, received, NAMES)
+    assert [item.name for item in queries.walk(index, "own1", "downstream", level=DATASET)] == ["s3://elsewhere/b"]
+    assert [item.name for item in queries.walk(index, "own0", "downstream", level=DATASET)] == []
+
+
+def test_a_ring_of_symlinks_is_one_dataset(local: Index, received: Received) -> None:
+    ring = [dataset(f"r{at}", symlinks={"identifiers": [named(f"r{(at + 1) % 50}")]}) for at in range(50)]
+    received.add([event("r", ["a"], ring), event("s", ["r7"], ["b"])])
+    index = JoinedIndex(local, received, NAMES)
+    assert [item.name for item in queries.walk(index, "s3://elsewhere/b", "upstream", level=DATASET)] == [
+        "s3://elsewhere/r0",
+        "s3://elsewhere/a",
+    ]
+
+
+def test_a_dataset_without_a_run_is_computed_from_the_datasets_of_its_columns(local: Index, received: Received) -> None:
+    facet = column_lineage({"x": [("a", "y")]})
+    received.add([{"eventTime": "2026-01-01T00:00:00Z", "dataset": dataset("b", columnLineage=facet)}])
+    index = JoinedIndex(local, received, NAMES)
+    assert [item.name for item in queries.walk(index, "s3://elsewhere/b", "upstream")] == ["s3://elsewhere/a"]
+
+
+def test_names_are_listed_by_how_they_begin(joined: JoinedIndex) -> None:
+    assert queries.begun(joined, "s3://elsewhere/mart/") == ["s3://elsewhere/mart/daily", "s3://elsewhere/mart/weekly"]
+    assert queries.begun(joined, "s3://elsewhere/mart/daily.t") == ["s3://elsewhere/mart/daily.total"]
+    assert joined.names(DATASET, like="s3://*weekly") == ["s3://elsewhere/mart/weekly", "s3://elsewhere/other/weekly"]
