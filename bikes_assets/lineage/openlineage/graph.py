@@ -10,7 +10,7 @@ from bikes_assets.lineage.elements import COLUMN, DATASET, JOB, RUN
 from bikes_assets.lineage.openlineage.received import KINDS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from bikes_assets.lineage.elements import Direction
     from bikes_assets.lineage.openlineage.received import Received
@@ -18,24 +18,34 @@ if TYPE_CHECKING:
 _DATASET, _COLUMN, _JOB, _RUN = (KINDS.index(kind) for kind in (DATASET, COLUMN, JOB, RUN))
 _SEPARATORS = ("/", ".", ":")
 """What a short name of a dataset comes after: `trips` is a name of `s3://lake/trips` and of `postgres://host:5432/db.trips`."""
-_UPSTREAM = """
+_DIRECT = {
+    "upstream": """
 select source from edge where target = :at and since <= :time
 union
-select source.dataset from used target join used source on source.unit = target.unit and not source.is_output
-where target.dataset = :at and target.is_output and target.since <= :time and source.since <= :time
-and not exists (select 1 from explicit where explicit.unit = target.unit and explicit.dataset = target.dataset)
-union
 select unit.job from used join unit on unit.id = used.unit where dataset = :at and is_output and since <= :time
-"""
-_DOWNSTREAM = """
+""",
+    "downstream": """
 select target from edge where source = :at and since <= :time
 union
-select target.dataset from used source join used target on target.unit = source.unit and target.is_output
-where source.dataset = :at and not source.is_output and target.since <= :time and source.since <= :time
-and not exists (select 1 from explicit where explicit.unit = target.unit and explicit.dataset = target.dataset)
-union
 select unit.job from used join unit on unit.id = used.unit where dataset = :at and not is_output and since <= :time
-"""
+""",
+}
+"""What an event names to be one edge away, and jobs."""
+_UNITS = {
+    "upstream": """
+select unit from used where dataset = :at and is_output and since <= :time
+and not exists (select 1 from explicit where explicit.unit = used.unit and explicit.dataset = used.dataset)
+""",
+    "downstream": "select unit from used where dataset = :at and not is_output and since <= :time",
+}
+"""The runs through which something is one edge away."""
+_OF_UNIT = {
+    "upstream": "select dataset from used where unit = :at and not is_output and since <= :time",
+    "downstream": """
+select dataset from used where unit = :at and is_output and since <= :time
+and not exists (select 1 from explicit where explicit.unit = used.unit and explicit.dataset = used.dataset)
+""",
+}
 _OF_JOB = """
 select dataset from used join unit on unit.id = used.unit
 where unit.job = :at and is_output = :is_output and since <= :time
@@ -147,16 +157,28 @@ class ReceivedGraph:
         """Return whether a thing is a job or run: what one run wrote is not computed from what another one read."""
         return self._ask("select kind from entity where id = ?", [number]).fetchone()[0] in (_JOB, _RUN)
 
-    def neighbours(self, number: int, direction: Direction, time: float) -> list[NumberedEntity]:
-        """Return what is one edge away from a thing: of a dataset, datasets and jobs; of a job or run, datasets.
+    def direct(self, number: int, direction: Direction, time: float) -> list[NumberedEntity]:
+        """Return what is one edge away from a thing by itself: of a dataset, datasets and jobs; of a job or run, datasets.
 
         Args:
             number: of the thing.
             direction: upstream or downstream.
             time: only edges that events of up to then tell of.
         """
-        query = _OF_JOB if self.is_end(number) else _UPSTREAM if direction == "upstream" else _DOWNSTREAM
         values = {"at": number, "time": time, "is_output": direction == "downstream"}
+        return self._entities(_OF_JOB if self.is_end(number) else _DIRECT[direction], values)
+
+    def units(self, number: int, direction: Direction, time: float) -> list[int]:
+        """Return the runs that have written a dataset, or for downstream read it: what is beyond is in `of_unit`."""
+        if self.is_end(number):
+            return []
+        return [unit for (unit,) in self._ask(_UNITS[direction], {"at": number, "time": time})]
+
+    def of_unit(self, unit: int, direction: Direction, time: float) -> list[NumberedEntity]:
+        """Return what a run has read, or for downstream what it has written that is computed from all of that."""
+        return self._entities(_OF_UNIT[direction], {"at": unit, "time": time})
+
+    def _entities(self, query: str, values: Mapping[str, object]) -> list[NumberedEntity]:
         rows = self._ask(f"select id, kind, label, col from entity where id in ({query})", values)  # noqa: S608 - no text of others
         return [self._entity(row) for row in rows]
 

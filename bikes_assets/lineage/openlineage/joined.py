@@ -282,12 +282,21 @@ class JoinedIndex(Index):
         return self._both(direction, as_of)
 
     def _both(self, direction: Direction, as_of: int | None) -> _JoinedNeighbours:
-        def told(thing: int) -> Iterator[int]:
-            for number in self._told_of(thing):
-                if thing in self._starts or not self._graph.is_end(number):
-                    yield from map(self._here, self._graph.neighbours(number, direction, _time(as_of)))
+        graph, time = self._graph, _time(as_of)
 
-        return _JoinedNeighbours(self._local._neighbours(direction, as_of), told, self._base)
+        def numbers(thing: int) -> Iterator[int]:
+            return (number for number in self._told_of(thing) if thing in self._starts or not graph.is_end(number))
+
+        def direct(thing: int) -> Iterator[int]:
+            return (self._here(item) for at in numbers(thing) for item in graph.direct(at, direction, time))
+
+        def units(thing: int) -> Iterator[int]:
+            return (unit for at in numbers(thing) for unit in graph.units(at, direction, time))
+
+        def of_unit(unit: int) -> Iterator[int]:
+            return map(self._here, graph.of_unit(unit, direction, time))
+
+        return _JoinedNeighbours(self._local._neighbours(direction, as_of), self._base, direct, units, of_unit)
 
 
 class _JoinedNeighbours(Neighbours):
@@ -296,14 +305,27 @@ class _JoinedNeighbours(Neighbours):
     A walk comes to a job, but only one that starts there goes on: what one run of a job wrote is not computed from what
     another one read.
 
+    Runs are walked through once each: of one that read and wrote thousands of datasets there are millions of edges.
+
     Args:
         local: the neighbours by the index.
-        told: returns those by other tools' events.
         base: number of the first thing that the index does not know.
+        direct: returns what is one edge away from a thing by itself.
+        units: returns the runs through which something is one edge away.
+        of_unit: returns what is one edge away from each thing that has a run among its `units`.
     """
 
-    def __init__(self, local: Neighbours, told: Callable[[int], Iterable[int]], base: int) -> None:
-        self._local, self._told, self._base = local, told, base
+    def __init__(
+        self,
+        local: Neighbours,
+        base: int,
+        direct: Callable[[int], Iterable[int]],
+        units: Callable[[int], Iterable[int]],
+        of_unit: Callable[[int], Iterable[int]],
+    ) -> None:
+        self._local, self._base = local, base
+        self._direct, self._units, self._of_unit = direct, units, of_unit
+        self._seen, self._left = bytearray(), dict[int, set[int]]()
 
     def __getitem__(self, thing: int) -> list[int]:
         """Return the things that are one edge away."""
@@ -311,16 +333,33 @@ class _JoinedNeighbours(Neighbours):
 
     def told(self, thing: int) -> list[int]:
         """Return the things that are one edge away by other tools' events."""
-        return [other for other in dict.fromkeys(self._told(thing)) if other != thing]
+        through = (other for unit in self._units(thing) for other in self._of_unit(unit))
+        return [other for other in dict.fromkeys((*self._direct(thing), *through)) if other != thing]
 
     def of(self, things: Sequence[int], seen: bytearray) -> list[int]:
         """Return what is one edge away from some things and not marked as seen, and mark it."""
         found = self._local.of([thing for thing in things if thing < self._base], seen)
-        for other in (other for thing in things for other in self.told(thing)):
-            if not seen[other]:
-                seen[other] = 1
-                found.append(other)
+        for thing in things:
+            others = [other for other in self._direct(thing) if other != thing]
+            for unit in self._units(thing):
+                others += self._through(unit, thing, seen)
+            for other in others:
+                if not seen[other]:
+                    seen[other] = 1
+                    found.append(other)
         return found
+
+    def _through(self, unit: int, thing: int, seen: bytearray) -> list[int]:
+        """Return what a thing leads to through a run; of one that was walked through, what was left then: its start."""
+        if seen is not self._seen:
+            self._seen, self._left = seen, {}
+        if unit not in self._left:
+            others = {*self._of_unit(unit)}
+            self._left[unit] = {thing} & others
+            return sorted(others - {thing})
+        left = self._left[unit] - {thing}
+        self._left[unit] -= left
+        return sorted(left)
 
 
 def _time(as_of: int | None) -> float:

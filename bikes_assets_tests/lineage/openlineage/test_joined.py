@@ -9,6 +9,7 @@ from datetime import datetime
 from graphlib import CycleError, TopologicalSorter
 from itertools import pairwise
 from pathlib import Path
+from time import process_time
 from typing import Any
 
 import pytest
@@ -299,3 +300,15 @@ def test_names_are_listed_by_how_they_begin(joined: JoinedIndex) -> None:
     assert queries.begun(joined, "s3://elsewhere/mart/") == ["s3://elsewhere/mart/daily", "s3://elsewhere/mart/weekly"]
     assert queries.begun(joined, "s3://elsewhere/mart/daily.t") == ["s3://elsewhere/mart/daily.total"]
     assert joined.names(DATASET, like="s3://*weekly") == ["s3://elsewhere/mart/weekly", "s3://elsewhere/other/weekly"]
+
+
+def test_a_run_of_very_many_datasets_is_walked_through_once(local: Index, received: Received) -> None:
+    inputs, outputs = ([f"{side}{at}" for at in range(2_000)] for side in "io")
+    received.add([
+        event("fan", ["root"], inputs), event("wide", [*inputs, "o0"], outputs), event("join", outputs, ["end"])
+    ])  # fmt: skip
+    begun = process_time()
+    for start, direction in (("root", "downstream"), ("end", "upstream")):
+        answer = JoinedIndex(local, received, NAMES).walk([(DATASET, f"s3://elsewhere/{start}")], direction)
+        assert answer.counts == {DATASET: 4_001, JOB: 1}
+    assert process_time() - begun < 20  # one after the other these are four million edges, and a minute
