@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -10,7 +9,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import sysconfig
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,11 +18,11 @@ from typing import Any
 import pytest
 from deltalake import DeltaTable
 from dotenv import dotenv_values
-from filelock import FileLock
 
 from bikes_assets.lineage.openlineage.names import dataset_at
 from bikes_assets_tests import forked
 from bikes_assets_tests.conftest import store_at
+from bikes_assets_tests.environments import environment_of
 from bikes_assets_tests.lineage.openlineage.spec import problems_of
 
 ROOT = Path(__file__).parents[1]
@@ -79,24 +77,8 @@ def events_in(file: Path) -> list[dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def dbt_environment() -> Path:
-    """Return dbt's environment, which is kept until its lock file or Python changes.
-
-    It has what the lock file asks for in other versions than the tests', or what they have not; it sees the rest in theirs.
-    """
-    place = ROOT / ".venv-dbt-tests"  # ".venv-dbt" is what people make, as the page says
-    made_of = hashlib.sha256(f"{LOCK.read_text()}{sys.version}{sys.prefix}{place}".encode()).hexdigest()
-    with FileLock(f"{place}.lock"):
-        stamp = place / "made-of"
-        if not stamp.exists() or stamp.read_text() != made_of:
-            subprocess.run([sys.executable, "-m", "venv", "--clear", "--without-pip", place], check=True)
-            own = Path(sysconfig.get_path("purelib", "venv", {"base": str(place)}))
-            (own / "of_the_tests.pth").write_text(sysconfig.get_path("purelib"))
-            pip = [sys.executable, "-m", "pip", "--python", str(place / "bin" / "python"), "install", "--quiet"]
-            options = ("--disable-pip-version-check", "--no-compile", "--require-hashes", "--requirement", str(LOCK))
-            done = subprocess.run([*pip, *options], capture_output=True, text=True)
-            assert done.returncode == 0, done.stderr
-            stamp.write_text(made_of)
-    return place
+    """Return dbt's environment."""
+    return environment_of("dbt", LOCK)
 
 
 @pytest.fixture(scope="module")
