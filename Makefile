@@ -58,13 +58,19 @@ lock:  ## resolve the dependencies anew; needs uv
 	  --quiet --group build pyproject.toml -o requirements.lock
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-strip-extras --no-annotate --no-header \
 	  --quiet --group build --group dev --all-extras --constraint requirements.lock pyproject.toml -o requirements-dev.lock
-	@# with the versions above wherever dbt allows them, so that its environment is small beside that of the tests
+	@# with the versions above wherever the tool allows them, so that its environment is small beside that of the tests
 	cp requirements-dev.lock examples/dbt/requirements.lock
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-strip-extras --no-annotate --no-header \
 	  --quiet examples/dbt/requirements.in -o examples/dbt/requirements.lock
+	cp requirements-dev.lock bikes_assets_tests/other_ends/feast.lock
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-strip-extras --no-annotate --no-header \
+	  --quiet bikes_assets_tests/other_ends/feast.in -o bikes_assets_tests/other_ends/feast.lock
+	cp requirements-dev.lock bikes_assets_tests/other_ends/amundsen.lock
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-strip-extras --no-annotate --no-header \
+	  --quiet --no-deps bikes_assets_tests/other_ends/amundsen.in -o bikes_assets_tests/other_ends/amundsen.lock
 
 clean:  ## remove what was produced: environment, tables, models, runs
-	rm -rf $(VENV) .venv-dbt* .env && git clean -fdxq data
+	rm -rf $(VENV) .venv-* .env && git clean -fdxq data
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
