@@ -64,7 +64,7 @@ FAMILIES = {
         "tune": "Search for a better recipe.",
     },
     "openlineage": {
-        "openlineage": "Write and send runs as OpenLineage's events, and read those of other tools.",
+        "openlineage": "Exchange OpenLineage's events with other tools.",
     },
     "retention": {
         "retain": "Show which versions nothing live needs.",

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from bikes_assets.core.address import Address
@@ -177,10 +177,14 @@ class Index(IndexFile):
             from_goals: whether something that is both a start and an end counts as a path of no edges.
         """
         first, last = ([thing for thing in (self._thing(*name) for name in names) if thing] for names in (starts, ends))
-        below = {*first, *(thing for level in self._levels(first, "downstream", None, as_of) for thing in level)}
-        above = {*last, *(thing for level in self._levels(last, "upstream", None, as_of) for thing in level)}
         neighbours = self._neighbours("downstream", as_of)
-        ahead = {thing: sorted(other for other in neighbours[thing] if other in above) for thing in below & above}
+        between = _between(
+            first,
+            last,
+            lambda starts, direction: self._levels(starts, direction, None, as_of),
+            lambda direction: self._neighbours(direction, as_of),
+        )
+        ahead = {thing: sorted(other for other in neighbours[thing] if other in between) for thing in between}
         goals, ways = {*last}, dict[int, int]()
         for thing in _in_order(ahead, first):
             ways[thing] = sum(ways[other] + (other in goals) for other in ahead[thing])
@@ -188,6 +192,13 @@ class Index(IndexFile):
         begins = sorted(thing for thing in {*first} if ways.get(thing) or thing in at_once)
         found = (way for thing in begins for way in _ways(ahead, thing, goals, 1 if thing in at_once else 2))
         return sum(ways[thing] for thing in begins) + len(at_once), (self._shown(way, as_of) for way in found)
+
+    def ends(
+        self, kind: str, name: str, direction: Direction, *, as_of: int | None = None
+    ) -> Iterator[tuple[str, str]]:
+        """Yield what is one edge away from a thing, by kind and name; the first come at once."""
+        edges = self.neighbours(kind, name, direction, as_of=as_of)
+        return (edge.source if direction == "upstream" else edge.target for edge in edges)
 
     def search(self, words: str, *, most: int = 50) -> list[Result]:
         """Return the things whose name or text has all words, or words that begin so; the best first."""
@@ -244,6 +255,41 @@ class Index(IndexFile):
         names = self._kinds
         rows = [next(self._rows([thing], as_of)) for thing in way]
         return [Result(names[kind], name, depth, facts) for depth, (kind, name, facts) in enumerate(rows)]
+
+
+def _between(
+    first: Sequence[int],
+    last: Sequence[int],
+    levels: Callable[[Sequence[int], Direction], Iterator[Sequence[int]]],
+    neighbours: Callable[[Direction], Neighbours],
+) -> set[int]:
+    """Return the things on paths from some to others, with those that are both.
+
+    Both sides are walked in turn until one has no more, and the other one within that: of a dataset that much is
+    downstream of, often little is upstream.
+
+    Args:
+        first: where paths begin.
+        last: where they end.
+        levels: returns what is one edge away from some things in a direction, what is two away, and so on.
+        neighbours: returns what is one edge away from each thing in a direction.
+    """
+    sides: tuple[tuple[Sequence[int], Direction], ...] = ((first, "downstream"), (last, "upstream"))
+    walks = [(levels(*side), {*side[0]}) for side in sides]
+    done = -1
+    while done < 0:
+        for number, (ahead, reached) in enumerate(walks):
+            if (level := next(ahead, None)) is None:
+                done = number
+                break
+            reached.update(level)
+    starts, direction = sides[1 - done]
+    within, others = walks[done][1], neighbours(direction)
+    found = waiting = {thing for thing in starts if thing in within}
+    while waiting:
+        waiting = {other for thing in waiting for other in others[thing] if other in within} - found
+        found = found | waiting
+    return found
 
 
 def _in_order(ahead: dict[int, list[int]], starts: Sequence[int]) -> Sequence[int]:

@@ -56,13 +56,12 @@ def tree(index: Index, things: Iterable[Result], direction: Direction, *, as_of:
         places[item.kind, item.name] = item.depth, place
         grouped.setdefault(place, []).append(item)
     branches, roots = dict[tuple[str, ...], Branch](), list[Branch]()
+    nearest = min((depth for depth, _ in places.values()), default=0)
     for place, items in sorted(grouped.items(), key=lambda pair: pair[1][0].kind in _NAMES):
         first = items[0]
         branch = Branch(first.kind, place[1], items, _span(index, items, as_of))
-        if direction == "upstream":
-            ends = [edge.target for edge in index.neighbours(first.kind, first.name, "downstream", as_of=as_of)]
-        else:
-            ends = [edge.source for edge in index.neighbours(first.kind, first.name, "upstream", as_of=as_of)]
+        back: Direction = "downstream" if direction == "upstream" else "upstream"
+        ends = index.ends(first.kind, first.name, back, as_of=as_of) if first.depth > nearest else ()
         nearer = (
             branches[other] for depth, other in (places[end] for end in ends if end in places) if depth < first.depth
         )

@@ -12,7 +12,7 @@ from bikes_assets.cli.openlineage.status import status
 
 @click.group()
 def openlineage() -> None:
-    """Write and send runs as OpenLineage's events, and read those of other tools."""
+    """Exchange OpenLineage's events with other tools."""
 
 
 for command in (export, send, status, ingest, serve):

@@ -12,8 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from bikes_assets.core.address import Address
-from bikes_assets.core.errors import LineageError
-from bikes_assets.lineage.elements import COLUMN, DATASET, JOB, Edge, Neighbours, Result
+from bikes_assets.lineage.elements import COLUMN, DATASET, Edge, Neighbours, Result
 from bikes_assets.lineage.index import Index
 from bikes_assets.lineage.openlineage.graph import ReceivedGraph
 from bikes_assets.lineage.openlineage.received import KINDS
@@ -63,6 +62,7 @@ class JoinedIndex(Index):
         super().__init__(local.path)
         self._local, self._graph, self._names = local, ReceivedGraph(received), Names(ReceivedGraph(received), names)
         self._starts, self._same = set[int](), dict[int, int]()
+        self._of_units: dict[tuple[int, Direction, int | None], list[tuple[str, str]]] = {}
 
     def close(self) -> None:
         """Close nothing: the index and the events belong to who has opened them."""
@@ -79,7 +79,9 @@ class JoinedIndex(Index):
         """
         found = super().find(name, kind, as_of=as_of)
         known = {item.kind for item in found}
-        things = self._called(name, as_of) or ([] if found else self._called_shortly(name, as_of))
+        things = self._names.called(name, _time(as_of)) or (
+            [] if found else self._names.called_shortly(name, _time(as_of))
+        )
         for number in dict.fromkeys(self._here(item) for item in things if kind in (None, item.kind)):
             for of, called, facts in self._rows([number], as_of):
                 if self._kinds[of] not in known:
@@ -158,6 +160,24 @@ class JoinedIndex(Index):
             key=lambda edge: (edge.source, edge.target, edge.kind),
         )
 
+    def ends(
+        self, kind: str, name: str, direction: Direction, *, as_of: int | None = None
+    ) -> Iterator[tuple[str, str]]:
+        """Yield what is one edge away from a thing, by kind and name; the first come at once, also of a large run."""
+        yield from self._local.ends(kind, name, direction, as_of=as_of)
+        if (thing := self._thing(kind, name)) is not None:
+            neighbours = self._both(direction, as_of)
+            yield from self._names_of(neighbours.direct(thing), as_of)
+            for unit in neighbours.units(thing):
+                key = unit, direction, as_of
+                if key not in self._of_units:
+                    self._of_units[key] = self._names_of(neighbours.of_unit(unit), as_of)
+                yield from (end for end in self._of_units[key] if end != (kind, name))
+
+    def _names_of(self, things: Iterable[int], as_of: int | None) -> list[tuple[str, str]]:
+        kinds = self._kinds
+        return sorted((kinds[kind], name) for kind, name, _ in self._rows([*things], as_of))
+
     def beyond(self, things: Sequence[Result], direction: Direction, *, as_of: int | None = None) -> list[Result]:
         """Return what only other tools tell to be upstream or downstream of things, as far as they alone tell it."""
         neighbours, names, found = self._both(direction, as_of), self._kinds, list[Result]()
@@ -193,7 +213,7 @@ class JoinedIndex(Index):
         found = super()._thing(kind, name)
         if found is not None or kind not in KINDS:
             return found
-        return next((self._here(item) for item in self._called(name, None) if item.kind == kind), None)
+        return next((self._here(item) for item in self._names.called(name, _time(None)) if item.kind == kind), None)
 
     def _here(self, item: NumberedEntity) -> int:
         """Return the number here of what events tell of: the index's own, else that of the first of its labels."""
@@ -233,37 +253,6 @@ class JoinedIndex(Index):
             return [item.number]
         found = (self._graph.named(item.kind, label, item.column) for label in labels)
         return [other.number for other in found if other]
-
-    def _called(self, name: str, as_of: int | None) -> list[NumberedEntity]:
-        """Return what has a name: a dataset's may be written as in an address, or as it is."""
-        parts = Address.parse(name)
-        tries = [(parts.asset, parts.column or "")] if parts and not (parts.partition or parts.version) else []
-        for asset, column in [*tries, (name, "")]:
-            labels = self._names.labels(asset)
-            things = [item for label in labels for item in self._graph.labelled(label, _time(as_of))]
-            if found := [item for item in things if item.column == column]:
-                return found
-        return []
-
-    def _called_shortly(self, name: str, as_of: int | None) -> list[NumberedEntity]:
-        """Return what has a label that ends with a name, or a column of it.
-
-        Raises:
-            LineageError: there are several.
-        """
-        parts = Address.parse(name)
-        if not name or (parts and (parts.partition or parts.version)):
-            return []
-        of_column = (parts.asset, parts.column) if parts and parts.column else name.rpartition(".")[::2]
-        for end, column in [(name, ""), *([of_column] if all(of_column) else [])]:
-            things = self._graph.ending(end, column, _time(as_of))
-            found = [item for item in things if item.kind != JOB] or things
-            called = sorted({self._names.of(item) for item in found})
-            if len(called) > 1:
-                raise LineageError(f"found several that end with {name!r}: {', '.join(called[:5])}; give one of them")
-            if found:
-                return found
-        return []
 
     def _rows(self, things: Sequence[int], as_of: int | None) -> Iterator[tuple[int, str, dict[str, Any]]]:
         yield from super()._rows([thing for thing in things if thing < self._base], as_of)
@@ -324,7 +313,7 @@ class _JoinedNeighbours(Neighbours):
         of_unit: Callable[[int], Iterable[int]],
     ) -> None:
         self._local, self._base = local, base
-        self._direct, self._units, self._of_unit = direct, units, of_unit
+        self.direct, self.units, self.of_unit = direct, units, of_unit
         self._seen, self._left = bytearray(), dict[int, set[int]]()
 
     def __getitem__(self, thing: int) -> list[int]:
@@ -333,15 +322,15 @@ class _JoinedNeighbours(Neighbours):
 
     def told(self, thing: int) -> list[int]:
         """Return the things that are one edge away by other tools' events."""
-        through = (other for unit in self._units(thing) for other in self._of_unit(unit))
-        return [other for other in dict.fromkeys((*self._direct(thing), *through)) if other != thing]
+        through = (other for unit in self.units(thing) for other in self.of_unit(unit))
+        return [other for other in dict.fromkeys((*self.direct(thing), *through)) if other != thing]
 
     def of(self, things: Sequence[int], seen: bytearray) -> list[int]:
         """Return what is one edge away from some things and not marked as seen, and mark it."""
         found = self._local.of([thing for thing in things if thing < self._base], seen)
         for thing in things:
-            others = [other for other in self._direct(thing) if other != thing]
-            for unit in self._units(thing):
+            others = [other for other in self.direct(thing) if other != thing]
+            for unit in self.units(thing):
                 others += self._through(unit, thing, seen)
             for other in others:
                 if not seen[other]:
@@ -354,7 +343,7 @@ class _JoinedNeighbours(Neighbours):
         if seen is not self._seen:
             self._seen, self._left = seen, {}
         if unit not in self._left:
-            others = {*self._of_unit(unit)}
+            others = {*self.of_unit(unit)}
             self._left[unit] = {thing} & others
             return sorted(others - {thing})
         left = self._left[unit] - {thing}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from bikes_assets.core.address import Address
+from bikes_assets.core.errors import LineageError
 from bikes_assets.lineage.elements import JOB, RUN
 
 if TYPE_CHECKING:
@@ -66,6 +67,37 @@ class Names:
     def labels(self, name: str) -> Sequence[str]:
         """Return the labels of what a dataset or anything else is called here."""
         return self.same(self._own[name][0] if name in self._own else name).labels
+
+    def called(self, name: str, time: float) -> list[NumberedEntity]:
+        """Return what has a name: a dataset's may be written as in an address, or as it is."""
+        parts = Address.parse(name)
+        tries = [(parts.asset, parts.column or "")] if parts and not (parts.partition or parts.version) else []
+        for asset, column in [*tries, (name, "")]:
+            labels = self.labels(asset)
+            things = [item for label in labels for item in self._graph.labelled(label, time)]
+            if found := [item for item in things if item.column == column]:
+                return found
+        return []
+
+    def called_shortly(self, name: str, time: float) -> list[NumberedEntity]:
+        """Return what has a label that ends with a name, or a column of it.
+
+        Raises:
+            LineageError: there are several.
+        """
+        parts = Address.parse(name)
+        if not name or (parts and (parts.partition or parts.version)):
+            return []
+        of_column = (parts.asset, parts.column) if parts and parts.column else name.rpartition(".")[::2]
+        for end, column in [(name, ""), *([of_column] if all(of_column) else [])]:
+            things = self._graph.ending(end, column, time)
+            found = [item for item in things if item.kind != JOB] or things
+            called = sorted({self.of(item) for item in found})
+            if len(called) > 1:
+                raise LineageError(f"found several that end with {name!r}: {', '.join(called[:5])}; give one of them")
+            if found:
+                return found
+        return []
 
     def _same(self, label: str) -> Same:
         labels, assets, waiting = set[str](), set[str](), [label]

@@ -22,6 +22,7 @@ from bikes_assets.lineage.index import Index
 from bikes_assets.lineage.openlineage.joined import JoinedIndex
 from bikes_assets.lineage.openlineage.names import label
 from bikes_assets.lineage.openlineage.received import Received
+from bikes_assets.lineage.tree import tree
 from bikes_assets_tests.lineage.openlineage.foreign import START, column_lineage, dataset, event, named, random_events
 from bikes_assets_tests.lineage.test_index import reached, ways
 
@@ -311,4 +312,10 @@ def test_a_run_of_very_many_datasets_is_walked_through_once(local: Index, receiv
     for start, direction in (("root", "downstream"), ("end", "upstream")):
         answer = JoinedIndex(local, received, NAMES).walk([(DATASET, f"s3://elsewhere/{start}")], direction)
         assert answer.counts == {DATASET: 4_001, JOB: 1}
+        assert len(tree(JoinedIndex(local, received, NAMES), answer.things, direction)) == 2_001
+    count, ways_found = JoinedIndex(local, received, NAMES).paths(
+        [(DATASET, "s3://elsewhere/i7")], [(DATASET, "s3://elsewhere/end")]
+    )
+    assert count == 2_000
+    assert len(next(ways_found)) == 3
     assert process_time() - begun < 20  # one after the other these are four million edges, and a minute
