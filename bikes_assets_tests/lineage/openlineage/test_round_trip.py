@@ -21,8 +21,10 @@ from bikes_assets.lineage.openlineage.received import Received
 def graph_of(index: Index, names: dict[str, str] | None = None) -> dict[str, set[tuple[str, str]]]:
     """Return the datasets and columns of an index, and the edges between each; names may be replaced."""
     found = dict[str, set[tuple[str, str]]]()
-    for kind in (DATASET, COLUMN):
-        called = {name: _renamed(name, names or {}) for name in index.names(kind)}
+    datasets = [Address.parse(name) for name in index.names(DATASET)]
+    columns = [str(column) for item in datasets if item for column in index.within(COLUMN, item.asset)]
+    for kind, known in ((DATASET, index.names(DATASET)), (COLUMN, columns)):
+        called = {name: _renamed(name, names or {}) for name in known}
         found[kind] = {(kind, name) for name in called.values()}
         found[f"{kind} edges"] = {
             (called[edge.source[1]], called[edge.target[1]])
