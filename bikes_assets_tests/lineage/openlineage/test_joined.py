@@ -317,5 +317,5 @@ def test_a_run_of_very_many_datasets_is_walked_through_once(local: Index, receiv
         [(DATASET, "s3://elsewhere/i7")], [(DATASET, "s3://elsewhere/end")]
     )
     assert count == 3_999  # through each output, and from the one that is an input, too, through all others
-    assert len(next(ways_found)) == 3
+    assert next(ways_found)[-1].name == "s3://elsewhere/end"
     assert process_time() - begun < 20  # one after the other these are four million edges, and a minute
