@@ -178,6 +178,8 @@ def _datasets_of(event: Json) -> list[tuple[str, Role, Json]]:
     found, roles = list[tuple[str, Role, Json]](), {"inputs": "read", "outputs": "wrote"}
     for key, role in roles.items():
         for place, item in enumerate(_list(event.get(key), key)):
+            if item is None:
+                continue
             if not isinstance(item, Mapping):
                 raise EventError(f"found {key}[{place}] {_kind(item)}, expected a dataset")
             found.append((f"{key}[{place}]", role, item))  # pyright: ignore[reportArgumentType] - JSON

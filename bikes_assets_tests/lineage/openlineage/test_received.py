@@ -156,6 +156,11 @@ def test_a_part_in_another_form_is_passed_over(received: Received, facets: dict[
     assert [*received.events()] == [strange]
 
 
+def test_no_dataset_in_a_list_of_them_is_none(received: Received) -> None:
+    assert received.add([event("run", ["a"], ["b"]) | {"inputs": [None], "outputs": None}]).stored == 1
+    assert received.counts().get("dataset", 0) == 0
+
+
 def test_one_run_id_of_two_jobs_joins_nothing_of_them(received: Received) -> None:
     received.add([event("same", ["a"], ["b"], job="one"), event("same", ["c"], ["d"], job="two")])
     units = received.store.execute("select count(*) from unit").fetchone()
