@@ -98,3 +98,17 @@ def test_questions_go_on_from_what_is_ours_to_what_others_made_of_it(copied: Pat
     assert "s3://elsewhere/mart/daily" in done.stdout
     done = bikes("search", "daily")
     assert "s3://elsewhere/mart/daily" in done.stdout
+
+
+def test_a_dataset_that_is_mapped_to_no_asset_is_an_error_that_names_both(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (store / "events.ndjson").write_text(json.dumps(EVENTS[0]))
+    assert bikes("openlineage", "ingest", store / "events.ndjson").exit_code == 0
+    monkeypatch.setenv("BIKES_OPENLINEAGE_DATASETS", '{"duckdb:///trips main.trips": "hourly_rental"}')
+    settings.cache_clear()
+    done = bikes("search", "t1")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr.startswith(
+        "error: dataset 'duckdb:///trips main.trips': found no asset 'hourly_rental', expected one like hourly_rentals"
+    )

@@ -164,3 +164,11 @@ def test_a_web_page_of_another_origin_stores_nothing(server: Server) -> None:
         status, told = server.post(body, Origin=origin, **{"Content-Type": "text/plain"})
         assert (status, told["error"][:29]) == (403, "found a request of a web page")
     assert len(server.events()) == before
+
+
+def test_a_port_that_is_taken_is_one_line(server: Server) -> None:
+    command = [sys.executable, "-m", "bikes_assets", "openlineage", "serve", "--port", str(server.port)]
+    environment = {**os.environ, "BIKES_DATA": str(server.file.parent)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    told = f"error: port {server.port} of 127.0.0.1 is taken; choose another by --port\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", told)

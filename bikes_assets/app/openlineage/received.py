@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from functools import cache
 from threading import get_ident
 from typing import TYPE_CHECKING
 
 from bikes_assets.app.store import assets, current
 from bikes_assets.core.address import Address
+from bikes_assets.core.errors import SettingsError
 from bikes_assets.lineage.elements import FILE, VERSION
 from bikes_assets.lineage.openlineage.names import dataset_at, dataset_of_query, label
 from bikes_assets.lineage.openlineage.received import Received
@@ -37,6 +39,9 @@ def names(index: Index) -> dict[str, str]:
     """Return what the project calls each dataset that events may call otherwise, by its label.
 
     These are the tables in the lake, the files and tables of sources, and what the user maps.
+
+    Raises:
+        SettingsError: the user maps a dataset to an asset that is none.
     """
     known = current()
     found = {label(*dataset_at(f"{known.lake.location}/{asset}")): asset for asset in assets()}
@@ -46,6 +51,11 @@ def names(index: Index) -> dict[str, str]:
             if place := Address.parse(edge.target[1]):
                 uri, query = str(item.facts["uri"]), _query(place.asset) if item.facts["kind"] == "sql" else ""
                 found[label(*(dataset_of_query(uri, query) if query else dataset_at(uri)))] = place.asset
+    own = {*assets(), *known.sources}
+    for name, asset in known.datasets.items():
+        if asset not in own:
+            near = get_close_matches(asset, own, n=3, cutoff=0.5) or sorted(own)
+            raise SettingsError(f"dataset {name!r}: found no asset {asset!r}, expected one like {', '.join(near)}")
     mapped = ((name.partition(" "), asset) for name, asset in known.datasets.items())
     return found | {label(namespace, name): asset for (namespace, _, name), asset in mapped}
 

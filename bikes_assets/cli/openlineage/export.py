@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bikes_assets.cli import options
-from bikes_assets.cli.terminal import say
+from bikes_assets.cli.terminal import complain, say
 from bikes_assets.core.errors import LineageError, SettingsError
 from bikes_assets.core.record import parse_address
 from bikes_assets.core.texts import counted
@@ -48,7 +48,9 @@ def export(file: Path, addresses: tuple[str, ...], runs: tuple[str, ...], since:
             write(f"{line(event)}\n")
             seen.add(event["run"]["runId"])
             count += 1
-    if file != STDOUT:
+    if not count:
+        complain("found no such runs; bikes status lists what there is")
+    elif file != STDOUT:
         say(f"{file}: {counted(count, 'event')} of {counted(len(seen), 'run')}")
     return count > 0
 
