@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from bikes_assets.core.schema import Column, Schema
     from bikes_assets.lineage.waste import Waste
 
+_MOST_OF_ADDRESS = 40
+"""Longest address that a table of 80 columns has room for beside the meaning; those of other tools are longer."""
+
 
 @click.command()
 @click.argument("words", nargs=-1, required=True)
@@ -30,11 +33,21 @@ def search(words: tuple[str, ...], as_json: bool) -> bool:
     if as_json:
         print_json({"kind": item.kind, "address": address_of(item), **item.facts} for item in matches)
     elif matches:
-        rows = ((address_of(item), item.kind, item.facts["text"].partition("\n")[0]) for item in matches)
-        print_table(["address", "kind", "meaning"], [], rows)
+        _print_matches([(address_of(item), item.kind, item.facts["text"].partition("\n")[0]) for item in matches])
     else:
         say("Found nothing; bikes columns lists every declared column.")
     return len(matches) > 0
+
+
+def _print_matches(rows: Sequence[tuple[str, str, str]]) -> None:
+    """Print addresses with kind and meaning: as a table, or, where it would break an address, one below the other."""
+    if max(len(address) for address, _, _ in rows) <= _MOST_OF_ADDRESS:
+        print_table(["address", "kind", "meaning"], [], rows)
+        return
+    for address, kind, meaning in rows:
+        say(f"{kind} {address}")
+        if meaning:
+            say_wrapped(meaning, "  ")
 
 
 @click.command()
