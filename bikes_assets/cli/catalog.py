@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from bikes_assets.lineage.waste import Waste
 
 _MOST_OF_ADDRESS = 40
-"""Longest address that a table of 80 columns has room for beside the meaning; those of other tools are longer."""
+"""Longest address that fits into a table of 80 columns beside the meaning; those of other tools are longer."""
 
 
 @click.command()
