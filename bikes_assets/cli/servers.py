@@ -64,6 +64,21 @@ def mlflow_page(server: str) -> str:
         return mlflow_experiment(server)
 
 
+def require_free(port: int, how: str) -> None:
+    """Fail where something listens on a port of 127.0.0.1.
+
+    Args:
+        port: the port.
+        how: how to choose another one, in words.
+
+    Raises:
+        SettingsError: something does.
+    """
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", port)) == 0:
+            raise SettingsError(f"port {port} of 127.0.0.1 is taken; choose another {how}")
+
+
 def serve_until_interrupted(commands: Mapping[str, Sequence[str]], ports: Sequence[int]) -> None:
     """Run the commands until Ctrl-C, SIGTERM or SIGHUP, or until one of them ends, and then stop them all.
 
@@ -78,9 +93,7 @@ def serve_until_interrupted(commands: Mapping[str, Sequence[str]], ports: Sequen
         StoreError: a server has ended by itself.
     """
     for port in ports:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                raise SettingsError(f"port {port} of 127.0.0.1 is taken; choose another (see bikes ui --help)")
+        require_free(port, "(see bikes ui --help)")
     # a background shell passes on ignored signals, which the servers would inherit
     signal.signal(signal.SIGINT, signal.default_int_handler)
     end_as_interrupted()

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 from bikes_assets.core.address import Address
 from bikes_assets.lineage.elements import Answer, Direction, Edge, Neighbours, Result, limit_of
 from bikes_assets.lineage.index_file import IndexFile
+
+T = TypeVar("T", bound=Hashable)
 
 
 class Index(IndexFile):
@@ -186,7 +188,7 @@ class Index(IndexFile):
         )
         ahead = {thing: sorted(other for other in neighbours[thing] if other in between) for thing in between}
         goals, ways = {*last}, dict[int, int]()
-        for thing in _in_order(ahead, first):
+        for thing in in_order(ahead, first):
             ways[thing] = sum(ways[other] + (other in goals) for other in ahead[thing])
         at_once = goals & {*first} if from_goals else set[int]()
         begins = sorted(thing for thing in {*first} if ways.get(thing) or thing in at_once)
@@ -292,9 +294,9 @@ def _between(
     return found
 
 
-def _in_order(ahead: dict[int, list[int]], starts: Sequence[int]) -> Sequence[int]:
+def in_order(ahead: dict[T, list[T]], starts: Sequence[T]) -> Sequence[T]:
     """Return things so that each comes after those that it leads to; edges that lead back in a circle are removed."""
-    order, way, entered = list[int](), dict[int, Iterator[int]](), set[int]()
+    order, way, entered = list[T](), dict[T, Iterator[T]](), set[T]()
     for start in (*starts, *ahead):
         if start in entered or start not in ahead:
             continue

@@ -34,6 +34,10 @@ _PIECE = 1 << 20
 """How much of a compressed body is read at a time: a small one may hold very much."""
 
 
+class TooLargeError(EventError):
+    """A request is larger than is read."""
+
+
 def application(key: str = "") -> Starlette:
     """Return the application that stores events: one, or a list of them, in each request.
 
@@ -52,7 +56,7 @@ def application(key: str = "") -> Starlette:
         try:
             events = await _events(request)
         except EventError as error:
-            return _refusal(413 if _is_too_large(request) else 400, str(error))
+            return _refusal(413 if isinstance(error, TooLargeError) else 400, str(error))
         try:
             added = await run_in_threadpool(lambda: received().add(events))
         except (LineageError, OSError, sqlite3.Error) as error:  # so that the client sends it again
@@ -66,16 +70,17 @@ async def _events(request: Request) -> list[object]:
     """Return the events in the body of a request.
 
     Raises:
-        EventError: it is too large, or no JSON.
+        TooLargeError: it is too large. EventError: it is no JSON, or not encoded as it says.
     """
     body, size, inflated = list[bytes](), 0, _inflated(request)
     async for part in request.stream():
         for piece in inflated(part):
             size += len(piece)
             if size > MOST_BYTES:
-                raise EventError(f"found a request of more than {MOST_BYTES:,} bytes, expected {MOST_BYTES:,} at most")
+                raise TooLargeError(
+                    f"found a request of more than {MOST_BYTES:,} bytes, expected {MOST_BYTES:,} at most"
+                )
             body.append(piece)
-    request.state.size = size
     values = await run_in_threadpool(lambda: loaded(b"".join(body), MOST_BYTES))  # others are answered meanwhile
     return [*one_by_one([values])]
 
@@ -90,7 +95,6 @@ def _inflated(request: Request) -> Callable[[bytes], Iterator[bytes]]:
     if encoding in ("", "identity"):
         return lambda part: iter([part])
     if encoding not in ("gzip", "x-gzip"):
-        request.state.size = 0
         raise EventError(f"found Content-Encoding {shortened(encoding)!r}, expected gzip or none")
     inflater = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
 
@@ -99,15 +103,10 @@ def _inflated(request: Request) -> Callable[[bytes], Iterator[bytes]]:
             try:
                 yield inflater.decompress(part, _PIECE)
             except zlib.error as error:
-                request.state.size = 0
                 raise EventError(f"found a body that is no gzip ({error}), as Content-Encoding says") from None
             part = inflater.unconsumed_tail
 
     return inflated
-
-
-def _is_too_large(request: Request) -> bool:
-    return not hasattr(request.state, "size")
 
 
 def _has_key(request: Request, key: str) -> bool:

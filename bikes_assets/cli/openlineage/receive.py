@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -114,12 +113,11 @@ def serve(port: int) -> None:
     """
     import uvicorn
 
+    from bikes_assets.cli.servers import require_free
     from bikes_assets.web.openlineage import PATH, application
 
     received().counts()  # an error of the file is one before anybody sends
-    with socket.socket() as probe:
-        if probe.connect_ex(("127.0.0.1", port)) == 0:
-            raise SettingsError(f"port {port} of 127.0.0.1 is taken; choose another by --port")
+    require_free(port, "by --port")
     app = application(settings().openlineage_api_key.get_secret_value())
     say(f"http://127.0.0.1:{port}{PATH} (Ctrl-C stops it)")
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", access_log=False)

@@ -17,6 +17,7 @@ from bikes_assets.app.settings import settings
 from bikes_assets.core.address import Address
 from bikes_assets.core.errors import LineageError
 from bikes_assets.lineage.elements import COLUMN, DATASET, JOB
+from bikes_assets.lineage.index import in_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -75,7 +76,9 @@ def external_assets(index: Index, own: Collection[str], *, most: int = MOST) -> 
             names.append(name)
     known = {*own, *names}
     read = {name: [other for other in _next_to(index, name, "upstream") if other in known] for name in names}
-    return [_spec(index, index.find(name, DATASET)[0], deps) for name, deps in _without_circles(read).items()]
+    read |= {name: [] for name in own}
+    in_order(read, names)  # for the edges that it removes: Dagster's graph takes no circles
+    return [_spec(index, index.find(name, DATASET)[0], read[name]) for name in names]
 
 
 def _where_wanted(read: Callable[[Index, Collection[str]], list[Any]]) -> list[Any]:
@@ -98,26 +101,6 @@ def _reached(index: Index, starts: Collection[str], side: Direction) -> dict[str
         ends = dict.fromkeys(name for at in level for name in _next_to(index, at, side))
         distance, level = found[level[0]] + 1, [name for name in ends if name not in found]
         found |= dict.fromkeys(level, distance)
-    return found
-
-
-def _without_circles(read: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """Return what each dataset is computed from, without the edges that lead back to it."""
-    found, waiting = dict[str, list[str]](), set[str]()
-
-    def visit(name: str) -> None:
-        waiting.add(name)
-        found[name] = []
-        for other in read[name]:
-            if other not in waiting:
-                found[name].append(other)
-                if other in read and other not in found:
-                    visit(other)
-        waiting.remove(name)
-
-    for name in read:
-        if name not in found:
-            visit(name)
     return found
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from bikes_assets.lineage.elements import Direction
     from bikes_assets.lineage.openlineage.received import Received
 
-_DATASET, _COLUMN, _JOB, _RUN = (KINDS.index(kind) for kind in (DATASET, COLUMN, JOB, RUN))
+_DATASET, _JOB, _RUN = (KINDS.index(kind) for kind in (DATASET, JOB, RUN))
 _SEPARATORS = ("/", ".", ":")
 """What a short name of a dataset comes after: `trips` is a name of `s3://lake/trips` and of `postgres://host:5432/db.trips`."""
 _DIRECT = {

@@ -42,7 +42,6 @@ and dagster_event_type in ('ASSET_MATERIALIZATION', 'ASSET_OBSERVATION')
 and not exists (select 1 from runs r where r.run_id = e.run_id and r.start_time is not null) order by id limit :most
 """
 _BATCH = 100
-_OVER = {"SUCCESS", "FAILURE", "CANCELED"}
 _INTERRUPTED = "it was interrupted"
 
 

@@ -85,10 +85,10 @@ class Parsed:
     facts: dict[Entity, dict[str, Any]] = field(default_factory=dict[Entity, dict[str, Any]])
     symlinks: set[tuple[Entity, Entity]] = field(default_factory=set[tuple[Entity, Entity]])
 
-    def know(self, node: Entity, facets: Mapping[str, Any] | None = None) -> Entity:
+    def know(self, entity: Entity, facets: Mapping[str, Any] | None = None) -> Entity:
         """Note that something exists, and what is known of it; return it."""
-        self.facts.setdefault(node, {}).update(facets or {})
-        return node
+        self.facts.setdefault(entity, {}).update(facets or {})
+        return entity
 
 
 def loaded(text: bytes, most: int = MOST_BYTES) -> Any:

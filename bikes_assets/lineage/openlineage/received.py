@@ -202,9 +202,8 @@ class Received:
 
     def _create(self, store: sqlite3.Connection) -> None:
         store.execute("begin immediate")
-        if (
-            store.execute("pragma user_version").fetchone()[0] != FORMAT
-        ):  # of two processes, the later one finds it done
+        # of two processes, the later one finds it done
+        if store.execute("pragma user_version").fetchone()[0] != FORMAT:
             store.execute(_EVENTS)
             for table, columns in _TABLES.items():
                 store.execute(f"drop table if exists {table}")
