@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from bikes_assets.app.settings import settings
 from bikes_assets.app.store import lake
 from bikes_assets.cli import main
+from bikes_assets_tests.conftest import store_at
 from bikes_assets_tests.lineage.openlineage.foreign import column_lineage, dataset, event
 
 EVENTS = [event(f"run{number}", [f"t{number}"], [f"t{number + 1}"]) for number in range(3)]
@@ -23,7 +24,8 @@ def bikes(*words: str | Path, given: bytes = b"") -> Result:
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return the folder of an empty store."""
-    monkeypatch.setenv("BIKES_DATA", str(tmp_path / "data"))
+    for name, value in store_at(tmp_path / "data").items():
+        monkeypatch.setenv(name, value)
     settings.cache_clear()
     yield tmp_path
     settings.cache_clear()
