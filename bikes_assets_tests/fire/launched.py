@@ -20,6 +20,7 @@ from bikes_assets.events.warm.libraries import library_modules, memory_of, remem
 from bikes_assets.events.workers import worker_of
 from bikes_assets.storage.processes import Process
 from bikes_assets.tracking.client import client_of
+from bikes_assets_tests.conftest import ROOT
 from bikes_assets_tests.events.test_launcher import origins, wait_until
 from bikes_assets_tests.fire.project import ASSETS, ROOTS, Place, frame, warm_module
 
@@ -27,6 +28,8 @@ NAME = "fire"
 SHARED = ("a1", "a2")
 """Assets whose functions reach one that lies in another file."""
 _HEAD = """\
+import sys
+sys.path.append({root!r})  # where the tests and the examples lie, wherever a run begins
 import figures
 from bikes_assets.orchestration.asset import lineage_asset
 from bikes_assets_tests.fire.launched import rows_of
@@ -100,7 +103,7 @@ class Code:
         self.folder.mkdir()
         roots = "".join(_ROOT.format(name=name) for name in ROOTS)
         end = _END.format(folder=str(self.place.folder), uri=self.place.uri, lake=self.place.location)
-        self.file.write_text(_HEAD.format() + roots + end)
+        self.file.write_text(_HEAD.format(root=str(ROOT)) + roots + end)
         self._write()
 
     @property
