@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from bikes_assets.lineage.graph.boxes import Box, BoxLink, Layout
+    from bikes_assets.lineage.drawing.boxes import Box, BoxLink, Layout
 
 
 def layout(boxes: Iterable[Box], links: Iterable[BoxLink], *, prior: Mapping[str, float] | None = None) -> Layout:
