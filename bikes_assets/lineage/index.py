@@ -94,7 +94,7 @@ class Index(IndexFile):
             to: only those whose other end is of this kind, None for any.
             as_of: number of the last event that counts.
         """
-        thing = self._thing(kind, name)
+        thing = self.number(kind, name)
         if thing is None:
             return []
         names, limit, found = self._kinds, limit_of(as_of), list[Edge]()
@@ -136,9 +136,9 @@ class Index(IndexFile):
             kinds: kinds that are returned, all by default; the walk goes through any.
             as_of: number of the last event that counts.
         """
-        ids = [thing for thing in (self._thing(*start) for start in starts) if thing is not None]
+        ids = [thing for thing in (self.number(*start) for start in starts) if thing is not None]
         names, found = self._kinds, []
-        for number, level in enumerate(self._levels(ids, direction, depth, as_of), 1):
+        for number, level in enumerate(self.levels(ids, direction, depth, as_of), 1):
             for kind_id, name, facts in self._rows(level, as_of):
                 if not kinds or names[kind_id] in kinds:
                     found.append(Result(names[kind_id], name, number, facts))
@@ -157,8 +157,19 @@ class Index(IndexFile):
 
     def count(self, starts: Sequence[tuple[str, str]], direction: Direction, *, as_of: int | None = None) -> int:
         """Return how many things are upstream or downstream of some things."""
-        ids = [thing for thing in (self._thing(*start) for start in starts) if thing is not None]
-        return sum(len(level) for level in self._levels(ids, direction, None, as_of))
+        ids = [thing for thing in (self.number(*start) for start in starts) if thing is not None]
+        return sum(len(level) for level in self.levels(ids, direction, None, as_of))
+
+    def numbers(self, kind: str, asset: str, *, as_of: int | None = None) -> dict[int, Address]:
+        """Return the things of a kind within an asset by their numbers, in the order in which they were first named."""
+        places = self.within(kind, asset, as_of=as_of)
+        found = {self.number(kind, str(place)): place for place in places}
+        return {number: found[number] for number in sorted(number for number in found if number is not None)}
+
+    def edges_among(self, things: Collection[int], *, as_of: int | None = None) -> list[tuple[int, int]]:
+        """Return the edges from some things to others of them, by their numbers, source first."""
+        within, neighbours = {*things}, self._neighbours("upstream", as_of)
+        return [(other, thing) for thing in sorted(within) for other in neighbours[thing] if other in within]
 
     def paths(
         self,
@@ -178,12 +189,12 @@ class Index(IndexFile):
             as_of: number of the last event that counts.
             from_goals: whether something that is both a start and an end counts as a path of no edges.
         """
-        first, last = ([thing for thing in (self._thing(*name) for name in names) if thing] for names in (starts, ends))
+        first, last = ([thing for thing in (self.number(*name) for name in names) if thing] for names in (starts, ends))
         neighbours = self._neighbours("downstream", as_of)
         between = _between(
             first,
             last,
-            lambda starts, direction: self._levels(starts, direction, None, as_of),
+            lambda starts, direction: self.levels(starts, direction, None, as_of),
             lambda direction: self._neighbours(direction, as_of),
         )
         ahead = {thing: sorted(other for other in neighbours[thing] if other in between) for thing in between}
@@ -193,7 +204,7 @@ class Index(IndexFile):
         at_once = goals & {*first} if from_goals else set[int]()
         begins = sorted(thing for thing in {*first} if ways.get(thing) or thing in at_once)
         found = (way for thing in begins for way in _ways(ahead, thing, goals, 1 if thing in at_once else 2))
-        return sum(ways[thing] for thing in begins) + len(at_once), (self._shown(way, as_of) for way in found)
+        return sum(ways[thing] for thing in begins) + len(at_once), (self.things(way, as_of) for way in found)
 
     def ends(
         self, kind: str, name: str, direction: Direction, *, as_of: int | None = None
@@ -219,12 +230,13 @@ class Index(IndexFile):
     def _kinds(self) -> dict[int, str]:
         return dict(self._store.execute("select id, name from kind"))
 
-    def _thing(self, kind: str, name: str) -> int | None:
+    def number(self, kind: str, name: str) -> int | None:
+        """Return the number of a thing, None where there is none; it is the same until the index is rebuilt."""
         query = "select thing.id from thing join kind on kind.id = thing.kind where thing.name = ? and kind.name = ?"
         row = self._store.execute(query, [name, kind]).fetchone()
         return row[0] if row else None
 
-    def _levels(
+    def levels(
         self, starts: Sequence[int], direction: Direction, depth: int | None, as_of: int | None
     ) -> Iterator[list[int]]:
         """Yield what is one edge away from some things, what is two away, and so on; each thing once."""
@@ -253,9 +265,10 @@ class Index(IndexFile):
         row = self._store.execute(query, [thing, as_of]).fetchone()
         return json.loads(row[0] if row else present)
 
-    def _shown(self, way: Sequence[int], as_of: int | None) -> list[Result]:
+    def things(self, numbers: Sequence[int], as_of: int | None) -> list[Result]:
+        """Return the things of some numbers, in their order; the depth of each is its place in it."""
         names = self._kinds
-        rows = [next(self._rows([thing], as_of)) for thing in way]
+        rows = [next(self._rows([thing], as_of)) for thing in numbers]
         return [Result(names[kind], name, depth, facts) for depth, (kind, name, facts) in enumerate(rows)]
 
 

@@ -20,7 +20,7 @@ from bikes_assets.lineage.openlineage.same import Names
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from bikes_assets.lineage.elements import Direction
     from bikes_assets.lineage.openlineage.graph import NumberedEntity
@@ -147,7 +147,7 @@ class JoinedIndex(Index):
         edges = {
             (item.source, item.target): item for item in self._local.neighbours(kind, name, direction, as_of=as_of)
         }
-        if (thing := self._thing(kind, name)) is not None:
+        if (thing := self.number(kind, name)) is not None:
             here = (kind, name)
             self._starts.add(thing)
             for of, called, _ in self._rows(self._both(direction, as_of).told(thing), as_of):
@@ -165,7 +165,7 @@ class JoinedIndex(Index):
     ) -> Iterator[tuple[str, str]]:
         """Yield what is one edge away from a thing, by kind and name; the first come at once, also of a large run."""
         yield from self._local.ends(kind, name, direction, as_of=as_of)
-        if (thing := self._thing(kind, name)) is not None:
+        if (thing := self.number(kind, name)) is not None:
             neighbours = self._both(direction, as_of)
             yield from self._names_of(neighbours.direct(thing), as_of)
             for unit in neighbours.units(thing):
@@ -181,7 +181,7 @@ class JoinedIndex(Index):
     def beyond(self, things: Sequence[Result], direction: Direction, *, as_of: int | None = None) -> list[Result]:
         """Return what only other tools tell to be upstream or downstream of things, as far as they alone tell it."""
         neighbours, names, found = self._both(direction, as_of), self._kinds, list[Result]()
-        starts = {number: item.depth for item in things if (number := self._thing(item.kind, item.name)) is not None}
+        starts = {number: item.depth for item in things if (number := self.number(item.kind, item.name)) is not None}
         seen = {*starts}
         for start, depth in starts.items():
             level, further = [start], depth
@@ -209,8 +209,9 @@ class JoinedIndex(Index):
     def _end(self) -> int:
         return self._base + self._graph.last + 1
 
-    def _thing(self, kind: str, name: str) -> int | None:
-        found = super()._thing(kind, name)
+    def number(self, kind: str, name: str) -> int | None:
+        """Return the number of a thing, None where neither the index nor other tools know it."""
+        found = super().number(kind, name)
         if found is not None or kind not in KINDS:
             return found
         return next((self._here(item) for item in self._names.called(name, _time(None)) if item.kind == kind), None)
@@ -223,7 +224,7 @@ class JoinedIndex(Index):
 
     def _first(self, item: NumberedEntity) -> int:
         same = self._names.same(item.label) if item.kind in (DATASET, COLUMN) else None
-        own = super()._thing(item.kind, self._names.of(item)) if same and same.asset else None
+        own = super().number(item.kind, self._names.of(item)) if same and same.asset else None
         if own is not None:
             return own
         if same is None or len(same.labels) == 1:
@@ -261,11 +262,17 @@ class JoinedIndex(Index):
             facts = {name: fact for at in self._told_of(thing) for name, fact in self._graph.facts(at).items()}
             yield _FIRST_KIND + KINDS.index(told.kind), self._names.of(told), facts
 
-    def _levels(
+    def edges_among(self, things: Collection[int], *, as_of: int | None = None) -> list[tuple[int, int]]:
+        """Return the edges from some things to others of them, those of jobs too."""
+        self._starts.update(things)
+        return super().edges_among(things, as_of=as_of)
+
+    def levels(
         self, starts: Sequence[int], direction: Direction, depth: int | None, as_of: int | None
     ) -> Iterator[list[int]]:
+        """Yield what is one edge away from some things, what is two away, and so on; jobs go on where they are starts."""
         self._starts.update(starts)
-        return super()._levels(starts, direction, depth, as_of)
+        return super().levels(starts, direction, depth, as_of)
 
     def _neighbours(self, direction: Direction, as_of: int | None) -> Neighbours:
         return self._both(direction, as_of)
