@@ -66,8 +66,13 @@ def tree(answer: Answer, direction: Direction, *, as_of: str | datetime | None =
     """
     from bikes_assets.lineage import tree as module
 
-    index, event = _QUESTIONS.at(as_of)
+    index, event = moment(as_of)
     return module.tree(index, answer.things, direction, as_of=event)
+
+
+def moment(as_of: str | datetime | None) -> tuple[Index, int | None]:
+    """Return the updated index, with what other tools tell, and its last event by a time, None for now."""
+    return _QUESTIONS.at(as_of)
 
 
 def functions() -> Mapping[str, str]:
@@ -78,7 +83,7 @@ def functions() -> Mapping[str, str]:
 
 def named(address: str, *, as_of: str | datetime | None = None) -> str:
     """Return an address with the version that it resolves to, such as `demand_model@3 (demand_model[2011-05]@3)`."""
-    index, event = _QUESTIONS.at(as_of)
+    index, event = moment(as_of)
     found = queries.find(index, address, as_of=event)
     version = queries.version_named(index, found, as_of=event).name
     return address if version == found.name else f"{address} ({version})"

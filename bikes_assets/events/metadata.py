@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import re
 import warnings
 from dataclasses import dataclass, field
 from math import floor, isfinite, log10
 from typing import TYPE_CHECKING, Any, Protocol
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
 import dagster as dg
 
@@ -17,7 +15,7 @@ from bikes_assets.core.columns import evidence_state
 from bikes_assets.core.record import Origin, Record, Version
 from bikes_assets.core.texts import markdown, markdown_table, plain, shortened
 from bikes_assets.events.materialized_from import INLINE, materialized_from
-from bikes_assets.events.reported import CHECKSUM, MARK, RECORD, checksum, of_instance, reading_checksum
+from bikes_assets.events.reported import CHECKSUM, MARK, RECORD, checksum, of_instance, plots_in, reading_checksum
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,7 +32,6 @@ FUNCTION = "lineage/function"
 OPTIONAL = "lineage/optional"
 """Metadata key of the upstream assets that may have no partitions yet: parameters that are mappings, or may be None."""
 
-_IMAGE = re.compile(r"!\[.*\]\((?:<data:image/svg\+xml,([^<>]*)>|data:image/svg\+xml;base64,([A-Za-z0-9+/=]*))\)")
 _PREVIEW_ROWS = 5
 _MOST_OF_CELL = 200
 _FEW = 4
@@ -174,16 +171,7 @@ def of_materialization(
 
 def plots_of(values: Mapping[str, Any]) -> dict[str, str]:
     """Return the plots in an event's metadata, SVG by title: small ones; full ones in events of earlier releases."""
-    images = {
-        title: _IMAGE.fullmatch(value.md_str or "")
-        for title, value in values.items()
-        if isinstance(value, dg.MarkdownMetadataValue)
-    }
-    return {
-        title: unquote(image[1]) if image[1] else base64.b64decode(image[2]).decode()
-        for title, image in images.items()
-        if image
-    }
+    return plots_in({key: value.md_str for key, value in values.items() if isinstance(value, dg.MarkdownMetadataValue)})
 
 
 def observe(instance: dg.DagsterInstance, found: Version, origin: Origin, rows: int) -> None:

@@ -15,10 +15,12 @@ Events are read as Dagster stores them, without building its objects: some conte
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from bikes_assets.core.address import parse_address
 from bikes_assets.core.errors import LineageError, RecordError
@@ -53,6 +55,7 @@ _ROWS = "dagster/row_count"
 _COLUMN_LINEAGE = "dagster/column_lineage"
 _READING: Mapping[str, type] = {"uri": str, "kind": str, "version": str, "bytes": int, "files": list, _ROWS: int}
 """Metadata keys of the report of a source that was read."""
+_IMAGE = re.compile(r"!\[.*\]\((?:<data:image/svg\+xml,([^<>]*)>|data:image/svg\+xml;base64,([A-Za-z0-9+/=]*))\)")
 _SHA256 = re.compile("[0-9a-f]{64}")
 _DIGEST = re.compile("[0-9a-f]{32}")
 
@@ -101,6 +104,17 @@ class Reported:
         return self.values.get(REGISTERED) or 0
 
     @property
+    def plots(self) -> dict[str, str]:
+        """Its plots, SVG by title."""
+        return plots_in(self.values)
+
+    @property
+    def mlflow_page(self) -> str:
+        """Address of its run's page in MLflow, "" where it names none."""
+        page = self.values.get("mlflow_run")
+        return page if isinstance(page, str) and page.startswith(("http://", "https://")) else ""
+
+    @property
     def column_lineage(self) -> dict[str, list[tuple[str, str]]]:
         """Output column to the assets and columns that it is computed from, according to the event."""
         told = self.values.get(_COLUMN_LINEAGE, {}).get("deps_by_column", {})
@@ -128,6 +142,16 @@ def read(rows: Iterable[Row], first_mark: int | None) -> Iterator[Reported]:
             # only this project writes its own events, and it wrote nothing like this
             is_damaged = isinstance(error, json.JSONDecodeError) or (CHECKSUM in text and (run_id or _is_marked(text)))
             yield Reported(number, asset, partition, set_aside=told, damage=why if is_damaged else "")
+
+
+def plots_in(values: Mapping[str, Any]) -> dict[str, str]:
+    """Return the plots in an event's metadata, SVG by title: small ones; full ones in events of earlier releases."""
+    images = {title: _IMAGE.fullmatch(value) for title, value in values.items() if isinstance(value, str)}
+    return {
+        title: unquote(image[1]) if image[1] else base64.b64decode(image[2]).decode()
+        for title, image in images.items()
+        if image
+    }
 
 
 def checksum(record: Mapping[str, Any], rows: int, lineage: Mapping[str, Sequence[tuple[str, str]]]) -> str:

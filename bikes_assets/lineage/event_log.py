@@ -7,6 +7,7 @@ Dagster's own calls. Reading a record this way takes a thirteenth of the time.
 from __future__ import annotations
 
 import hashlib
+import json
 from typing import TYPE_CHECKING
 
 from bikes_assets.core.errors import StoreError
@@ -32,6 +33,11 @@ _BATCH = 1_000
 _COUNT = """
 select count(*) from event_logs
 where id <= :until and dagster_event_type in ('ASSET_MATERIALIZATION', 'ASSET_OBSERVATION')
+"""
+_LATEST = """
+select id, run_id, asset_key, partition, event from event_logs
+where asset_key = :key and (partition = :partition or (:partition is null and partition is null))
+and dagster_event_type = 'ASSET_MATERIALIZATION' order by id desc limit 20
 """
 _LAST = "select run_id, timestamp, event from event_logs where id = :until"
 
@@ -68,6 +74,20 @@ def reported_since(storage: str, since: int, until: int = 2**62) -> Iterator[Rep
         while rows := ask(_EVENTS, since=since, until=until, most=_BATCH):
             since = rows[-1][0]
             yield from read(rows, first_mark)
+
+
+def latest(storage: str, asset: str, partition: str | None) -> Reported | None:
+    """Return the latest trusted materialization of a partition in an event log, None where there is none.
+
+    Args:
+        storage: DAGSTER_HOME of an instance on SQLite, or a database URL.
+        asset: the asset.
+        partition: the partition, None for an asset without.
+    """
+    with asking(storage) as ask:
+        first_mark = next((number for (number,) in ask(FIRST_MARK, mark=MARKED)), None)
+        rows = ask(_LATEST, key=json.dumps(asset.split("/")), partition=partition)
+    return next((found for found in read(rows, first_mark) if found.record), None)
 
 
 def refresh(index: Index, storage: str, projection: Callable[[Index], Projection]) -> Index:
