@@ -47,6 +47,9 @@ _AT_WORK = """
 select p.asset_key, p.partition, r.status from runs r join event_logs p on p.run_id = r.run_id
 where r.status not in ('SUCCESS', 'FAILURE', 'CANCELED') and p.dagster_event_type = 'ASSET_MATERIALIZATION_PLANNED'
 """
+_ENDS = ("ASSET_MATERIALIZATION", "ASSET_OBSERVATION", "PIPELINE_SUCCESS", "PIPELINE_FAILURE", "PIPELINE_CANCELED")
+"""Types of the events that change what is current: each is looked up by itself in the table's index of types."""
+_LAST_OF_TYPE = "select max(id) from event_logs where dagster_event_type = :type"
 _STEPS = "select run_id, step_key, event from event_logs where dagster_event_type = 'STEP_SUCCESS'"
 _RUNS = (
     "select run_id, start_time, end_time from runs "
@@ -96,6 +99,12 @@ def remembered(storage: str, key: str) -> str:
     """Return the value of a key in the storage (Dagster's `daemon_cursor_storage`), "" where there is none."""
     with asking(storage) as ask:
         return next((value for (value,) in ask("select value from kvs where key = :key", key=key)), "")
+
+
+def last_end(storage: str) -> int:
+    """Return the number of the last event by which an asset was materialized or observed, or a run ended; 0 without one."""
+    with asking(storage) as ask:
+        return max((number or 0 for kind in _ENDS for (number,) in ask(_LAST_OF_TYPE, type=kind)), default=0)
 
 
 def seconds_of(storage: str) -> tuple[dict[tuple[str, str], float], dict[str, float]]:

@@ -37,6 +37,15 @@ class Index(IndexFile):
         (found,) = self._store.execute("select max(id) from event where time <= ?", [time]).fetchone()
         return found or 0
 
+    def times(self, most: int) -> list[float]:
+        """Return times of events, Unix seconds, ascending: evenly spaced by number, with the first and the last."""
+        first, last = self._store.execute("select min(id), max(id) from event").fetchone()
+        if first is None:
+            return []
+        steps = {first + (last - first) * step // max(most - 1, 1) for step in range(most)}
+        query = "select time from event where id >= ? order by id limit 1"
+        return sorted({self._store.execute(query, [step]).fetchone()[0] for step in steps})
+
     def find(self, name: str, kind: str | None = None, *, as_of: int | None = None) -> list[Result]:
         """Return the things of a name, of one kind or of all; none where there was none as of that event."""
         query = "select thing.id, kind.name from thing join kind on kind.id = thing.kind where thing.name = ? and event <= ?"

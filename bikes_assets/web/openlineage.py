@@ -39,10 +39,15 @@ class TooLargeError(EventError):
 
 
 def application(key: str = "") -> Starlette:
-    """Return the application that stores events: one, or a list of them, in each request.
+    """Return an application that does nothing but store events; see `routes`."""
+    return Starlette(routes=routes(key))
 
-    It answers 201 with how many were new and how many were known already. Where some are invalid, it answers 400 and
-    says what is wrong with each of them; the valid ones are stored all the same.
+
+def routes(key: str = "") -> list[Route]:
+    """Return the routes of requests that bring events: one, or a list of them, in each.
+
+    A request is answered by 201 with how many were new and how many were known already. Where some are invalid, it is
+    answered by 400 with what is wrong with each of them; the valid ones are stored all the same.
 
     Args:
         key: the key that each request must have, as `Authorization: Bearer KEY`, "" where none is needed.
@@ -63,7 +68,7 @@ def application(key: str = "") -> Starlette:
             return _refusal(503, str(error))
         return JSONResponse(_answer(added), 400 if added.refused else 201)
 
-    return Starlette(routes=[Route(path, receive, methods=["POST"]) for path in (PATH, f"{PATH}/batch")])
+    return [Route(path, receive, methods=["POST"]) for path in (PATH, f"{PATH}/batch")]
 
 
 async def _events(request: Request) -> list[object]:

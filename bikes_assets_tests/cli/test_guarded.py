@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from bikes_assets.cli.guarded import refusal
+from bikes_assets.web.own_pages import refusal
 from bikes_assets_tests.browser import bikes_ui, is_open
 from bikes_assets_tests.test_secure import Server
 

@@ -900,21 +900,21 @@ GUARDS = (
     # pages of others
     Guard(
         "names that were made to point here",
-        "cli/guarded.py",
+        "web/own_pages.py",
         '    if urlsplit(f"//{host}").hostname not in names:',
         "    if False:",
         "cli/test_guarded.py::test_what_other_pages_send_is_refused",
     ),
     Guard(
         "pages of other origins",
-        "cli/guarded.py",
+        "web/own_pages.py",
         "    if origin is not None and urlsplit(origin).netloc != host:",
         "    if False:",
         "cli/test_guarded.py::test_what_other_pages_send_is_refused",
     ),
     Guard(
         "links that execute GraphQL",
-        "cli/guarded.py",
+        "web/own_pages.py",
         '    if is_link and path.rstrip("/") != "/graphql":',
         "    if is_link:",
         "cli/test_guarded.py::test_what_other_pages_send_is_refused",

@@ -33,6 +33,7 @@ MOST_ROWS = 50
 """Number of rows of a preview."""
 MOST_COLUMNS = 2_000
 MOST_VERSIONS = 200
+MOST_MOMENTS = 500
 _MOST_OF_CELL = 200
 _MOST_OF_CODE = 4_000
 
@@ -215,6 +216,12 @@ def status_at(as_of: str) -> list[dict[str, Any]]:
             for key in node.partitions
         ]
     return found
+
+
+def moments() -> list[float]:
+    """Return times at which something was materialized, in Unix seconds, the first and last among them."""
+    index, _ = moment(None)
+    return index.times(MOST_MOMENTS)
 
 
 def edge(source: str, target: str, *, as_of: str | None = None) -> dict[str, Any]:

@@ -1,0 +1,390 @@
+"""The lineage page's questions over HTTP: each is a GET with named parameters and a JSON answer; OpenAPI describes them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from bikes_assets.app import answers
+from bikes_assets.app.explore import impact, panels
+from bikes_assets.app.explore.picture import kind_of, picture
+from bikes_assets.core.address import Address
+from bikes_assets.core.errors import LineageError
+from bikes_assets.core.secrets import scrubbed
+from bikes_assets.lineage.drawing.view import View
+from bikes_assets.lineage.elements import address_of
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from starlette.requests import Request
+
+_LOG = logging.getLogger(__name__)
+
+PREFIX = "/api"
+MOST_BYTES = 1 << 20
+"""Largest request that is read: the places of 200 boxes are a hundredth of it."""
+MOST_WAYS = 50
+"""Number of paths that an answer lists."""
+MOST_ADDRESSES = 50
+"""Number of things that one request may count."""
+_AS_OF = "time that counts, such as 2012-08-14T17:00; now without one"
+_ADDRESS = "address, such as demand_features.temperature"
+
+Values = Mapping[str, list[str]]
+"""The parameters of a request: each with all its values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """A question.
+
+    Attributes:
+        name: its path.
+        summary: what it answers, in a sentence.
+        answer: computes the answer from the parameters.
+        parameters: what each parameter means; those in `needed` must be given.
+        needed: names of the parameters that must be given.
+        is_slow: whether it reads the lake; such a question keeps no other waiting.
+        media: media type of the answer.
+    """
+
+    name: str
+    summary: str
+    answer: Callable[[Values], Any]
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    needed: Sequence[str] = ()
+    is_slow: bool = False
+    media: str = "application/json"
+
+
+class Workers:
+    """The threads that answer: one for quick questions, which share the index's caches, and two for slow ones."""
+
+    def __init__(self) -> None:
+        self._quick = ThreadPoolExecutor(1, "quick")
+        self._slow = ThreadPoolExecutor(2, "slow")
+
+    def run(self, loop: asyncio.AbstractEventLoop, work: Callable[[], Any], *, is_slow: bool) -> asyncio.Future[Any]:
+        """Return what will be the result of some work."""
+        return loop.run_in_executor(self._slow if is_slow else self._quick, work)
+
+
+def view_of(values: Values) -> View:
+    """Return the view that parameters describe; numbers and words of a box follow its name and a colon.
+
+    Raises:
+        LineageError: there is no focus, or a number is none.
+    """
+    return View(
+        focus=_one(values, "focus"),
+        shown=values.get("show", []),
+        opened=values.get("open", []),
+        column=_first(values, "column"),
+        only=_first(values, "only") == "1",
+        rows={name: _count(text) for name, text in _pairs(values.get("rows", []))},
+        words=dict(_pairs(values.get("find", []))),
+    )
+
+
+def _graph(values: Values, prior: Mapping[str, float] | None = None) -> dict[str, Any]:
+    return picture(view_of(values), as_of=_as_of(values), prior=prior)
+
+
+def _search(values: Values) -> dict[str, Any]:
+    found = answers.search(_one(values, "q"), most=50)
+    items = [
+        {
+            "kind": item.kind,
+            "address": address_of(item),
+            "text": str(item.facts.get("text", "")).partition("\n")[0],
+            "of": kind_of(str(Address(place.asset)), item.kind) if (place := Address.parse(item.name)) else item.kind,
+        }
+        for item in found
+    ]
+    return {"total": len(items), "items": items}
+
+
+def _path(values: Values) -> dict[str, Any]:
+    count, ways = answers.paths(_one(values, "start"), _one(values, "end"), as_of=_as_of(values))
+    shown = [[address_of(item) for item in way] for way in islice(ways, MOST_WAYS)]
+    return {"total": count, "shown": len(shown), "items": shown}
+
+
+def _counts(values: Values) -> dict[str, dict[str, int]]:
+    addresses = values.get("address", [])
+    if len(addresses) > MOST_ADDRESSES:
+        raise LineageError(f"found {len(addresses):,} addresses, expected at most {MOST_ADDRESSES}")
+    return panels.counts(addresses, as_of=_as_of(values))
+
+
+def _status(values: Values) -> list[dict[str, Any]]:
+    as_of = _as_of(values)
+    return panels.status_at(as_of) if as_of else panels.status(_first(values, "address"))
+
+
+def _waste(_: Values) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    found = answers.waste()
+    return asdict(found) | {"overhead": found.overhead}
+
+
+OPERATIONS = (
+    Operation(
+        "graph",
+        "The picture of a view: boxes, lines and where they go.",
+        _graph,
+        {
+            "focus": _ADDRESS,
+            "show": "selector of what was expanded, such as 1+demand_model or demand_model+; may be repeated",
+            "open": "name of a box that is opened into its columns; may be repeated",
+            "column": "address of the column whose path is followed",
+            "only": "1: only what is on that path",
+            "rows": "how many columns a box shows, such as demand_features:20; may be repeated",
+            "find": "what the columns that a box shows contain, such as demand_features:lag; may be repeated",
+            "as_of": _AS_OF,
+        },
+        ("focus",),
+    ),
+    Operation(
+        "overview",
+        "What a dataset or job is: documentation, owners, columns, code, models.",
+        lambda values: panels.overview(_one(values, "address"), as_of=_as_of(values)),
+        {"address": _ADDRESS, "as_of": _AS_OF},
+        ("address",),
+    ),
+    Operation(
+        "counts",
+        "How many things are upstream and downstream of each address, in all.",
+        _counts,
+        {"address": f"{_ADDRESS}; may be repeated", "as_of": _AS_OF},
+        ("address",),
+    ),
+    Operation(
+        "versions",
+        "The versions of a partition, newest first: when, why, and what changed.",
+        lambda values: panels.versions(_one(values, "address")),
+        {"address": "address of a partition, such as demand_features[2012-08]"},
+        ("address",),
+        is_slow=True,
+    ),
+    Operation(
+        "rows",
+        "The first rows of a partition or version, and the share of missing values of each column.",
+        lambda values: panels.rows(_one(values, "address")),
+        {"address": "address of a partition or version, such as demand_features[2012-08]@20"},
+        ("address",),
+        is_slow=True,
+    ),
+    Operation(
+        "metrics",
+        "The metrics of each partition of an asset, and the plots of the latest one.",
+        lambda values: panels.metrics(_one(values, "address")),
+        {"address": "name of an asset"},
+        ("address",),
+        is_slow=True,
+    ),
+    Operation(
+        "status",
+        "The state of each partition, and why it is not fresh; at a past time which ones were materialized.",
+        _status,
+        {"address": "name of an asset; all without one", "as_of": _AS_OF},
+        is_slow=True,
+    ),
+    Operation(
+        "edge",
+        "What a line says: how one thing contributes to another, by which code, and what was observed.",
+        lambda values: panels.edge(_one(values, "source"), _one(values, "target"), as_of=_as_of(values)),
+        {"source": _ADDRESS, "target": _ADDRESS, "as_of": _AS_OF},
+        ("source", "target"),
+        is_slow=True,
+    ),
+    Operation(
+        "impact",
+        "Everything downstream, most severe first.",
+        lambda values: impact.impact(_one(values, "address"), as_of=_as_of(values)),
+        {"address": _ADDRESS, "as_of": _AS_OF},
+        ("address",),
+    ),
+    Operation(
+        "impact.csv",
+        "Everything downstream as CSV, most severe first.",
+        lambda values: impact.as_csv(_one(values, "address"), as_of=_as_of(values)),
+        {"address": _ADDRESS, "as_of": _AS_OF},
+        ("address",),
+        media="text/csv",
+    ),
+    Operation(
+        "search",
+        "Assets, columns, models and tags whose names or meanings have all words.",
+        _search,
+        {"q": "words, or how they begin"},
+        ("q",),
+    ),
+    Operation(
+        "path",
+        "The paths from one thing downstream to another.",
+        _path,
+        {"start": _ADDRESS, "end": _ADDRESS, "as_of": _AS_OF},
+        ("start", "end"),
+    ),
+    Operation(
+        "trace",
+        "Where one row's values came from, down to raw rows and files.",
+        lambda values: answers.trace(_one(values, "address")).to_dict(),
+        {"address": "address of a row, such as demand_predictions[2012-08]#2012-08-14T17:00"},
+        ("address",),
+        is_slow=True,
+    ),
+    Operation(
+        "diff",
+        "How two versions of one asset differ, and why.",
+        lambda values: answers.diff(_one(values, "a"), _one(values, "b")).to_dict(),
+        {"a": "address of a version, such as demand_model@3", "b": "address of the other"},
+        ("a", "b"),
+        is_slow=True,
+    ),
+    Operation("waste", "What nobody reads, and where the time goes.", _waste, is_slow=True),
+    Operation("moments", "The times at which something was materialized.", lambda _: panels.moments()),
+)
+
+
+def routes(workers: Workers) -> list[Route]:
+    """Return the routes of all questions, and of their description."""
+
+    async def describe(_: Request) -> Response:
+        return JSONResponse(description())
+
+    found = [Route(f"{PREFIX}/openapi.json", describe)]
+    for operation in OPERATIONS:
+        methods = ["GET", "POST"] if operation.name == "graph" else ["GET"]
+        found.append(Route(f"{PREFIX}/{operation.name}", _endpoint(operation, workers), methods=methods))
+    return found
+
+
+def description() -> dict[str, Any]:
+    """Return the description of all questions, by OpenAPI 3.1."""
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Lineage", "version": "1", "description": "Questions of lineage; nothing is changed by any."},
+        "paths": {
+            f"{PREFIX}/{operation.name}": {
+                "get": {
+                    "operationId": operation.name,
+                    "summary": operation.summary,
+                    "parameters": [
+                        {
+                            "name": name,
+                            "in": "query",
+                            "required": name in operation.needed,
+                            "description": about,
+                            "schema": {"type": "array", "items": {"type": "string"}}
+                            if "may be repeated" in about
+                            else {"type": "string"},
+                        }
+                        for name, about in operation.parameters.items()
+                    ],
+                    "responses": {
+                        "200": {"description": "The answer.", "content": {operation.media: {}}},
+                        "404": {"description": "There is nothing of that name; `error` says what there is."},
+                    },
+                }
+            }
+            for operation in OPERATIONS
+        },
+    }
+
+
+def _endpoint(operation: Operation, workers: Workers) -> Callable[[Request], Any]:
+    async def answer(request: Request) -> Response:
+        import asyncio
+
+        try:
+            values, prior = await _asked(operation, request)
+        except LineageError as error:
+            return refusal(400, error)
+
+        def work() -> Any:
+            return operation.answer(values) if prior is None else _graph(values, prior)
+
+        try:
+            found = await workers.run(asyncio.get_running_loop(), work, is_slow=operation.is_slow)
+        except LineageError as error:
+            return refusal(404, error)
+        except (OSError, sqlite3.Error) as error:
+            return refusal(503, error)
+        if operation.media == "application/json":
+            return JSONResponse(found, headers={"Cache-Control": "no-store"})
+        name = {"Content-Disposition": 'attachment; filename="impact.csv"'}
+        return Response(found, media_type=operation.media, headers={"Cache-Control": "no-store", **name})
+
+    return answer
+
+
+async def _asked(operation: Operation, request: Request) -> tuple[Values, Mapping[str, float] | None]:
+    """Return the parameters of a request, and the places of an earlier picture that it brings.
+
+    Raises:
+        LineageError: a parameter is missing, unknown or no text of a name; or the places are none.
+    """
+    values = dict[str, list[str]]()
+    for name, value in request.query_params.multi_items():
+        if name not in operation.parameters:
+            raise LineageError(f"found parameter {name!r}, expected one of {', '.join(operation.parameters) or 'none'}")
+        values.setdefault(name, []).append(value)
+    for name in operation.needed:
+        if not values.get(name):
+            raise LineageError(f"found no parameter {name!r}, expected {operation.parameters[name]}")
+    if request.method != "POST":
+        return values, None
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > MOST_BYTES:
+            raise LineageError(f"found a request of more than {MOST_BYTES:,} bytes, expected the places of boxes")
+    try:
+        places = json.loads(bytes(body) or b"{}")
+        return values, {str(name): float(place) for name, place in places.items()}
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        raise LineageError("found a body that is none, expected a JSON object: how far down each box was") from None
+
+
+def refusal(status: int, error: object) -> JSONResponse:
+    """Return an answer that says why there is none; secrets are removed from it."""
+    return JSONResponse({"error": scrubbed(str(error))}, status, {"Cache-Control": "no-store"})
+
+
+def _one(values: Values, name: str) -> str:
+    found = _first(values, name)
+    if not found.strip():
+        raise LineageError(f"found no {name}, expected some text")
+    return found
+
+
+def _first(values: Values, name: str) -> str:
+    return next(iter(values.get(name, [])), "")
+
+
+def _as_of(values: Values) -> str | None:
+    return _first(values, "as_of") or None
+
+
+def _pairs(texts: Sequence[str]) -> list[tuple[str, str]]:
+    """Return names and what follows them after the last colon."""
+    return [(name, text) for name, _, text in (item.rpartition(":") for item in texts) if name]
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or len(text) > 6 or not text.isascii():
+        raise LineageError(f"found number of rows {text!r}, expected one such as 20")
+    return int(text)
