@@ -156,6 +156,7 @@ OPERATIONS = (
         },
         ("focus",),
     ),
+    Operation("start", "What a page opens on.", lambda values: panels.start(as_of=_as_of(values)), {"as_of": _AS_OF}),
     Operation(
         "overview",
         "What a dataset or job is: documentation, owners, columns, code, models.",

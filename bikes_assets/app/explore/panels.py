@@ -24,6 +24,8 @@ from bikes_assets.lineage.elements import ALIAS, COLUMN, DATASET, JOB, MODEL, PA
 from bikes_assets.lineage.event_log import latest
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from bikes_assets.app.versions import HistoryEntry
     from bikes_assets.core.schema import Schema
     from bikes_assets.lineage.elements import Direction
@@ -34,6 +36,10 @@ MOST_ROWS = 50
 MOST_COLUMNS = 2_000
 MOST_VERSIONS = 200
 MOST_MOMENTS = 500
+_MOST_STARTS = 200
+"""Number of datasets among which the one with the most neighbours is looked for."""
+_FEW_ENOUGH = 12
+"""Number of datasets of a project that is shown whole."""
 _MOST_OF_CELL = 200
 _MOST_OF_CODE = 4_000
 
@@ -70,6 +76,25 @@ def overview(address: str, *, as_of: str | None = None) -> dict[str, Any]:
         "counts": {side: _count(index, name, side, event) for side in ("upstream", "downstream")},
         "links": _links(asset, is_own=node is not None),
     }
+
+
+def start(*, as_of: str | None = None) -> dict[str, Any]:
+    """Return what a page opens on: the model that serves, else the dataset with the most around it; "" without any."""
+    index, event = moment(as_of)
+    names = index.names(DATASET, as_of=event)
+    aliased = [place.asset for name in index.names(ALIAS, as_of=event) if (place := Address.parse(name))]
+    if aliased and str(Address(aliased[0])) in names:
+        focus = str(Address(aliased[0]))
+    else:
+        own = [name for name in names if (place := Address.parse(name)) and place.asset in assets()]
+        sides: tuple[Direction, ...] = ("upstream", "downstream")
+        around = {
+            name: sum(len([*index.ends(DATASET, name, side, as_of=event)]) for side in sides)
+            for name in (own or names)[:_MOST_STARTS]
+        }
+        focus = max(around, key=lambda name: around[name], default="")
+    is_small = len(names) <= _FEW_ENOUGH
+    return {"focus": focus, "show": [f"+{focus}+"] if focus and is_small else [], "datasets": len(names)}
 
 
 def counts(addresses: list[str], *, as_of: str | None = None) -> dict[str, dict[str, int]]:
@@ -137,10 +162,19 @@ def rows(address: str) -> dict[str, Any]:
         "key": list(known.schema.key),
         "columns": found.column_names,
         "rows": [[_cell(value) for value in row.values()] for row in shown.to_pylist()],
+        "traces": [_row_address(place, known.schema.key, row) for row in shown.to_pylist()] if known.schema.key else None,
         "missing": {
             name: found.column(name).null_count / max(len(found), 1) for name in found.column_names if len(found)
         },
     }
+
+
+def _row_address(place: Address, key: Sequence[str], row: Mapping[str, object]) -> str:
+    """Return the address of a row as `bikes trace` takes it."""
+    values = [row[name] for name in key]
+    texts = [value.isoformat() if isinstance(value, datetime) else str(value) for value in values]
+    escaped = ",".join(text.replace("%", "%25").replace(",", "%2C") for text in texts)
+    return f"{Address(place.asset, partition=place.partition, version=place.version)}#{escaped}"
 
 
 def _cell(value: object) -> object:

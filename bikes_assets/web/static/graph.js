@@ -1,0 +1,434 @@
+// The picture: what the server has laid out, drawn as SVG, with a viewport that only its user moves.
+
+import { ask } from "./api.js";
+import { counted, h, replace, s } from "./dom.js";
+import { go, read } from "./state.js";
+
+const canvas = document.getElementById("canvas");
+const world = s("g", { class: "world" });
+const minimap = document.getElementById("minimap");
+const ICONS = { int64: "#", float64: ".5", bool: "01", string: "Aa", timestamp: "◷" };
+const WORDS = { source: "source", table: "table", model: "model", dataset: "dataset of another tool", job: "job of another tool" };
+const GLYPHS = { source: "⤓", table: "▦", model: "◆", dataset: "◇", job: "⚙" };
+const MOST_TITLE = 25, MOST_COLUMN = 22, MOST_SEGMENTS = 36;
+
+let picture = null;
+let camera = { x: 0, y: 0, scale: 1 };
+let strips = new Map();
+let totals = new Map();
+let active = "";
+
+canvas.append(
+  s("defs", {}, ["", "-lit"].map((kind) => s("marker", { id: `arrow${kind}`, viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto" },
+    s("path", { d: "M0,0.8L7,4L0,7.2z", class: `arrow${kind}` })))),
+  world,
+);
+
+export function shown() {
+  return picture;
+}
+
+export function show(next, { anchor = "" } = {}) {
+  const before = picture;
+  const held = anchor && before ? [before, next].map((found) => found.boxes.find((box) => box.name === anchor)) : [];
+  picture = next;
+  draw();
+  if (held[0] && held[1]) {
+    camera.x += (held[0].x - held[1].x) * camera.scale;
+    camera.y += (held[0].y - held[1].y) * camera.scale;
+  } else if (!before || before.focus !== next.focus) {
+    begin();
+  }
+  move();
+  count();
+}
+
+// Where each box is, for the next picture to keep their order.
+export function prior() {
+  return picture ? Object.fromEntries(picture.boxes.map((box) => [box.name, box.y])) : null;
+}
+
+export function setStrips(statuses) {
+  strips = new Map();
+  for (const item of statuses) {
+    if (!strips.has(item.asset)) strips.set(item.asset, []);
+    strips.get(item.asset).push(item);
+  }
+  if (picture) draw();
+}
+
+export function forget() {
+  totals = new Map();
+}
+
+async function count() {
+  const names = picture.boxes.filter((box) => !totals.has(box.name)).map((box) => box.name).slice(0, 20);
+  if (!names.length) return;
+  try {
+    const found = await ask("counts", { address: names, as_of: read().as_of });
+    for (const [name, counts] of Object.entries(found)) totals.set(name, counts);
+  } catch {
+    return; // the picture is complete without them
+  }
+  draw();
+  count();
+}
+
+function short(text, most) {
+  return text.length <= most ? text : `${text.slice(0, most - 9)}…${text.slice(-8)}`;
+}
+
+function draw() {
+  const kept = document.activeElement?.dataset?.box;
+  const typing = document.activeElement?.dataset?.find;
+  const place = typing ? document.activeElement.selectionStart : 0;
+  const locked = Boolean(picture.column);
+  const edges = [...picture.edges].sort((one, other) => one.is_on_path - other.is_on_path);
+  replace(world, edges.map((edge) => line(edge, locked)), picture.boxes.map((box) => drawnBox(box, locked)));
+  canvas.classList.toggle("locked", locked);
+  const names = picture.boxes.map((box) => box.name);
+  if (!names.includes(active)) active = picture.focus;
+  for (const node of world.querySelectorAll("[data-box]")) node.setAttribute("tabindex", node.dataset.box === active ? 0 : -1);
+  if (kept) element(kept)?.focus({ preventScroll: true });
+  if (typing) {
+    const field = world.querySelector(`[data-find="${CSS.escape(typing)}"]`);
+    field?.focus({ preventScroll: true });
+    field?.setSelectionRange(place, place);
+  }
+  map();
+}
+
+const element = (name) => world.querySelector(`[data-box="${CSS.escape(name)}"]`);
+
+function line(edge, locked) {
+  const address = (name, column) => (column ? addressOf(name, column) : name);
+  const from = address(edge.source, edge.source_column), to = address(edge.target, edge.target_column);
+  const lit = locked && edge.is_on_path;
+  const state = read();
+  const chosen = state.from === from && state.to === to;
+  const open = () => go({ from, to, tab: "edge" });
+  return s("g", { class: `line${lit ? " lit" : ""}${chosen ? " chosen" : ""}`, "data-from": from, "data-to": to, onclick: open },
+    s("path", { class: "edge", d: edge.path, "marker-end": lit || chosen ? "url(#arrow-lit)" : "url(#arrow)" }),
+    s("path", { class: "hit", d: edge.path }, s("title", {}, `${from} → ${to}`)));
+}
+
+function addressOf(name, column) {
+  const box = picture.boxes.find((item) => item.name === name);
+  return box?.rows?.find((row) => row.name === column)?.address ?? `${name}.${column}`;
+}
+
+function drawnBox(box, locked) {
+  const { width, header } = picture.sizes;
+  const state = read();
+  const focused = box.name === picture.focus;
+  const lit = locked && box.is_on_path;
+  const about = [WORDS[box.kind]];
+  if (box.columns.total) about.push(locked && box.columns.on_path ? `${box.columns.on_path} of ${counted(box.columns.total, "column")}` : counted(box.columns.total, "column"));
+  if (box.models) about.push(counted(box.models, "version"));
+  const head = s("g", {
+    class: "head", "data-box": box.name, role: "button", tabindex: -1, "aria-label": label(box), "aria-pressed": focused, onfocus: () => { active = box.name; },
+  },
+    s("rect", { class: "area", width, height: header, rx: 9 }),
+    s("text", { class: "glyph", x: 20, y: 24, "text-anchor": "middle" }, GLYPHS[box.kind]),
+    s("text", { class: "title", x: 36, y: 23 }, short(box.title, MOST_TITLE), s("title", {}, box.title)),
+    s("text", { class: "about", x: 36, y: 40 }, short(about.join(" · "), 34)),
+    badge(box),
+    strip(box, width, header));
+  const group = s("g", {
+    class: `box ${box.kind}${focused ? " focused" : ""}${lit ? " lit" : ""}`, transform: `translate(${box.x},${box.y})`, role: "group", "aria-label": box.title, "data-group": box.name,
+    onclick: () => go({ focus: box.name, show: kept(box.name), tab: "overview", from: "", to: "" }, { anchor: box.name }),
+  },
+    s("rect", { class: "frame", width, height: box.height, rx: 9 }),
+    s("rect", { class: "stripe", x: 0, y: 9, width: 4, height: box.height - 18, rx: 2 }),
+    head,
+    box.columns.total ? toggle(box, width, state) : null,
+    expander(box, "upstream", width, header),
+    expander(box, "downstream", width, header),
+  );
+  if (box.rows) {
+    group.append(s("path", { class: "rule", d: `M1,${header}H${width - 1}` }));
+    box.rows.forEach((row, index) => group.append(column(box, row, index, width, header)));
+    group.append(foot(box, width));
+  }
+  return group;
+}
+
+function label(box) {
+  const parts = [box.title, WORDS[box.kind], counted(box.columns.total, "column")];
+  for (const side of ["upstream", "downstream"]) parts.push(told(box, side));
+  return parts.join(", ");
+}
+
+function told(box, side) {
+  const { direct, drawn } = box[side], total = totals.get(box.name)?.[side];
+  return `${drawn} of ${direct} ${side} drawn${total === undefined ? "" : `, ${total.toLocaleString("en")} in all`}`;
+}
+
+function badge(box) {
+  if (!box.aliases.length) return null;
+  const text = `@${short(box.aliases.join(" @"), 14)}`, wide = text.length * 6.3 + 12;
+  return s("g", { class: "badge", transform: `translate(${picture.sizes.width - wide - 30},28)` },
+    s("rect", { width: wide, height: 17, rx: 8.5 }), s("text", { x: 6, y: 12.5 }, text), s("title", {}, `alias ${box.aliases.join(", ")}`));
+}
+
+function strip(box, width, header) {
+  const all = strips.get(box.title);
+  if (!all?.length) return null;
+  const step = Math.max(1, Math.ceil(all.length / MOST_SEGMENTS)), count = Math.ceil(all.length / step);
+  const inner = width - 24, wide = inner / count;
+  const worst = ["failed", "missing", "stale", "pending", "skipped", "materialized", "fresh"];
+  const group = s("g", { class: "strip" });
+  for (let at = 0; at < count; at += 1) {
+    const part = all.slice(at * step, (at + 1) * step);
+    const state = worst.find((name) => part.some((item) => item.state === name)) ?? part[0].state;
+    const names = part.length > 1 ? `${part[0].partition}..${part.at(-1).partition}` : part[0].partition ?? box.title;
+    group.append(s("rect", { class: state, x: 14 + at * wide, y: header - 10, width: Math.max(wide - 1, 0.6), height: 5, rx: 1 }, s("title", {}, `${names}: ${state}`)));
+  }
+  return group;
+}
+
+function toggle(box, width, state) {
+  const open = state.open.includes(box.name) || Boolean(box.rows);
+  const flip = (event) => {
+    event.stopPropagation();
+    const others = state.open.filter((name) => name !== box.name);
+    go({ open: state.open.includes(box.name) ? others : [...others, box.name] }, { anchor: box.name });
+  };
+  return button({ class: "toggle", x: width - 26, y: 6, width: 20, height: 20, "aria-label": `${open ? "Close" : "Open"} the columns of ${box.title}`, "aria-expanded": open }, open ? "▾" : "▸", flip);
+}
+
+function button({ x, y, width, height, ...attributes }, text, act) {
+  const press = (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); act(event); } };
+  return s("g", { role: "button", tabindex: -1, transform: `translate(${x},${y})`, onclick: act, onkeydown: press, ...attributes },
+    s("rect", { width, height, rx: height / 2 }), s("text", { x: width / 2, y: height / 2 + 4, "text-anchor": "middle" }, text));
+}
+
+function expander(box, side, width, header) {
+  const { direct, drawn } = box[side];
+  if (!direct) return null;
+  const text = drawn < direct ? `${drawn}/${direct}` : String(direct), wide = Math.max(22, text.length * 7 + 10);
+  const x = side === "upstream" ? -wide + 7 : width - 7;
+  const act = (event) => { event.stopPropagation(); expand(box.name, side); };
+  const made = button({ class: `expander ${side}${drawn < direct ? " more" : ""}`, x, y: header / 2 + 8, width: wide, height: 18, "aria-label": `${told(box, side)}: ${drawn < direct ? "show more" : "hide"}` }, text, act);
+  made.append(s("title", {}, told(box, side)));
+  return made;
+}
+
+// Clicking once more where all are drawn hides what was expanded there.
+export function expand(name, side) {
+  const box = picture.boxes.find((item) => item.name === name);
+  if (!box) return;
+  const state = read(), selector = side === "upstream" ? `1+${name}` : `${name}+1`;
+  const base = state.show.length ? state.show : [`1+${picture.focus}+1`];
+  if (box[side].drawn < box[side].direct) go({ show: [...base, selector] }, { anchor: name });
+  else go({ show: hidden(base, name, selector, side) }, { anchor: name });
+}
+
+function hidden(base, name, selector, side) {
+  const both = `1+${name}+1`, other = side === "upstream" ? `${name}+1` : `1+${name}`;
+  const left = base.flatMap((item) => (item === both ? [other] : item === selector ? [] : [item]));
+  return left.length ? left : [`0+${name}`];
+}
+
+// What is drawn stays when another box becomes the focus.
+export function kept(name) {
+  const state = read();
+  const base = state.show.length ? state.show : [`1+${picture.focus}+1`];
+  return name === picture.focus ? base : [...new Set([...base, `0+${picture.focus}`])];
+}
+
+function column(box, row, index, width, header) {
+  const chosen = read().column === row.address;
+  const y = header + index * picture.sizes.row;
+  const act = (event) => { event.stopPropagation(); follow(row.address, box.name); };
+  const press = (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); event.stopPropagation(); act(event); } };
+  return s("g", {
+    class: `column${row.is_on_path ? " lit" : ""}${chosen ? " chosen" : ""}`, transform: `translate(0,${y})`, role: "button", tabindex: -1,
+    "data-column": row.address, "aria-pressed": chosen, onclick: act, onkeydown: press,
+    "aria-label": `column ${row.name}, ${row.type || "unknown type"}, ${row.upstream} upstream, ${row.downstream} downstream`,
+  },
+    s("rect", { class: "back", x: 4, width: width - 8, height: picture.sizes.row, rx: 4 }),
+    s("text", { class: "icon", x: 24, y: 15, "text-anchor": "middle" }, ICONS[row.type] ?? "·"),
+    s("text", { class: "name", x: 40, y: 15 }, short(row.name, MOST_COLUMN)),
+    s("text", { class: "ends", x: width - 12, y: 15, "text-anchor": "end" }, `${row.upstream} → ${row.downstream}`),
+    s("title", {}, [row.name, row.type, row.unit, row.meaning].filter(Boolean).join("\n")));
+}
+
+// A column that is followed already is let go.
+export function follow(address, anchor) {
+  const state = read();
+  if (state.column === address) go({ column: "", only: "" }, { anchor });
+  else go({ column: address, show: kept(picture.focus) }, { anchor });
+}
+
+function foot(box, width) {
+  const state = read(), top = box.height - picture.sizes.footer;
+  const shown = box.rows.length, matching = box.columns.matching;
+  const more = (event) => {
+    event.stopPropagation();
+    const others = state.rows.filter((item) => item.slice(0, item.lastIndexOf(":")) !== box.name);
+    const open = state.open.includes(box.name) ? state.open : [...state.open, box.name];
+    go({ rows: [...others, `${box.name}:${shown + 10}`], open }, { anchor: box.name });
+  };
+  const words = state.find.find((item) => item.slice(0, item.lastIndexOf(":")) === box.name);
+  const input = h("input", {
+    type: "search", placeholder: "find a column", value: words ? words.slice(words.lastIndexOf(":") + 1) : "", "aria-label": `Find a column of ${box.title}`,
+    "data-find": box.name, onclick: (event) => event.stopPropagation(), oninput: (event) => find(box.name, event.target.value), onkeydown: (event) => event.stopPropagation(),
+  });
+  const rest = Math.max(matching - shown, 0);
+  return s("g", { class: "foot", transform: `translate(0,${top})`, onclick: (event) => event.stopPropagation() },
+    box.columns.total > 10 || words ? s("foreignObject", { x: 10, y: 3, width: 112, height: 24 }, input) : null,
+    rest ? button({ class: "rest", x: width - 102, y: 5, width: 94, height: 20, "aria-label": `Show more columns of ${box.title}` }, `${rest.toLocaleString("en")} more`, more)
+      : s("text", { class: "ends", x: width - 12, y: 19, "text-anchor": "end" }, counted(matching, "column")));
+}
+
+let later = 0;
+function find(name, words) {
+  clearTimeout(later);
+  later = setTimeout(() => {
+    const state = read();
+    const others = state.find.filter((item) => item.slice(0, item.lastIndexOf(":")) !== name);
+    const open = state.open.includes(name) ? state.open : [...state.open, name];
+    go({ find: words ? [...others, `${name}:${words.replaceAll(":", " ")}`] : others, open }, { anchor: name, replace: true });
+  }, 120);
+}
+
+// The camera.
+
+function begin() {
+  const { clientWidth: wide, clientHeight: high } = canvas;
+  const box = picture.boxes.find((item) => item.name === picture.focus);
+  const whole = Math.min((wide - 80) / picture.width, (high - 110) / picture.height);
+  if (whole >= 0.72) {
+    camera.scale = Math.min(1, whole);
+    camera.x = (wide - picture.width * camera.scale) / 2;
+    camera.y = (high - picture.height * camera.scale) / 2 + 14;
+  } else {
+    camera.scale = wide < 500 ? 0.85 : 1;
+    camera.x = wide / 2 - (box.x + picture.sizes.width / 2) * camera.scale;
+    camera.y = high / 2 - (box.y + Math.min(box.height, high) / 2) * camera.scale;
+  }
+}
+
+export function fit() {
+  const { clientWidth: wide, clientHeight: high } = canvas;
+  camera.scale = Math.max(0.05, Math.min(1.2, (wide - 60) / picture.width, (high - 100) / picture.height));
+  camera.x = (wide - picture.width * camera.scale) / 2;
+  camera.y = (high - picture.height * camera.scale) / 2 + 14;
+  move();
+}
+
+export function zoom(factor, x = canvas.clientWidth / 2, y = canvas.clientHeight / 2) {
+  const scale = Math.min(3, Math.max(0.05, camera.scale * factor));
+  camera.x = x - ((x - camera.x) * scale) / camera.scale;
+  camera.y = y - ((y - camera.y) * scale) / camera.scale;
+  camera.scale = scale;
+  move();
+}
+
+function move() {
+  world.setAttribute("transform", `translate(${camera.x},${camera.y}) scale(${camera.scale})`);
+  view();
+}
+
+function map() {
+  const edge = 14;
+  minimap.setAttribute("viewBox", `${-edge} ${-edge} ${picture.width + 2 * edge} ${picture.height + 2 * edge}`);
+  replace(minimap, picture.boxes.map((box) => s("rect", { class: `spot ${box.kind}${box.name === picture.focus ? " focused" : ""}`, x: box.x, y: box.y, width: picture.sizes.width, height: box.height, rx: 12 })), s("rect", { class: "window" }));
+  view();
+}
+
+function view() {
+  const frame = minimap.querySelector(".window");
+  if (!frame) return;
+  frame.setAttribute("x", -camera.x / camera.scale);
+  frame.setAttribute("y", -camera.y / camera.scale);
+  frame.setAttribute("width", canvas.clientWidth / camera.scale);
+  frame.setAttribute("height", canvas.clientHeight / camera.scale);
+  const all = picture && (picture.width * camera.scale > canvas.clientWidth || picture.height * camera.scale > canvas.clientHeight);
+  minimap.classList.toggle("needless", !all);
+}
+
+export function reveal(name) {
+  const box = picture?.boxes.find((item) => item.name === name);
+  if (!box) return;
+  const left = box.x * camera.scale + camera.x, top = box.y * camera.scale + camera.y, edge = 40;
+  const wide = picture.sizes.width * camera.scale, high = Math.min(box.height * camera.scale, canvas.clientHeight - 2 * edge);
+  camera.x += Math.max(edge - left, 0) - Math.max(left + wide + edge - canvas.clientWidth, 0);
+  camera.y += Math.max(edge + 30 - top, 0) - Math.max(top + high + edge - canvas.clientHeight, 0);
+  move();
+}
+
+canvas.addEventListener("wheel", (event) => {
+  event.preventDefault();
+  const frame = canvas.getBoundingClientRect();
+  zoom(Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.0015)), event.clientX - frame.left, event.clientY - frame.top);
+}, { passive: false });
+
+canvas.addEventListener("pointerdown", (event) => {
+  if (event.button !== 0 || event.target.closest(".box, .line")) return;
+  const from = { x: event.clientX - camera.x, y: event.clientY - camera.y };
+  const drag = (moved) => { camera.x = moved.clientX - from.x; camera.y = moved.clientY - from.y; move(); };
+  const stop = () => { canvas.classList.remove("dragged"); removeEventListener("pointermove", drag); removeEventListener("pointerup", stop); };
+  canvas.classList.add("dragged");
+  addEventListener("pointermove", drag);
+  addEventListener("pointerup", stop);
+});
+
+minimap.addEventListener("pointerdown", (event) => {
+  const to = (moved) => {
+    const at = new DOMPoint(moved.clientX, moved.clientY).matrixTransform(minimap.getScreenCTM().inverse());
+    camera.x = canvas.clientWidth / 2 - at.x * camera.scale;
+    camera.y = canvas.clientHeight / 2 - at.y * camera.scale;
+    move();
+  };
+  const stop = () => { removeEventListener("pointermove", to); removeEventListener("pointerup", stop); };
+  to(event);
+  addEventListener("pointermove", to);
+  addEventListener("pointerup", stop);
+});
+
+// Keys: arrows go from box to box, down into the columns of an open one; u and d expand, o opens.
+
+canvas.addEventListener("keydown", (event) => {
+  const box = event.target.closest("[data-group]"), row = event.target.closest("[data-column]");
+  if (!box || event.ctrlKey || event.metaKey || event.altKey) return;
+  const name = box.dataset.group, acts = {
+    ArrowLeft: () => step(name, -1, 0), ArrowRight: () => step(name, 1, 0),
+    ArrowUp: () => (row ? rowStep(box, row, -1) : step(name, 0, -1)),
+    ArrowDown: () => rowStep(box, row, 1) || step(name, 0, 1),
+    u: () => expand(name, "upstream"), d: () => expand(name, "downstream"),
+    o: () => box.querySelector(".toggle")?.dispatchEvent(new MouseEvent("click", { bubbles: true })),
+    Enter: () => (row ? null : box.dispatchEvent(new MouseEvent("click", { bubbles: true }))),
+    " ": () => (row ? null : box.dispatchEvent(new MouseEvent("click", { bubbles: true }))),
+  };
+  if (!acts[event.key] || event.target.closest("input")) return;
+  event.preventDefault();
+  acts[event.key]();
+});
+
+function rowStep(box, row, by) {
+  const rows = [...box.querySelectorAll("[data-column]")];
+  const next = row ? rows[rows.indexOf(row) + by] : by > 0 ? rows[0] : null;
+  if (!next && row && by < 0) focusBox(box.dataset.group);
+  next?.focus({ preventScroll: true });
+  return Boolean(next) || (Boolean(row) && by < 0);
+}
+
+function step(name, across, down) {
+  const here = picture.boxes.find((box) => box.name === name);
+  const away = (box) => (across ? (box.x - here.x) * across : (box.y - here.y) * down);
+  const beside = (box) => (across ? Math.abs(box.y - here.y) : Math.abs(box.x - here.x));
+  const wanted = picture.boxes.filter((box) => box !== here && away(box) > 1 && (across || beside(box) < 1));
+  wanted.sort((one, other) => away(one) + 0.4 * beside(one) - away(other) - 0.4 * beside(other));
+  if (wanted[0]) focusBox(wanted[0].name);
+}
+
+export function focusBox(name) {
+  active = name;
+  for (const node of world.querySelectorAll("[data-box]")) node.setAttribute("tabindex", node.dataset.box === name ? 0 : -1);
+  element(name)?.focus({ preventScroll: true });
+  reveal(name);
+}
+
+addEventListener("resize", () => { if (picture) view(); });

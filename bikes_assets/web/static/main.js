@@ -1,0 +1,187 @@
+// From the address to what is seen: each change of the state asks for what it needs and draws it.
+
+import { ask } from "./api.js";
+import { h, replace, time } from "./dom.js";
+import * as graph from "./graph.js";
+import * as panel from "./panel.js";
+import * as questions from "./questions.js";
+import { focusSearch } from "./search.js";
+import { address, go, onchange, read } from "./state.js";
+import * as tree from "./tree.js";
+
+const byId = (id) => document.getElementById(id);
+let moments = [];
+
+async function show(state, anchor) {
+  const asked = questions.hasForm(state.view);
+  byId("graph").hidden = asked;
+  byId("answer").hidden = !asked;
+  byId("layout").classList.toggle("asked", asked);
+  for (const button of document.querySelectorAll("[data-view]")) button.setAttribute("aria-pressed", String(button.dataset.view === state.view));
+  slider(state);
+  if (asked) {
+    document.title = `${state.view} · Lineage`;
+    await questions.show(state);
+    return;
+  }
+  if (!state.focus) {
+    await begin(state);
+    return;
+  }
+  document.title = `${state.column || state.focus} · Lineage`;
+  await Promise.all([draw(state, anchor), panel.show(state)]);
+}
+
+async function draw(state, anchor) {
+  const { focus, show: expanded, open, rows, find, column, only, as_of } = state;
+  const view = { focus, show: expanded, open, rows, find, column, only, as_of };
+  try {
+    const picture = await ask("graph", view, { body: anchor ? graph.prior() : null });
+    graph.show(picture, { anchor });
+    tree.show(picture);
+    bar(picture, state);
+    notice("");
+  } catch (error) {
+    if (error.name === "AbortError") return;
+    notice(error.message);
+  }
+}
+
+function notice(text) {
+  const old = byId("graph").querySelector(".problem");
+  old?.remove();
+  if (text) byId("graph").append(h("div", { class: "problem over", role: "alert" }, h("h2", {}, "This could not be drawn"), h("p", {}, text), h("button", { type: "button", onclick: () => go({ focus: "", column: "", only: "", show: [], open: [], rows: [], find: [], as_of: "", from: "", to: "" }) }, "Start again")));
+}
+
+// Without a focus the page opens on what serves predictions, or else on what has most around it.
+async function begin(state) {
+  try {
+    const found = await ask("start", { as_of: state.as_of });
+    if (found.focus) return go({ focus: found.focus, show: found.show }, { replace: true });
+  } catch (error) {
+    return notice(error.message);
+  }
+  replace(byId("panel"));
+  byId("graph").append(h("div", { class: "problem over" }, h("h2", {}, "Nothing was materialized yet"), h("p", {}, "Materialize assets in Dagster, or run ", h("code", {}, "bikes run"), "; this page then shows what was computed from what.")));
+}
+
+function bar(picture, state) {
+  const parts = [];
+  if (picture.column) {
+    parts.push(h("span", { class: "followed" }, h("b", {}, picture.column), ` ${picture.on_path.upstream} upstream, ${picture.on_path.downstream} downstream`),
+      h("button", { type: "button", id: "only", "aria-pressed": String(state.only === "1"), onclick: () => go({ only: state.only === "1" ? "" : "1" }) }, "Only this path"),
+      h("button", { type: "button", "aria-label": "Let go of the column", onclick: () => go({ column: "", only: "" }, { anchor: picture.focus }) }, "×"));
+  }
+  if (picture.left_out) parts.push(h("span", { class: "left-out", role: "status" }, `${picture.boxes.length} boxes are drawn, ${picture.left_out.toLocaleString("en")} more are not: start from one of them, or ask for the impact.`));
+  replace(byId("bar"), parts);
+}
+
+async function load() {
+  const state = read();
+  try {
+    [moments] = [await ask("moments")];
+    slider(state);
+    const statuses = await ask("status", { as_of: state.as_of });
+    panel.setStatuses(statuses);
+    graph.setStrips(statuses);
+    if (state.view === "graph" && state.focus && !state.from) await panel.show(read());
+  } catch (error) {
+    if (error.name !== "AbortError") toast(error.message);
+  }
+}
+
+function slider(state) {
+  const footer = byId("time");
+  if (moments.length < 2) return replace(footer);
+  const now = moments.length, at = state.as_of ? moments.filter((moment) => moment <= Date.parse(state.as_of) / 1000 + 0.999).length - 1 : now;
+  if (footer.querySelector("input") === document.activeElement && footer.contains(document.activeElement)) {
+    footer.querySelector("output").textContent = state.as_of ? `as of ${state.as_of.replace("T", " ")}` : "now";
+    return footer;
+  }
+  const output = h("output", { for: "moment" }, state.as_of ? `as of ${state.as_of.replace("T", " ")}` : "now");
+  const input = h("input", { id: "moment", type: "range", min: 0, max: now, value: Math.max(at, 0), "aria-label": "State at a past time", oninput: (event) => told(Number(event.target.value), output), onchange: (event) => travel(Number(event.target.value)) });
+  return replace(footer, h("span", {}, time(moments[0])), input, output, state.as_of ? h("button", { type: "button", onclick: () => travel(now) }, "Back to now") : null);
+}
+
+const at = (index) => (index >= moments.length ? "" : new Date(Math.ceil(moments[index]) * 1000));
+const written = (date) => (date ? `${date.getFullYear()}-${two(date.getMonth() + 1)}-${two(date.getDate())}T${two(date.getHours())}:${two(date.getMinutes())}:${two(date.getSeconds())}` : "");
+const two = (number) => String(number).padStart(2, "0");
+
+function told(index, output) {
+  output.textContent = index >= moments.length ? "now" : `as of ${written(at(index)).replace("T", " ")}`;
+  byId("moment").setAttribute("aria-valuetext", output.textContent);
+}
+
+function travel(index) {
+  graph.forget();
+  go({ as_of: written(at(index)) }, { anchor: graph.shown()?.focus });
+  load();
+}
+
+function toast(text) {
+  byId("toast").textContent = text;
+  setTimeout(() => { if (byId("toast").textContent === text) byId("toast").textContent = ""; }, 5000);
+}
+
+function live() {
+  const source = new EventSource("/api/changes");
+  source.addEventListener("changed", async () => {
+    if (read().as_of) return;
+    graph.forget();
+    await show(read(), graph.shown()?.focus ?? "");
+    await load();
+    toast(`Updated at ${time(Date.now() / 1000).slice(11)}`);
+  });
+}
+
+function legend() {
+  replace(byId("legend"), ["fresh", "stale", "missing", "failed"].map((state) => h("span", {}, h("i", { class: `tile ${state}` }), state)));
+}
+
+document.addEventListener("click", (event) => {
+  const view = event.target.closest("[data-view]")?.dataset.view;
+  if (view) {
+    const { focus, column } = read();
+    go({ view, address: view === "impact" ? read().address || column || focus : read().address, tab: "" });
+  }
+  const by = event.target.closest("[data-zoom]")?.dataset.zoom;
+  if (by) ({ in: () => graph.zoom(1.25), out: () => graph.zoom(0.8), fit: graph.fit })[by]();
+  if (event.target.closest("[data-go=home]")) {
+    event.preventDefault();
+    history.pushState({}, "", "/");
+    show(read(), "");
+  }
+});
+
+byId("copy").addEventListener("click", async () => {
+  const url = location.origin + address(read());
+  try {
+    await navigator.clipboard.writeText(url);
+    toast("The address of this view is copied.");
+  } catch {
+    toast(url);
+  }
+});
+
+document.addEventListener("keydown", (event) => {
+  if (event.target.closest("input, select, textarea") || event.ctrlKey || event.metaKey || event.altKey) return;
+  const state = read();
+  const acts = {
+    "/": focusSearch, "+": () => graph.zoom(1.25), "=": () => graph.zoom(1.25), "-": () => graph.zoom(0.8), 0: graph.fit,
+    g: () => { const box = graph.shown(); if (box) graph.focusBox(box.focus); }, t: () => byId("tree").querySelector("[tabindex='0']")?.focus(),
+    Escape: () => {
+      if (state.from) go({ from: "", to: "", tab: "" });
+      else if (state.column) go({ column: "", only: "" }, { anchor: graph.shown()?.focus });
+      else if (state.view !== "graph") go({ view: "graph" });
+    },
+  };
+  if (!acts[event.key]) return;
+  event.preventDefault();
+  acts[event.key]();
+});
+
+onchange(show);
+legend();
+show(read(), "");
+load();
+live();
