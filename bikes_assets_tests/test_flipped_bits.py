@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from bikes_assets.app import answers, snapshot
+from bikes_assets.app import answers, snapshot, state
 from bikes_assets.cli import runner
 from bikes_assets.core.errors import LineageError
 from bikes_assets.events import identity
@@ -33,7 +33,7 @@ def ways() -> tuple[int, list[list[str]]]:
 
 PLAIN: dict[str, Callable[[], Any]] = {
     "index": lambda: content_of(answers.refreshed()),
-    "status": runner.status_of,
+    "status": state.statuses,
 }
 """Questions whose answer is to be as before, or an error; what the index holds settles whatever is asked of it."""
 MORE: dict[str, Callable[[], Any]] = {

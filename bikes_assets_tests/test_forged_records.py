@@ -17,7 +17,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from bikes_assets.app import answers, snapshot
+from bikes_assets.app import answers, snapshot, state
 from bikes_assets.app.reconciliation import pipeline
 from bikes_assets.app.store import lake, mlflow_client, table
 from bikes_assets.cli import runner
@@ -121,7 +121,7 @@ def test_forged_events_are_named_once_and_change_nothing(store: Path) -> None:
     lock = store / "lock.json"
     snapshot.write(runner.plan(), lock)
     before = content_of(answers.refreshed())
-    statuses = runner.status_of()
+    statuses = state.statuses()
     with runner.opened() as instance:
         latest, number = latest_version(instance, "demand_model"), Numbers(instance).get("demand_model")
         event = next(
@@ -133,7 +133,7 @@ def test_forged_events_are_named_once_and_change_nothing(store: Path) -> None:
         # Then what is asked is answered as before, by the index and by a rebuilt one
         assert content_of(answers.refreshed()) == before
         assert content_of(answers.rebuild()) == before
-        assert runner.status_of() == statuses
+        assert state.statuses() == statuses
         assert latest_version(instance, "demand_model") == latest
         assert Numbers(instance)._latest("demand_model") == number
         # And sync names each once, and does its work

@@ -21,9 +21,11 @@ from bikes_assets.app.store import (
     stored_plan,
     table,
 )
+from bikes_assets.core.address import Address
 from bikes_assets.core.digest import file_digest
+from bikes_assets.core.errors import LineageError
 from bikes_assets.core.record import Record
-from bikes_assets.core.staleness import CurrentState, Materialized, Plan
+from bikes_assets.core.staleness import CurrentState, Key, Materialized, Plan, Reason, Status, staleness_of
 from bikes_assets.events import run_log
 from bikes_assets.orchestration import reconcile_marks
 from bikes_assets.storage.checksums import write_memory
@@ -31,7 +33,7 @@ from bikes_assets.storage.sources.readers import reader_for
 from bikes_assets.storage.sources.source_state import SourceState, observe, partition_digests, remembered
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 
 def digests_of(asset: str, source: str, query: str | None) -> Mapping[str, str]:
@@ -87,6 +89,40 @@ def now(sources: Mapping[str, SourceState] | None = None) -> CurrentState:
         }
         found.altered |= {(asset, key): what for key, what in altered.items()}
     return found
+
+
+def statuses(addresses: Sequence[str] = ()) -> list[Status]:
+    """Return the status of partitions, upstream assets first; the source is read if it may have changed.
+
+    Args:
+        addresses: assets or partitions; all by default.
+
+    Raises:
+        DataError: the source cannot be read.
+        LineageError: no such asset or partition exists, or an address names a column, a version or an alias.
+    """
+    known = plan()
+    found = staleness_of(known, now(observed()))
+    wanted: set[Key] = set()
+    for address in addresses:
+        named = Address.parse(address)
+        if named is None or named.column is not None or named.version is not None:
+            raise LineageError(
+                f"found {address!r}, expected an asset or a partition, such as demand_features or demand_features[2012-08], "
+                "without column, version or alias"
+            )
+        if named.asset not in known.nodes:
+            raise LineageError(f"found {address!r}, expected an asset or a partition of one: {', '.join(known.nodes)}")
+        keys = {key for key in found if key[0] == named.asset and named.partition in (None, key[1])}
+        if not keys:
+            partitions = known.nodes[named.asset].partitions
+            if partitions in ((), (None,)):
+                raise LineageError(f"found {address!r}, expected an asset with partitions: {named.asset} has none")
+            raise LineageError(
+                f"found partition {named.partition} of {named.asset}, expected one from {partitions[0]} to {partitions[-1]}"
+            )
+        wanted |= keys
+    return [status for key, status in found.items() if not addresses or key in wanted]
 
 
 def stores() -> reconcile_marks.Stores:
@@ -197,6 +233,17 @@ def changed_functions(was: str, now: str, function: str) -> Mapping[str, str]:
         reached = reached_code(module, name)
         after = function_digests(reached) if code_version_of(reached) == now else None
     return {} if before is None or after is None else diff.changed_functions(before, after)
+
+
+def reason_text(reason: Reason) -> str:
+    """Return in words why a partition is not fresh; of a changed code version, with the functions that differ."""
+    if reason.kind != "code":
+        return str(reason)
+    changes = [
+        f"{name.removeprefix('bikes_assets.')} {change}"
+        for name, change in changed_functions(reason.was, reason.now, reason.what).items()
+    ]
+    return f"{reason} ({', '.join(changes) or 'its functions were not kept'})"
 
 
 def _source_memory(asset: str) -> Path:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import click
 
 from bikes_assets.app import answers
+from bikes_assets.app.json_answers import items
 from bikes_assets.cli import options
 from bikes_assets.cli.terminal import print_json, print_table, say, say_wrapped
 from bikes_assets.core.address import Address
@@ -29,10 +29,12 @@ _MOST_OF_ADDRESS = 40
 @options.as_json
 def search(words: tuple[str, ...], as_json: bool) -> bool:
     """Find tables, columns, models and tags. Names, meanings and units are searched; exit code 1 without a match."""
-    matches = answers.search(" ".join(words))
     if as_json:
-        print_json({"kind": item.kind, "address": address_of(item), **item.facts} for item in matches)
-    elif matches:
+        found = items.search(" ".join(words))
+        print_json(found)
+        return len(found) > 0
+    matches = answers.search(" ".join(words))
+    if matches:
         _print_matches([(address_of(item), item.kind, item.facts["text"].partition("\n")[0]) for item in matches])
     else:
         say("Found nothing; bikes columns lists every declared column.")
@@ -77,11 +79,10 @@ def columns(markdown: bool) -> None:
 @options.as_json
 def waste(as_json: bool) -> None:
     """Show what nobody reads and where the time goes. It also lists unchanged rematerializations."""
-    result = answers.waste()
     if as_json:
-        print_json([asdict(result) | {"overhead": result.overhead}])
+        print_json(items.waste())
     else:
-        print_waste(result)
+        print_waste(answers.waste())
 
 
 @click.command()

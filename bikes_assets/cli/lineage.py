@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
 from itertools import islice
 from shlex import quote
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bikes_assets.app import answers
+from bikes_assets.app.json_answers import items
+from bikes_assets.app.json_answers.items import LEVELS
 from bikes_assets.cli import options
 from bikes_assets.cli.terminal import print_json, say, say_wrapped
 from bikes_assets.core.texts import counted, plain
@@ -23,19 +24,15 @@ from bikes_assets.lineage.elements import (
     RUN,
     VERSION,
     Answer,
-    address_of,
 )
-from bikes_assets.lineage.queries import KINDS
 from bikes_assets.lineage.tree import walk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from bikes_assets.lineage.elements import Direction, Result
     from bikes_assets.lineage.tree import Branch
 
-LEVELS = {kind.replace(" ", "-"): kind for kind in KINDS}
-"""Kinds of things that `--level` accepts."""
 _PLACES = (DATASET, COLUMN, PARTITION, VERSION, COLUMN_VERSION)
 """Kinds of things whose address already names their kind."""
 _CODE_CHARACTERS = 8
@@ -89,7 +86,7 @@ def downstream(address: str | None, *, change: bool, as_json: bool, **asked: Any
 
     changes, answer = answers.changed(plan())
     if as_json:
-        print_json([*({"kind": "change", **asdict(item)} for item in changes), *_items(answer)])
+        print_json(items.changes(changes, answer))
         return not changes
     for item in changes:
         functions = ", ".join(f"{name} {became}" for name, became in item.functions.items())
@@ -100,13 +97,13 @@ def downstream(address: str | None, *, change: bool, as_json: bool, **asked: Any
 
 def _ask(direction: Direction, address: str, *, level: str | None, runs: bool, as_json: bool, **asked: Any) -> None:
     """Print what is upstream or downstream of an address."""
+    if as_json:
+        print_json(items.related(direction, address, level=level, **asked))
+        return
     follow = answers.upstream if direction == "upstream" else answers.downstream
     answer = follow(address, level=LEVELS.get(level or ""), **asked)
-    if as_json:
-        print_json(_items(answer))
-    else:
-        what = f"{direction} of {answers.named(address, as_of=asked['as_of'])}"
-        print_answer(answer, what, direction, as_of=asked["as_of"], runs=runs)
+    what = f"{direction} of {answers.named(address, as_of=asked['as_of'])}"
+    print_answer(answer, what, direction, as_of=asked["as_of"], runs=runs)
 
 
 @click.command()
@@ -120,16 +117,16 @@ def path(start: str, end: str, as_of: str | None, most: int, as_json: bool) -> b
 
     If one end is a column, a table, partition or version at the other end means any of its columns.
     """
-    count, ways = answers.paths(start, end, as_of=as_of)
-    paths = ([address_of(item) for item in way] for way in islice(ways, most))
+    count, paths = items.paths(start, end, as_of=as_of)
+    shown = islice(paths, most)
     if as_json:
-        print_json({"addresses": addresses} for addresses in paths)
+        print_json(shown)
         return count > 0
     back = 0 if count else answers.paths(end, start, as_of=as_of)[0]
     hint = f"; {back:,} in the other direction: bikes path {quote(end)} {quote(start)}" if back else ""
     say((f"{count:,} ways" if count != 1 else "1 way") + hint)
-    for addresses in paths:
-        say_wrapped(" -> ".join(addresses), "  ")
+    for path in shown:
+        say_wrapped(" -> ".join(path["addresses"]), "  ")
     if count > most:
         say(f"and {count - most:,} more; --most {count} shows them")
     return count > 0
@@ -153,13 +150,6 @@ def print_answer(
     branches = answers.tree(Answer(listed), direction, as_of=as_of) if listed else []
     functions = answers.functions() if any(item.kind == CODE for item in listed) else {}
     sys.stdout.writelines(f"{lead}{plain(_line(branch, functions))}\n" for lead, branch in walk(branches))
-
-
-def _items(answer: Answer) -> Iterator[dict[str, Any]]:
-    """Yield each thing of an answer for JSON, runs included."""
-    yield from (
-        {"kind": item.kind, "address": address_of(item), "depth": item.depth, **item.facts} for item in answer.things
-    )
 
 
 def _line(branch: Branch, functions: Mapping[str, str]) -> str:

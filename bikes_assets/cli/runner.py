@@ -19,7 +19,6 @@ from bikes_assets.app.reconciliation import pipeline
 from bikes_assets.app.settings import ROOT, settings
 from bikes_assets.app.state import plan
 from bikes_assets.app.store import claim, current, current_identity, definitions, is_own
-from bikes_assets.core.address import Address
 from bikes_assets.core.errors import LineageError, SettingsError, TrackingError
 from bikes_assets.core.record import Record, partition_address
 from bikes_assets.core.staleness import (
@@ -217,40 +216,6 @@ def _postgres(url: str) -> bool:
     if url:
         os.environ[_STORAGE] = url  # it may come from .env, and dagster.yaml names the variable
     return bool(url)
-
-
-def status_of(addresses: Sequence[str] = ()) -> list[Status]:
-    """Return the status of partitions, upstream assets first; the source is read if it may have changed.
-
-    Args:
-        addresses: assets or partitions; all by default.
-
-    Raises:
-        DataError: the source cannot be read.
-        LineageError: no such asset or partition exists, or an address names a column, a version or an alias.
-    """
-    made = plan()
-    found = staleness_of(made, state.now(state.observed()))
-    wanted: set[Key] = set()
-    for address in addresses:
-        named = Address.parse(address)
-        if named is None or named.column is not None or named.version is not None:
-            raise LineageError(
-                f"found {address!r}, expected an asset or a partition, such as demand_features or demand_features[2012-08], "
-                "without column, version or alias"
-            )
-        if named.asset not in made.nodes:
-            raise LineageError(f"found {address!r}, expected an asset or a partition of one: {', '.join(made.nodes)}")
-        keys = {key for key in found if key[0] == named.asset and named.partition in (None, key[1])}
-        if not keys:
-            known = made.nodes[named.asset].partitions
-            if known in ((), (None,)):
-                raise LineageError(f"found {address!r}, expected an asset with partitions: {named.asset} has none")
-            raise LineageError(
-                f"found partition {named.partition} of {named.asset}, expected one from {known[0]} to {known[-1]}"
-            )
-        wanted |= keys
-    return [status for key, status in found.items() if not addresses or key in wanted]
 
 
 def check_served(month: str) -> None:

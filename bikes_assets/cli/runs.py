@@ -6,22 +6,24 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from datetime import datetime
 from itertools import groupby
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from bikes_assets.app import answers
+from bikes_assets.app import answers, state
+from bikes_assets.app.json_answers import items
+from bikes_assets.app.json_answers.items import UP_TO_DATE
 from bikes_assets.app.settings import settings
+from bikes_assets.app.state import reason_text
 from bikes_assets.app.store import is_own
 from bikes_assets.cli import options, runner
 from bikes_assets.cli.terminal import print_json, print_table, progress_bar, say
 from bikes_assets.core import secrets
 from bikes_assets.core.address import WHOLE
 from bikes_assets.core.record import parse_address, partition_address
-from bikes_assets.core.staleness import Reason, State, Status
+from bikes_assets.core.staleness import State, Status
 from bikes_assets.core.texts import counted
 
 if TYPE_CHECKING:
@@ -65,15 +67,16 @@ def status(addresses: tuple[str, ...], as_json: bool) -> bool:
     ADDRESS, such as demand_features or demand_features[2012-08], restricts it to an asset or a partition. For a
     partition, it also lists when each version was materialized, why, and what changed in it.
     """
-    statuses = runner.status_of(addresses)
-    versions = {item.address: answers.history(item.address) for item in statuses if item.address in addresses}
     if as_json:
-        print_json(status_item(item, versions.get(item.address)) for item in statuses)
-    else:
-        print_status(statuses)
-        for of_partition in versions.values():
-            print_versions(of_partition)
-    return all(item.state in ("fresh", "skipped") for item in statuses)
+        found = items.status(addresses)
+        print_json(found)
+        return all(item["state"] in UP_TO_DATE for item in found)
+    statuses = state.statuses(addresses)
+    versions = [answers.history(item.address) for item in statuses if item.address in addresses]
+    print_status(statuses)
+    for of_partition in versions:
+        print_versions(of_partition)
+    return all(item.state in UP_TO_DATE for item in statuses)
 
 
 @click.command()
@@ -155,19 +158,19 @@ def _accuracy() -> str:
 
 def print_status(statuses: Sequence[Status]) -> None:
     """Print the number of partitions in each state by asset, and each that is not fresh, with its reasons."""
-    states = [state for state in STATES if any(item.state == state for item in statuses)]
+    states = [known for known in STATES if any(item.state == known for item in statuses)]
     counts = {asset: Counter[str]() for asset in dict.fromkeys(item.asset for item in statuses)}
     for item in statuses:
         counts[item.asset][item.state] += 1
-    print_table(["asset"], states, ((asset, *(of[state] or "" for state in states)) for asset, of in counts.items()))
+    print_table(["asset"], states, ((asset, *(of[known] or "" for known in states)) for asset, of in counts.items()))
     told = ((item, _reasons(item)) for item in statuses)
-    for (asset, state, _), alike in groupby(told, lambda pair: (pair[0].asset, pair[0].state, _alike(*pair))):
-        items = [*alike]
-        why, texts = items[0][1], {text for _, text in items}
-        if state != "fresh" or why:
-            address = _range(asset, [item.partition for item, _ in items])
-            line = f"{address}  {state}: {why}{_more(len(items)) if len(texts) > 1 else ''}"
-            say(line, colour=_COLOURS.get(state))
+    for (asset, name, _), alike in groupby(told, lambda pair: (pair[0].asset, pair[0].state, _alike(*pair))):
+        group = [*alike]
+        why, texts = group[0][1], {text for _, text in group}
+        if name != "fresh" or why:
+            address = _range(asset, [item.partition for item, _ in group])
+            line = f"{address}  {name}: {why}{_more(len(group)) if len(texts) > 1 else ''}"
+            say(line, colour=_COLOURS.get(name))
     if states == ["fresh"]:
         say("Everything is fresh.")
     elif states == ["missing"]:
@@ -178,7 +181,7 @@ def print_versions(versions: Sequence[HistoryEntry]) -> None:
     """Print every version of a partition: when it was materialized, why, and what changed in it."""
     for item in versions:
         is_first = item.reasons[0].kind == "missing"
-        why = "; ".join((*map(_text, item.reasons), _new(item.changed)))
+        why = "; ".join((*map(reason_text, item.reasons), _new(item.changed)))
         time = f"{datetime.fromtimestamp(item.time).astimezone():%Y-%m-%d %H:%M:%S}"
         say(f"{item.address}  {time}, run {item.run[:8]}: {'materialized for the first time' if is_first else why}")
 
@@ -189,23 +192,11 @@ def _new(changed: Sequence[str]) -> str:
     return "its content changed" if list(changed) == [WHOLE] else f"new in {', '.join(changed)}"
 
 
-def status_item(item: Status, versions: Sequence[HistoryEntry] | None = None) -> dict[str, Any]:
-    """Return a status for JSON, with its versions if given."""
-    status: dict[str, Any] = {"address": item.address, "state": item.state, "reasons": _told(item.reasons)}
-    if versions is not None:
-        status["versions"] = [asdict(version) | {"reasons": _told(version.reasons)} for version in versions]
-    return status
-
-
-def _told(reasons: Sequence[Reason]) -> list[dict[str, str]]:
-    return [asdict(reason) | {"text": _text(reason)} for reason in reasons]
-
-
 def _waiting(summary: runner.Summary) -> Iterator[str]:
     """Yield a line for each group of similar partitions of an asset that are not up to date, and what they wait for."""
     fixed, first = "bikes run materializes it once that is fixed", "bikes run, without --month, materializes that first"
-    for (asset, state, why), alike in groupby(summary.waiting, lambda item: (item.asset, item.state, _reasons(item))):
-        yield f"{_range(asset, [item.partition for item in alike])} is {state}: {why}; {fixed if summary.failed else first}"
+    for (asset, name, why), alike in groupby(summary.waiting, lambda item: (item.asset, item.state, _reasons(item))):
+        yield f"{_range(asset, [item.partition for item in alike])} is {name}: {why}; {fixed if summary.failed else first}"
 
 
 def _failures(failed: Mapping[str, str]) -> Iterator[str]:
@@ -242,22 +233,9 @@ def _without_numbers(message: str) -> str:
 def _reasons(item: Status) -> str:
     if item.state == "pending":
         return f"waits for {', '.join(sorted({parse_address(reason.what)[0] for reason in item.reasons}))}"
-    texts = [_text(reason) for reason in item.reasons]
+    texts = [reason_text(reason) for reason in item.reasons]
     more = len(texts) - _MOST_REASONS
     return "; ".join(texts[:_MOST_REASONS]) + (f"; and {more} more" if more > 0 else "")
-
-
-def _text(reason: Reason) -> str:
-    """Return a reason in words; a changed code version with the functions that differ."""
-    from bikes_assets.app.state import changed_functions
-
-    if reason.kind != "code":
-        return str(reason)
-    changes = [
-        f"{name.removeprefix('bikes_assets.')} {change}"
-        for name, change in changed_functions(reason.was, reason.now, reason.what).items()
-    ]
-    return f"{reason} ({', '.join(changes) or 'its functions were not kept'})"
 
 
 def print_reconciliation(result: Reconciliation) -> None:

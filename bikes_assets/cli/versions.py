@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bikes_assets.app import answers
+from bikes_assets.app.json_answers import items
 from bikes_assets.cli import options
 from bikes_assets.cli.terminal import print_json, say
 from bikes_assets.core.address import Address, parse_address, partition_address
@@ -39,11 +40,12 @@ def diff(a: str, b: str, as_json: bool) -> bool:
 
     Exit code 0 when their content is equal, 1 when it differs, 2 when they cannot be compared.
     """
-    difference = answers.diff(a, b)
     if as_json:
-        print_json([difference.to_dict()])
-    else:
-        print_difference(difference)
+        (item,) = items.diff(a, b)
+        print_json([item])
+        return item["equal"]
+    difference = answers.diff(a, b)
+    print_difference(difference)
     return difference.equal
 
 
@@ -56,10 +58,10 @@ def trace(address: str, as_json: bool) -> None:
     ADDRESS is demand_predictions[2012-08]#2012-08-14T17:00, demand_predictions.prediction[2012-08]#2012-08-14T17:00 for
     one column, or demand_predictions[2012-08]@18#2012-08-14T17:00 as of a table version.
     """
-    result = answers.trace(address)
     if as_json:
-        print_json([result.to_dict()])
+        print_json(items.trace(address))
         return
+    result = answers.trace(address)
     say(result.address)
     for depth, text, colour in _lines_of(result):
         say(f"{'  ' * depth}{text}", colour=colour or None)

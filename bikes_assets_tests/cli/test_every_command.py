@@ -13,9 +13,9 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from bikes_assets.app import answers
+from bikes_assets.app import answers, state
 from bikes_assets.app.settings import settings
-from bikes_assets.cli import main, runner
+from bikes_assets.cli import main
 from bikes_assets.cli.commands import FAMILIES
 
 NAMES = [*main.commands]
@@ -170,7 +170,7 @@ def test_an_interruption_is_130_and_what_nobody_foresaw_is_an_error(
         raise error
 
     monkeypatch.setattr(answers, "search", fail)
-    monkeypatch.setattr(runner, "status_of", fail)
+    monkeypatch.setattr(state, "statuses", fail)
     for words in (("search", "x"), ("status",)):
         done = bikes(*words)
         assert (done.exit_code, told in done.stderr) == (code, True)

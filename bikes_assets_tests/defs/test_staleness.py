@@ -19,6 +19,7 @@ from bikes_assets.cli import runner as runs
 from bikes_assets.governance import pins as decisions
 from bikes_assets.definitions import defs
 from bikes_assets.defs.due import due
+from bikes_assets.app.state import statuses
 from bikes_assets.app.store import lake
 from bikes_assets.project import PINS
 
@@ -124,7 +125,7 @@ def materialize(instance, config):
     )
     assert result.success
     (event,) = result.get_asset_materialization_events()
-    (status,) = runs.status_of(["demand_model[2011-07]"])
+    (status,) = statuses(["demand_model[2011-07]"])
     record = event.materialization.metadata["lineage"].value
     logged = [entry.user_message for entry in instance.all_logs(result.run_id) if "config" in entry.user_message]
     shown = [line for line in event.materialization.metadata["Materialized from"].value.splitlines() if "config" in line]

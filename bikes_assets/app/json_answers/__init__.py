@@ -1,0 +1,1 @@
+"""Answers as JSON: what commands print with `--json` and servers answer with, defined once."""
