@@ -208,6 +208,8 @@ class Settings(BaseModel):
             {"duckdb:///srv/trips.duckdb main.trips": "demand_predictions"}.
         openlineage_api_key: key without which nobody may send OpenLineage events; "" where anybody of this machine may.
         external_assets: whether Dagster shows datasets of other tools that OpenLineage events tell of, as external assets.
+        lineage_url: where people open the lineage page; links in Dagster and MLflow lead there.
+        lineage_token: token without which nobody sees the lineage page; it is needed where others than this machine reach it.
         dagster_url: where people open Dagster; links in MLflow lead there.
         mlflow_url: where people open MLflow; links in Dagster lead there.
     """
@@ -239,6 +241,8 @@ class Settings(BaseModel):
     openlineage_datasets: Annotated[Json[dict[str, str]], AfterValidator(_of_datasets)] = {}
     openlineage_api_key: SecretStr = SecretStr("")
     external_assets: bool = False
+    lineage_url: Page = "http://127.0.0.1:5050"
+    lineage_token: SecretStr = SecretStr("")
     dagster_url: Page = "http://127.0.0.1:3000"
     mlflow_url: Page = "http://127.0.0.1:5000"
 

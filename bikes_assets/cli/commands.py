@@ -33,7 +33,7 @@ FAMILIES = {
         "run": "Materialize what is stale, missing or failed.",
         "status": "List what is fresh, stale, missing or failed, and why.",
         "sync": "Reconcile run states, events and MLflow.",
-        "ui": "Open Dagster and MLflow on 127.0.0.1.",
+        "ui": "Open Dagster, MLflow and the lineage page on 127.0.0.1.",
     },
     "lineage": {
         "upstream": "List what contributed to ADDRESS, as a tree.",
@@ -49,6 +49,9 @@ FAMILIES = {
         "columns": "Print every table's columns.",
         "waste": "Show what nobody reads and where the time goes.",
         "index": "Update the lineage index.",
+    },
+    "servers": {
+        "explore": "Open the lineage page.",
     },
     "verification": {
         "check-lineage": "Verify the features' column lineage by perturbation.",

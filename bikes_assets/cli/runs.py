@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 STATES: tuple[State, ...] = ("fresh", "pending", "stale", "missing", "failed", "skipped")
 _COLOURS = {"stale": "yellow", "missing": "yellow", "failed": "red"}
 _MOST_REASONS = 3
-_DAGSTER_PORT, _MLFLOW_PORT = 3000, 5000
+_DAGSTER_PORT, _MLFLOW_PORT, _LINEAGE_PORT = 3000, 5000, 5050
 _PORT = click.IntRange(1, 65_535)
 
 
@@ -91,9 +91,10 @@ def sync() -> bool:
 @click.command()
 @click.option("--dagster-port", default=_DAGSTER_PORT, show_default=True, type=_PORT)
 @click.option("--mlflow-port", default=_MLFLOW_PORT, show_default=True, type=_PORT)
+@click.option("--lineage-port", default=_LINEAGE_PORT, show_default=True, type=_PORT)
 @click.option("--read-only", is_flag=True, help="Dagster to look at: it changes nothing, and no daemon runs.")
-def ui(dagster_port: int, mlflow_port: int, *, read_only: bool) -> None:
-    """Open Dagster and MLflow on 127.0.0.1. Dagster's daemon runs too; Ctrl-C stops all.
+def ui(dagster_port: int, mlflow_port: int, lineage_port: int, *, read_only: bool) -> None:
+    """Open Dagster, MLflow and the lineage page on 127.0.0.1. Dagster's daemon runs too; Ctrl-C stops all.
 
     If MLflow is already a server, no other is started for it.
     """
@@ -101,22 +102,26 @@ def ui(dagster_port: int, mlflow_port: int, *, read_only: bool) -> None:
 
     mlflow = settings().tracking_uri
     is_served = mlflow.startswith("http")
-    if dagster_port == mlflow_port and not is_served:
-        raise click.UsageError(f"found port {dagster_port} twice, expected one for Dagster and another for MLflow")
+    ports = [dagster_port, lineage_port, *(() if is_served else (mlflow_port,))]
+    if twice := [port for port in ports if ports.count(port) > 1]:
+        raise click.UsageError(f"found port {twice[0]} twice, expected another one for each server")
     dagster_url = f"http://127.0.0.1:{dagster_port}"
     mlflow_url = secrets.shown(mlflow).replace("***@", "") if is_served else f"http://127.0.0.1:{mlflow_port}"
-    for name, url in (("BIKES_DAGSTER_URL", dagster_url), ("BIKES_MLFLOW_URL", mlflow_url)):
+    lineage_url = f"http://127.0.0.1:{lineage_port}"
+    pages = {"BIKES_DAGSTER_URL": dagster_url, "BIKES_MLFLOW_URL": mlflow_url, "BIKES_LINEAGE_URL": lineage_url}
+    for name, url in pages.items():
         os.environ.setdefault(name, url)  # links from one page to the other
     settings.cache_clear()
 
     with runner.opened():
         pass  # by now lake, event log and MLflow carry the same store id
-    if (dagster_port, mlflow_port) != (_DAGSTER_PORT, _MLFLOW_PORT):
+    if (dagster_port, mlflow_port, lineage_port) != (_DAGSTER_PORT, _MLFLOW_PORT, _LINEAGE_PORT):
         say("Links in earlier materializations lead to the ports of that time: docs/mlflow.md says how to set them.")
     commands = {f"Dagster  {dagster_url}": servers.dagster_command(dagster_port, read_only=read_only)}
     if not is_served:
         commands[f"MLflow   {servers.mlflow_page(mlflow_url)}"] = servers.mlflow_command(mlflow_port)
-    servers.serve_until_interrupted(commands, ports=(dagster_port, *(() if is_served else (mlflow_port,))))
+    commands[f"Lineage  {lineage_url}"] = servers.lineage_command(lineage_port)
+    servers.serve_until_interrupted(commands, ports)
 
 
 def print_summary(summary: runner.Summary) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from urllib.parse import urlsplit
 
 import click
 
@@ -18,6 +19,8 @@ from bikes_assets.core.errors import SettingsError, StoreError, TrackingError
 from bikes_assets.events.pages import mlflow_experiment
 from bikes_assets.storage.processes import end_as_interrupted, ending_with_this
 
+LINEAGE_PORT = 5050
+_LOOPBACK = "127.0.0.1"
 _STOP_SECONDS = 15
 _DEFAULTS = {
     "DAGSTER_GRPC_TIMEOUT_SECONDS": "300",  # a busy machine may take more than Dagster's minute to start a run
@@ -25,6 +28,40 @@ _DEFAULTS = {
     "MLFLOW_SERVER_ALLOWED_HOSTS": "127.0.0.1,127.0.0.1:*,localhost,localhost:*",  # no foreign name for it
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # it would keep eight processes for jobs that do not exist
 }
+
+
+@click.command()
+@click.option("--host", default=_LOOPBACK, show_default=True, help="Address to listen on.")
+@click.option("--port", default=LINEAGE_PORT, show_default=True, type=click.IntRange(1, 65_535), help="Its port.")
+def explore(host: str, port: int) -> None:
+    """Open the lineage page. It shows what is computed from what, down to columns, versions and rows; Ctrl-C stops it.
+
+    It only reads, and also takes events of other tools, as bikes openlineage serve does. On another host than 127.0.0.1
+    it needs a token, BIKES_LINEAGE_TOKEN, and is opened as http://HOST:PORT/?token=TOKEN.
+    """
+    import uvicorn
+
+    from bikes_assets.web.own_pages import LOCAL
+    from bikes_assets.web.page import application
+
+    known = settings()
+    token, is_local = known.lineage_token.get_secret_value(), host in LOCAL
+    if not (is_local or token):
+        raise SettingsError(
+            f"BIKES_LINEAGE_TOKEN: found none, expected a token, since others may reach {host}; set one"
+        )
+    current_identity()  # an error of the store is one before anybody asks
+    require_free(port, "by --port", host)
+    shown = urlsplit(known.lineage_url).hostname
+    names = (*LOCAL, host, *([shown] if shown else []))
+    app = application(names=names, token=token, key=known.openlineage_api_key.get_secret_value())
+    click.echo(f"http://{f'[{host}]' if ':' in host else host}:{port} (Ctrl-C stops it)")
+    uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=1)
+
+
+def lineage_command(port: int) -> list[str]:
+    """Return the command for the lineage page."""
+    return [sys.executable, "-m", "bikes_assets", "explore", "--port", str(port)]
 
 
 def dagster_command(port: int, *, read_only: bool = False) -> list[str]:
@@ -64,19 +101,20 @@ def mlflow_page(server: str) -> str:
         return mlflow_experiment(server)
 
 
-def require_free(port: int, how: str) -> None:
-    """Fail where something listens on a port of 127.0.0.1.
+def require_free(port: int, how: str, host: str = _LOOPBACK) -> None:
+    """Fail where something listens on a port.
 
     Args:
         port: the port.
         how: how to choose another one, in words.
+        host: address of this machine.
 
     Raises:
         SettingsError: something does.
     """
-    with socket.socket() as probe:
-        if probe.connect_ex(("127.0.0.1", port)) == 0:
-            raise SettingsError(f"port {port} of 127.0.0.1 is taken; choose another {how}")
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        if probe.connect_ex((host, port)) == 0:
+            raise SettingsError(f"port {port} of {host} is taken; choose another {how}")
 
 
 def serve_until_interrupted(commands: Mapping[str, Sequence[str]], ports: Sequence[int]) -> None:

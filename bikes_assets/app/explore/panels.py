@@ -162,7 +162,9 @@ def rows(address: str) -> dict[str, Any]:
         "key": list(known.schema.key),
         "columns": found.column_names,
         "rows": [[_cell(value) for value in row.values()] for row in shown.to_pylist()],
-        "traces": [_row_address(place, known.schema.key, row) for row in shown.to_pylist()] if known.schema.key else None,
+        "traces": [_row_address(place, known.schema.key, row) for row in shown.to_pylist()]
+        if known.schema.key
+        else None,
         "missing": {
             name: found.column(name).null_count / max(len(found), 1) for name in found.column_names if len(found)
         },

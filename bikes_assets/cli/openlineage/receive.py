@@ -12,6 +12,7 @@ import click
 from bikes_assets.app.openlineage.received import received
 from bikes_assets.app.settings import settings
 from bikes_assets.cli import options
+from bikes_assets.cli.servers import LINEAGE_PORT, require_free
 from bikes_assets.cli.terminal import complain, print_json, say
 from bikes_assets.core.errors import EventError, SettingsError
 from bikes_assets.core.texts import counted
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 STDIN = Path("-")
-_PORT = 5050
 
 
 @click.command()
@@ -105,7 +105,9 @@ def _or_error(text: bytes) -> object:
 
 
 @click.command()
-@click.option("--port", default=_PORT, show_default=True, type=click.IntRange(1, 65535), help="Port of 127.0.0.1.")
+@click.option(
+    "--port", default=LINEAGE_PORT, show_default=True, type=click.IntRange(1, 65535), help="Port of 127.0.0.1."
+)
 def serve(port: int) -> None:
     """Receive events over HTTP: POST http://127.0.0.1:5050/api/v1/lineage, until Ctrl-C.
 
@@ -113,7 +115,6 @@ def serve(port: int) -> None:
     """
     import uvicorn
 
-    from bikes_assets.cli.servers import require_free
     from bikes_assets.web.openlineage import PATH, application
 
     received().counts()  # an error of the file is one before anybody sends
