@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bikes_assets.app.answers import moment
-from bikes_assets.app.store import assets, current, is_table
+from bikes_assets.app.store import assets, columns, current, is_table
 from bikes_assets.core.address import Address
 from bikes_assets.lineage.drawing.boxes import Box, BoxLink
 from bikes_assets.lineage.drawing.layout import layout
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bikes_assets.lineage.drawing.view import Drawn, DrawnBox, DrawnColumn, View
     from bikes_assets.lineage.index import Index
 
-WIDTH, HEADER, ROW, FOOTER = 232.0, 58.0, 22.0, 30.0
+WIDTH, HEADER, ROW, FOOTER = 248.0, 58.0, 22.0, 30.0
 """Sizes of a box in pixels: its width, the height of its head, of a column, and of what is below the columns."""
 
 
@@ -35,7 +35,8 @@ def picture(view: View, *, as_of: str | None = None, prior: Mapping[str, float] 
         LineageError: there is nothing of a name that the view has, at that time.
     """
     index, event = moment(as_of)
-    found = drawn(index, view, as_of=event)
+    declared = {asset: schema.names for asset, schema in columns().items()}
+    found = drawn(index, view, declared, as_of=event)
     placed = _placed(found, prior)
     return {
         "focus": found.focus,

@@ -13,6 +13,10 @@ Point: TypeAlias = tuple[float, float]
 """A place in the picture: x to the right, y downwards."""
 
 
+LOOP = 10.0
+"""How far beyond a box the line of a link of it to itself goes."""
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Box:
     """A box of a picture.
@@ -64,6 +68,11 @@ class Route:
     @property
     def path(self) -> str:
         """The line as path data of SVG."""
+        if self.link.source == self.link.target:  # around the box: out on the right, over its top, in on the left
+            (right, begin), (_, top), (left, _), (_, end) = ((number(x), number(y)) for x, y in self.points)
+            out, into = number(self.points[0][0] + LOOP), number(self.points[2][0] - LOOP)
+            there, back = f"C{out},{begin} {out},{top} {right},{top}", f"C{into},{top} {into},{end} {left},{end}"
+            return f"M{right},{begin}{there}L{left},{top}{back}"
         parts = [f"M{number(self.points[0][0])},{number(self.points[0][1])}"]
         for (x, y), (to_x, to_y) in pairwise(self.points):
             end = f"{number(to_x)},{number(to_y)}"

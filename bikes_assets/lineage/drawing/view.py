@@ -149,25 +149,28 @@ class Drawn:
     left_out: int
 
 
-def drawn(index: Index, view: View, *, as_of: int | None = None) -> Drawn:
+def drawn(
+    index: Index, view: View, declared: Mapping[str, Sequence[str]] | None = None, *, as_of: int | None = None
+) -> Drawn:
     """Return what a view shows.
 
     Args:
         index: the index.
         view: the view.
+        declared: the columns of each dataset in the order in which they are declared, as far as they are.
         as_of: number of the last event that counts, None for the current state.
 
     Raises:
         LineageError: there is nothing of a name that the view has.
     """
-    return _Drawing(index, view, as_of).drawn()
+    return _Drawing(index, view, declared or {}, as_of).drawn()
 
 
 class _Drawing:
     """Selects what a view shows; everything is known by its number in the index."""
 
-    def __init__(self, index: Index, view: View, as_of: int | None) -> None:
-        self.index, self.view, self.as_of = index, view, as_of
+    def __init__(self, index: Index, view: View, declared: Mapping[str, Sequence[str]], as_of: int | None) -> None:
+        self.index, self.view, self.declared, self.as_of = index, view, declared, as_of
         self._tags = {index.number(TAG, name) for name in index.names(TAG, as_of=as_of)}
         self._names = dict[int, tuple[str, str]]()
         self._columns = dict[int, dict[int, Address]]()
@@ -180,9 +183,8 @@ class _Drawing:
         boxes = [*islice(dict.fromkeys((self.focus, *wanted)), MOST_BOXES)]
         left_out = len({self.focus, *wanted}) - len(boxes)
         opened = {self._box_of(name) for name in self.view.opened}
-        rows = {
-            box: self._rows_of(box) for box in boxes if box in opened or (self.column is not None and self._lit(box))
-        }
+        rows = {box: self._rows_of(box) for box in boxes if box in opened or self._lit(box)}
+        rows = {box: numbers for box, numbers in rows.items() if numbers or self._view_opens(box)}
         found = {box: self._box(box, {*boxes}, rows.get(box)) for box in boxes}
         return Drawn(
             self._name(self.focus),
@@ -281,11 +283,14 @@ class _Drawing:
         return self._thing(box)[1]
 
     def _columns_of(self, box: int) -> dict[int, Address]:
-        """Return the columns of a box by their numbers, in the order in which they were first named."""
+        """Return the columns of a box by their numbers, in declared order, others after them."""
         if box not in self._columns:
             kind, name = self._thing(box)
             asset = _asset(name) if kind == DATASET else ""
-            self._columns[box] = self.index.numbers(COLUMN, asset, as_of=self.as_of) if asset else {}
+            found = self.index.numbers(COLUMN, asset, as_of=self.as_of) if asset else {}
+            order = {column: place for place, column in enumerate(self.declared.get(asset, ()))}
+            ordered = sorted(found, key=lambda number: order.get(str(found[number].column), len(order)))
+            self._columns[box] = {number: found[number] for number in ordered}
         return self._columns[box]
 
     def _is_lit(self, number: int) -> bool:
@@ -302,6 +307,10 @@ class _Drawing:
             named = [number for number in named if self._is_lit(number)]
         named.sort(key=lambda number: not self._is_lit(number))
         return named[: min(self.view.rows.get(name, ROWS), MOST_ROWS)]
+
+    def _view_opens(self, box: int) -> bool:
+        """Return whether a box is opened although it shows no column: one in which nothing was found."""
+        return self._name(box) in self.view.words
 
     def _matching(self, box: int) -> list[int]:
         """Return the columns of a box whose names contain what is looked for in it."""

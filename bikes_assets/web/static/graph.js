@@ -122,7 +122,7 @@ function drawnBox(box, locked) {
   const state = read();
   const focused = box.name === picture.focus;
   const lit = locked && box.is_on_path;
-  const about = [WORDS[box.kind]];
+  const about = box.aliases.length ? [] : [WORDS[box.kind]];
   if (box.columns.total) about.push(locked && box.columns.on_path ? `${box.columns.on_path} of ${counted(box.columns.total, "column")}` : counted(box.columns.total, "column"));
   if (box.models) about.push(counted(box.models, "version"));
   const head = s("g", {
@@ -167,7 +167,7 @@ function told(box, side) {
 function badge(box) {
   if (!box.aliases.length) return null;
   const text = `@${short(box.aliases.join(" @"), 14)}`, wide = text.length * 6.3 + 12;
-  return s("g", { class: "badge", transform: `translate(${picture.sizes.width - wide - 30},28)` },
+  return s("g", { class: "badge", transform: `translate(${picture.sizes.width - wide - 12},28)` },
     s("rect", { width: wide, height: 17, rx: 8.5 }), s("text", { x: 6, y: 12.5 }, text), s("title", {}, `alias ${box.aliases.join(", ")}`));
 }
 
@@ -304,7 +304,10 @@ function begin() {
     camera.x = (wide - picture.width * camera.scale) / 2;
     camera.y = (high - picture.height * camera.scale) / 2 + 14;
   } else {
-    camera.scale = wide < 500 ? 0.85 : 1;
+    const beside = new Set(picture.edges.filter((edge) => edge.source === box.name || edge.target === box.name).flatMap((edge) => [edge.source, edge.target]));
+    const near = picture.boxes.filter((item) => item === box || beside.has(item.name));
+    const span = 2 * Math.max(...near.map((item) => Math.abs(item.x - box.x))) + picture.sizes.width + 60;
+    camera.scale = Math.min(1, Math.max(wide < 500 ? 0.7 : 0.62, wide / span));
     camera.x = wide / 2 - (box.x + picture.sizes.width / 2) * camera.scale;
     camera.y = high / 2 - (box.y + Math.min(box.height, high) / 2) * camera.scale;
   }
@@ -431,4 +434,8 @@ export function focusBox(name) {
   reveal(name);
 }
 
-addEventListener("resize", () => { if (picture) view(); });
+export function resized() {
+  if (picture) view();
+}
+
+addEventListener("resize", resized);

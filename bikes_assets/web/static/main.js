@@ -47,6 +47,13 @@ async function draw(state, anchor) {
   }
 }
 
+function trees(shown) {
+  byId("layout").classList.toggle("without-tree", !shown);
+  byId("trees")?.setAttribute("aria-pressed", String(shown));
+  if (shown) byId("tree").querySelector("[tabindex='0']")?.focus();
+  graph.resized();
+}
+
 function notice(text) {
   const old = byId("graph").querySelector(".problem");
   old?.remove();
@@ -66,7 +73,8 @@ async function begin(state) {
 }
 
 function bar(picture, state) {
-  const parts = [];
+  const hidden = byId("layout").classList.contains("without-tree");
+  const parts = [h("button", { type: "button", id: "trees", "aria-pressed": String(!hidden), "aria-controls": "side", title: "The graph as a tree ( t )", onclick: () => trees(hidden) }, "Tree")];
   if (picture.column) {
     parts.push(h("span", { class: "followed" }, h("b", {}, picture.column), ` ${picture.on_path.upstream} upstream, ${picture.on_path.downstream} downstream`),
       h("button", { type: "button", id: "only", "aria-pressed": String(state.only === "1"), onclick: () => go({ only: state.only === "1" ? "" : "1" }) }, "Only this path"),
@@ -81,7 +89,7 @@ async function load() {
   try {
     [moments] = [await ask("moments")];
     slider(state);
-    const statuses = await ask("status", { as_of: state.as_of });
+    const statuses = await ask("status", { as_of: state.as_of }, { kind: "strips" });
     panel.setStatuses(statuses);
     graph.setStrips(statuses);
     if (state.view === "graph" && state.focus && !state.from) await panel.show(read());
@@ -168,7 +176,7 @@ document.addEventListener("keydown", (event) => {
   const state = read();
   const acts = {
     "/": focusSearch, "+": () => graph.zoom(1.25), "=": () => graph.zoom(1.25), "-": () => graph.zoom(0.8), 0: graph.fit,
-    g: () => { const box = graph.shown(); if (box) graph.focusBox(box.focus); }, t: () => byId("tree").querySelector("[tabindex='0']")?.focus(),
+    g: () => { const box = graph.shown(); if (box) graph.focusBox(box.focus); }, t: () => trees(true),
     Escape: () => {
       if (state.from) go({ from: "", to: "", tab: "" });
       else if (state.column) go({ column: "", only: "" }, { anchor: graph.shown()?.focus });
@@ -180,6 +188,7 @@ document.addEventListener("keydown", (event) => {
   acts[event.key]();
 });
 
+byId("layout").classList.toggle("without-tree", innerWidth < 1500 && innerWidth > 760);
 onchange(show);
 legend();
 show(read(), "");

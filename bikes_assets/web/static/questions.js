@@ -106,13 +106,34 @@ function raw(rows) {
 
 function diff(found) {
   const { a, b } = found;
+  const result = [changes("Metrics", found.metrics), changes("Checks", found.checks), changes("Settings", found.config), changes("Parameters", found.params), changes("Environment (it may contribute)", found.environment)].filter(Boolean);
+  const grouped = causes(found.causes), idle = found.inputs.filter((item) => item.part === "none");
   return [
     h("p", { class: "lead" }, h("b", {}, found.equal ? "Equal content" : "Different content"), `, ${counted(found.causes.length, "cause")}`),
-    h("div", { class: "sides" }, [a, b].map((version, at) => h("div", { class: "card" }, h("h2", {}, "AB"[at], " ", open("version", `${version.asset}${version.partition ? `[${version.partition}]` : ""}@${version.version}`)), h("p", {}, "digest ", h("code", {}, version.digest))))),
-    found.causes.length ? [h("h2", {}, "Causes"), h("ul", { class: "causes" }, found.causes.map(cause))] : null,
-    changes("Metrics", found.metrics), changes("Settings", found.config), changes("Parameters", found.params), changes("Checks", found.checks), changes("Environment (it may contribute)", found.surroundings),
-    found.idle?.length ? [h("h2", {}, "Differ and did not contribute"), h("ul", { class: "plain" }, found.idle.map((item) => h("li", {}, item.address)))] : null,
+    h("div", { class: "sides" }, [a, b].map((version, at) => h("div", { class: "card" }, h("h2", {}, h("span", { class: "side" }, "AB"[at]), " ", open("version", `${version.asset}${version.partition ? `[${version.partition}]` : ""}@${version.version}`)), h("p", { class: "muted" }, "digest ", h("code", {}, version.digest))))),
+    h("div", { class: "split" },
+      h("div", {}, h("h2", {}, "Causes"), grouped.length ? h("ul", { class: "causes" }, grouped) : h("p", { class: "muted" }, "Nothing that is recorded differs."),
+        idle.length ? [h("h2", {}, "Differ and did not contribute"), h("ul", { class: "plain" }, idle.map((item) => h("li", {}, address(item))))] : null),
+      h("div", {}, result.length ? result : h("p", { class: "muted" }, "Metrics, checks and settings are equal."))),
   ];
+}
+
+const address = (item) => `${item.asset}${item.partition ? `[${item.partition}]` : ""}`;
+const only = (item) => (item.kind !== "input" || !item.change ? "" : !item.change.a ? "B" : !item.change.b ? "A" : "");
+
+// Inputs of one asset that only one side has are told together: a later model is fitted on more months.
+function causes(items) {
+  const groups = new Map();
+  for (const [at, item] of items.entries()) {
+    const key = only(item) ? `${only(item)} ${item.change.asset}` : at;
+    groups.set(key, [...(groups.get(key) ?? []), item]);
+  }
+  return [...groups.values()].map((group) => (only(group[0]) ? alone(group) : cause(group[0])));
+}
+
+function alone(group) {
+  const names = group.length < 3 ? group.map((item) => item.what).join(", ") : `${group[0].what} to ${group.at(-1).what}, ${group.length} versions,`;
+  return h("li", {}, h("span", { class: "severity computed" }, "input"), ` ${names} only in ${only(group[0])}`, h("span", { class: "muted" }, ` contributed to ${group[0].of.join(", ")}`));
 }
 
 function cause(item) {
