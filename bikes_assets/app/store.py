@@ -196,4 +196,5 @@ def mlflow_runs(store: str, restored: list[str] | None = None) -> MlflowRuns:
     from bikes_assets.tracking.resource import connect
 
     known, pages = current(), (settings().mlflow_url, settings().dagster_url)
-    return connect(known.mlflow, known.name, *pages, columns(), store, restored, known.compared)
+    page = settings().lineage_url
+    return connect(known.mlflow, known.name, *pages, columns(), store, restored, known.compared, page)

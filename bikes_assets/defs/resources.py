@@ -32,7 +32,14 @@ def resources() -> dg.Definitions:
             "engine": _engine().resource(),
             "models": ModelIOManager(lake(), MODELS).resource(),
             "mlflow": tracking_resource(
-                known.tracking_uri, known.experiment, known.mlflow_url, known.dagster_url, columns(), claim, COMPARED
+                known.tracking_uri,
+                known.experiment,
+                known.mlflow_url,
+                known.dagster_url,
+                columns(),
+                claim,
+                COMPARED,
+                known.lineage_url,
             ),
         },
         executor=dg.in_process_executor,

@@ -1,4 +1,4 @@
-"""Addresses of pages of Dagster and MLflow for links; a server's own address has no slash at its end."""
+"""Addresses of pages of Dagster, MLflow and the lineage page for links; a server's own address has no slash at its end."""
 
 from __future__ import annotations
 
@@ -19,6 +19,11 @@ def dagster_asset(server: str, asset: str, partition: str | None) -> str:
     """Return the address of an asset's page, opened at a partition where it has one."""
     opened = f"?view=partitions&partition={quote(partition, safe='')}" if partition else ""
     return f"{server}/assets/{quote(asset)}{opened}"
+
+
+def lineage_page(server: str, address: str) -> str:
+    """Return the address of the lineage page, opened at an asset, partition, version or column."""
+    return f"{server}/?focus={quote(address, safe='')}"
 
 
 def mlflow_run(server: str, experiment_id: str, run_id: str) -> str:

@@ -41,9 +41,9 @@ def of_lineage_experiment(experiment: str) -> str:
     return f"The rest of the record: one run per Dagster run, and in it those of all assets that are not in {others}."
 
 
-def of_page(page: str) -> str:
-    """Return the description of a run about which nothing else is known: a link to a page of Dagster."""
-    return f"[Open in Dagster]({page})"
+def of_page(page: str, lineage: str = "") -> str:
+    """Return the description of a run about which nothing else is known: links to Dagster and to the lineage page."""
+    return f"[Open in Dagster]({page})" + (f" - [see its lineage]({lineage})" if lineage else "")
 
 
 def of_failure(page: str, error: str) -> str:
@@ -51,15 +51,15 @@ def of_failure(page: str, error: str) -> str:
     return f"{of_page(page)}\n\n{markdown(shortened(error))}"
 
 
-def of_materialization(record: Record, page: str) -> str:
-    """Return the description of a materialization: what it is, and its inputs."""
+def of_materialization(record: Record, page: str, lineage: str = "") -> str:
+    """Return the description of a materialization: what it is, and its inputs; with links as `of_page` has them."""
     output = record.output
     inputs = "\n".join(f"- {markdown(item.address)}" for item in record.inputs[-_MOST_INPUTS:])
     older = len(record.inputs) - _MOST_INPUTS
     more = f"\n- and {older} earlier" if older > 0 else ""
     title = markdown(partition_address(output.asset, output.partition))
     # the link first: MLflow hides a long description below its first lines
-    return f"{of_page(page)}\n\n**{title}** at table version {output.version}\n\nInputs:\n{inputs}{more}"
+    return f"{of_page(page, lineage)}\n\n**{title}** at table version {output.version}\n\nInputs:\n{inputs}{more}"
 
 
 def of_version(record: Record, server: str) -> str:

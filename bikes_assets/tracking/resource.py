@@ -201,6 +201,7 @@ def tracking_resource(
     schemas: Mapping[str, Schema],
     claim: Callable[[dg.DagsterInstance], str | None] = lambda _: None,
     compared: Collection[str] | None = None,
+    lineage_url: str = "",
 ) -> dg.ResourceDefinition:
     """Return the `mlflow` resource: a `Tracking` for each Dagster run.
 
@@ -214,6 +215,7 @@ def tracking_resource(
             instance is of another store than the lake.
         compared: assets whose runs are in the experiment, side by side, such as those that fit or evaluate a model;
             None for all. All other runs are in a second experiment, `NAME-lineage`.
+        lineage_url: where people open the lineage page, "" where nobody does.
     """
 
     @dg.resource(description="MLflow: one run per Dagster run, one run per attempt to materialize something.")
@@ -221,7 +223,10 @@ def tracking_resource(
         store = claim(context.instance)
         mark(context.instance, context.run)
         tracking = Tracking(context.instance, context.run, context.log.warning)
-        connected = partial(connect, uri, experiment, mlflow_url, dagster_url, schemas, store, compared=compared)
+        pages = mlflow_url, dagster_url
+        connected = partial(
+            connect, uri, experiment, *pages, schemas, store, compared=compared, lineage_url=lineage_url
+        )
         tracking.connect(uri, experiment, connected, context)
         try:
             yield tracking
@@ -240,6 +245,7 @@ def connect(
     store: str | None = None,
     restored: list[str] | None = None,
     compared: Collection[str] | None = None,
+    lineage_url: str = "",
 ) -> MlflowRuns:
     """Return the writer of MLflow's runs; with `restored`, deleted experiments are restored: see `experiment_of`.
 
@@ -254,7 +260,7 @@ def connect(
             lineage: mlflow_notes.of_lineage_experiment(experiment),
         }
         first, second = (experiment_of(client, uri, name, store, restored, about) for name, about in notes.items())
-        return MlflowRuns(client, first, second, schemas, dagster_url, mlflow_url, compared)
+        return MlflowRuns(client, first, second, schemas, dagster_url, mlflow_url, lineage_url, compared)
     except (SettingsError, TrackingError):
         raise
     except StoreError as error:

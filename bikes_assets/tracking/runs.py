@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from bikes_assets.core.address import ModelRef, parse_address, partition_address
 from bikes_assets.core.record import Record
 from bikes_assets.events.attempts import attempt_key
-from bikes_assets.events.pages import dagster_asset, dagster_run, mlflow_run
+from bikes_assets.events.pages import dagster_asset, dagster_run, lineage_page, mlflow_run
 from bikes_assets.tracking import notes, params, registry
 from bikes_assets.tracking.artifacts import log_plots
 from bikes_assets.tracking.names import key_name, model_name
@@ -75,6 +75,7 @@ class MlflowRuns:
         schemas: declared columns of each table, by asset.
         dagster_url: where people open Dagster.
         mlflow_url: where people open MLflow.
+        lineage_url: where people open the lineage page, "" where nobody does.
         compared: assets whose runs people compare; None for all.
         registered: the highest number of each registered model that this store knows, None where nobody keeps it.
         is_restored: whether the registry has every version that the event log knows; see `registry.register`.
@@ -86,6 +87,7 @@ class MlflowRuns:
     schemas: Mapping[str, Schema]
     dagster_url: str
     mlflow_url: str
+    lineage_url: str = ""
     compared: Collection[str] | None = None
     registered: VersionNumbers | None = None
     is_restored: bool = False
@@ -98,6 +100,9 @@ class MlflowRuns:
     def is_compared(self, asset: str) -> bool:
         """Return whether an asset is one of those whose runs people compare."""
         return self.compared is None or asset in self.compared
+
+    def _lineage(self, asset: str, partition: str | None) -> str:
+        return lineage_page(self.lineage_url, partition_address(asset, partition)) if self.lineage_url else ""
 
     def experiment_of(self, asset: str) -> str:
         """Return the experiment in which an asset's runs are created."""
@@ -126,7 +131,7 @@ class MlflowRuns:
             "asset": asset,
             "partition": partition or "",
             "attempt": str(number),
-            **_tags_of_page(dagster_asset(self.dagster_url, asset, partition)),
+            **_tags_of_page(dagster_asset(self.dagster_url, asset, partition), self._lineage(asset, partition)),
         }
         # runs that are compared are named by what differs
         name = " ".join(filter(None, (partition, asset))) if is_compared else partition_address(asset, partition)
@@ -160,7 +165,8 @@ class MlflowRuns:
         _again(lambda: self.client.log_inputs(run_id, inputs, [item for item in models if item.model_id]))
         written = [Param(key_name(name), value) for name, value in params.of_record(record).items()]
         page = dagster_asset(self.dagster_url, record.output.asset, record.output.partition)
-        note = {notes.NOTE: notes.of_materialization(record, page)}
+        lineage = self._lineage(record.output.asset, record.output.partition)
+        note = {notes.NOTE: notes.of_materialization(record, page, lineage)}
         tags = [RunTag(key_name(name), value) for name, value in registry.fitting(_tags(record) | note).items()]
         metrics = _metrics_of(record, model_id)
         parts = zip_longest(batched(metrics, 1000), batched(written, 100), batched(tags, 100), fillvalue=())
@@ -323,9 +329,10 @@ def end_failed(
     return changed
 
 
-def _tags_of_page(page: str) -> dict[str, str]:
-    """Return the tags of a run that lead to its page in Dagster: as text, and as a link in the description."""
-    return {"dagster.url": page, notes.NOTE: notes.of_page(page), "mlflow.source.name": "bikes_assets"}
+def _tags_of_page(page: str, lineage: str = "") -> dict[str, str]:
+    """Return the tags of a run that lead to its page in Dagster and to its lineage: as text, and in the description."""
+    told = {"dagster.url": page, notes.NOTE: notes.of_page(page, lineage), "mlflow.source.name": "bikes_assets"}
+    return told | ({"lineage.url": lineage} if lineage else {})
 
 
 def _tags(record: Record) -> dict[str, str]:
