@@ -12,7 +12,7 @@ from math import ceil, sqrt
 from typing import TYPE_CHECKING
 
 from bikes_assets.lineage.drawing.boxes import LOOP, Layout, Route
-from bikes_assets.lineage.drawing.parts import GAPS, Graph, Part
+from bikes_assets.lineage.drawing.parts import GAPS, Component, Graph
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -41,19 +41,18 @@ def layout(boxes: Iterable[Box], links: Iterable[BoxLink], *, prior: Mapping[str
     """
     graph = Graph(boxes, links, prior or {})
     parts = graph.parts()
-    lone = [part for part in parts if len(part) == 1 and not graph.is_linked(part[0])]
-    linked = [Part(graph, part) for part in parts if len(part) > 1 or graph.is_linked(part[0])]
-    across = max([len(part.columns) for part in linked], default=0)
-    across = max(across, min(len(lone), ceil(sqrt(len(lone)))))
-    picture = _Picture(graph, across)
-    waiting, following = list[int](), iter(linked)
-    for part in parts:
-        if len(part) == 1 and not graph.is_linked(part[0]):
-            waiting.append(part[0])
-            continue
-        picture.add_rows(waiting)
-        waiting = []
-        picture.add(next(following))
+    components = {part[0]: Component(graph, part) for part in parts if len(part) > 1 or graph.near[part[0]]}
+    lone = len(parts) - len(components)
+    widest = max([len(component.columns) for component in components.values()], default=0)
+    picture = _Picture(graph, max(widest, ceil(sqrt(lone))))
+    waiting = list[int]()
+    for first, *_ in parts:
+        if first in components:
+            picture.add_rows(waiting)
+            waiting = []
+            picture.add(components[first])
+        else:
+            waiting.append(first)
     picture.add_rows(waiting)
     return picture.drawn()
 
@@ -68,11 +67,11 @@ class _Picture:
 
     def __init__(self, graph: Graph, across: int) -> None:
         self.graph, self.bottom = graph, 0.0
-        self.parts: list[tuple[Part, float]] = []
+        self.parts: list[tuple[Component, float]] = []
         self.tops = [0.0] * len(graph.boxes)
         self.columns: list[list[int]] = [[] for _ in range(across)]
 
-    def add(self, part: Part) -> None:
+    def add(self, part: Component) -> None:
         """Add a part below the others."""
         if self.bottom:
             self.bottom += _BETWEEN_PARTS
@@ -125,7 +124,7 @@ class _Picture:
         )
 
     def _line(
-        self, part: Part, top: float, number: int, lefts: Sequence[float], rights: Sequence[float]
+        self, part: Component, top: float, number: int, lefts: Sequence[float], rights: Sequence[float]
     ) -> list[Point]:
         """Return the points of the line of a link: it is straight within columns, and a curve between them."""
         way, (begin, *passed, end) = part.ways[number], part.line(number)

@@ -28,6 +28,13 @@ class Graph:
         boxes: the boxes.
         links: the links.
         prior: how far down boxes were in an earlier picture, by their names.
+
+    Attributes:
+        links: source and target of each link, its ports there, and the link; in order.
+        turned: source and target of the links that are drawn from right to left.
+        rank: a number of each box that is larger than those of the boxes that lead to it.
+        near: the boxes that each one is linked with.
+        leaving: the numbers of the links of each box to others.
     """
 
     def __init__(self, boxes: Iterable[Box], links: Iterable[BoxLink], prior: Mapping[str, float]) -> None:
@@ -41,7 +48,8 @@ class Graph:
         for link in links:
             source, target = (self._number(name) for name in (link.source, link.target))
             ports = self.port(source, link.source_port), self.port(target, link.target_port)
-            keyed.setdefault((source, target, *ports), link)
+            key = (source, target, *ports)
+            keyed[key] = min(keyed[key], link, key=repr) if key in keyed else link
         self.links = [(*key, keyed[key]) for key in sorted(keyed)]
         self._turn()
 
@@ -64,25 +72,23 @@ class Graph:
             if source != target:
                 ahead[source].append(target)
                 entered.add(target)
-        order_back = in_order(ahead, [number for number in ahead if number not in entered])
+        order = in_order(ahead, [number for number in ahead if number not in entered])
         kept = {(source, target) for source, targets in ahead.items() for target in targets}
-        self.order = [*reversed(order_back)]
+        self.rank = {number: -place for place, number in enumerate(order)}
         self.turned = {key[:2] for key in self.links if key[:2] not in kept and key[0] != key[1]}
         self.near: list[set[int]] = [set() for _ in self.boxes]
-        for source, target, *_ in self.links:
+        self.leaving: list[list[int]] = [[] for _ in self.boxes]
+        for number, (source, target, *_) in enumerate(self.links):
             if source != target:
                 self.near[source].add(target)
                 self.near[target].add(source)
+                self.leaving[source].append(number)
 
     def ends(self, number: int) -> tuple[int, int, float, float]:
         """Return the boxes on the left and on the right of a link, and its ports there."""
         source, target, leaves, enters, _ = self.links[number]
         turned = (source, target) in self.turned
         return (target, source, enters, leaves) if turned else (source, target, leaves, enters)
-
-    def is_linked(self, number: int) -> bool:
-        """Return whether a box has links to others."""
-        return bool(self.near[number])
 
     def parts(self) -> list[list[int]]:
         """Return the boxes of each part of the picture from top to bottom: the largest first, or as they were before.
@@ -110,7 +116,7 @@ class Graph:
         return [*(part for *_, part in joined), *others]
 
 
-class Part:
+class Component:
     """Boxes that are laid out together.
 
     Args:
@@ -118,7 +124,7 @@ class Part:
         members: the numbers of the boxes, in ascending order.
 
     Attributes:
-        columns: the vertices of each column from top to bottom: boxes, as places in `members`, and passing lines.
+        columns: the vertices of each column from top to bottom: boxes, as places in `members`, and long lines.
         ways: the vertices of each link, by its number, from left to right.
         middles: how far below the part's top the middle of each vertex is.
         height: the part's height.
@@ -128,12 +134,8 @@ class Part:
     def __init__(self, graph: Graph, members: Sequence[int]) -> None:
         self.graph, self.members = graph, members
         within = {number: place for place, number in enumerate(members)}
-        ends = {
-            number: graph.ends(number)
-            for number, (source, target, *_) in enumerate(graph.links)
-            if source in within and source != target
-        }
-        layers = self._layers(within, [(within[one], within[other]) for one, other, _, _ in ends.values()])
+        ends = {number: graph.ends(number) for member in members for number in graph.leaving[member]}
+        layers = self._layers([(within[one], within[other]) for one, other, _, _ in ends.values()])
         halves = [graph.boxes[number].height / 2 for number in members]
         segments, lines = list[tuple[int, float, int, float]](), list[tuple[int, float, int, float]]()
         self.ways: dict[int, list[int]] = {}
@@ -165,23 +167,29 @@ class Part:
         """Return how far below the part's top the top of a box is."""
         return self.middles[place] - self.graph.boxes[self.members[place]].height / 2
 
-    def _layers(self, within: Mapping[int, int], links: Sequence[tuple[int, int]]) -> list[int]:
+    def _layers(self, links: Sequence[tuple[int, int]]) -> list[int]:
         """Return the column of each box; of boxes that no links connect, each group begins on the left."""
         weights: dict[tuple[int, int], int] = {}
         for link in links:
             weights[link] = weights.get(link, 0) + 1
-        near: list[list[int]] = [[] for _ in within]
+        near: list[list[int]] = [[] for _ in self.members]
         for source, target in weights:
             near[source].append(target)
             near[target].append(source)
-        group_of, layers = connected(near), [0] * len(within)
-        ordered = [within[number] for number in self.graph.order if number in within]
-        for group in range(max(group_of) + 1):
-            own = [box for box in ordered if group_of[box] == group]
-            places = {box: place for place, box in enumerate(sorted(own))}
-            among = {(places[s], places[t]): weight for (s, t), weight in weights.items() if s in places}
-            for box, layer in zip(places, layers_of([places[box] for box in own], among), strict=True):
-                layers[box] = layer
+        groups: dict[int, list[int]] = {}
+        for box, group in enumerate(connected(near)):
+            groups.setdefault(group, []).append(box)
+        group_of = {box: group for group, boxes in groups.items() for box in boxes}
+        among: dict[int, dict[tuple[int, int], int]] = {group: {} for group in groups}
+        places = {box: place for boxes in groups.values() for place, box in enumerate(boxes)}
+        for (source, target), weight in weights.items():
+            among[group_of[source]][places[source], places[target]] = weight
+        layers = [0] * len(self.members)
+        for group, boxes in groups.items():
+            ordered = sorted(boxes, key=lambda box: self.graph.rank[self.members[box]])
+            found = layers_of([places[box] for box in ordered], among[group])
+            for box in boxes:
+                layers[box] = found[places[box]]
         return layers
 
 

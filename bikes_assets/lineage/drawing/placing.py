@@ -21,7 +21,7 @@ what it is worth that it is."""
 _SWEEPS, _ONE_SIDED = 16, 4
 """How often all columns are placed, and how often at first by the lines on one of their sides alone."""
 _WORTH = (1, 2, 8)
-"""What it is worth that a line between two boxes is straight, one between a box and a passing line, and a passing line."""
+"""What it is worth that a line between two boxes is straight, one between a box and a long line, and a long line."""
 _MOST_MOVED = 32.0
 """How far something is moved at most to straighten its lines."""
 
@@ -104,7 +104,7 @@ def _place(column: Sequence[int], apart: Sequence[float], near: Near, found: lis
 
 
 def _straighten(columns: Sequence[Sequence[int]], near: tuple[Near, Near], sizes: Sizes, found: list[float]) -> None:
-    """Move vertices, and passing lines as wholes, a little where that makes lines straight."""
+    """Move vertices, and long lines as wholes, a little where that makes lines straight."""
     count, (back, ahead) = len(found), near
     found += [float("-inf"), float("inf")]  # above the first vertex of each column, and under the last
     above, under = [count] * count, [count + 1] * count
@@ -114,7 +114,7 @@ def _straighten(columns: Sequence[Sequence[int]], near: tuple[Near, Near], sizes
             under[one], above[other] = other, one
             room_under[one] = room_above[other] = sizes.between(one, other)
     runs = [[vertex] for column in columns for vertex in column if sizes.halves[vertex]]
-    for line in _passing(columns, back, ahead, sizes):
+    for line in _long_lines(columns, back, ahead, sizes):
         run: list[int] = []
         first, last = found[count], found[count + 1]
         for vertex in line:
@@ -153,7 +153,7 @@ def _level(run: Sequence[int], found: list[float], first: float, last: float) ->
         found[vertex] = middle
 
 
-def _passing(columns: Sequence[Sequence[int]], back: Near, ahead: Near, sizes: Sizes) -> Iterator[list[int]]:
+def _long_lines(columns: Sequence[Sequence[int]], back: Near, ahead: Near, sizes: Sizes) -> Iterator[list[int]]:
     """Yield the places of each line in the columns that it passes."""
     for column in columns:
         for vertex in column:
