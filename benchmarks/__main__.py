@@ -22,6 +22,7 @@ SCRIPTS = (
     "verify",
     "ingest",
     "history",
+    "page",
 )
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "benchmarks.md"

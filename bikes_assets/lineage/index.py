@@ -13,11 +13,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from bikes_assets.core.address import Address
 from bikes_assets.lineage.elements import Answer, Direction, Edge, Neighbours, Result, limit_of
 from bikes_assets.lineage.index_file import IndexFile
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 T = TypeVar("T", bound=Hashable)
 
@@ -25,11 +28,13 @@ T = TypeVar("T", bound=Hashable)
 class Index(IndexFile):
     """The index in a file: what is asked of it."""
 
-    _read: tuple[tuple[Any, ...], Neighbours] | None = None
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._read = dict[str, tuple[tuple[Any, ...], Neighbours]]()
 
     def close(self) -> None:
         """Close the file."""
-        self._read = None
+        self._read.clear()
         super().close()
 
     def event_at(self, time: float) -> int:
@@ -122,10 +127,10 @@ class Index(IndexFile):
     def _neighbours(self, direction: Direction, as_of: int | None) -> Neighbours:
         """Return the neighbours of each thing, which are read again only after something was written."""
         (other,) = self._store.execute("pragma data_version").fetchone()
-        key = direction, as_of, other, self._store.total_changes
-        if self._read is None or self._read[0] != key:
-            self._read = key, Neighbours(self._store, direction, as_of)
-        return self._read[1]
+        key = as_of, other, self._store.total_changes
+        if direction not in self._read or self._read[direction][0] != key:
+            self._read[direction] = key, Neighbours(self._store, direction, as_of)
+        return self._read[direction][1]
 
     def walk(
         self,

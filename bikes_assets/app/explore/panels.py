@@ -111,10 +111,9 @@ def counts(addresses: list[str], *, as_of: str | None = None) -> dict[str, dict[
 
 def _count(index: Index, name: str, side: Direction, event: int | None, kind: str = DATASET) -> int:
     number = index.number(kind, name)
-    tags = {index.number(TAG, tag) for tag in index.names(TAG)}
+    ignored = {index.number(TAG, tag) for tag in index.names(TAG)} | {number}
     levels = index.levels([number], side, None, event) if number is not None else ()
-    reached = {number for level in levels for number in level}
-    return len(reached - tags - {number})
+    return sum(len(level) - len(ignored.intersection(level)) for level in levels)
 
 
 def versions(address: str) -> dict[str, Any]:

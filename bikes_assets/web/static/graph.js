@@ -70,8 +70,21 @@ async function count() {
   } catch {
     return; // the picture is complete without them
   }
-  draw();
+  for (const name of names) retell(name);
   count();
+}
+
+// What was counted is told in the labels and tooltips of a box; nothing is drawn for it.
+function retell(name) {
+  const box = picture.boxes.find((item) => item.name === name), group = world.querySelector(`[data-group="${CSS.escape(name)}"]`);
+  if (!box || !group) return;
+  group.querySelector(".head").setAttribute("aria-label", label(box));
+  for (const side of ["upstream", "downstream"]) {
+    const made = group.querySelector(`.expander.${side}`);
+    if (!made) continue;
+    made.setAttribute("aria-label", expanding(box, side));
+    made.querySelector("title").textContent = told(box, side);
+  }
 }
 
 function short(text, most) {
@@ -164,6 +177,8 @@ function told(box, side) {
   return `${drawn} of ${direct} ${side} drawn${total === undefined ? "" : `, ${total.toLocaleString("en")} in all`}`;
 }
 
+const expanding = (box, side) => `${told(box, side)}: ${box[side].drawn < box[side].direct ? "show more" : "hide"}`;
+
 function badge(box) {
   if (!box.aliases.length) return null;
   const text = `@${short(box.aliases.join(" @"), 14)}`, wide = text.length * 6.3 + 12;
@@ -209,7 +224,7 @@ function expander(box, side, width, header) {
   const text = drawn < direct ? `${drawn}/${direct}` : String(direct), wide = Math.max(22, text.length * 7 + 10);
   const x = side === "upstream" ? -wide + 7 : width - 7;
   const act = (event) => { event.stopPropagation(); expand(box.name, side); };
-  const made = button({ class: `expander ${side}${drawn < direct ? " more" : ""}`, x, y: header / 2 + 8, width: wide, height: 18, "aria-label": `${told(box, side)}: ${drawn < direct ? "show more" : "hide"}` }, text, act);
+  const made = button({ class: `expander ${side}${drawn < direct ? " more" : ""}`, x, y: header / 2 + 8, width: wide, height: 18, "aria-label": expanding(box, side) }, text, act);
   made.append(s("title", {}, told(box, side)));
   return made;
 }
