@@ -48,6 +48,7 @@ class Servers:
     log: Path
     dagster: str
     mlflow: str
+    lineage: str
 
     def graphql(self, query: str, **variables: Any) -> dict[str, Any]:
         body = json.dumps({"query": query, "variables": variables}).encode()
@@ -161,19 +162,22 @@ def bikes_ui(folder: Path, last_month: str = "", settings: Mapping[str, str] | N
         last_month: the last month to work on, "" for that of the source.
         settings: other settings.
     """
-    dagster_port, mlflow_port = free_ports(2)
-    dagster, mlflow = f"http://127.0.0.1:{dagster_port}", f"http://127.0.0.1:{mlflow_port}"
+    ports = free_ports(3)
+    dagster, mlflow, lineage = (f"http://127.0.0.1:{port}" for port in ports)
     command = [sys.executable, "-c", "from bikes_assets.cli import main; main()", "ui"]
-    command += ["--dagster-port", str(dagster_port), "--mlflow-port", str(mlflow_port)]
-    environment = settings_of(folder, last_month, dagster, mlflow) | dict(settings or {})
+    for name, port in zip(("dagster", "mlflow", "lineage"), ports, strict=True):
+        command += [f"--{name}-port", str(port)]
+    environment = (
+        settings_of(folder, last_month, dagster, mlflow) | {"BIKES_LINEAGE_URL": lineage} | dict(settings or {})
+    )
     log = folder / "servers.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
         )
-    servers = Servers(process, folder / "data", log, dagster, mlflow)
+    servers = Servers(process, folder / "data", log, dagster, mlflow, lineage)
     try:
-        for url in (f"{dagster}/server_info", f"{mlflow}/health"):
+        for url in (f"{dagster}/server_info", f"{mlflow}/health", f"{lineage}/api/moments"):
             wait_until(lambda url=url: process.poll() is not None or answers(url), f"{url} answers", 180)
         assert process.poll() is None, servers.told()
         assert (Path(environment["DAGSTER_HOME"]) / "history").exists(), (

@@ -656,8 +656,8 @@ def test_dagsters_and_mlflows_pages_work_through_nginx(site: Site, tmp_path: Pat
 
 def test_bikes_ui_read_only_changes_nothing_and_runs_no_daemon(tmp_path: Path) -> None:
     # Given
-    port, mlflow_port = browser.free_ports(2)
-    ports = ["--dagster-port", str(port), "--mlflow-port", str(mlflow_port)]
+    port, mlflow_port, lineage_port = browser.free_ports(3)
+    ports = ["--dagster-port", str(port), "--mlflow-port", str(mlflow_port), "--lineage-port", str(lineage_port)]
     command = [sys.executable, "-c", "from bikes_assets.cli import main; main()", "ui", "--read-only", *ports]
     settings = browser.settings_of(tmp_path, "2011-02", f"http://127.0.0.1:{port}", f"http://127.0.0.1:{mlflow_port}")
     server = Server(port)

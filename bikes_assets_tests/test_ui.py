@@ -151,7 +151,7 @@ def test_all_months_are_made_by_clicks_and_ctrl_c_leaves_nothing_behind(
         # When
         servers.process.send_signal(signal.SIGINT)
         # Then
-        wait_until(lambda: servers.process.poll() is not None and not servers.processes(), "all processes ended", 20)
+        wait_until(lambda: servers.process.poll() is not None and not servers.processes(), "all processes ended", 60)
         assert not is_open(servers.dagster)
         assert not is_open(servers.mlflow)
         assert dotenv() == before

@@ -10,7 +10,6 @@ long.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -261,23 +260,6 @@ class Index(IndexFile):
             level, number = neighbours.of(level, seen), number + 1
             if level:
                 yield level
-
-    def _rows(self, things: Sequence[int], as_of: int | None) -> Iterator[tuple[int, str, dict[str, Any]]]:
-        """Yield kind, name and facts of things."""
-        for begin in range(0, len(things), 30_000):
-            part = things[begin : begin + 30_000]
-            marks = ",".join("?" * len(part))
-            query = f"select id, kind, name, facts from thing where id in ({marks})"  # noqa: S608 - question marks alone
-            rows = self._store.execute(query, part).fetchall()
-            if as_of is None:
-                yield from ((kind, name, json.loads(facts)) for _, kind, name, facts in rows)
-            else:
-                yield from ((kind, name, self._facts(thing, facts, as_of)) for thing, kind, name, facts in rows)
-
-    def _facts(self, thing: int, present: str, as_of: int) -> dict[str, Any]:
-        query = "select facts from history where thing = ? and until > ? order by until limit 1"
-        row = self._store.execute(query, [thing, as_of]).fetchone()
-        return json.loads(row[0] if row else present)
 
     def things(self, numbers: Sequence[int], as_of: int | None) -> list[Result]:
         """Return the things of some numbers, in their order; the depth of each is its place in it."""

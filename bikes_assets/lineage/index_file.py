@@ -11,7 +11,7 @@ import sqlite3
 from contextlib import contextmanager
 from dataclasses import astuple
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bikes_assets.core.errors import LineageError
 from bikes_assets.lineage.elements import packed
@@ -19,7 +19,7 @@ from bikes_assets.storage.checksums import ChecksummedFile
 from bikes_assets.storage.sqlite_files import naming
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator, Sequence
     from pathlib import Path
 
     from bikes_assets.lineage.elements import Fact, Thing
@@ -86,6 +86,23 @@ class IndexFile:
             store.close()
             raise
         return store
+
+    def _rows(self, things: Sequence[int], as_of: int | None) -> Iterator[tuple[int, str, dict[str, Any]]]:
+        """Yield kind, name and facts of things."""
+        for begin in range(0, len(things), 30_000):
+            part = things[begin : begin + 30_000]
+            marks = ",".join("?" * len(part))
+            query = f"select id, kind, name, facts from thing where id in ({marks})"  # noqa: S608 - question marks alone
+            rows = self._store.execute(query, part).fetchall()
+            if as_of is None:
+                yield from ((kind, name, json.loads(facts)) for _, kind, name, facts in rows)
+            else:
+                yield from ((kind, name, self._facts(thing, facts, as_of)) for thing, kind, name, facts in rows)
+
+    def _facts(self, thing: int, present: str, as_of: int) -> dict[str, Any]:
+        query = "select facts from history where thing = ? and until > ? order by until limit 1"
+        row = self._store.execute(query, [thing, as_of]).fetchone()
+        return json.loads(row[0] if row else present)
 
     def check(self) -> None:
         """Compare the file with its checksum, where it may have changed since.

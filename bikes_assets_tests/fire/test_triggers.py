@@ -150,7 +150,7 @@ def at_work(folder: Path, source: str, **settings: str) -> Iterator[Site]:
     command = [sys.executable, "-c", "from bikes_assets.cli import main; main()"]
     if not SOAK:  # the daemon finds what is there already made
         subprocess.run([*command, "run"], env=environment, check=True)
-    ports = ["--dagster-port", str(free_port()), "--mlflow-port", str(free_port())]
+    ports = ["--dagster-port", str(free_port()), "--mlflow-port", str(free_port()), "--lineage-port", str(free_port())]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [*command, "ui", *ports], env=environment, stdout=log, stderr=log, start_new_session=True
