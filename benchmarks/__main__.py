@@ -18,6 +18,7 @@ SCRIPTS = (
     "backfill",
     "features",
     "lineage",
+    "layout",
     "column_lineage",
     "verify",
     "ingest",

@@ -79,17 +79,16 @@ class _Tree:
     def improve(self) -> None:
         """Exchange links of the tree until the sum of lengths is the least."""
         layers, parent, surplus = self.layers, self.parent, self.surplus
-        work = 0
-        while work < _MOST_WORK:
+        work = seen = vertex = 0
+        while seen < len(layers) and work < _MOST_WORK:
             # the cut value of a link of the tree: what its removal would save for each layer that one side moves
-            value, vertex = min(
-                (surplus[vertex] if layers[vertex] < layers[above] else -surplus[vertex], vertex)
-                for vertex, above in enumerate(parent)
-                if above >= 0
-            )
-            if value >= 0:
-                return
-            work += len(layers) + self._exchange(vertex)
+            above = parent[vertex]
+            if above >= 0 and (surplus[vertex] if layers[vertex] < layers[above] else -surplus[vertex]) < 0:
+                work += len(layers) + self._exchange(vertex)
+                seen = 0
+            else:
+                seen += 1
+            vertex = (vertex + 1) % len(layers)
 
     def _exchange(self, top: int) -> int:
         """Replace the link between a vertex and its parent by the shortest one in the other direction, and move."""

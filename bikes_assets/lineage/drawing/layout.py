@@ -127,7 +127,7 @@ class _Picture:
         self, part: Component, top: float, number: int, lefts: Sequence[float], rights: Sequence[float]
     ) -> list[Point]:
         """Return the points of the line of a link: it is straight within columns, and a curve between them."""
-        way, (begin, *passed, end) = part.ways[number], part.line(number)
+        way, (begin, *passed, end) = part.ways[number], part.lines[number]
         column, box = part.layers[way[0]], self.graph.boxes[part.members[way[0]]]
         points = [(lefts[column] + box.width, top + begin)]
         if points[0][0] < rights[column]:
@@ -144,7 +144,7 @@ class _Picture:
         steepest = [0.0] * len(self.columns)
         for part, _ in self.parts:
             for number, way in part.ways.items():
-                for vertex, (y, to) in zip(way, pairwise(part.line(number)), strict=False):
+                for vertex, (y, to) in zip(way, pairwise(part.lines[number]), strict=False):
                     steepest[part.layers[vertex]] = max(steepest[part.layers[vertex]], abs(y - to))
         lefts, rights, x = list[float](), list[float](), 0.0
         for column, steep in zip(self.columns, steepest, strict=True):

@@ -126,6 +126,8 @@ class Component:
     Attributes:
         columns: the vertices of each column from top to bottom: boxes, as places in `members`, and long lines.
         ways: the vertices of each link, by its number, from left to right.
+        layers: the column of each vertex.
+        lines: how far below the part's top the line of each link is at each vertex of its way, by its number.
         middles: how far below the part's top the middle of each vertex is.
         height: the part's height.
         crossings: how often its lines cross.
@@ -156,16 +158,15 @@ class Component:
         self.middles = [middle - top for middle in middles]
         self.height = max(middle + half for middle, half in zip(self.middles, halves, strict=True))
         self.layers = layers
+        self.lines = {number: self._line(number) for number in self.ways}
 
-    def line(self, number: int) -> list[float]:
-        """Return how far below the part's top the line of a link is at each vertex of its way."""
+    def _line(self, number: int) -> list[float]:
         _, _, leaves, enters = self.graph.ends(number)
         first, *passed, last = self.ways[number]
-        return [self.top(first) + leaves, *(self.middles[vertex] for vertex in passed), self.top(last) + enters]
-
-    def top(self, place: int) -> float:
-        """Return how far below the part's top the top of a box is."""
-        return self.middles[place] - self.graph.boxes[self.members[place]].height / 2
+        middles, boxes, members = self.middles, self.graph.boxes, self.members
+        begin = middles[first] - boxes[members[first]].height / 2 + leaves
+        end = middles[last] - boxes[members[last]].height / 2 + enters
+        return [begin, *[middles[vertex] for vertex in passed], end]
 
     def _layers(self, links: Sequence[tuple[int, int]]) -> list[int]:
         """Return the column of each box; of boxes that no links connect, each group begins on the left."""

@@ -18,10 +18,12 @@ Near: TypeAlias = Sequence[Sequence[tuple[int, float, int]]]
 """Of each vertex, what its lines lead to: the vertex, how much further down this one is if the line is straight, and
 what it is worth that it is."""
 
-_SWEEPS, _ONE_SIDED = 16, 4
+_SWEEPS, _ONE_SIDED = 12, 4
 """How often all columns are placed, and how often at first by the lines on one of their sides alone."""
 _WORTH = (1, 2, 8)
 """What it is worth that a line between two boxes is straight, one between a box and a long line, and a long line."""
+_LITTLE = 0.01
+"""What it is worth that a vertex without lines stays where it is."""
 _MOST_MOVED = 32.0
 """How far something is moved at most to straighten its lines."""
 
@@ -57,40 +59,56 @@ def heights(columns: Sequence[Sequence[int]], lines: Sequence[Line], sizes: Size
         worth = _WORTH[(not sizes.halves[source]) + (not sizes.halves[target])]
         back[target].append((source, begin - end, worth))
         ahead[source].append((target, end - begin, worth))
-    both = [[*one, *other] for one, other in zip(back, ahead, strict=True)]
-    found, columns_apart = [0.0] * len(sizes.halves), list[tuple[Sequence[int], list[float]]]()
+    found, apart = [0.0] * len(sizes.halves), list[list[float]]()
     for column in columns:
-        apart = [0.0]
+        below = [0.0]
         for one, other in pairwise(column):
-            apart.append(apart[-1] + sizes.between(one, other))
-        columns_apart.append((column, apart))
-        for vertex, y in zip(column, apart, strict=False):
-            found[vertex] = y - apart[-1] / 2
+            below.append(below[-1] + sizes.between(one, other))
+        apart.append(below)
+        for vertex, y in zip(column, below, strict=False):
+            found[vertex] = y - below[-1] / 2
+    both = _Pulls([[*one, *other] for one, other in zip(back, ahead, strict=True)])
+    one_sided = _Pulls(back), _Pulls(ahead)
+    placed = [*zip(columns, apart, strict=True)]
     for number in range(_SWEEPS):
-        near = both if number >= _ONE_SIDED else ahead if number % 2 else back
-        for column, apart in columns_apart[::-1] if number % 2 else columns_apart:
-            _place(column, apart, near, found)
+        pulls = both if number >= _ONE_SIDED else one_sided[number % 2]
+        for column, below in placed[::-1] if number % 2 else placed:
+            _place(column, below, pulls, found)
     _straighten(columns, (back, ahead), sizes, found)
     return found
 
 
-def _place(column: Sequence[int], apart: Sequence[float], near: Near, found: list[float]) -> None:
+class _Pulls:
+    """What vertices are pulled to by their lines: a sum for each, and what it is divided by.
+
+    Args:
+        near: what the lines of each vertex lead to.
+    """
+
+    def __init__(self, near: Near) -> None:
+        self.ends = [[(other, worth) for other, _, worth in ends] for ends in near]
+        self.sums = [sum([worth * lower for _, lower, worth in ends]) for ends in near]
+        self.worths = [sum([worth for _, _, worth in ends]) for ends in near]
+
+
+def _place(column: Sequence[int], apart: Sequence[float], pulls: _Pulls, found: list[float]) -> None:
     """Place a column where the squares of what its lines overcome are least.
 
     Args:
         column: its vertices.
         apart: how far each is below the first one at least.
-        near: what their lines lead to.
+        pulls: what they are pulled to.
         found: how far down all vertices are, which is changed.
     """
+    ends, sums, worths = pulls.ends, pulls.sums, pulls.worths
     blocks: list[tuple[float, float, int]] = []  # where the first vertex would be, the worth, and how many they are
     for vertex, below in zip(column, apart, strict=False):
-        worth = place = 0.0
-        for other, lower, value in near[vertex]:
-            worth += value
-            place += value * (found[other] + lower)
-        count, place = 1, (place / worth if worth else found[vertex]) - below
-        worth = worth or 0.01
+        worth: float = worths[vertex]
+        if worth:
+            place = (sums[vertex] + sum([value * found[other] for other, value in ends[vertex]])) / worth - below
+        else:
+            place, worth = found[vertex] - below, _LITTLE
+        count = 1
         while blocks and blocks[-1][0] >= place:
             above, value, number = blocks.pop()
             place = (place * worth + above * value) / (worth + value)
@@ -98,8 +116,8 @@ def _place(column: Sequence[int], apart: Sequence[float], near: Near, found: lis
         blocks.append((place, worth, count))
     index = 0
     for place, _, count in blocks:
-        for vertex, below in zip(column[index : index + count], apart[index : index + count], strict=True):
-            found[vertex] = place + below
+        for number in range(index, index + count):
+            found[column[number]] = place + apart[number]
         index += count
 
 
