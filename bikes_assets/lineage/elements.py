@@ -13,7 +13,7 @@ from bikes_assets.core.texts import counted, markup, plain
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 DATASET, COLUMN, PARTITION, VERSION, COLUMN_VERSION = "dataset", "column", "partition", "version", "column version"
 CODE, RUN, FILE, MODEL, ALIAS, TAG, JOB = "code", "run", "file", "model version", "alias", "tag", "job"
@@ -98,13 +98,15 @@ _MOST_SHOWN = 20
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Answer:
-    """Everything upstream or downstream of something: iterating gives its things, a notebook shows a table.
+    """Everything upstream or downstream of something: iterating gives its things, a notebook shows a picture and a table.
 
     Attributes:
         things: what was found, nearest first, then by kind and name.
+        drawn: returns the picture as SVG, "" where there is none; it is called when a notebook shows the answer.
     """
 
     things: Sequence[Result]
+    drawn: Callable[[], str] | None = field(default=None, compare=False)
 
     def __iter__(self) -> Iterator[Result]:
         return iter(self.things)
@@ -119,11 +121,14 @@ class Answer:
         return "\n".join([self.summary, *(lines if self.things else ()), *self._rest()])
 
     def _repr_html_(self) -> str:
-        """Return the table that a notebook shows, with its texts escaped."""
+        """Return the picture and the table that a notebook shows, with their texts escaped."""
+        picture = self.drawn() if self.drawn else ""
+        above = f'<div style="overflow:auto;max-height:40em">{picture}</div>' if picture else ""
         head = "".join(f"<th>{name}</th>" for name in _COLUMNS)
         rows = "".join(f"<tr>{''.join(f'<td>{markup(cell)}</td>' for cell in row)}</tr>" for row in self._shown())
         rest = "".join(f"<p>{line}</p>" for line in self._rest())
-        return f"<p>{markup(self.summary)}</p><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{rest}"
+        table = f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        return f"<p>{markup(self.summary)}</p>{above}{table}{rest}"
 
     def to_pandas(self) -> Any:
         """Return a pandas frame with a row for each thing: its depth, kind and address, and what is known of it."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from bikes_assets.core.errors import LineageError
 from bikes_assets.lineage import queries
 from bikes_assets.lineage.event_log import refresh
 from bikes_assets.lineage.index import Index
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from bikes_assets.core.schema import Schema
-    from bikes_assets.lineage.elements import Answer, Result
+    from bikes_assets.lineage.elements import Answer, Direction, Result
 
 
 class Questions:
@@ -45,14 +47,16 @@ class Questions:
             LineageError: there is nothing of that name at that time.
         """
         index, event = self.at(as_of)
-        return queries.walk(index, address, "upstream", level=level, depth=depth, as_of=event)
+        answer = queries.walk(index, address, "upstream", level=level, depth=depth, as_of=event)
+        return self._with_picture(answer, address, "upstream", as_of)
 
     def downstream(
         self, address: str, *, level: str | None = None, depth: int | None = None, as_of: str | datetime | None = None
     ) -> Answer:
         """Return all that what an address names contributed to, nearest first: its impact. See `upstream`."""
         index, event = self.at(as_of)
-        return queries.walk(index, address, "downstream", level=level, depth=depth, as_of=event)
+        answer = queries.walk(index, address, "downstream", level=level, depth=depth, as_of=event)
+        return self._with_picture(answer, address, "downstream", as_of)
 
     def paths(self, start: str, end: str, *, as_of: str | datetime | None = None) -> tuple[int, Iterator[list[Result]]]:
         """Return how many paths lead from one thing downstream to another, and the paths one by one."""
@@ -65,6 +69,21 @@ class Questions:
         Tracked files are found by name, MD5 and revision.
         """
         return self.refreshed().search(words, most=most)
+
+    def _with_picture(self, answer: Answer, address: str, direction: Direction, as_of: str | datetime | None) -> Answer:
+        """Return an answer that can be drawn; its edges are asked for only then."""
+
+        def drawn() -> str:
+            from bikes_assets.lineage.drawing.answers import drawing
+
+            try:
+                index, event = self.at(as_of)
+                start = queries.find(index, address, as_of=event)
+            except LineageError:  # it is no longer there; the table still is
+                return ""
+            return drawing(index, start, answer.things, f"{direction} of {address}", as_of=event)
+
+        return replace(answer, drawn=drawn)
 
     def at(self, as_of: str | datetime | None) -> tuple[Index, int | None]:
         """Return the index, and its last event by that time, None for now."""
