@@ -121,7 +121,12 @@ class Columns:
             ends, index, last = self._ends(column), 0, len(column) - 1
             while index < last:
                 one, other = column[index], column[index + 1]
-                if _saved(ends[one], ends[other]) > 0 and not (one in prior and other in prior):
+                (back, ahead), (other_back, other_ahead) = ends[one], ends[other]
+                # most neighbours have no lines that cross: that is seen at once
+                if (
+                    (back and other_back and back[-1] > other_back[0])
+                    or (ahead and other_ahead and ahead[-1] > other_ahead[0])
+                ) and (_saved(ends[one], ends[other]) > 0 and not (one in prior and other in prior)):
                     column[index], column[index + 1] = other, one
                     index = max(index - 1, 0)
                 else:

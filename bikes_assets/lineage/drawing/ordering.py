@@ -32,7 +32,8 @@ def order(
     columns = Columns(layers, segments, prior or {})
     effort = max(len(segments), 1)
     best: tuple[int, list[list[int]]] | None = None
-    for start in range(min(max(900 // effort, 2), 6)):
+    is_sparse = len(segments) <= 1.25 * len(layers)  # another start helps most where few lines hold things together
+    for start in range(min(max(900 // effort, 3 if is_sparse else 2), 6)):
         begin(columns, start)
         for _ in range(1 if start == 1 else 4):
             columns.sweep(downstream=True)

@@ -18,8 +18,8 @@ Near: TypeAlias = Sequence[Sequence[tuple[int, float, int]]]
 """Of each vertex, what its lines lead to: the vertex, how much further down this one is if the line is straight, and
 what it is worth that it is."""
 
-_SWEEPS, _ONE_SIDED = 12, 4
-"""How often all columns are placed, and how often at first by the lines on one of their sides alone."""
+_WORK, _SWEEPS, _ONE_SIDED = 2_400, (8, 40), 2
+"""How many vertices are placed; how often all are at least and at most, and how often by the lines on one side alone."""
 _WORTH = (1, 2, 8)
 """What it is worth that a line between two boxes is straight, one between a box and a long line, and a long line."""
 _LITTLE = 0.01
@@ -70,7 +70,7 @@ def heights(columns: Sequence[Sequence[int]], lines: Sequence[Line], sizes: Size
     both = _Pulls([[*one, *other] for one, other in zip(back, ahead, strict=True)])
     one_sided = _Pulls(back), _Pulls(ahead)
     placed = [*zip(columns, apart, strict=True)]
-    for number in range(_SWEEPS):
+    for number in range(min(max(_WORK // max(len(found), 1), _SWEEPS[0]), _SWEEPS[1])):
         pulls = both if number >= _ONE_SIDED else one_sided[number % 2]
         for column, below in placed[::-1] if number % 2 else placed:
             _place(column, below, pulls, found)
