@@ -256,6 +256,11 @@ def _projection(index: Index) -> Projection:
     return Projection(index, columns(), current().lake.serving, described=state.descriptions())
 
 
+def last_event_time() -> float | None:
+    """Return when the last event happened that answers know, other tools' too, Unix seconds; None before the first."""
+    return joined().last_time()
+
+
 def rebuild() -> Index:
     """Return the index after rebuilding it from scratch."""
     _index().remove()

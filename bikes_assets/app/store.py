@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bikes_assets.app.settings import settings
-from bikes_assets.core.errors import SettingsError
+from bikes_assets.core.errors import LineageError, SettingsError, StoreError
 from bikes_assets.core.staleness import Plan
+from bikes_assets.core.transient import away, store_error
 from bikes_assets.events import identity
 from bikes_assets.orchestration import project
 from bikes_assets.orchestration.project import Project
@@ -35,6 +36,11 @@ def use(name: str) -> None:
     """Have this process work on the project of a name from now on; see `orchestration.project.named`."""
     global _name
     _name = name
+
+
+def used() -> str:
+    """Return the name of the project that this process works on."""
+    return _name
 
 
 def current() -> Project:
@@ -198,3 +204,26 @@ def mlflow_runs(store: str, restored: list[str] | None = None) -> MlflowRuns:
     known, pages = current(), (settings().mlflow_url, settings().dagster_url)
     page = settings().lineage_url
     return connect(known.mlflow, known.name, *pages, columns(), store, restored, known.compared, page)
+
+
+def explained(error: Exception) -> LineageError | None:
+    """Return our own error that says what an error means and what to do; None for one that nobody foresaw."""
+    own: BaseException | None = error
+    while own and not isinstance(own, LineageError):
+        own = own.__cause__  # Dagster wraps errors while it loads definitions
+    return own or _no_folder(error) or store_error(error, _home()) or away(error)
+
+
+def _home() -> str:
+    """Return the folder to name when an error of the file system names none itself."""
+    try:
+        return str(current().dagster_home)
+    except LineageError:
+        return "a folder"
+
+
+def _no_folder(error: Exception) -> LineageError | None:
+    """Return the message for a missing folder for temporary files, None for any other error."""
+    if isinstance(error, FileNotFoundError) and "No usable temporary directory" in str(error):
+        return StoreError(f"TMPDIR: {error.strerror}; set it to a folder that this user may write to")
+    return None

@@ -20,8 +20,6 @@ from click.shell_completion import CompletionItem
 from bikes_assets.cli import project_option
 from bikes_assets.cli.terminal import complain
 from bikes_assets.core import secrets
-from bikes_assets.core.errors import LineageError, StoreError
-from bikes_assets.core.transient import away, store_error
 from bikes_assets.storage.processes import end_as_interrupted
 
 if TYPE_CHECKING:
@@ -52,6 +50,7 @@ FAMILIES = {
     },
     "servers": {
         "explore": "Open the lineage page.",
+        "mcp": "Answer questions of agents over MCP.",
     },
     "verification": {
         "check-lineage": "Verify the features' column lineage by perturbation.",
@@ -162,7 +161,9 @@ class _Group(click.Group):
         except Exception as error:
             if error in _output_errors():
                 raise  # the error is about what is printed
-            if told := _own_error(error) or _no_folder(error) or store_error(error, _home()) or away(error):
+            from bikes_assets.app.store import explained
+
+            if told := explained(error):
                 complain(f"error: {told}")
             else:
                 traceback.print_exc()
@@ -226,30 +227,6 @@ def _output_errors() -> list[OSError]:
 
     output.write, output.flush = watched(output.write), watched(output.flush)
     return errors
-
-
-def _own_error(error: BaseException | None) -> LineageError | None:
-    """Return the first of our errors among an error and its causes: Dagster wraps errors while it loads definitions."""
-    while error and not isinstance(error, LineageError):
-        error = error.__cause__
-    return error
-
-
-def _home() -> str:
-    """Return the folder to name when an error of the file system names none itself."""
-    from bikes_assets.app.store import current
-
-    try:
-        return str(current().dagster_home)
-    except LineageError:
-        return "a folder"
-
-
-def _no_folder(error: Exception) -> LineageError | None:
-    """Return the message for a missing folder for temporary files, None for any other error."""
-    if isinstance(error, FileNotFoundError) and "No usable temporary directory" in str(error):
-        return StoreError(f"TMPDIR: {error.strerror}; set it to a folder that this user may write to")
-    return None
 
 
 @click.group(

@@ -1,4 +1,4 @@
-"""The servers behind `bikes ui`, all on 127.0.0.1: started together, stopped together."""
+"""`bikes mcp`, and the servers behind `bikes ui`, all on 127.0.0.1: started together, stopped together."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from urllib.parse import urlsplit
 
 import click
 
 from bikes_assets.app.settings import ROOT, settings
-from bikes_assets.app.store import current_identity, mlflow_client, mlflow_runs
+from bikes_assets.app.store import current, current_identity, mlflow_client, mlflow_runs
 from bikes_assets.core.errors import SettingsError, StoreError, TrackingError
 from bikes_assets.events.pages import mlflow_experiment
 from bikes_assets.storage.processes import end_as_interrupted, ending_with_this
@@ -62,6 +63,21 @@ def explore(host: str, port: int) -> None:
 def lineage_command(port: int) -> list[str]:
     """Return the command for the lineage page."""
     return [sys.executable, "-m", "bikes_assets", "explore", "--port", str(port)]
+
+
+@click.command()
+def mcp() -> None:
+    """Answer questions of agents over MCP. An agent starts it, and asks on its standard input and output.
+
+    Its tools are upstream, downstream, path, trace, diff, status and search. They only read, and answer what the commands
+    print with --json, in pages of at most 25 kB. How to add it to an agent's configuration: docs/agents.md.
+    """
+    current()  # an error of the settings is one before anybody asks
+    if find_spec("mcp") is None:
+        raise SettingsError("bikes mcp needs a package that is missing: pip install 'bikes-assets[mcp]'")
+    from bikes_assets.web.mcp import serve
+
+    serve()
 
 
 def dagster_command(port: int, *, read_only: bool = False) -> list[str]:

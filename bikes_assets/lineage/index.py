@@ -50,6 +50,11 @@ class Index(IndexFile):
         query = "select time from event where id >= ? order by id limit 1"
         return sorted({self._store.execute(query, [step]).fetchone()[0] for step in steps})
 
+    def last_time(self) -> float | None:
+        """Return when the last event happened, Unix seconds; None where there is none."""
+        (found,) = self._store.execute("select max(time) from event").fetchone()
+        return found
+
     def find(self, name: str, kind: str | None = None, *, as_of: int | None = None) -> list[Result]:
         """Return the things of a name, of one kind or of all; none where there was none as of that event."""
         query = "select thing.id, kind.name from thing join kind on kind.id = thing.kind where thing.name = ? and event <= ?"

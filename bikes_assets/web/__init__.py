@@ -1,1 +1,1 @@
-"""What this project serves over HTTP by itself."""
+"""What this project serves by itself: over HTTP, and to agents."""

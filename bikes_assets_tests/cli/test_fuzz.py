@@ -20,7 +20,7 @@ from bikes_assets_tests.fire.processes import turns
 
 ANSWERS_NO = {"diff", "downstream", "path", "retain", "run", "search", "status", "sync", "verify"}
 """Commands of which 1 is an answer."""
-LONG = {"check-lineage", "explore", "reproduce", "setup", "tune", "ui"}
+LONG = {"check-lineage", "explore", "mcp", "reproduce", "setup", "tune", "ui"}
 """Commands that take long, serve, or write outside of the store: they are given arguments that they must refuse."""
 MONTHS = ("2011-01", "2011-03", "2011-07", "2011-08", "2012-13", "1999-01")
 TIMES = (

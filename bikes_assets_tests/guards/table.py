@@ -1340,4 +1340,40 @@ GUARDS = (
         "pair = [ids[parsed.run] if parsed.run else ids[parsed.job], 0]",
         "lineage/openlineage/test_received.py::test_one_run_id_of_two_jobs_joins_nothing_of_them",
     ),
+    # agents
+    Guard(
+        "an answer that is larger than an agent has space for",
+        "app/json_answers/pages.py",
+        "        if not lines and len(line) > space:\n",
+        "        if False:\n",
+        "app/test_pages_of_answers.py::test_an_item_that_is_too_large_keeps_its_fields_and_tells_what_was_cut",
+    ),
+    Guard(
+        "secrets in a page of an answer",
+        "app/json_answers/pages.py",
+        "        told = _scrubbed(item)\n",
+        "        told = item\n",
+        "app/test_pages_of_answers.py::test_no_secret_is_in_a_page",
+    ),
+    Guard(
+        "arguments that an agent has misspelt",
+        "web/tools.py",
+        'extra="forbid"',
+        'extra="ignore"',
+        "web/test_mcp.py::test_an_error_is_the_tools_and_says_what_was_found_and_expected",
+    ),
+    Guard(
+        "answers by code that has been edited since",
+        "web/worker.py",
+        "if self._process is None or stamp is None or stamp != self._stamp:",
+        "if self._process is None:",
+        "web/test_mcp.py::test_edited_code_is_known_to_the_next_answer_and_what_it_prints_is_no_answer",
+    ),
+    Guard(
+        "what a library prints in the place of an answer",
+        "web/worker.py",
+        "    os.dup2(2, 1)  # what a library prints is no answer\n",
+        "",
+        "web/test_mcp.py::test_edited_code_is_known_to_the_next_answer_and_what_it_prints_is_no_answer",
+    ),
 )

@@ -96,6 +96,11 @@ class ReceivedGraph:
         """The largest number of a thing, 0 without things."""
         return self._ask("select coalesce(max(id), 0) from entity").fetchone()[0]
 
+    def last_time(self) -> float | None:
+        """Return the last time from which something is told, Unix seconds; None where nothing is."""
+        times = " union all ".join(f"select max(since) as time from {table}" for table in ("entity", "edge", "used"))  # noqa: S608 - names of ours
+        return self._ask(f"select max(time) from ({times})").fetchone()[0]  # noqa: S608
+
     def symlinked(self, label: str) -> list[str]:
         """Return all labels that mean the same dataset as one, by any number of symlinks."""
         return [other for (other,) in self._ask(_SYMLINKED, [_DATASET, label])]

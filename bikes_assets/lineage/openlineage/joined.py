@@ -71,6 +71,10 @@ class JoinedIndex(Index):
         """Return the number of the last event up to a time, with that time, which counts for other tools' events."""
         return Moment.of(super().event_at(time), time)
 
+    def last_time(self) -> float | None:
+        """Return when the last event happened, of the index or of other tools; None where there is none."""
+        return max(filter(None, (super().last_time(), self._graph.last_time())), default=None)
+
     def find(self, name: str, kind: str | None = None, *, as_of: int | None = None) -> list[Result]:
         """Return the things of a name; those of other tools also by the last parts of their names.
 
