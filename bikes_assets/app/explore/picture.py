@@ -41,6 +41,7 @@ def picture(view: View, *, as_of: str | None = None, prior: Mapping[str, float] 
     return {
         "focus": found.focus,
         "column": found.column,
+        "until": found.until,
         "on_path": dict(found.on_path),
         "left_out": found.left_out,
         "boxes": [

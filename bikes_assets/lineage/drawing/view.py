@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from bikes_assets.core.address import WHOLE, Address
@@ -43,6 +43,7 @@ class View:
             shown. By default what is one edge away from the focus.
         opened: names of the boxes that are opened into their columns.
         column: address of the column whose path is followed, "" for none.
+        until: address of the column at which that path ends, "" for all that is upstream and downstream.
         only: whether only what is on that path is shown.
         rows: how many columns each opened box shows, by its name.
         words: what the names of the columns that each opened box shows contain, by its name.
@@ -52,6 +53,7 @@ class View:
     shown: Sequence[str] = ()
     opened: Sequence[str] = ()
     column: str = ""
+    until: str = ""
     only: bool = False
     rows: Mapping[str, int] = field(default_factory=dict)
     words: Mapping[str, str] = field(default_factory=dict)
@@ -137,6 +139,7 @@ class Drawn:
         boxes: its boxes.
         edges: the lines between them.
         column: the column whose path is followed, "" for none.
+        until: the column at which that path ends, "" for none.
         on_path: number of columns upstream and downstream of that column, in and outside of the picture.
         left_out: number of boxes that were asked for and are not in the picture, because it has `MOST_BOXES`.
     """
@@ -145,6 +148,7 @@ class Drawn:
     boxes: Sequence[DrawnBox]
     edges: Sequence[DrawnEdge]
     column: str
+    until: str
     on_path: Mapping[str, int]
     left_out: int
 
@@ -176,7 +180,10 @@ class _Drawing:
         self._columns = dict[int, dict[int, Address]]()
         self.focus = self._box_of(view.focus)
         self.column = self._column_of(view.column) if view.column else None
-        self.sides = {side: self._reached(side) for side in _SIDES} if self.column is not None else {}
+        self.until = self._column_of(view.until) if view.until and view.column else None
+        self.sides = {}
+        if self.column is not None:
+            self.sides = {side: set(chain.from_iterable(self._levels(side))) for side in _SIDES}
 
     def drawn(self) -> Drawn:
         wanted = self._on_path_only() if self.view.only and self.column is not None else self._expanded()
@@ -190,7 +197,8 @@ class _Drawing:
             self._name(self.focus),
             [*found.values()],
             self._edges(boxes, rows),
-            self.index.things([self.column], self.as_of)[0].name if self.column is not None else "",
+            self._name(self.column) if self.column is not None else "",
+            self._name(self.until) if self.until is not None else "",
             {side: len(numbers) for side, numbers in self.sides.items()},
             left_out,
         )
@@ -198,13 +206,12 @@ class _Drawing:
     def _expanded(self) -> list[int]:
         """Return the boxes that the view's selectors name, in the order in which they were named."""
         found = dict.fromkeys([self.focus])
-        # one more than fits tells that something was left out
         for selector in self.view.shown or (f"1+{self._name(self.focus)}+1",):
             name, depths = self._selected(selector)
             box = self._box_of(name)
             new = [box] if box not in found else []
             for side, depth in depths.items():
-                most = MORE if depth == 1 else MOST_BOXES
+                most = MORE if depth == 1 else None
                 unseen = (other for other in self._around(box, side, depth) if other not in found and other not in new)
                 new += islice(unseen, most)
             found |= dict.fromkeys(new)
@@ -213,12 +220,10 @@ class _Drawing:
     def _on_path_only(self) -> list[int]:
         """Return the boxes of the columns on the path that is followed, nearest first."""
         assert self.column is not None  # noqa: S101 - as the caller has looked
-        found = dict.fromkeys([self._owner(self.column)])
-        for side in _SIDES:
-            for level in self.index.levels([self.column], side, None, self.as_of):
-                found |= {self._owner(number): None for number in level if number not in self._tags}
-                if len(found) > 2 * MOST_BOXES:
-                    break
+        levels = [[self.column], *(level for side in _SIDES for level in self._levels(side))]
+        places = [Address.parse(item.name) for item in self.index.things([*chain(*levels)], self.as_of)]
+        names = dict.fromkeys(str(Address(place.asset)) for place in places if place)
+        found = (self.index.number(DATASET, name) for name in names)
         return [box for box in found if box is not None]
 
     def _around(self, box: int, side: Direction, depth: int | None) -> Iterator[int]:
@@ -226,15 +231,28 @@ class _Drawing:
             yield from sorted(level)
 
     def _selected(self, selector: str) -> tuple[str, dict[Direction, int | None]]:
-        """Return the name in a selector, and how far it goes to each side, None for to the end."""
+        """Return the name in a selector, and how far it goes to each side, None for to the end.
+
+        A name that begins or ends as a selector does, such as `x+1`, is read as that name where nothing is called x.
+        """
         match = _SELECTOR.fullmatch(selector)
         if match is None:
             raise LineageError(f"found selector {selector!r}, expected one like +demand_model or demand_model+1")
+        up, name, down = match["up"], match["name"], match["down"]
+        readings = [(up, name, down)]
+        readings += [(up, f"{name}+{down}", None)] if down is not None else []
+        readings += [(None, f"{up}+{name}", down)] if up is not None else []
+        readings += [(None, selector, None)]
+        up, name, down = next((reading for reading in readings if self._is_known(reading[1])), readings[0])
         depths = dict[Direction, int | None]()
-        for side, text in zip(_SIDES, (match["up"], match["down"]), strict=True):
+        for side, text in zip(_SIDES, (up, down), strict=True):
             if text is not None:
                 depths[side] = min(int(text), MOST_BOXES) if text else None
-        return match["name"], depths
+        return name, depths
+
+    def _is_known(self, name: str) -> bool:
+        place = Address.parse(name)
+        return any(self.index.find(text, as_of=self.as_of) for text in {name, str(place or name)})
 
     def _box_of(self, address: str) -> int:
         """Return the box of what an address names: its dataset, or the job that it is."""
@@ -262,16 +280,25 @@ class _Drawing:
         assert number is not None  # noqa: S101 - it was found just now
         return number
 
-    def _reached(self, side: Direction) -> set[int]:
-        assert self.column is not None  # noqa: S101 - as the caller has looked
-        levels = self.index.levels([self.column], side, None, self.as_of)
-        return {number for level in levels for number in level} - self._tags
+    def _levels(self, side: Direction) -> Iterator[list[int]]:
+        """Yield what is on the path that is followed, on one side of its column, nearest first.
 
-    def _owner(self, column: int) -> int | None:
-        """Return the box of a column."""
-        (found,) = self.index.things([column], self.as_of)
-        place = Address.parse(found.name)
-        return self.index.number(DATASET, str(Address(place.asset))) if place else None
+        Of a path to another column that is what leads there, with that column.
+        """
+        assert self.column is not None  # noqa: S101 - as the caller has looked
+        within = self._leading() if self.until is not None else None
+        for level in self.index.levels([self.column], side, None, self.as_of):
+            yield [
+                number
+                for number in level
+                if number not in self._tags and (within is None or (side == "downstream" and number in within))
+            ]
+
+    def _leading(self) -> set[int]:
+        """Return the column at which the path ends, and all that is upstream of it."""
+        assert self.until is not None  # noqa: S101 - as the caller has looked
+        levels = self.index.levels([self.until], "upstream", None, self.as_of)
+        return {self.until, *chain.from_iterable(levels)}
 
     def _thing(self, box: int) -> tuple[str, str]:
         if box not in self._names:

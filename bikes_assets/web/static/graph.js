@@ -1,7 +1,7 @@
 // The picture: what the server has laid out, drawn as SVG, with a viewport that only its user moves.
 
 import { ask } from "./api.js";
-import { counted, h, replace, s } from "./dom.js";
+import { counted, h, plain, replace, s } from "./dom.js";
 import { go, read } from "./state.js";
 
 const canvas = document.getElementById("canvas");
@@ -10,7 +10,10 @@ const minimap = document.getElementById("minimap");
 const ICONS = { int64: "#", float64: ".5", bool: "01", string: "Aa", timestamp: "◷" };
 const WORDS = { source: "source", table: "table", model: "model", dataset: "dataset of another tool", job: "job of another tool" };
 const GLYPHS = { source: "⤓", table: "▦", model: "◆", dataset: "◇", job: "⚙" };
-const MOST_TITLE = 25, MOST_COLUMN = 22, MOST_SEGMENTS = 36;
+const MOST_SEGMENTS = 36, MOST_BESIDE = 29;
+const ruler = document.createElement("canvas").getContext("2d");
+const fitted = new Map();
+const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
 
 let picture = null;
 let camera = { x: 0, y: 0, scale: 1 };
@@ -30,12 +33,13 @@ export function shown() {
 
 export function show(next, { anchor = "" } = {}) {
   const before = picture;
-  const held = anchor && before ? [before, next].map((found) => found.boxes.find((box) => box.name === anchor)) : [];
+  const held = before ? [before, next].map((found) => found.boxes.find((box) => box.name === (anchor || next.focus))) : [];
   picture = next;
   draw();
   if (held[0] && held[1]) {
     camera.x += (held[0].x - held[1].x) * camera.scale;
     camera.y += (held[0].y - held[1].y) * camera.scale;
+    if (!anchor && before.focus !== next.focus) reveal(next.focus);
   } else if (!before || before.focus !== next.focus) {
     begin();
   }
@@ -62,7 +66,7 @@ export function forget() {
 }
 
 async function count() {
-  const names = picture.boxes.filter((box) => !totals.has(box.name)).map((box) => box.name).slice(0, 20);
+  const names = picture.boxes.filter((box) => !totals.has(box.name)).map((box) => box.name).slice(0, 50);
   if (!names.length) return;
   try {
     const found = await ask("counts", { address: names, as_of: read().as_of });
@@ -88,13 +92,27 @@ function retell(name) {
 }
 
 function short(text, most) {
-  return text.length <= most ? text : `${text.slice(0, most - 9)}…${text.slice(-8)}`;
+  const letters = [...text];
+  return letters.length <= most ? text : `${letters.slice(0, most - 9).join("")}…${letters.slice(-8).join("")}`;
+}
+
+// As much of a text as fits into some pixels, its begin and its end.
+function fitting(text, wide, font) {
+  const key = `${font} ${wide} ${text}`;
+  if (!fitted.has(key)) {
+    ruler.font = `${font} system-ui, "Liberation Sans", sans-serif`;
+    let most = Math.min([...text].length, 60), found = short(plain(text), most);
+    while (most > 10 && ruler.measureText(found).width > wide) found = short(plain(text), (most -= 1));
+    if (ruler.measureText(found).width > wide) found = `${[...found][0]}…`;
+    fitted.set(key, found);
+  }
+  return fitted.get(key);
 }
 
 function draw() {
   const kept = document.activeElement?.dataset?.box;
   const typing = document.activeElement?.dataset?.find;
-  const place = typing ? document.activeElement.selectionStart : 0;
+  const { value: typed, selectionStart: place } = typing ? document.activeElement : {};
   const locked = Boolean(picture.column);
   const edges = [...picture.edges].sort((one, other) => one.is_on_path - other.is_on_path);
   replace(world, edges.map((edge) => line(edge, locked)), picture.boxes.map((box) => drawnBox(box, locked)));
@@ -105,6 +123,7 @@ function draw() {
   if (kept) element(kept)?.focus({ preventScroll: true });
   if (typing) {
     const field = world.querySelector(`[data-find="${CSS.escape(typing)}"]`);
+    if (field && field.value !== typed) field.value = typed; // it was typed while the answer was on its way
     field?.focus({ preventScroll: true });
     field?.setSelectionRange(place, place);
   }
@@ -143,8 +162,8 @@ function drawnBox(box, locked) {
   },
     s("rect", { class: "area", width, height: header, rx: 9 }),
     s("text", { class: "glyph", x: 20, y: 24, "text-anchor": "middle" }, GLYPHS[box.kind]),
-    s("text", { class: "title", x: 36, y: 23 }, short(box.title, MOST_TITLE), s("title", {}, box.title)),
-    s("text", { class: "about", x: 36, y: 40 }, short(about.join(" · "), 34)),
+    s("text", { class: "title", x: 36, y: 23 }, fitting(box.title, width - 66, "600 13.5px"), s("title", {}, box.title)),
+    s("text", { class: "about", x: 36, y: 40 }, fitting(about.join(" · "), width - 48 - (box.aliases.length ? 70 : 0), "11.5px")),
     badge(box),
     strip(box, width, header));
   const group = s("g", {
@@ -221,28 +240,37 @@ function button({ x, y, width, height, ...attributes }, text, act) {
 function expander(box, side, width, header) {
   const { direct, drawn } = box[side];
   if (!direct) return null;
-  const text = drawn < direct ? `${drawn}/${direct}` : String(direct), wide = Math.max(22, text.length * 7 + 10);
-  const x = side === "upstream" ? -wide + 7 : width - 7;
+  const text = drawn < direct ? `${compact.format(drawn)}/${compact.format(direct)}` : compact.format(direct), wide = Math.max(22, text.length * 7 + 10);
+  const beside = Math.min(wide - 7, MOST_BESIDE), x = side === "upstream" ? -beside : width + beside - wide;
   const act = (event) => { event.stopPropagation(); expand(box.name, side); };
   const made = button({ class: `expander ${side}${drawn < direct ? " more" : ""}`, x, y: header / 2 + 8, width: wide, height: 18, "aria-label": expanding(box, side) }, text, act);
   made.append(s("title", {}, told(box, side)));
   return made;
 }
 
-// Clicking once more where all are drawn hides what was expanded there.
+// Clicking once more where all are drawn hides what is beside the box there.
 export function expand(name, side) {
   const box = picture.boxes.find((item) => item.name === name);
   if (!box) return;
-  const state = read(), selector = side === "upstream" ? `1+${name}` : `${name}+1`;
+  const state = read();
   const base = state.show.length ? state.show : [`1+${picture.focus}+1`];
-  if (box[side].drawn < box[side].direct) go({ show: [...base, selector] }, { anchor: name });
-  else go({ show: hidden(base, name, selector, side) }, { anchor: name });
+  if (box[side].drawn < box[side].direct) go({ show: [...base, side === "upstream" ? `1+${name}` : `${name}+1`], only: "" }, { anchor: name });
+  else go({ show: without(name, side).map((left) => `0+${left}`), only: "" }, { anchor: name });
 }
 
-function hidden(base, name, selector, side) {
-  const both = `1+${name}+1`, other = side === "upstream" ? `${name}+1` : `1+${name}`;
-  const left = base.flatMap((item) => (item === both ? [other] : item === selector ? [] : [item]));
-  return left.length ? left : [`0+${name}`];
+// What is left without the neighbours of a box on one side, and without what only they connect with the focus or the box.
+function without(name, side) {
+  const [here, there] = side === "upstream" ? ["target", "source"] : ["source", "target"];
+  const kept = [picture.focus, name];
+  const hidden = new Set(picture.edges.filter((edge) => edge[here] === name && !kept.includes(edge[there])).map((edge) => edge[there]));
+  const found = new Set(kept);
+  for (const box of found) {
+    for (const { source, target } of picture.edges) {
+      const other = source === box ? target : target === box ? source : null;
+      if (other && !hidden.has(other)) found.add(other);
+    }
+  }
+  return [...found];
 }
 
 // What is drawn stays when another box becomes the focus.
@@ -264,7 +292,7 @@ function column(box, row, index, width, header) {
   },
     s("rect", { class: "back", x: 4, width: width - 8, height: picture.sizes.row, rx: 4 }),
     s("text", { class: "icon", x: 24, y: 15, "text-anchor": "middle" }, ICONS[row.type] ?? "·"),
-    s("text", { class: "name", x: 40, y: 15 }, short(row.name, MOST_COLUMN)),
+    s("text", { class: "name", x: 40, y: 15 }, fitting(row.name, width - 108, "600 12px")),
     s("text", { class: "ends", x: width - 12, y: 15, "text-anchor": "end" }, `${row.upstream} → ${row.downstream}`),
     s("title", {}, [row.name, row.type, row.unit, row.meaning].filter(Boolean).join("\n")));
 }
@@ -272,8 +300,8 @@ function column(box, row, index, width, header) {
 // A column that is followed already is let go.
 export function follow(address, anchor) {
   const state = read();
-  if (state.column === address) go({ column: "", only: "" }, { anchor });
-  else go({ column: address, show: kept(picture.focus) }, { anchor });
+  if (state.column === address && !state.until) go({ column: "", only: "" }, { anchor });
+  else go({ column: address, until: "", show: kept(picture.focus) }, { anchor });
 }
 
 function foot(box, width) {
@@ -321,11 +349,17 @@ function begin() {
   } else {
     const beside = new Set(picture.edges.filter((edge) => edge.source === box.name || edge.target === box.name).flatMap((edge) => [edge.source, edge.target]));
     const near = picture.boxes.filter((item) => item === box || beside.has(item.name));
-    const span = 2 * Math.max(...near.map((item) => Math.abs(item.x - box.x))) + picture.sizes.width + 60;
+    const span = Math.max(...near.map((item) => item.x)) - Math.min(...near.map((item) => item.x)) + picture.sizes.width + 80;
     camera.scale = Math.min(1, Math.max(wide < 500 ? 0.7 : 0.62, wide / span));
-    camera.x = wide / 2 - (box.x + picture.sizes.width / 2) * camera.scale;
-    camera.y = high / 2 - (box.y + Math.min(box.height, high) / 2) * camera.scale;
+    camera.x = within(wide / 2 - (box.x + picture.sizes.width / 2) * camera.scale, wide, picture.width);
+    camera.y = within(high / 2 - (box.y + Math.min(box.height, high) / 2) * camera.scale, high, picture.height);
   }
+}
+
+// Where the camera is so that no more than an edge beside the picture is empty; a picture that fits is in the middle.
+function within(wanted, size, length) {
+  const edge = 40, least = size - edge - length * camera.scale;
+  return least > edge ? (least + edge) / 2 : Math.min(edge, Math.max(least, wanted));
 }
 
 export function fit() {

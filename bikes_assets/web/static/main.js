@@ -33,10 +33,10 @@ async function show(state, anchor) {
 }
 
 async function draw(state, anchor) {
-  const { focus, show: expanded, open, rows, find, column, only, as_of } = state;
-  const view = { focus, show: expanded, open, rows, find, column, only, as_of };
+  const { focus, show: expanded, open, rows, find, column, until, only, as_of } = state;
+  const view = { focus, show: expanded, open, rows, find, column, until, only, as_of };
   try {
-    const picture = await ask("graph", view, { body: anchor ? graph.prior() : null });
+    const picture = await ask("graph", view, { body: anchor || graph.shown()?.focus === focus ? graph.prior() : null });
     graph.show(picture, { anchor });
     tree.show(picture);
     bar(picture, state);
@@ -57,14 +57,14 @@ function trees(shown) {
 function notice(text) {
   const old = byId("graph").querySelector(".problem");
   old?.remove();
-  if (text) byId("graph").append(h("div", { class: "problem over", role: "alert" }, h("h2", {}, "This could not be drawn"), h("p", {}, text), h("button", { type: "button", onclick: () => go({ focus: "", column: "", only: "", show: [], open: [], rows: [], find: [], as_of: "", from: "", to: "" }) }, "Start again")));
+  if (text) byId("graph").append(h("div", { class: "problem over", role: "alert" }, h("h2", {}, "This could not be drawn"), h("p", {}, text), h("button", { type: "button", onclick: () => go({ focus: "", column: "", until: "", only: "", show: [], open: [], rows: [], find: [], as_of: "", from: "", to: "" }) }, "Start again")));
 }
 
 // Without a focus the page opens on what serves predictions, or else on what has most around it.
 async function begin(state) {
   try {
     const found = await ask("start", { as_of: state.as_of });
-    if (found.focus) return go({ focus: found.focus, show: found.show }, { replace: true });
+    if (found.focus) return go({ focus: found.focus, show: state.show.length ? state.show : found.show }, { replace: true });
   } catch (error) {
     return notice(error.message);
   }
@@ -76,9 +76,9 @@ function bar(picture, state) {
   const hidden = byId("layout").classList.contains("without-tree");
   const parts = [h("button", { type: "button", id: "trees", "aria-pressed": String(!hidden), "aria-controls": "side", title: "The graph as a tree ( t )", onclick: () => trees(hidden) }, "Tree")];
   if (picture.column) {
-    parts.push(h("span", { class: "followed" }, h("b", {}, picture.column), ` ${picture.on_path.upstream} upstream, ${picture.on_path.downstream} downstream`),
+    parts.push(h("span", { class: "followed" }, h("b", {}, picture.until ? `${picture.column} to ${picture.until}` : picture.column), picture.until ? ` ${Math.max(picture.on_path.downstream - 1, 0)} between` : ` ${picture.on_path.upstream} upstream, ${picture.on_path.downstream} downstream`),
       h("button", { type: "button", id: "only", "aria-pressed": String(state.only === "1"), onclick: () => go({ only: state.only === "1" ? "" : "1" }) }, "Only this path"),
-      h("button", { type: "button", "aria-label": "Let go of the column", onclick: () => go({ column: "", only: "" }, { anchor: picture.focus }) }, "×"));
+      h("button", { type: "button", "aria-label": "Let go of the column", onclick: () => go({ column: "", until: "", only: "" }) }, "×"));
   }
   if (picture.left_out) parts.push(h("span", { class: "left-out", role: "status" }, `${picture.boxes.length} boxes are drawn, ${picture.left_out.toLocaleString("en")} more are not: start from one of them, or ask for the impact.`));
   replace(byId("bar"), parts);
@@ -179,7 +179,7 @@ document.addEventListener("keydown", (event) => {
     g: () => { const box = graph.shown(); if (box) graph.focusBox(box.focus); }, t: () => trees(true),
     Escape: () => {
       if (state.from) go({ from: "", to: "", tab: "" });
-      else if (state.column) go({ column: "", only: "" }, { anchor: graph.shown()?.focus });
+      else if (state.column) go({ column: "", until: "", only: "" });
       else if (state.view !== "graph") go({ view: "graph" });
     },
   };

@@ -42,6 +42,7 @@ function form(state, fields) {
   return h("form", { class: "ask", onsubmit: submit }, Object.entries(fields).map(([name, [label, example]]) => h("label", {}, label, h("input", { name, value: state[name], placeholder: example, spellcheck: "false", autocomplete: "off" }))), h("button", {}, "Ask"));
 }
 
+const headings = (names, numbers) => h("thead", {}, h("tr", {}, names.map((name, at) => h("th", { scope: "col", class: numbers.includes(at) ? "number" : null }, name))));
 const open = (kind, address) => h("button", { type: "button", class: "plain", onclick: () => lead(kind, address) }, address);
 
 function impact(found, state) {
@@ -56,7 +57,7 @@ function impact(found, state) {
     h("p", { class: "lead" }, h("b", {}, `${counted(found.total, "thing")} downstream`), `: ${Object.entries(found.kinds).map(([kind, count]) => counted(count, kind)).join(", ")}. `,
       h("a", { href: `/api/impact.csv?${query}`, download: "impact.csv" }, "CSV"), " ", h("button", { type: "button", class: "plain", onclick: () => draw(found.address) }, "Show in the graph")),
     [...groups].map(([severity, items]) => [h("h2", {}, h("span", { class: `severity ${severity.replace(" ", "-")}` }, severity), ` ${items.length}`),
-      h("table", {}, h("thead", {}, h("tr", {}, ["Kind", "Address", "Edges away", "Why"].map((name) => h("th", { scope: "col" }, name)))),
+      h("table", { class: "things" }, headings(["Kind", "Address", "Edges away", "Why"], [2]),
         h("tbody", {}, items.slice(0, 500).map((item) => h("tr", {}, h("td", {}, item.kind), h("td", {}, open(item.kind, item.address)), h("td", { class: "number" }, item.depth), h("td", { class: "muted" }, item.why))))),
       items.length > 500 ? h("p", { class: "muted" }, `and ${(items.length - 500).toLocaleString("en")} more in the CSV`) : null]),
   ];
@@ -64,12 +65,16 @@ function impact(found, state) {
 
 function draw(address) {
   const column = /^[^[@]+\.[^[@]+$/.test(address) ? address : "";
-  go({ view: "graph", focus: address, column, show: column ? [] : [`0+${address}+`], only: column ? "1" : "", open: [], rows: [], find: [], tab: "" });
+  go({ view: "graph", focus: address, column, until: "", show: column ? [] : [`0+${address}+`], only: column ? "1" : "", open: [], rows: [], find: [], tab: "" });
 }
 
-function path(found) {
+function between(column, until) {
+  go({ view: "graph", focus: column, column, until, only: "1", show: [], open: [], rows: [], find: [], tab: "" });
+}
+
+function path(found, state) {
   if (!found.total) return h("p", { class: "empty" }, "No path leads from the one to the other. Try them the other way round, or ask for the impact.");
-  return [h("p", { class: "lead" }, h("b", {}, `${found.total.toLocaleString("en")} ${found.total === 1 ? "path" : "paths"}`), found.shown < found.total ? `, of which ${found.shown} are shown` : ""),
+  return [h("p", { class: "lead" }, h("b", {}, `${found.total.toLocaleString("en")} ${found.total === 1 ? "path" : "paths"}`), found.shown < found.total ? `, of which ${found.shown} are shown` : "", " ", h("button", { type: "button", class: "plain", onclick: () => between(state.start, state.end) }, "Show in the graph")),
     h("ol", { class: "ways" }, found.items.map((way) => h("li", {}, way.map((address, at) => [at ? h("span", { class: "arrow" }, " → ") : null, open(address.includes(".") ? "column" : "dataset", address)]))))];
 }
 
@@ -146,7 +151,7 @@ const shown = (text) => (text === null || text === undefined ? "none" : typeof t
 
 function changes(title, items) {
   if (!items?.length) return null;
-  return [h("h2", {}, title), h("table", {}, h("thead", {}, h("tr", {}, ["Name", "A", "B"].map((name) => h("th", { scope: "col" }, name)))), h("tbody", {}, items.map((item) => h("tr", {}, h("td", {}, item.name), h("td", { class: "number" }, shown(item.a)), h("td", { class: "number" }, shown(item.b))))))];
+  return [h("h2", {}, title), h("table", {}, headings(["Name", "A", "B"], [1, 2]), h("tbody", {}, items.map((item) => h("tr", {}, h("td", {}, item.name), h("td", { class: "number" }, shown(item.a)), h("td", { class: "number" }, shown(item.b))))))];
 }
 
 function status(found) {
@@ -163,7 +168,7 @@ function waste(found) {
   const longest = Math.max(...found.spent.map((item) => item.seconds), 1e-9);
   return [
     h("h2", {}, "Where the time goes"),
-    h("table", {}, h("thead", {}, h("tr", {}, ["Asset", "Materialized", "Seconds", "Unchanged", "Seconds of these"].map((name) => h("th", { scope: "col" }, name)))),
+    h("table", {}, headings(["Asset", "Materialized", "Seconds", "Unchanged", "Seconds of these"], [1, 2, 3, 4]),
       h("tbody", {}, found.spent.map((item) => h("tr", {}, h("td", {}, open("dataset", item.asset)), h("td", { class: "number" }, item.times), h("td", { class: "number" }, h("meter", { min: 0, max: longest, value: item.seconds, "aria-label": `seconds of ${item.asset}` }), ` ${item.seconds.toFixed(1)}`), h("td", { class: "number" }, item.unchanged), h("td", { class: "number" }, item.unchanged_seconds.toFixed(1)))))),
     named("Columns that nothing is computed from", found.unread),
     named("Datasets that nothing is computed from", found.without_readers),

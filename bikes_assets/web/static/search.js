@@ -12,9 +12,9 @@ let later = 0;
 // Where a match leads: a column is opened in its box and followed.
 export function lead(kind, address) {
   if (kind === "column") {
-    go({ view: "graph", focus: address, column: address, only: "", show: [], open: [], rows: [], find: [], tab: "overview", from: "", to: "" });
+    go({ view: "graph", focus: address, column: address, until: "", only: "", show: [], open: [], rows: [], find: [], tab: "overview", from: "", to: "" });
   } else {
-    go({ view: "graph", focus: address, column: "", only: "", show: [], open: [], rows: [], find: [], tab: "overview", from: "", to: "" });
+    go({ view: "graph", focus: address, column: "", until: "", only: "", show: [], open: [], rows: [], find: [], tab: "overview", from: "", to: "" });
   }
 }
 

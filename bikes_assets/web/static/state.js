@@ -2,7 +2,7 @@
 // and every view can be linked to.
 
 const LISTS = ["show", "open", "rows", "find"];
-const TEXTS = ["view", "focus", "column", "only", "as_of", "tab", "partition", "address", "start", "end", "a", "b", "from", "to", "select"];
+const TEXTS = ["view", "focus", "column", "until", "only", "as_of", "tab", "partition", "address", "start", "end", "a", "b", "from", "to", "select"];
 
 let listener = () => {};
 
@@ -12,7 +12,11 @@ export function read() {
   for (const name of TEXTS) state[name] = query.get(name) ?? "";
   for (const name of LISTS) state[name] = query.getAll(name);
   state.view ||= "graph";
-  if (state.select) state.show = [state.select, ...state.show];
+  if (state.select) {
+    const selector = state.select.replace(/^(\d*) /, "$1+").replace(/ (\d*)$/, "+$1"); // a bare + in an address is a blank
+    state.show = [selector, ...state.show];
+    state.focus ||= selector.replace(/^\d*\+/, "").replace(/\+\d*$/, "");
+  }
   return state;
 }
 

@@ -1,0 +1,56 @@
+"""The lineage page of a copy of the history: one server and one browser for each file of tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bikes_assets_tests.browser import ROOT, answers, free_ports, wait_until
+from bikes_assets_tests.conftest import store_at
+from bikes_assets_tests.web.opened import Opened, Served, browsing
+
+
+@pytest.fixture(scope="module")
+def served(as_made: Path, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """Serve a copy of the history, into which the file's `EVENTS` of other tools are taken."""
+    folder, (port,) = tmp_path_factory.mktemp("served") / "data", free_ports(1)
+    shutil.copytree(as_made, folder)
+    environment = {**os.environ, **store_at(folder), "BIKES_LINEAGE_URL": f"http://127.0.0.1:{port}"}
+    known = Served(f"http://127.0.0.1:{port}", folder, environment)
+    command = [sys.executable, "-m", "bikes_assets", "explore", "--port", str(port)]
+    with (folder.parent / "printed").open("w") as printed:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=printed, stderr=printed)
+    try:
+        wait_until(lambda: process.poll() is not None or answers(known.url), f"{known.url} answers", 120)
+        if events := getattr(request.module, "EVENTS", []):
+            known.post("/api/v1/lineage/batch", json.dumps(events).encode())
+        known.ask("status")  # what is slow at first is so before any page is opened
+        yield known
+    finally:
+        process.terminate()
+        process.wait(60)
+    text = (folder.parent / "printed").read_text()
+    assert "Traceback" not in text, text
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Any]:
+    """Return a browser."""
+    with browsing() as found:
+        yield found
+
+
+@pytest.fixture
+def opened(served: Served, chromium: Any) -> Iterator[Opened]:
+    """Return a page of its own, which must have met no error, run nothing foreign and asked no other server."""
+    found = Opened(served, chromium)
+    yield found
+    found.close()
