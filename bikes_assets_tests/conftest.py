@@ -213,6 +213,11 @@ SLOWEST = (
     "tracking/test_registry",
     "test_pages",
     "test_copies",
+    "web/test_page_graph",
+    "web/test_page_questions",
+    "web/test_page_safety",
+    "web/test_page_accessible",
+    "web/test_api",
 )
 """Files that take long: with several processes, the last to begin is not to be one of them."""
 TOGETHER = (
@@ -230,6 +235,11 @@ TOGETHER = (
     "fire/test_retain",
     "test_secure",
     "app/test_status",
+    "web/test_page_graph",
+    "web/test_page_questions",
+    "web/test_page_safety",
+    "web/test_page_accessible",
+    "web/test_api",
 )
 """Files whose tests share something that takes long to make."""
 HISTORY = {

@@ -98,7 +98,9 @@ class Opened:
         self.context.on("request", lambda request: self._request(request.url))
 
     def _console(self, kind: str, text: str) -> None:
-        if kind == "error" and not text.startswith("Failed to load resource"):  # a refused question is shown in the page
+        if kind == "error" and not text.startswith(
+            "Failed to load resource"
+        ):  # a refused question is shown in the page
             self.wrong.append(f"console: {text}")
 
     def _request(self, url: str) -> None:

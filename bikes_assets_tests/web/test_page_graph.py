@@ -217,7 +217,9 @@ def test_wheel_keys_and_buttons_zoom_and_dragging_moves(opened: Opened) -> None:
     frame = opened.page.locator("#canvas").bounding_box()
     for box in opened.page.locator("#canvas .box .frame").all():
         inner = box.bounding_box()
-        assert frame and inner and frame["x"] <= inner["x"]
+        assert frame
+        assert inner
+        assert frame["x"] <= inner["x"]
         assert inner["x"] + inner["width"] <= frame["x"] + frame["width"]
     x, y, scale = camera(opened)
     opened.page.mouse.move(frame["x"] + 300, frame["y"] + frame["height"] - 60)
@@ -237,7 +239,8 @@ def test_the_minimap_shows_where_the_view_is_and_takes_it_elsewhere(opened: Open
     assert frame
     opened.page.mouse.click(frame["x"] + frame["width"] - 6, frame["y"] + frame["height"] / 2)
     canvas, last = (opened.page.locator(name).bounding_box() for name in ("#canvas", "[data-group=prediction_quality]"))
-    assert canvas and last
+    assert canvas
+    assert last
     assert canvas["x"] < last["x"] + last["width"] / 2 < canvas["x"] + canvas["width"]
 
 
