@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bikes_assets.app import answers
 from bikes_assets.app.store import assets, current, lake, mlflow_client, table
-from bikes_assets.core.errors import LineageError, SettingsError
+from bikes_assets.core.errors import LineageError
 from bikes_assets.core.record import parse_address, partition_address, record_digest
 from bikes_assets.core.secrets import scrubbed
 from bikes_assets.lineage import event_log
@@ -101,18 +101,9 @@ def write(plan: Plan, file: Path | None = None) -> Snapshot:
         SettingsError: the file cannot be written, or its folder does not exist.
     """
     file = file or default_file()
-    if not file.parent.is_dir():
-        raise SettingsError(f"{file}: found no folder {file.parent}, expected one to write the snapshot to; create it")
-    snapshot = take(plan)
-    content = snapshot.dumps().encode()
-    try:
-        with disk.replaced(
-            file
-        ) as written:  # a pipe or device, such as /dev/stdout, is written to and stays what it is
-            written.write(content)
-    except OSError as error:
-        told = f"{file}: the snapshot cannot be written there ({error.strerror}); name another file, or see to this one"
-        raise SettingsError(told) from error
+    with disk.named(file, "snapshot") as write:
+        snapshot = take(plan)
+        write(snapshot.dumps().encode())
     return snapshot
 
 

@@ -1,7 +1,8 @@
-"""`bikes search`, `columns`, `waste` and `index`, and what they print."""
+"""`bikes search`, `columns`, `waste`, `index` and `export`, and what they print."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -160,3 +161,29 @@ def _by_table(names: Sequence[str]) -> Iterator[str]:
     yield from (f"{table}: {', '.join(columns)}" if columns else table for table, columns in tables.items())
     if not names:
         yield "none"
+
+
+@click.group()
+def export() -> None:
+    """Write a view of the lineage to a file."""
+
+
+@export.command()
+@click.argument("view")
+@click.option(
+    "--to", "file", type=click.Path(dir_okay=False, path_type=Path), help="The file; by default lineage.html."
+)
+@options.as_of
+def html(view: str, file: Path | None, as_of: str | None) -> None:
+    """Write a view of the lineage page as one HTML file. It opens in any browser, without a server.
+
+    VIEW is an address, such as demand_features or demand_model@champion, or a link that was copied from the page.
+    """
+    from bikes_assets.app.explore.export import as_html, view_at
+    from bikes_assets.storage import disk
+
+    found, time = view_at(view)
+    target = file or Path("lineage.html")
+    with disk.named(target, "page") as write:
+        write(as_html(found, as_of=as_of or time).encode())
+    say(f"Wrote {target}")

@@ -47,6 +47,7 @@ FAMILIES = {
         "columns": "Print every table's columns.",
         "waste": "Show what nobody reads and where the time goes.",
         "index": "Update the lineage index.",
+        "export": "Write a view of the lineage to a file.",
     },
     "servers": {
         "explore": "Open the lineage page.",

@@ -13,8 +13,10 @@ from contextlib import contextmanager
 from typing import IO, TYPE_CHECKING
 from uuid import uuid4
 
+from bikes_assets.core.errors import SettingsError
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 _NO_FLUSH = (errno.EINVAL, errno.ENOTSUP)
@@ -53,6 +55,33 @@ def replaced(file: Path) -> Iterator[IO[bytes]]:
             os.fsync(written.fileno())
         part.replace(place)
     flush(place.parent)
+
+
+@contextmanager
+def named(file: Path, what: str) -> Iterator[Callable[[bytes], None]]:
+    """Yield a function that writes a file which the user named, atomically.
+
+    Args:
+        file: the file; a pipe or device, such as /dev/stdout, is written to and stays what it is.
+        what: what it will hold, in a word.
+
+    Raises:
+        SettingsError: the file cannot be written, or its folder does not exist, which shows before anything is done.
+    """
+    if not file.parent.is_dir():
+        raise SettingsError(f"{file}: found no folder {file.parent}, expected one to write the {what} to; create it")
+
+    def write(content: bytes) -> None:
+        try:
+            with replaced(file) as written:
+                written.write(content)
+        except OSError as error:
+            told = (
+                f"{file}: the {what} cannot be written there ({error.strerror}); name another file, or see to this one"
+            )
+            raise SettingsError(told) from error
+
+    yield write
 
 
 def create(file: Path, content: bytes) -> bool:

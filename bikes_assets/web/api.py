@@ -16,11 +16,11 @@ from starlette.routing import Route
 
 from bikes_assets.app import answers
 from bikes_assets.app.explore import impact, panels
+from bikes_assets.app.explore.export import view_of
 from bikes_assets.app.explore.picture import kind_of, picture
 from bikes_assets.core.address import Address
 from bikes_assets.core.errors import LineageError
 from bikes_assets.core.secrets import scrubbed
-from bikes_assets.lineage.drawing.view import View
 from bikes_assets.lineage.elements import address_of
 
 if TYPE_CHECKING:
@@ -77,24 +77,6 @@ class Workers:
     def run(self, loop: asyncio.AbstractEventLoop, work: Callable[[], Any], *, is_slow: bool) -> asyncio.Future[Any]:
         """Return what will be the result of some work."""
         return loop.run_in_executor(self._slow if is_slow else self._quick, work)
-
-
-def view_of(values: Values) -> View:
-    """Return the view that parameters describe; numbers and words of a box follow its name and a colon.
-
-    Raises:
-        LineageError: there is no focus, or a number is none.
-    """
-    return View(
-        focus=_one(values, "focus"),
-        shown=values.get("show", []),
-        opened=values.get("open", []),
-        column=_first(values, "column"),
-        until=_first(values, "until"),
-        only=_first(values, "only") == "1",
-        rows={name: _count(text) for name, text in _pairs(values.get("rows", []))},
-        words=dict(_pairs(values.get("find", []))),
-    )
 
 
 def _graph(values: Values, prior: Mapping[str, float] | None = None) -> dict[str, Any]:
@@ -380,14 +362,3 @@ def _first(values: Values, name: str) -> str:
 
 def _as_of(values: Values) -> str | None:
     return _first(values, "as_of") or None
-
-
-def _pairs(texts: Sequence[str]) -> list[tuple[str, str]]:
-    """Return names and what follows them after the last colon."""
-    return [(name, text) for name, _, text in (item.rpartition(":") for item in texts) if name]
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or len(text) > 6 or not text.isascii():
-        raise LineageError(f"found number of rows {text!r}, expected one such as 20")
-    return int(text)

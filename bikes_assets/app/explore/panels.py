@@ -16,7 +16,6 @@ from bikes_assets.core.code_version import definition, reached_code
 from bikes_assets.core.errors import LineageError
 from bikes_assets.core.record import Record, partition_address
 from bikes_assets.core.source_text import docstring, source_text
-from bikes_assets.core.staleness import staleness_of
 from bikes_assets.core.texts import shortened
 from bikes_assets.events import pages
 from bikes_assets.lineage import queries
@@ -133,7 +132,7 @@ def _version(item: HistoryEntry) -> dict[str, Any]:
         "time": item.time,
         "run": item.run,
         "page": pages.dagster_run(settings().dagster_url, item.run) if item.run else "",
-        "reasons": [str(reason) for reason in item.reasons],
+        "reasons": [state.reason_text(reason) for reason in item.reasons],
         "kinds": [*dict.fromkeys(reason.kind for reason in item.reasons)],
         "changed": list(item.changed),
     }
@@ -218,18 +217,16 @@ def status(asset: str = "") -> list[dict[str, Any]]:
     Raises:
         LineageError: it is no asset of the project.
     """
-    wanted = _of_project(asset).asset if asset else ""
-    statuses = staleness_of(state.plan(), state.now(state.observed())).values()
+    statuses = state.statuses([asset] if asset else [])
     return [
         {
             "asset": item.asset,
             "partition": item.partition,
             "address": item.address,
             "state": item.state,
-            "reasons": [str(reason) for reason in item.reasons],
+            "reasons": [state.reason_text(reason) for reason in item.reasons],
         }
         for item in statuses
-        if wanted in ("", item.asset)
     ]
 
 
