@@ -32,8 +32,8 @@ def order(
     columns = Columns(layers, segments, prior or {})
     effort = max(len(segments), 1)
     best: tuple[int, list[list[int]]] | None = None
-    is_sparse = len(segments) <= 1.25 * len(layers)  # another start helps most where few lines hold things together
-    for start in range(min(max(900 // effort, 3 if is_sparse else 2), 6)):
+    is_sparse = len(segments) <= 1.25 * len(layers)  # other starts help most where few lines hold things together
+    for start in range(min(max(600 // effort, 3 if is_sparse else 1), 6)):
         begin(columns, start)
         for _ in range(1 if start == 1 else 4):
             columns.sweep(downstream=True)
@@ -43,7 +43,7 @@ def order(
             best = found
         if not best[0]:
             return best[1], 0
-    assert best is not None  # noqa: S101 - there are two starts or more
+    assert best is not None  # noqa: S101 - there is one start or more
     columns.place(best[1])
     columns.place(columns.settle(min(max(1800 // effort, 4), 24))[1])
     for _ in range(min(max(600 // effort, 1), 4)):

@@ -146,7 +146,7 @@ def _straighten(columns: Sequence[Sequence[int]], near: tuple[Near, Near], sizes
             first, last = max(first, high), min(last, low)
         _level(run, found, first, last)
         runs.append(run)
-    for number in range(4):
+    for number in range(2):
         has_moved = False
         for run in runs[::-1] if number % 2 else runs:
             first = max([found[above[vertex]] + room_above[vertex] for vertex in run])
