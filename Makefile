@@ -1,4 +1,4 @@
-# make run: set up and run the main job.  make test: check everything.  make ui: open Dagster and MLflow.
+# make run: set up and run the main job.  make test: check everything.  make ui: open Dagster, MLflow and the lineage page.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -24,7 +24,7 @@ setup: $(VENV)/.run  ## install what the pipeline needs, from the lock file
 run: setup  ## materialize every asset for every month of the source
 	@$(BIKES) run
 
-ui: setup  ## open Dagster and MLflow on 127.0.0.1
+ui: setup  ## open Dagster, MLflow and the lineage page on 127.0.0.1
 	@$(BIKES) ui
 
 check: $(VENV)/.dev  ## what to run while working, some minutes: lint, types, import contracts, tests that take no long
