@@ -207,6 +207,48 @@ def mlflow_version(page: Page, servers: Servers) -> None:
     expect(page.get_by_text("Version 18").first).to_be_visible()
 
 
+def lineage(address: str, seen: str, *clicks: str) -> Callable[[Page, Servers], None]:
+    """Return what opens a view of the lineage page, and waits until something is seen.
+
+    Args:
+        address: path and query of the view.
+        seen: selector of what is seen then.
+        clicks: selectors of what is clicked after that.
+    """
+
+    def open_view(page: Page, servers: Servers) -> None:
+        page.goto(f"{servers.lineage}{address}")
+        expect(page.locator(seen).first).to_be_visible()
+        if "view=" not in address:
+            expect(page.locator(".strip .fresh").first).to_be_visible()  # the state of each partition comes last
+        for selector in clicks:
+            page.locator(selector).first.click()
+        page.wait_for_timeout(1_500)
+
+    return open_view
+
+
+def dark(show: Callable[[Page, Servers], None]) -> Callable[[Page, Servers], None]:
+    """Return the same view in dark colors."""
+
+    def open_dark(page: Page, servers: Servers) -> None:
+        page.emulate_media(color_scheme="dark")
+        show(page, servers)
+
+    return open_dark
+
+
+_COLUMN = "/?focus=demand_features&column=demand_features.temperature&open=demand_features&show=1%2Bdemand_features%2B"
+_ROW = "demand_predictions.prediction%5B2012-08%5D%232012-08-14T17:00"
+PAGE: Mapping[str, Callable[[Page, Servers], None]] = {
+    "page-overview": lineage("/?focus=demand_model&show=%2Bdemand_model%2B", ".box.focused", "[data-zoom=fit]"),
+    "page-column": lineage(_COLUMN, ".column.chosen"),
+    "page-trace": lineage(f"/?view=trace&address={_ROW}", ".values"),
+    "page-diff": lineage("/?view=diff&a=demand_model@3&b=demand_model@champion", ".sides"),
+    "page-dark": dark(lineage(f"{_COLUMN}&from=hourly_rentals.temp&to=demand_features.temperature", ".column.chosen")),
+}
+"""Views of the lineage page."""
+
 SCREENS: Mapping[str, Callable[[Page, Servers], None]] = {
     "asset-graph": asset_graph,
     "timeline": timeline,
@@ -224,6 +266,7 @@ SCREENS: Mapping[str, Callable[[Page, Servers], None]] = {
     "mlflow-compare": mlflow_compare,
     "mlflow-model": mlflow_model,
     "mlflow-version": mlflow_version,
+    **PAGE,
     "automation": automation,  # the last one: it changes the store
 }
 
@@ -238,6 +281,7 @@ IN_DOCS = (
     "launchpad",
     "mlflow-charts",
     "mlflow-run",
+    *PAGE,
     "automation",
 )
 
@@ -265,6 +309,7 @@ def main(*arguments: str) -> None:
             make(folder)
         with bikes_ui(folder) as servers, browser(folder / "browser") as page:
             for screen in wanted:
+                page.emulate_media(color_scheme="light")
                 SCREENS[screen](page, servers)
                 take(page, target / f"{screen}.png", behind_dialog=screen in ("automation", "launchpad"))
 
