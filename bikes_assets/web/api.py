@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from starlette.responses import JSONResponse, Response
@@ -112,7 +113,8 @@ def _counts(values: Values) -> dict[str, dict[str, int]]:
 
 def _status(values: Values) -> list[dict[str, Any]]:
     as_of = _as_of(values)
-    return panels.status_at(as_of) if as_of else panels.status(_first(values, "address"))
+    asset = _first(values, "address")
+    return panels.status_at(as_of, asset) if as_of else panels.status(asset)
 
 
 def _waste(_: Values) -> dict[str, Any]:
@@ -339,7 +341,10 @@ async def _asked(operation: Operation, request: Request) -> tuple[Values, Mappin
             raise LineageError(f"found a request of more than {MOST_BYTES:,} bytes, expected the places of boxes")
     try:
         places = json.loads(bytes(body) or b"{}")
-        return values, {str(name): float(place) for name, place in places.items()}
+        found = {str(name): float(place) for name, place in places.items()}
+        if not all(map(isfinite, found.values())):
+            raise ValueError
+        return values, found
     except (ValueError, TypeError, AttributeError, RecursionError):
         raise LineageError("found a body that is none, expected a JSON object: how far down each box was") from None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 import time
@@ -122,6 +121,13 @@ class Opened:
             expect(self.page.locator("#answer h1")).to_be_visible()
             expect(self.page.get_by_text("Reading …")).to_have_count(0)
 
+    def turn(self, **parameters: Any) -> None:
+        """Turn to a view within the page, as the back button does, which loads nothing again."""
+        url = f"/?{urlencode(parameters, doseq=True)}"
+        self.page.evaluate(
+            "url => { history.pushState({}, '', url); dispatchEvent(new PopStateEvent('popstate')); }", url
+        )
+
     def quiet(self) -> None:
         """Wait until all has come that is drawn later: numbers of what is upstream and downstream, and states."""
         expect(self.page.locator("#canvas .head:not([aria-label*=' in all'])")).to_have_count(0)
@@ -188,6 +194,3 @@ def eventually(holds: Callable[[], Any], seconds: float = 20) -> None:
     while not holds():
         assert time.monotonic() < end, "it does not hold in time"
         time.sleep(0.1)
-
-
-NPM = shutil.which("npm")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from urllib.parse import urlencode
 
 import pytest
 from playwright.sync_api import expect
@@ -182,8 +183,8 @@ def test_of_a_thousand_consumers_at_most_two_hundred_boxes_are_drawn_and_the_res
     assert before <= 50
     opened.changing(opened.box(RIDES).locator(".expander.downstream").click)
     assert before < len(opened.boxes()) <= before + 20
-    opened.go(focus=RIDES, show=f"{RIDES}+")
-    assert len(opened.boxes()) == 200
+    opened.page.goto(f"{opened.served.url}/?{urlencode({'focus': RIDES, 'show': f'{RIDES}+'})}")
+    expect(opened.page.locator("#canvas .box")).to_have_count(200)
     total = CONSUMERS + 1 + 1  # the consumers, the job and the dataset itself
     told = f"200 boxes are drawn, {total - 200} more are not: start from one of them, or ask for the impact."
     expect(opened.page.locator(".left-out")).to_have_text(told)
@@ -287,3 +288,14 @@ def test_arrows_go_from_box_to_box_and_keys_expand_and_open(opened: Opened) -> N
     keys.press("ArrowDown")
     opened.changing(lambda: keys.press("Enter"))
     assert opened.state()["column"] == ["demand_features.cnt"]
+
+
+def test_each_line_of_a_followed_column_says_what_it_is_also_those_of_models(opened: Opened) -> None:
+    picture = opened.served.ask("graph", focus="demand_features", column="demand_features.temperature", only="1")
+    addresses = {(box["name"], row["name"]): row["address"] for box in picture["boxes"] for row in box["rows"] or ()}
+    assert len(picture["edges"]) > 5
+    for edge in picture["edges"]:
+        ends = {side: addresses.get((edge[side], edge[f"{side}_column"]), edge[side]) for side in ("source", "target")}
+        told = opened.served.ask("edge", **ends)
+        assert (told["source"], told["target"]) == (ends["source"], ends["target"])
+        assert told["kinds"]

@@ -19,7 +19,7 @@ from bikes_assets.core.source_text import docstring, source_text
 from bikes_assets.core.texts import shortened
 from bikes_assets.events import pages
 from bikes_assets.lineage import queries
-from bikes_assets.lineage.elements import ALIAS, COLUMN, DATASET, JOB, MODEL, PARTITION, TAG, VERSION
+from bikes_assets.lineage.elements import ALIAS, COLUMN, DATASET, JOB, MODEL, PARTITION, TAG, VERSION, address_of
 from bikes_assets.lineage.event_log import latest
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from bikes_assets.app.versions import HistoryEntry
     from bikes_assets.core.schema import Schema
-    from bikes_assets.lineage.elements import Direction
+    from bikes_assets.lineage.elements import Direction, Result
     from bikes_assets.lineage.index import Index
 
 MOST_ROWS = 50
@@ -123,7 +123,12 @@ def versions(address: str) -> dict[str, Any]:
     """
     place = _of_project(address)
     found = answers.history(str(Address(place.asset, partition=place.partition)))
-    return {"total": len(found), "items": [_version(item) for item in reversed(found[-MOST_VERSIONS:])]}
+    event = latest(current().events, place.asset, place.partition)
+    shown = [_version(item) for item in reversed(found[-MOST_VERSIONS:])]
+    for item in shown[:1]:
+        is_of_it = event is not None and event.record is not None and event.record.output.address == item["address"]
+        item["mlflow"] = event.mlflow_page if event and is_of_it else ""
+    return {"total": len(found), "items": shown}
 
 
 def _version(item: HistoryEntry) -> dict[str, Any]:
@@ -230,18 +235,25 @@ def status(asset: str = "") -> list[dict[str, Any]]:
     ]
 
 
-def status_at(as_of: str) -> list[dict[str, Any]]:
-    """Return which partitions were materialized by a time: what was stale then is not known."""
+def status_at(as_of: str, asset: str = "") -> list[dict[str, Any]]:
+    """Return which partitions of an asset, or of all, were materialized by a time: what was stale then is not known.
+
+    Raises:
+        LineageError: it is no asset of the project.
+    """
+    wanted = _of_project(asset).asset if asset else ""
     index, event = moment(as_of)
     plan = state.plan()
     found = list[dict[str, Any]]()
-    for asset, node in plan.nodes.items():
-        made = {item.partition for item in index.within(VERSION, asset, as_of=event)}
+    for name, node in plan.nodes.items():
+        if wanted not in ("", name):
+            continue
+        made = {item.partition for item in index.within(VERSION, name, as_of=event)}
         found += [
             {
-                "asset": asset,
+                "asset": name,
                 "partition": key,
-                "address": partition_address(asset, key),
+                "address": partition_address(name, key),
                 "state": "materialized" if key in made else "missing",
                 "reasons": [],
             }
@@ -263,7 +275,7 @@ def edge(source: str, target: str, *, as_of: str | None = None) -> dict[str, Any
         LineageError: there is nothing of one of the names, or no edge between them.
     """
     index, event = moment(as_of)
-    one, other = (queries.find(index, name, as_of=event) for name in (source, target))
+    one, other = _ends(index, source, target, event)
     edges = index.neighbours(other.kind, other.name, "upstream", as_of=event)
     kinds = [item.kind for item in edges if item.source == (one.kind, one.name)]
     if not kinds:
@@ -275,8 +287,8 @@ def edge(source: str, target: str, *, as_of: str | None = None) -> dict[str, Any
     from_place = Address.parse(one.name)
     observed = evidence.get("inputs", {}).get(from_place.column if from_place else None)
     return {
-        "source": one.name,
-        "target": other.name,
+        "source": address_of(one),
+        "target": address_of(other),
         "kinds": kinds,
         "told": [_KINDS.get(kind, kind) for kind in kinds],
         "meaning": other.facts.get("meaning", "") or (docstring(node.function) if node else ""),
@@ -286,6 +298,19 @@ def edge(source: str, target: str, *, as_of: str | None = None) -> dict[str, Any
         if observed
         else None,
     }
+
+
+def _ends(index: Index, source: str, target: str, event: int | None) -> tuple[Result, Result]:
+    """Return what a line connects: of a column and something without columns, such as a model, two columns."""
+    one, other = (queries.find(index, name, as_of=event) for name in (source, target))
+    if {one.kind, other.kind} == {COLUMN, DATASET}:
+        one, other = (
+            (index.find(str(Address(_asset(end.name, end.name), WHOLE)), COLUMN, as_of=event) or [end])[0]
+            if end.kind == DATASET
+            else end
+            for end in (one, other)
+        )
+    return one, other
 
 
 _KINDS = {

@@ -23,8 +23,11 @@ export const s = (tag, attributes = {}, ...children) => filled(document.createEl
 // Control characters, and those that turn the direction of a text, are written as escapes, so that nothing hides in a name.
 const HIDDEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g;
 
+// More marks on one letter than any language has would cover what is beside it.
+const MARKS = /(\p{M}{4})\p{M}+/gu;
+
 export function plain(text) {
-  return String(text).replace(HIDDEN, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`);
+  return String(text).replace(MARKS, "$1…").replace(HIDDEN, (char) => `\\u${char.charCodeAt(0).toString(16).padStart(4, "0")}`);
 }
 
 export function replace(node, ...children) {

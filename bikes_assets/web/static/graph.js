@@ -7,7 +7,7 @@ import { go, read } from "./state.js";
 const canvas = document.getElementById("canvas");
 const world = s("g", { class: "world" });
 const minimap = document.getElementById("minimap");
-const ICONS = { int64: "#", float64: ".5", bool: "01", string: "Aa", timestamp: "◷" };
+const ICONS = { __proto__: null, int64: "#", float64: ".5", bool: "01", string: "Aa", timestamp: "◷" };
 const WORDS = { source: "source", table: "table", model: "model", dataset: "dataset of another tool", job: "job of another tool" };
 const GLYPHS = { source: "⤓", table: "▦", model: "◆", dataset: "◇", job: "⚙" };
 const MOST_SEGMENTS = 36, MOST_BESIDE = 29;
@@ -20,6 +20,7 @@ let camera = { x: 0, y: 0, scale: 1 };
 let strips = new Map();
 let totals = new Map();
 let active = "";
+let landing = false;
 
 canvas.append(
   s("defs", {}, ["", "-lit"].map((kind) => s("marker", { id: `arrow${kind}`, viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto" },
@@ -44,7 +45,14 @@ export function show(next, { anchor = "" } = {}) {
     begin();
   }
   move();
+  if (landing) focusBox(next.focus);
+  landing = false;
   count();
+}
+
+// Whoever is led to a picture by a search or a list goes on in it: the keys then work on what it is about.
+export function land() {
+  landing = true;
 }
 
 // Where each box is, for the next picture to keep their order.
@@ -440,7 +448,7 @@ minimap.addEventListener("pointerdown", (event) => {
   addEventListener("pointerup", stop);
 });
 
-// Keys: arrows go from box to box, down into the columns of an open one; u and d expand, o opens.
+// Keys: arrows go from box to box, down into the columns of an open one; u and d expand, o opens, e tells of its lines.
 
 canvas.addEventListener("keydown", (event) => {
   const box = event.target.closest("[data-group]"), row = event.target.closest("[data-column]");
@@ -450,6 +458,7 @@ canvas.addEventListener("keydown", (event) => {
     ArrowUp: () => (row ? rowStep(box, row, -1) : step(name, 0, -1)),
     ArrowDown: () => rowStep(box, row, 1) || step(name, 0, 1),
     u: () => expand(name, "upstream"), d: () => expand(name, "downstream"),
+    e: () => tell(name, row?.dataset.column),
     o: () => box.querySelector(".toggle")?.dispatchEvent(new MouseEvent("click", { bubbles: true })),
     Enter: () => (row ? null : box.dispatchEvent(new MouseEvent("click", { bubbles: true }))),
     " ": () => (row ? null : box.dispatchEvent(new MouseEvent("click", { bubbles: true }))),
@@ -458,6 +467,16 @@ canvas.addEventListener("keydown", (event) => {
   event.preventDefault();
   acts[event.key]();
 });
+
+// The panel tells of the first line of a box or column, and then of the next one.
+function tell(name, column) {
+  const of = (edge, side) => (edge[`${side}_column`] ? addressOf(edge[side], edge[`${side}_column`]) : edge[side]);
+  const lines = picture.edges.map((edge) => ({ edge, from: of(edge, "source"), to: of(edge, "target") }))
+    .filter(({ edge, from, to }) => (column ? from === column || to === column : edge.source === name || edge.target === name));
+  const { from, to } = read(), at = lines.findIndex((item) => item.from === from && item.to === to);
+  const next = lines[(at + 1) % lines.length];
+  if (next) go({ from: next.from, to: next.to, tab: "edge" });
+}
 
 function rowStep(box, row, by) {
   const rows = [...box.querySelectorAll("[data-column]")];

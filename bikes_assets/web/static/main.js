@@ -10,6 +10,7 @@ import { address, go, onchange, read } from "./state.js";
 import * as tree from "./tree.js";
 
 const byId = (id) => document.getElementById(id);
+const KEYS = "/ search · arrows from box to box and into columns · u d expand · o open · e lines · enter follow · t tree · + − 0 zoom · esc back";
 let moments = [];
 
 async function show(state, anchor) {
@@ -78,10 +79,12 @@ function bar(picture, state) {
   if (picture.column) {
     parts.push(h("span", { class: "followed" }, h("b", {}, picture.until ? `${picture.column} to ${picture.until}` : picture.column), picture.until ? ` ${Math.max(picture.on_path.downstream - 1, 0)} between` : ` ${picture.on_path.upstream} upstream, ${picture.on_path.downstream} downstream`),
       h("button", { type: "button", id: "only", "aria-pressed": String(state.only === "1"), onclick: () => go({ only: state.only === "1" ? "" : "1" }) }, "Only this path"),
-      h("button", { type: "button", "aria-label": "Let go of the column", onclick: () => go({ column: "", until: "", only: "" }) }, "×"));
+      h("button", { type: "button", id: "let-go", "aria-label": "Let go of the column", onclick: () => go({ column: "", until: "", only: "" }) }, "×"));
   }
   if (picture.left_out) parts.push(h("span", { class: "left-out", role: "status" }, `${picture.boxes.length} boxes are drawn, ${picture.left_out.toLocaleString("en")} more are not: start from one of them, or ask for the impact.`));
+  const had = document.activeElement?.closest("#bar button")?.id;
   replace(byId("bar"), parts);
+  if (had) (byId(had) ?? byId("trees")).focus();
 }
 
 async function load() {
@@ -153,7 +156,7 @@ document.addEventListener("click", (event) => {
     go({ view, address: view === "impact" ? read().address || column || focus : read().address, tab: "" });
   }
   const by = event.target.closest("[data-zoom]")?.dataset.zoom;
-  if (by) ({ in: () => graph.zoom(1.25), out: () => graph.zoom(0.8), fit: graph.fit })[by]();
+  if (by) ({ in: () => graph.zoom(1.25), out: () => graph.zoom(0.8), fit: graph.fit, keys: () => toast(KEYS) })[by]();
   if (event.target.closest("[data-go=home]")) {
     event.preventDefault();
     history.pushState({}, "", "/");

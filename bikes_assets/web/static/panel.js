@@ -7,7 +7,7 @@ import { go, read } from "./state.js";
 
 const panel = document.getElementById("panel");
 const TABS = { overview: "Overview", columns: "Columns", versions: "Versions", rows: "Rows", metrics: "Metrics", status: "State" };
-const TYPES = { int64: "#", float64: ".5", bool: "01", string: "Aa", timestamp: "◷" };
+const TYPES = { __proto__: null, int64: "#", float64: ".5", bool: "01", string: "Aa", timestamp: "◷" };
 
 let overview = null;
 let statuses = [];
@@ -32,7 +32,7 @@ export async function show(state) {
 export const problem = (error) => h("div", { class: "problem", role: "alert" }, h("h2", {}, "This could not be shown"), h("p", {}, error.message));
 
 function draw(state) {
-  const tab = TABS[state.tab] ? state.tab : "overview";
+  const tab = Object.hasOwn(TABS, state.tab) ? state.tab : "overview";
   const tabs = overview.kind === "job" ? ["overview"] : overview.kind === "dataset" || overview.kind === "source" ? ["overview", "columns"] : Object.keys(TABS).filter((name) => name !== "rows" || overview.kind !== "model");
   const select = (name) => go({ tab: name }, { replace: true });
   const keys = (event) => {
@@ -148,7 +148,7 @@ async function versions(state) {
       h("b", {}, item.address.slice(item.address.lastIndexOf("@"))), " ", h("time", {}, time(item.time)),
       h("p", {}, item.reasons.join("; ") || "asked for"),
       h("p", { class: "muted" }, item.changed.length ? `changed: ${item.changed.slice(0, 6).join(", ")}${item.changed.length > 6 ? ` and ${item.changed.length - 6} more` : ""}` : "content unchanged"),
-      h("p", { class: "actions" }, item.page ? link(item.page, "Run in Dagster") : null,
+      h("p", { class: "actions" }, item.page ? link(item.page, "Run in Dagster") : null, item.mlflow ? link(item.mlflow, "Run in MLflow") : null,
         item.address !== newest ? h("button", { type: "button", class: "plain", onclick: () => go({ view: "diff", a: item.address, b: newest }) }, "Compare with the newest") : null)))) : h("p", { class: "muted" }, "This partition was never materialized.")];
 }
 

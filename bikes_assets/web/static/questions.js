@@ -21,7 +21,9 @@ export async function show(state) {
   const { title, about, fields } = FORMS[state.view];
   const given = Object.keys(fields).every((name) => state[name]);
   const body = h("div", { class: "body" });
+  const had = document.activeElement?.closest("#answer form *")?.id;
   replace(page, h("h1", {}, title), h("p", { class: "muted" }, about), form(state, fields), body);
+  if (had) document.getElementById(had)?.focus();
   if (!given) {
     replace(body, h("p", { class: "empty" }, "Enter ", Object.values(fields).map(([name]) => name.toLowerCase()).join(" and "), ", for example ", h("code", {}, Object.values(fields).map(([, example]) => example).join("  ")), "."));
     return;
@@ -39,7 +41,7 @@ export async function show(state) {
 function form(state, fields) {
   if (!Object.keys(fields).length) return null;
   const submit = (event) => { event.preventDefault(); go(Object.fromEntries(new FormData(event.target))); };
-  return h("form", { class: "ask", onsubmit: submit }, Object.entries(fields).map(([name, [label, example]]) => h("label", {}, label, h("input", { name, value: state[name], placeholder: example, spellcheck: "false", autocomplete: "off" }))), h("button", {}, "Ask"));
+  return h("form", { class: "ask", onsubmit: submit }, Object.entries(fields).map(([name, [label, example]]) => h("label", {}, label, h("input", { id: `ask-${name}`, name, value: state[name], placeholder: example, spellcheck: "false", autocomplete: "off" }))), h("button", { id: "ask" }, "Ask"));
 }
 
 const headings = (names, numbers) => h("thead", {}, h("tr", {}, names.map((name, at) => h("th", { scope: "col", class: numbers.includes(at) ? "number" : null }, name))));
@@ -177,5 +179,5 @@ function waste(found) {
   ];
 }
 
-export const hasForm = (view) => view in FORMS;
+export const hasForm = (view) => Object.hasOwn(FORMS, view);
 export { read };

@@ -2,6 +2,7 @@
 
 import { ask } from "./api.js";
 import { h, replace } from "./dom.js";
+import { land } from "./graph.js";
 import { go } from "./state.js";
 
 const input = document.getElementById("search");
@@ -11,6 +12,7 @@ let later = 0;
 
 // Where a match leads: a column is opened in its box and followed.
 export function lead(kind, address) {
+  land();
   if (kind === "column") {
     go({ view: "graph", focus: address, column: address, until: "", only: "", show: [], open: [], rows: [], find: [], tab: "overview", from: "", to: "" });
   } else {
