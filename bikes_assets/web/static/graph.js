@@ -90,11 +90,11 @@ async function count() {
 function retell(name) {
   const box = picture.boxes.find((item) => item.name === name), group = world.querySelector(`[data-group="${CSS.escape(name)}"]`);
   if (!box || !group) return;
-  group.querySelector(".head").setAttribute("aria-label", label(box));
+  group.querySelector(".area").setAttribute("aria-label", label(box));
   for (const side of ["upstream", "downstream"]) {
     const made = group.querySelector(`.expander.${side}`);
     if (!made) continue;
-    made.setAttribute("aria-label", expanding(box, side));
+    made.querySelector("rect").setAttribute("aria-label", expanding(box, side));
     made.querySelector("title").textContent = told(box, side);
   }
 }
@@ -165,12 +165,12 @@ function drawnBox(box, locked) {
   const about = box.aliases.length ? [] : [WORDS[box.kind]];
   if (box.columns.total) about.push(locked && box.columns.on_path ? `${box.columns.on_path} of ${counted(box.columns.total, "column")}` : counted(box.columns.total, "column"));
   if (box.models) about.push(counted(box.models, "version"));
-  const head = s("g", {
-    class: "head", "data-box": box.name, role: "button", tabindex: -1, "aria-label": label(box), "aria-pressed": focused, onfocus: () => { active = box.name; },
-  },
-    s("rect", { class: "area", width, height: header, rx: 9 }),
+  const head = s("g", { class: "head" },
+    s("rect", {
+      class: "area", width, height: header, rx: 9, "data-box": box.name, role: "button", tabindex: -1, "aria-label": label(box), "aria-pressed": focused, onfocus: () => { active = box.name; },
+    }, s("title", {}, box.title)),
     s("text", { class: "glyph", x: 20, y: 24, "text-anchor": "middle" }, GLYPHS[box.kind]),
-    s("text", { class: "title", x: 36, y: 23 }, fitting(box.title, width - 66, "600 13.5px"), s("title", {}, box.title)),
+    s("text", { class: "title", x: 36, y: 23 }, fitting(box.title, width - 66, "600 13.5px")),
     s("text", { class: "about", x: 36, y: 40 }, fitting(about.join(" · "), width - 48 - (box.aliases.length ? 70 : 0), "11.5px")),
     badge(box),
     strip(box, width, header));
@@ -239,10 +239,11 @@ function toggle(box, width, state) {
   return button({ class: "toggle", x: width - 26, y: 6, width: 20, height: 20, "aria-label": `${open ? "Close" : "Open"} the columns of ${box.title}`, "aria-expanded": open }, open ? "▾" : "▸", flip);
 }
 
-function button({ x, y, width, height, ...attributes }, text, act) {
+// What is pressed is the rectangle, which has a name of its own; the text over it is for eyes alone.
+function button({ x, y, width, height, class: kind, title = null, ...attributes }, text, act) {
   const press = (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); act(event); } };
-  return s("g", { role: "button", tabindex: -1, transform: `translate(${x},${y})`, onclick: act, onkeydown: press, ...attributes },
-    s("rect", { width, height, rx: height / 2 }), s("text", { x: width / 2, y: height / 2 + 4, "text-anchor": "middle" }, text));
+  return s("g", { class: kind, transform: `translate(${x},${y})`, onclick: act },
+    s("rect", { width, height, rx: height / 2, role: "button", tabindex: -1, onkeydown: press, ...attributes }, title ? s("title", {}, title) : null), s("text", { x: width / 2, y: height / 2 + 4, "text-anchor": "middle" }, text));
 }
 
 function expander(box, side, width, header) {
@@ -251,9 +252,7 @@ function expander(box, side, width, header) {
   const text = drawn < direct ? `${compact.format(drawn)}/${compact.format(direct)}` : compact.format(direct), wide = Math.max(22, text.length * 7 + 10);
   const beside = Math.min(wide - 7, MOST_BESIDE), x = side === "upstream" ? -beside : width + beside - wide;
   const act = (event) => { event.stopPropagation(); expand(box.name, side); };
-  const made = button({ class: `expander ${side}${drawn < direct ? " more" : ""}`, x, y: header / 2 + 8, width: wide, height: 18, "aria-label": expanding(box, side) }, text, act);
-  made.append(s("title", {}, told(box, side)));
-  return made;
+  return button({ title: told(box, side), class: `expander ${side}${drawn < direct ? " more" : ""}`, x, y: header / 2 + 8, width: wide, height: 18, "aria-label": expanding(box, side) }, text, act);
 }
 
 // Clicking once more where all are drawn hides what is beside the box there.
@@ -294,15 +293,16 @@ function column(box, row, index, width, header) {
   const act = (event) => { event.stopPropagation(); follow(row.address, box.name); };
   const press = (event) => { if (event.key === "Enter" || event.key === " ") { event.preventDefault(); event.stopPropagation(); act(event); } };
   return s("g", {
-    class: `column${row.is_on_path ? " lit" : ""}${chosen ? " chosen" : ""}`, transform: `translate(0,${y})`, role: "button", tabindex: -1,
-    "data-column": row.address, "aria-pressed": chosen, onclick: act, onkeydown: press,
-    "aria-label": `column ${row.name}, ${row.type || "unknown type"}, ${row.upstream} upstream, ${row.downstream} downstream`,
+    class: `column${row.is_on_path ? " lit" : ""}${chosen ? " chosen" : ""}`, transform: `translate(0,${y})`, onclick: act,
   },
-    s("rect", { class: "back", x: 4, width: width - 8, height: picture.sizes.row, rx: 4 }),
+    s("rect", {
+      class: "back", x: 4, width: width - 8, height: picture.sizes.row, rx: 4, role: "button", tabindex: -1,
+      "data-column": row.address, "aria-pressed": chosen, onkeydown: press,
+      "aria-label": `column ${row.name}, ${row.type || "unknown type"}, ${row.upstream} upstream, ${row.downstream} downstream`,
+    }, s("title", {}, [row.name, row.type, row.unit, row.meaning].filter(Boolean).join("\n"))),
     s("text", { class: "icon", x: 24, y: 15, "text-anchor": "middle" }, ICONS[row.type] ?? "·"),
     s("text", { class: "name", x: 40, y: 15 }, fitting(row.name, width - 108, "600 12px")),
-    s("text", { class: "ends", x: width - 12, y: 15, "text-anchor": "end" }, `${row.upstream} → ${row.downstream}`),
-    s("title", {}, [row.name, row.type, row.unit, row.meaning].filter(Boolean).join("\n")));
+    s("text", { class: "ends", x: width - 12, y: 15, "text-anchor": "end" }, `${row.upstream} → ${row.downstream}`));
 }
 
 // A column that is followed already is let go.
