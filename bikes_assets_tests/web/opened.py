@@ -119,7 +119,7 @@ class Opened:
             self.quiet()
         else:
             expect(self.page.locator("#answer h1")).to_be_visible()
-            expect(self.page.get_by_text("Reading …")).to_have_count(0)
+            expect(self.page.get_by_text("Reading …")).to_have_count(0, timeout=90_000)
 
     def turn(self, **parameters: Any) -> None:
         """Turn to a view within the page, as the back button does, which loads nothing again."""
@@ -130,7 +130,7 @@ class Opened:
 
     def quiet(self) -> None:
         """Wait until all has come that is drawn later: numbers of what is upstream and downstream, and states."""
-        expect(self.page.locator("#canvas .head:not([aria-label*=' in all'])")).to_have_count(0)
+        expect(self.page.locator("#canvas .area:not([aria-label*=' in all'])")).to_have_count(0)
         if self.page.locator("#canvas .box.table").count():
             expect(self.page.locator("#canvas .strip").first).to_be_attached()
         self.settle()
@@ -149,15 +149,15 @@ class Opened:
 
     def box(self, name: str) -> Locator:
         """Return a box of the picture."""
-        return self.page.locator(f"[data-group={json.dumps(name)}]")
+        return self.page.locator(f"[data-group={_quoted(name)}]")
 
     def head(self, name: str) -> Locator:
         """Return the head of a box, whose label says what it is."""
-        return self.page.locator(f"[data-box={json.dumps(name)}]")
+        return self.page.locator(f"[data-box={_quoted(name)}]")
 
     def column(self, address: str) -> Locator:
         """Return a column of an opened box."""
-        return self.page.locator(f"[data-column={json.dumps(address)}]")
+        return self.page.locator(f"[data-column={_quoted(address)}]")
 
     def boxes(self) -> list[str]:
         """Return the names of the boxes of the picture, in order."""
@@ -165,7 +165,7 @@ class Opened:
 
     def lit(self) -> set[str]:
         """Return the addresses of the columns that are on the path that is followed."""
-        return {*self._attributes("#canvas .column.lit", "data-column")}
+        return {*self._attributes("#canvas .column.lit [data-column]", "data-column")}
 
     def _attributes(self, selector: str, name: str) -> list[str]:
         return self.page.locator(selector).evaluate_all(f"nodes => nodes.map((node) => node.getAttribute('{name}'))")
@@ -178,7 +178,7 @@ class Opened:
 
     def click_line(self, source: str, target: str) -> None:
         """Click into the middle of a line."""
-        line = self.page.locator(f"[data-from={json.dumps(source)}][data-to={json.dumps(target)}] .hit")
+        line = self.page.locator(f"[data-from={_quoted(source)}][data-to={_quoted(target)}] .hit")
         x, y = line.evaluate(
             """path => {
                 const at = path.getPointAtLength(path.getTotalLength() / 2).matrixTransform(path.getScreenCTM());
@@ -186,6 +186,12 @@ class Opened:
             }"""
         )
         self.page.mouse.click(x, y)
+
+
+def _quoted(text: str) -> str:
+    """Return a text as a string of CSS."""
+    signs = (sign if sign.isascii() and sign.isalnum() else f"\\{ord(sign):x} " for sign in text)
+    return f'"{"".join(signs)}"'
 
 
 def eventually(holds: Callable[[], Any], seconds: float = 20) -> None:
