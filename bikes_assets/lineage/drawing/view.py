@@ -231,18 +231,8 @@ class _Drawing:
             yield from sorted(level)
 
     def _selected(self, selector: str) -> tuple[str, dict[Direction, int | None]]:
-        """Return the name in a selector, and how far it goes to each side, None for to the end.
-
-        A name that begins or ends as a selector does, such as `x+1`, is read as that name where nothing is called x.
-        """
-        match = _SELECTOR.fullmatch(selector)
-        if match is None:
-            raise LineageError(f"found selector {selector!r}, expected one like +demand_model or demand_model+1")
-        up, name, down = match["up"], match["name"], match["down"]
-        readings = [(up, name, down)]
-        readings += [(up, f"{name}+{down}", None)] if down is not None else []
-        readings += [(None, f"{up}+{name}", down)] if up is not None else []
-        readings += [(None, selector, None)]
+        """Return the name in a selector, and how far it goes to each side, None for to the end."""
+        readings = _readings(selector)
         up, name, down = next((reading for reading in readings if self._is_known(reading[1])), readings[0])
         depths = dict[Direction, int | None]()
         for side, text in zip(_SIDES, (up, down), strict=True):
@@ -413,6 +403,18 @@ class _Drawing:
         above = {*self._lit(source)}
         edges = self.index.edges_among(lit, as_of=self.as_of)
         return any(one in above and self._is_path(one, other) for one, other in edges)
+
+
+def _readings(selector: str) -> list[tuple[str | None, str, str | None]]:
+    """Return how a selector can be read: a name may begin or end as a selector does, such as `x+1`."""
+    match = _SELECTOR.fullmatch(selector)
+    if match is None:
+        raise LineageError(f"found selector {selector!r}, expected one like +demand_model or demand_model+1")
+    up, name, down = match["up"], match["name"], match["down"]
+    found = [(up, name, down)]
+    found += [(up, f"{name}+{down}", None)] if down is not None else []
+    found += [(None, f"{up}+{name}", down)] if up is not None else []
+    return [*found, (None, selector, None)]
 
 
 def _asset(name: str) -> str:
