@@ -147,7 +147,7 @@ def looked_at(port: int) -> list[tuple[str, str, str]]:
         page.wait_for_timeout(3000)  # totals of all boxes arrive
         boxes = page.locator(".box").count()
         for key in ("o", "u", "d", "o"):
-            page.locator(".box.focused .head").focus()
+            page.locator(".box.focused .area").focus()
             page.keyboard.press(key)
             page.wait_for_timeout(700)
         for _ in range(10):
