@@ -26,7 +26,7 @@ from bikes_assets_tests.fire.processes import SOAK
 from bikes_assets_tests.fire.servers import MlflowServer
 
 LAST_MONTH = "2012-12" if SOAK else MONTHS[-1]
-PATIENCE = 3600 if SOAK else 300
+PATIENCE = 3600 if SOAK else 600
 POLL_SECONDS = 10 if SOAK else 3
 Status = dg.DagsterRunStatus
 
