@@ -948,6 +948,28 @@ GUARDS = (
         "    if is_link:",
         "cli/test_guarded.py::test_what_other_pages_send_is_refused",
     ),
+    # the lineage page
+    Guard(
+        "scripts that stand in a page",
+        "web/page.py",
+        "        \"script-src 'self'\",\n",
+        "        \"script-src 'self' 'unsafe-inline'\",\n",
+        "web/test_api.py::test_each_answer_forbids_what_the_page_does_not_need",
+    ),
+    Guard(
+        "those who have no token",
+        "web/page.py",
+        '        if scope["type"] != "http" or scope["path"] in self.free:',
+        "        if True:",
+        "web/test_api.py::test_for_others_nothing_is_shown_without_the_token",
+    ),
+    Guard(
+        "a page that others can reach without a token",
+        "cli/servers.py",
+        "    if not (is_local or token):",
+        "    if False:",
+        "web/test_api.py::test_without_a_token_it_is_not_served_to_others",
+    ),
     # repositories of others
     Guard(
         "variables that name another repository",
