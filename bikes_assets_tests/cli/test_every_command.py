@@ -32,6 +32,7 @@ ARGUMENTS = {
     "pin": ("demand_model[2011-06]", "--month", "2011-07", "--reason", "a test"),
     "unpin": ("--month", "2011-07", "--reason", "a test"),
     "hold": ("demand_model@champion", "--reason", "a test"),
+    "export": ("html", "demand_features", "--to", "/dev/null"),
     "openlineage": ("export", "-"),
     "release": ("demand_model@champion", "--reason", "a test"),
 }
