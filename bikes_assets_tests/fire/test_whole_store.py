@@ -8,11 +8,13 @@ from collections.abc import Iterator
 import pytest
 
 from bikes_assets_tests.fire.history import History
-from bikes_assets_tests.fire.processes import turns
+from bikes_assets_tests.fire.processes import SOAK, turns
 from bikes_assets_tests.fire.whole_store import Life, of_source
 
 LIVES = 10
 """Seeds of one test, so that the report of a soak has a line for ten."""
+BLOCKS = turns(50) if SOAK else range(2)
+"""Tests of that many seeds: without a soak fewer than a tenth, which would take a sixth of the time of all tests."""
 
 
 @pytest.fixture(scope="session")
@@ -23,7 +25,7 @@ def site(tmp_path_factory) -> Iterator[History]:
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("block", turns(50))
+@pytest.mark.parametrize("block", BLOCKS)
 def test_a_store_comes_to_rest(site: History, block: int) -> None:
     for seed in range(block * LIVES, (block + 1) * LIVES):
         life = Life(site, random.Random(seed))

@@ -30,6 +30,7 @@ from bikes_assets.app.store import lake
 from bikes_assets.cli import main
 from bikes_assets.web.tools import TOOLS
 from bikes_assets_tests.app.test_pages_of_answers import at, document
+from bikes_assets_tests.conftest import ROOT
 from bikes_assets_tests.lineage.openlineage.foreign import event
 
 ROW = "demand_predictions.prediction[2011-07]#2011-07-14T17:00"
@@ -121,7 +122,10 @@ class Asking:
 def server(folder: Path, **variables: str) -> Iterator[Asking]:
     """Have a server answer, which is started in a folder; it must end by itself, and print nothing but answers."""
     command = StdioServerParameters(
-        command=sys.executable, args=["-m", "bikes_assets", "mcp"], env={**os.environ, **variables}, cwd=folder
+        command=sys.executable,
+        args=["-m", "bikes_assets", "mcp"],
+        env={"PYTHONPATH": str(ROOT), **os.environ, **variables},
+        cwd=folder,
     )
     with start_blocking_portal() as portal:
         session = portal.wrap_async_context_manager(Client(command))

@@ -48,7 +48,7 @@ def inversions(pairs: list[tuple[int, int]]) -> int:
     return sum((a - c) * (b - d) < 0 for (a, b), (c, d) in combinations(pairs, 2))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(graphs())
 def test_no_boxes_overlap_and_all_is_in_the_picture(graph) -> None:
     boxes, links = graph
@@ -65,7 +65,7 @@ def test_no_boxes_overlap_and_all_is_in_the_picture(graph) -> None:
         assert [found.places[name][1] for name in layer] == sorted(found.places[name][1] for name in layer)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(graphs())
 def test_lines_lead_to_the_right_except_where_a_circle_closes(graph) -> None:
     boxes, links = graph
@@ -94,7 +94,7 @@ def test_lines_lead_to_the_right_except_where_a_circle_closes(graph) -> None:
         assert not any(route.is_reversed for route in found.routes)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(graphs())
 def test_lines_pass_through_no_box(graph) -> None:
     boxes, links = graph
@@ -110,7 +110,7 @@ def test_lines_pass_through_no_box(graph) -> None:
                 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(graphs(), st.randoms(use_true_random=False))
 def test_the_order_in_which_boxes_and_links_come_changes_nothing(graph, rng) -> None:
     boxes, links = graph
@@ -122,7 +122,7 @@ def test_the_order_in_which_boxes_and_links_come_changes_nothing(graph, rng) -> 
     assert [route.path for route in again.routes] == [route.path for route in first.routes]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(graphs(), st.data())
 def test_boxes_of_an_earlier_picture_keep_their_order(graph, data) -> None:
     boxes, links = graph
@@ -137,7 +137,7 @@ def test_boxes_of_an_earlier_picture_keep_their_order(graph, data) -> None:
         assert kept == sorted(kept)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(graphs(), st.data())
 def test_any_earlier_picture_is_kept_to(graph, data) -> None:
     boxes, links = graph
@@ -171,7 +171,7 @@ def test_a_new_box_stands_where_its_lines_cross_least() -> None:
     assert [name for name in found.layers[0] if name != "in_new"] == before.layers[0]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(graphs(most=10, circles=False))
 def test_crossings_are_counted_as_lines_cross(graph) -> None:
     boxes, links = [Box(box.name) for box in graph[0]], graph[1]
