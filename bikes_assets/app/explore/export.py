@@ -55,6 +55,7 @@ def view_of(values: Mapping[str, Sequence[str]]) -> View:
         shown=shown,
         opened=[*values.get("open", ())],
         column=first("column"),
+        until=first("until"),
         only=first("only") == "1",
         rows={box: _count(text) for box, text in pairs("rows")},
         words=dict(pairs("find")),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from bikes_assets.lineage.drawing.view import Drawn, DrawnBox, DrawnColumn, View
     from bikes_assets.lineage.index import Index
 
-WIDTH, HEADER, ROW, FOOTER = 224.0, 58.0, 22.0, 30.0
+WIDTH, HEADER, ROW, FOOTER = 248.0, 58.0, 22.0, 30.0
 """Sizes of a box in pixels: its width, the height of its head, of a column, and of what is below the columns."""
 
 
