@@ -172,9 +172,9 @@ def test_the_slider_shows_an_earlier_state_which_is_that_of_the_command(opened: 
     expect(opened.page.locator("footer output")).to_have_text(f"as of {as_of.replace('T', ' ')}")
     problem = opened.page.locator("#graph").get_by_role("alert")
     expect(problem).to_contain_text("found nothing called 'demand_model' at that time")
-    # When it goes on to when the model is there
-    first = opened.served.ask("versions", address="demand_model[2011-03]")["items"][-1]["time"]
-    as_of = datetime.fromtimestamp(int(first) + 1).isoformat()
+    # When it goes on to when the model is there, and what is computed from its predictions is not yet
+    later = opened.served.ask("versions", address="prediction_quality[2011-03]")["items"][-1]["time"]
+    as_of = datetime.fromtimestamp(later - 0.001).isoformat()
     opened.go(focus="demand_model", select="+demand_model+", as_of=as_of)
     told = opened.served.bikes("upstream", "demand_model", "--as-of", as_of)["items"]
     names = {item["address"].partition(".")[0] for item in told if item["kind"] in ("column", "dataset")}
