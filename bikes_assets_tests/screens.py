@@ -241,7 +241,7 @@ def dark(show: Callable[[Page, Servers], None]) -> Callable[[Page, Servers], Non
 _COLUMN = "/?focus=demand_features&column=demand_features.temperature&open=demand_features&show=1%2Bdemand_features%2B"
 _ROW = "demand_predictions.prediction%5B2012-08%5D%232012-08-14T17:00"
 PAGE: Mapping[str, Callable[[Page, Servers], None]] = {
-    "page-overview": lineage("/?focus=demand_model&show=%2Bdemand_model%2B", ".box.focused", "[data-zoom=fit]"),
+    "page-overview": lineage("/?focus=demand_model&show=%2Bdemand_model%2B", ".box.focused"),
     "page-column": lineage(_COLUMN, ".column.chosen"),
     "page-trace": lineage(f"/?view=trace&address={_ROW}", ".values"),
     "page-diff": lineage("/?view=diff&a=demand_model@3&b=demand_model@champion", ".sides"),
