@@ -140,7 +140,7 @@ def looked_at(port: int) -> list[tuple[str, str, str]]:
             page.add_init_script(watch)
             page.goto(f"{url}/?focus={name(LAYERS // 2, turn)}", wait_until="commit")
             page.wait_for_selector(".box.focused")
-            firsts.append(page.evaluate("performance.now()"))
+            firsts.append(page.evaluate("performance.getEntriesByName('drawn')[0].startTime"))
         middle = name(LAYERS // 2, 7)
         page.goto(f"{url}/?focus={middle}&show=%2B{middle}%2B", wait_until="load")
         page.wait_for_selector(".box.focused")

@@ -66,7 +66,7 @@ export function setStrips(statuses) {
     if (!strips.has(item.asset)) strips.set(item.asset, []);
     strips.get(item.asset).push(item);
   }
-  if (picture) draw();
+  if (picture?.boxes.some((box) => strips.has(box.title))) draw();
 }
 
 export function forget() {

@@ -39,8 +39,10 @@ async function draw(state, anchor) {
   try {
     const picture = await ask("graph", view, { body: anchor || graph.shown()?.focus === focus ? graph.prior() : null });
     graph.show(picture, { anchor });
-    tree.show(picture);
     bar(picture, state);
+    await new Promise((done) => setTimeout(done)); // the picture is seen before the tree is made
+    performance.mark("drawn");
+    if (graph.shown() === picture) tree.show(picture);
     notice("");
   } catch (error) {
     if (error.name === "AbortError") return;
@@ -194,6 +196,4 @@ document.addEventListener("keydown", (event) => {
 byId("layout").classList.toggle("without-tree", innerWidth < 1500 && innerWidth > 760);
 onchange(show);
 legend();
-show(read(), "");
-load();
-live();
+show(read(), "").finally(() => { load(); live(); }); // states are read from the lake: the picture comes first
