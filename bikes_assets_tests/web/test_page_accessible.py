@@ -69,7 +69,10 @@ def axe() -> str:
             for name in ("package.json", "package-lock.json"):
                 shutil.copy(lock / name, cache)
             command = [str(NPM), "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-            subprocess.run(command, cwd=cache, check=True, capture_output=True, timeout=240)
+            done = subprocess.run(command, cwd=cache, capture_output=True, text=True, timeout=240)
+            if any(why in done.stderr for why in ("ENOTFOUND", "ECONNREFUSED", "ETIMEDOUT", "EAI_AGAIN")):
+                pytest.skip("axe-core is not installed, and npm reaches no registry")
+            assert done.returncode == 0, done.stderr
     return file.read_text()
 
 
