@@ -118,13 +118,18 @@ class Asking:
         return found
 
 
+def importing(folder: Path) -> str:
+    """Return PYTHONPATH for code in a folder, before what it names already."""
+    return os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH", "")]))
+
+
 @contextmanager
 def server(folder: Path, **variables: str) -> Iterator[Asking]:
     """Have a server answer, which is started in a folder; it must end by itself, and print nothing but answers."""
     command = StdioServerParameters(
         command=sys.executable,
         args=["-m", "bikes_assets", "mcp"],
-        env={"PYTHONPATH": str(ROOT), **os.environ, **variables},
+        env={**os.environ, "PYTHONPATH": importing(ROOT), **variables},
         cwd=folder,
     )
     with start_blocking_portal() as portal:
@@ -362,8 +367,7 @@ def test_edited_code_is_known_to_the_next_answer_and_what_it_prints_is_no_answer
     shutil.copytree(package, code / "bikes_assets", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(package.with_name("dg.toml"), code)
     source = str(package.parent / "data" / "raw" / "hour.csv")
-    path = os.pathsep.join(filter(None, [str(code), os.environ.get("PYTHONPATH", "")]))
-    with server(code, PYTHONPATH=path, BIKES_SOURCE=source) as ask:
+    with server(code, PYTHONPATH=importing(code), BIKES_SOURCE=source) as ask:
         question = {"addresses": ["demand_features[2011-07]"]}
         assert ask.page("status", **question)["items"][0]["state"] == "fresh"
         # When a feature is edited, and its module prints
