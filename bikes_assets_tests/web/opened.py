@@ -19,8 +19,11 @@ import pytest
 from playwright.sync_api import Browser, Locator, expect, sync_playwright
 
 from bikes_assets_tests.browser import CHROMIUM, CHROMIUM_OPTIONS, ROOT
+from bikes_assets_tests.conftest import MADE
 
 needs_browser = pytest.mark.skipif(not CHROMIUM, reason="needs a browser: apt-get install chromium")
+EVERYTHING = {*MADE, "rental_records"}
+"""The datasets of the history."""
 SECONDS = 20
 """How long a page may take."""
 WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 390, "height": 844}

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import expect
 
 from bikes_assets_tests.lineage.openlineage.foreign import column_lineage, dataset, event
-from bikes_assets_tests.web.opened import Opened, needs_browser
+from bikes_assets_tests.web.opened import EVERYTHING, Opened, needs_browser
 
 pytestmark = needs_browser
 
@@ -20,15 +20,6 @@ EVENTS = [
     *(event(f"use{number}", ["lake/rides"], [f"mart/{number:04}"], job="use") for number in range(CONSUMERS)),
 ]
 RIDES = "s3://elsewhere/lake/rides"
-OWN = [
-    "champion_model",
-    "demand_features",
-    "demand_model",
-    "demand_predictions",
-    "hourly_rentals",
-    "prediction_quality",
-    "rental_records",
-]
 
 
 def test_a_large_project_opens_on_what_serves_and_one_edge_around_it_with_closed_boxes(opened: Opened) -> None:
@@ -59,9 +50,9 @@ def test_a_click_draws_what_is_upstream_or_downstream_and_another_one_hides_it(o
     opened.changing(opened.box("hourly_rentals").locator(".expander.upstream").click)
     assert opened.boxes() == ["demand_features", "hourly_rentals", "rental_records"]
     opened.changing(down.click)
-    assert opened.boxes() == sorted(OWN)
+    assert opened.boxes() == sorted(EVERYTHING)
     opened.changing(up.click)
-    assert opened.boxes() == sorted({*OWN} - {"hourly_rentals", "rental_records"})
+    assert opened.boxes() == sorted(EVERYTHING - {"hourly_rentals", "rental_records"})
     opened.changing(down.click)
     assert opened.boxes() == ["demand_features"]
 
@@ -69,11 +60,11 @@ def test_a_click_draws_what_is_upstream_or_downstream_and_another_one_hides_it(o
 def test_what_an_address_has_drawn_whole_can_be_hidden_too(opened: Opened) -> None:
     opened.go(select="+demand_model+")
     opened.page.keyboard.press("0")
-    assert opened.boxes() == sorted(OWN)
+    assert opened.boxes() == sorted(EVERYTHING)
     opened.changing(opened.box("hourly_rentals").locator(".expander.upstream").click)
-    assert opened.boxes() == sorted({*OWN} - {"rental_records"})
+    assert opened.boxes() == sorted(EVERYTHING - {"rental_records"})
     opened.changing(opened.box("hourly_rentals").locator(".expander.upstream").click)
-    assert opened.boxes() == sorted(OWN)
+    assert opened.boxes() == sorted(EVERYTHING)
 
 
 def test_a_box_opens_into_ten_columns_with_types_ten_more_at_a_time_and_closes(opened: Opened) -> None:
@@ -109,14 +100,14 @@ def test_a_search_inside_a_box_finds_its_columns_and_keeps_the_cursor(opened: Op
 def test_a_column_that_is_clicked_has_its_whole_path_lit_as_the_commands_have_it(opened: Opened, column: str) -> None:
     # Given
     asset = column.partition(".")[0]
-    opened.go(focus=asset, select=f"+{asset}+", open=asset, rows=[f"{name}:50" for name in OWN])
+    opened.go(focus=asset, select=f"+{asset}+", open=asset, rows=[f"{name}:50" for name in EVERYTHING])
     # When
     opened.changing(opened.column(column).click)
     # Then
     told = {column}
     for side in ("upstream", "downstream"):
         told |= {item["address"] for item in opened.served.bikes(side, column)["items"] if item["kind"] == "column"}
-    assert opened.lit() | set(OWN) == told | set(OWN)
+    assert opened.lit() | EVERYTHING == told | EVERYTHING
     models = {name for name in told if "." not in name}
     lit = opened.page.locator("#canvas .box.lit").evaluate_all("nodes => nodes.map((node) => node.dataset.group)")
     assert {*lit} == {name.partition(".")[0] for name in told} | models

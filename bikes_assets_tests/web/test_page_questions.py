@@ -15,19 +15,10 @@ from playwright.sync_api import expect
 from bikes_assets.app.explore.impact import SEVERITIES
 from bikes_assets_tests.browser import ROOT
 from bikes_assets_tests.lineage.openlineage.foreign import event
-from bikes_assets_tests.web.opened import NARROW, Opened, eventually, needs_browser
+from bikes_assets_tests.web.opened import EVERYTHING, NARROW, Opened, eventually, needs_browser
 
 pytestmark = needs_browser
 
-EVERYTHING = {
-    "champion_model",
-    "demand_features",
-    "demand_model",
-    "demand_predictions",
-    "hourly_rentals",
-    "prediction_quality",
-    "rental_records",
-}
 ROW = "demand_predictions.prediction[2011-06]#2011-06-14T17:00"
 
 
