@@ -3,7 +3,7 @@
 const running = new Map();
 let waiting = 0;
 
-export class Refused extends Error {}
+class Refused extends Error {}
 
 export async function ask(name, parameters = {}, { kind = name, body = null } = {}) {
   running.get(kind)?.abort();

@@ -409,7 +409,7 @@ function view() {
   minimap.classList.toggle("needless", !all);
 }
 
-export function reveal(name) {
+function reveal(name) {
   const box = picture?.boxes.find((item) => item.name === name);
   if (!box) return;
   const left = box.x * camera.scale + camera.x, top = box.y * camera.scale + camera.y, edge = 40;

@@ -72,6 +72,7 @@ async function begin(state) {
     return notice(error.message);
   }
   replace(byId("panel"));
+  notice(""); // the page may have said so before
   byId("graph").append(h("div", { class: "problem over" }, h("h2", {}, "Nothing was materialized yet"), h("p", {}, "Materialize assets in Dagster, or run ", h("code", {}, "bikes run"), "; this page then shows what was computed from what.")));
 }
 
@@ -92,12 +93,12 @@ function bar(picture, state) {
 async function load() {
   const state = read();
   try {
-    [moments] = [await ask("moments")];
+    moments = await ask("moments");
     slider(state);
     const statuses = await ask("status", { as_of: state.as_of }, { kind: "strips" });
     panel.setStatuses(statuses);
     graph.setStrips(statuses);
-    if (state.view === "graph" && state.focus && !state.from) await panel.show(read());
+    if (state.view === "graph") panel.refresh(read());
   } catch (error) {
     if (error.name !== "AbortError") toast(error.message);
   }

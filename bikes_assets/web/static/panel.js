@@ -10,23 +10,30 @@ const TABS = { overview: "Overview", columns: "Columns", versions: "Versions", r
 const TYPES = { __proto__: null, int64: "#", float64: ".5", bool: "01", string: "Aa", timestamp: "◷" };
 
 let overview = null;
+let of = ""; // what the overview is of: a focus, and a time
 let statuses = [];
 
 export function setStatuses(found) {
   statuses = found;
 }
 
-export const known = () => overview;
-
 export async function show(state) {
   try {
     if (state.from && state.to) return await edge(state);
     const found = await ask("overview", { address: state.focus, as_of: state.as_of });
     overview = found;
+    of = subject(state);
     draw(state);
   } catch (error) {
     if (error.name !== "AbortError") replace(panel, problem(error));
   }
+}
+
+const subject = (state) => JSON.stringify([state.focus, state.as_of]);
+
+// Draws what is known already once more, when states have come.
+export function refresh(state) {
+  if (overview && of === subject(state) && !(state.from && state.to)) draw(state);
 }
 
 export const problem = (error) => h("div", { class: "problem", role: "alert" }, h("h2", {}, "This could not be shown"), h("p", {}, error.message));

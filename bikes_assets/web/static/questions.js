@@ -4,7 +4,7 @@ import { ask } from "./api.js";
 import { counted, h, number, replace } from "./dom.js";
 import { problem } from "./panel.js";
 import { lead } from "./search.js";
-import { go, read } from "./state.js";
+import { go } from "./state.js";
 
 const page = document.getElementById("answer");
 const FORMS = {
@@ -180,4 +180,3 @@ function waste(found) {
 }
 
 export const hasForm = (view) => Object.hasOwn(FORMS, view);
-export { read };
