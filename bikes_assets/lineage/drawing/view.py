@@ -394,14 +394,13 @@ class _Drawing:
 
     def _is_path(self, source: int, target: int) -> bool:
         """Return whether a line between columns leads to the column that is followed, or from it."""
-        up, down = (self.sides.get(side, set[int]()) | {self.column} for side in _SIDES)
-        return bool(self.sides) and ({source, target} <= up or {source, target} <= down)
+        ends = {source, target} - {self.column}
+        return any(ends <= numbers for numbers in self.sides.values())
 
     def _is_box_path(self, source: int, target: int) -> bool:
         """Return whether there is a line on the path between the columns of two boxes."""
-        lit = {*self._lit(source), *self._lit(target)}
         above = {*self._lit(source)}
-        edges = self.index.edges_among(lit, as_of=self.as_of)
+        edges = self.index.edges_among(above | {*self._lit(target)}, as_of=self.as_of)
         return any(one in above and self._is_path(one, other) for one, other in edges)
 
 
