@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import logging
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -18,8 +17,9 @@ from starlette.routing import Route
 from bikes_assets.app import answers
 from bikes_assets.app.explore import impact, panels
 from bikes_assets.app.explore.export import view_of
-from bikes_assets.app.explore.picture import kind_of, picture
-from bikes_assets.core.address import Address
+from bikes_assets.app.explore.picture import kind_of_thing, picture
+from bikes_assets.app.json_answers import items
+from bikes_assets.app.store import explained
 from bikes_assets.core.errors import LineageError
 from bikes_assets.core.secrets import scrubbed
 from bikes_assets.lineage.elements import address_of
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     import asyncio
 
     from starlette.requests import Request
-
-_LOG = logging.getLogger(__name__)
 
 PREFIX = "/api"
 MOST_BYTES = 1 << 20
@@ -55,6 +53,7 @@ class Operation:
         answer: computes the answer from the parameters.
         parameters: what each parameter means; those in `needed` must be given.
         needed: names of the parameters that must be given.
+        repeated: names of the parameters that may be given several times.
         is_slow: whether it reads the lake; such a question keeps no other waiting.
         media: media type of the answer.
     """
@@ -63,7 +62,8 @@ class Operation:
     summary: str
     answer: Callable[[Values], Any]
     parameters: Mapping[str, str] = field(default_factory=dict)
-    needed: Sequence[str] = ()
+    needed: Collection[str] = ()
+    repeated: Collection[str] = ()
     is_slow: bool = False
     media: str = "application/json"
 
@@ -85,17 +85,16 @@ def _graph(values: Values, prior: Mapping[str, float] | None = None) -> dict[str
 
 
 def _search(values: Values) -> dict[str, Any]:
-    found = answers.search(_one(values, "q"), most=50)
-    items = [
+    found = [
         {
             "kind": item.kind,
             "address": address_of(item),
             "text": str(item.facts.get("text", "")).partition("\n")[0],
-            "of": kind_of(str(Address(place.asset)), item.kind) if (place := Address.parse(item.name)) else item.kind,
+            "of": kind_of_thing(item),
         }
-        for item in found
+        for item in answers.search(_one(values, "q"), most=50)
     ]
-    return {"total": len(items), "items": items}
+    return {"total": len(found), "items": found}
 
 
 def _path(values: Values) -> dict[str, Any]:
@@ -117,13 +116,6 @@ def _status(values: Values) -> list[dict[str, Any]]:
     return panels.status_at(as_of, asset) if as_of else panels.status(asset)
 
 
-def _waste(_: Values) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    found = answers.waste()
-    return asdict(found) | {"overhead": found.overhead}
-
-
 OPERATIONS = (
     Operation(
         "graph",
@@ -131,16 +123,17 @@ OPERATIONS = (
         _graph,
         {
             "focus": _ADDRESS,
-            "show": "selector of what was expanded, such as 1+demand_model or demand_model+; may be repeated",
-            "open": "name of a box that is opened into its columns; may be repeated",
+            "show": "selector of what was expanded, such as 1+demand_model or demand_model+",
+            "open": "name of a box that is opened into its columns",
             "column": "address of the column whose path is followed",
             "until": "address of the column at which that path ends; all that is upstream and downstream without one",
             "only": "1: only what is on that path",
-            "rows": "how many columns a box shows, such as demand_features:20; may be repeated",
-            "find": "what the columns that a box shows contain, such as demand_features:lag; may be repeated",
+            "rows": "how many columns a box shows, such as demand_features:20",
+            "find": "what the columns that a box shows contain, such as demand_features:lag",
             "as_of": _AS_OF,
         },
         ("focus",),
+        ("show", "open", "rows", "find"),
     ),
     Operation("start", "What a page opens on.", lambda values: panels.start(as_of=_as_of(values)), {"as_of": _AS_OF}),
     Operation(
@@ -154,7 +147,8 @@ OPERATIONS = (
         "counts",
         "How many things are upstream and downstream of each address, in all.",
         _counts,
-        {"address": f"{_ADDRESS}; may be repeated", "as_of": _AS_OF},
+        {"address": _ADDRESS, "as_of": _AS_OF},
+        ("address",),
         ("address",),
     ),
     Operation(
@@ -228,7 +222,7 @@ OPERATIONS = (
     Operation(
         "trace",
         "Where one row's values came from, down to raw rows and files.",
-        lambda values: answers.trace(_one(values, "address")).to_dict(),
+        lambda values: items.trace(_one(values, "address"))[0],
         {"address": "address of a row, such as demand_predictions[2012-08]#2012-08-14T17:00"},
         ("address",),
         is_slow=True,
@@ -236,12 +230,12 @@ OPERATIONS = (
     Operation(
         "diff",
         "How two versions of one asset differ, and why.",
-        lambda values: answers.diff(_one(values, "a"), _one(values, "b")).to_dict(),
+        lambda values: items.diff(_one(values, "a"), _one(values, "b"))[0],
         {"a": "address of a version, such as demand_model@3", "b": "address of the other"},
         ("a", "b"),
         is_slow=True,
     ),
-    Operation("waste", "What nobody reads, and where the time goes.", _waste, is_slow=True),
+    Operation("waste", "What nobody reads, and where the time goes.", lambda _: items.waste()[0], is_slow=True),
     Operation("moments", "The times at which something was materialized.", lambda _: panels.moments()),
 )
 
@@ -274,9 +268,9 @@ def description() -> dict[str, Any]:
                             "name": name,
                             "in": "query",
                             "required": name in operation.needed,
-                            "description": about,
+                            "description": f"{about}; may be repeated" if name in operation.repeated else about,
                             "schema": {"type": "array", "items": {"type": "string"}}
-                            if "may be repeated" in about
+                            if name in operation.repeated
                             else {"type": "string"},
                         }
                         for name, about in operation.parameters.items()
@@ -309,10 +303,10 @@ def _endpoint(operation: Operation, workers: Workers) -> Callable[[Request], Any
         except LineageError as error:
             return refusal(404, error)
         except (OSError, sqlite3.Error) as error:
-            return refusal(503, error)
+            return refusal(503, explained(error) or error)
         if operation.media == "application/json":
             return JSONResponse(found, headers={"Cache-Control": "no-store"})
-        name = {"Content-Disposition": 'attachment; filename="impact.csv"'}
+        name = {"Content-Disposition": f'attachment; filename="{operation.name}"'}
         return Response(found, media_type=operation.media, headers={"Cache-Control": "no-store", **name})
 
     return answer

@@ -7,10 +7,8 @@ import io
 from typing import TYPE_CHECKING, Any
 
 from bikes_assets.app.answers import moment
-from bikes_assets.app.explore.picture import kind_of
-from bikes_assets.core.address import Address
 from bikes_assets.lineage import queries
-from bikes_assets.lineage.elements import ALIAS, COLUMN, COLUMN_VERSION, JOB, MODEL, address_of
+from bikes_assets.lineage.elements import ALIAS, COLUMN, COLUMN_VERSION, MODEL, address_of
 
 if TYPE_CHECKING:
     from bikes_assets.lineage.elements import Result
@@ -58,13 +56,7 @@ def _item(thing: Result) -> dict[str, Any]:
         "address": address_of(thing),
         "depth": thing.depth,
         "why": why,
-        "of": kind_of(thing.name, JOB) if thing.kind == JOB else _of(thing),
     }
-
-
-def _of(thing: Result) -> str:
-    place = Address.parse(thing.name)
-    return kind_of(str(Address(place.asset)), thing.kind) if place else ""
 
 
 def _severity(thing: Result) -> tuple[str, str]:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from bikes_assets.core.schema import Schema
     from bikes_assets.lineage.elements import Direction, Result
     from bikes_assets.lineage.index import Index
+    from bikes_assets.storage.commits import Commit
 
 MOST_ROWS = 50
 """Number of rows of a preview."""
@@ -157,17 +158,15 @@ def rows(address: str) -> dict[str, Any]:
     known = table(place.asset)
     commit = lake().resolve(place.asset, place.partition, place.version)
     ((version, found),) = known.read([commit.partition], commit.version).values()
-    shown = found.slice(0, MOST_ROWS)
+    shown = found.slice(0, MOST_ROWS).to_pylist()
     return {
         "address": version.address,
         "digest": version.digest,
         "total": len(found),
         "key": list(known.schema.key),
         "columns": found.column_names,
-        "rows": [[_cell(value) for value in row.values()] for row in shown.to_pylist()],
-        "traces": [_row_address(place, known.schema.key, row) for row in shown.to_pylist()]
-        if known.schema.key
-        else None,
+        "rows": [[_cell(value) for value in row.values()] for row in shown],
+        "traces": [_row_address(place, known.schema.key, row) for row in shown] if known.schema.key else None,
         "missing": {
             name: found.column(name).null_count / max(len(found), 1) for name in found.column_names if len(found)
         },
@@ -198,7 +197,7 @@ def metrics(asset: str) -> dict[str, Any]:
         LineageError: it is no asset of the project.
     """
     place = _of_project(asset)
-    published = table(place.asset).published() if table(place.asset).exists() else {}
+    published = _published(place.asset)
     by_partition = {str(key or ""): dict(commit.record.get("metrics", {})) for key, commit in published.items()}
     partitions = sorted(by_partition)
     newest = place.partition or (partitions[-1] or None if partitions else None)
@@ -368,22 +367,14 @@ def _column(schema: Schema | None, asset: str, name: str) -> dict[str, Any]:
 
 def _models(index: Index, asset: str, event: int | None) -> dict[str, Any]:
     """Return the aliases and registered versions of a model, newest first."""
-    found = [
-        (kind, thing) for kind in (ALIAS, MODEL) for thing in _things(index, kind, asset, event) if thing["address"]
-    ]
-    return {
-        "aliases": [thing for kind, thing in found if kind == ALIAS],
-        "versions": [thing for kind, thing in reversed(found) if kind == MODEL][:MOST_VERSIONS],
-    }
+    versions = _named(index, MODEL, asset, event)
+    return {"aliases": _named(index, ALIAS, asset, event), "versions": versions[: -MOST_VERSIONS - 1 : -1]}
 
 
-def _things(index: Index, kind: str, asset: str, event: int | None) -> list[dict[str, Any]]:
-    names = map(str, index.numbers(kind, asset, as_of=event).values())
-    return [
-        {"name": name, "address": item.facts.get("address", "")}
-        for name in names
-        for item in index.find(name, kind, as_of=event)
-    ]
+def _named(index: Index, kind: str, asset: str, event: int | None) -> list[dict[str, Any]]:
+    """Return what names versions of an asset, and the address of the version that each names, oldest first."""
+    found = index.things([*index.numbers(kind, asset, as_of=event)], event)
+    return [{"name": item.name, "address": item.facts["address"]} for item in found if item.facts.get("address")]
 
 
 def _code(function: str) -> dict[str, Any]:
@@ -410,9 +401,14 @@ def _column_function(function: str, column: str) -> str:
 
 def _commit(asset: str) -> str:
     """Return the git commit of the code that materialized an asset last."""
-    published = table(asset).published() if table(asset).exists() else {}
-    newest = max(published.values(), key=lambda commit: commit.version, default=None)
+    newest = max(_published(asset).values(), key=lambda commit: commit.version, default=None)
     return str(Record.from_dict(newest.record).environment.get("git_commit", "")) if newest else ""
+
+
+def _published(asset: str) -> Mapping[str | None, Commit]:
+    """Return the current version of each partition, none of an asset that has no table yet."""
+    known = table(asset)
+    return known.published() if known.exists() else {}
 
 
 def _links(asset: str, *, is_own: bool) -> list[dict[str, str]]:

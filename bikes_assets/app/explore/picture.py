@@ -13,10 +13,11 @@ from bikes_assets.lineage.drawing.view import drawn
 from bikes_assets.lineage.elements import ALIAS, JOB, MODEL
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from bikes_assets.lineage.drawing.boxes import Layout
     from bikes_assets.lineage.drawing.view import Drawn, DrawnBox, DrawnColumn, View
+    from bikes_assets.lineage.elements import Result
     from bikes_assets.lineage.index import Index
 
 WIDTH, HEADER, ROW, FOOTER = 248.0, 58.0, 22.0, 30.0
@@ -37,7 +38,8 @@ def picture(view: View, *, as_of: str | None = None, prior: Mapping[str, float] 
     index, event = moment(as_of)
     declared = {asset: schema.names for asset, schema in columns().items()}
     found = drawn(index, view, declared, as_of=event)
-    placed = _placed(found, prior)
+    links = _links(found)
+    placed = layout([Box(box.name, WIDTH, _height(box)) for box in found.boxes], links, prior=prior)
     return {
         "focus": found.focus,
         "column": found.column,
@@ -47,7 +49,7 @@ def picture(view: View, *, as_of: str | None = None, prior: Mapping[str, float] 
         "boxes": [
             _box(box, index, event) | dict(zip("xy", placed.places[box.name], strict=True)) for box in found.boxes
         ],
-        "edges": _edges(found, placed),
+        "edges": _edges(found, links, placed),
         "width": placed.width,
         "height": placed.height,
         "sizes": {"width": WIDTH, "header": HEADER, "row": ROW, "footer": FOOTER},
@@ -67,13 +69,20 @@ def kind_of(name: str, kind: str) -> str:
     return "dataset"
 
 
-def _placed(found: Drawn, prior: Mapping[str, float] | None) -> Layout:
+def kind_of_thing(thing: Result) -> str:
+    """Return what the dataset is to this project that something is, or is of; its own kind where it is of none."""
+    place = Address.parse(thing.name)
+    return kind_of(str(Address(place.asset)), thing.kind) if place else thing.kind
+
+
+def _links(found: Drawn) -> list[BoxLink]:
+    """Return the line of each edge; those of columns begin and end at their rows."""
     ports = {
         (box.name, column.name): HEADER + (row + 0.5) * ROW
         for box in found.boxes
         for row, column in enumerate(box.rows or ())
     }
-    links = [
+    return [
         BoxLink(
             edge.source,
             edge.target,
@@ -82,7 +91,6 @@ def _placed(found: Drawn, prior: Mapping[str, float] | None) -> Layout:
         )
         for edge in found.edges
     ]
-    return layout([Box(box.name, WIDTH, _height(box)) for box in found.boxes], links, prior=prior)
 
 
 def _height(box: DrawnBox) -> float:
@@ -119,17 +127,9 @@ def _column(column: DrawnColumn) -> dict[str, Any]:
     }
 
 
-def _edges(found: Drawn, placed: Layout) -> list[dict[str, Any]]:
-    """Return each line with its path; lines that are equal in the layout share one."""
-    rows = {box.name: [column.name for column in box.rows or ()] for box in found.boxes}
-    paths = {
-        (route.link.source, route.link.target, route.link.source_port, route.link.target_port): route.path
-        for route in placed.routes
-    }
-
-    def port(name: str, column: str) -> float:
-        return HEADER + (rows[name].index(column) + 0.5) * ROW if column in rows[name] else HEADER / 2
-
+def _edges(found: Drawn, links: Sequence[BoxLink], placed: Layout) -> list[dict[str, Any]]:
+    """Return each edge with the path of its line; lines that are equal in the layout share one."""
+    paths = {route.link: route.path for route in placed.routes}
     return [
         {
             "source": edge.source,
@@ -137,9 +137,7 @@ def _edges(found: Drawn, placed: Layout) -> list[dict[str, Any]]:
             "source_column": edge.source_column,
             "target_column": edge.target_column,
             "is_on_path": edge.is_on_path,
-            "path": paths[
-                edge.source, edge.target, port(edge.source, edge.source_column), port(edge.target, edge.target_column)
-            ],
+            "path": paths[link],
         }
-        for edge in found.edges
+        for edge, link in zip(found.edges, links, strict=True)
     ]
