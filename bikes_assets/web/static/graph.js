@@ -10,7 +10,7 @@ const minimap = document.getElementById("minimap");
 const ICONS = { __proto__: null, int64: "#", float64: ".5", bool: "01", string: "Aa", timestamp: "◷" };
 const WORDS = { source: "source", table: "table", model: "model", dataset: "dataset of another tool", job: "job of another tool" };
 const GLYPHS = { source: "⤓", table: "▦", model: "◆", dataset: "◇", job: "⚙" };
-const MOST_SEGMENTS = 36, MOST_BESIDE = 29;
+const MOST_SEGMENTS = 36, MOST_BESIDE = 29, SLICE_MS = 40;
 const ruler = document.createElement("canvas").getContext("2d");
 const fitted = new Map();
 const compact = new Intl.NumberFormat("en", { notation: "compact", maximumFractionDigits: 1 });
@@ -19,6 +19,7 @@ let picture = null;
 let camera = { x: 0, y: 0, scale: 1 };
 let strips = new Map();
 let totals = new Map();
+let waiting = new Map();
 let active = "";
 let landing = false;
 
@@ -36,7 +37,6 @@ export function show(next, { anchor = "" } = {}) {
   const before = picture;
   const held = before ? [before, next].map((found) => found.boxes.find((box) => box.name === (anchor || next.focus))) : [];
   picture = next;
-  draw();
   if (held[0] && held[1]) {
     camera.x += (held[0].x - held[1].x) * camera.scale;
     camera.y += (held[0].y - held[1].y) * camera.scale;
@@ -44,6 +44,7 @@ export function show(next, { anchor = "" } = {}) {
   } else if (!before || before.focus !== next.focus) {
     begin();
   }
+  draw();
   move();
   if (landing) focusBox(next.focus);
   landing = false;
@@ -66,7 +67,12 @@ export function setStrips(statuses) {
     if (!strips.has(item.asset)) strips.set(item.asset, []);
     strips.get(item.asset).push(item);
   }
-  if (picture?.boxes.some((box) => strips.has(box.title))) draw();
+  const { width, header } = picture?.sizes ?? {};
+  for (const box of picture?.boxes ?? []) {
+    const head = waiting.has(box.name) ? null : group(box.name).querySelector(".head"), made = strip(box, width, header);
+    head?.querySelector(".strip")?.remove();
+    if (head && made) head.append(made);
+  }
 }
 
 export function forget() {
@@ -88,11 +94,12 @@ async function count() {
 
 // What was counted is told in the labels and tooltips of a box; nothing is drawn for it.
 function retell(name) {
-  const box = picture.boxes.find((item) => item.name === name), group = world.querySelector(`[data-group="${CSS.escape(name)}"]`);
-  if (!box || !group) return;
-  group.querySelector(".area").setAttribute("aria-label", label(box));
+  const box = picture.boxes.find((item) => item.name === name);
+  if (!box || waiting.has(name)) return; // it is not drawn, or will be with what was counted
+  const drawn = group(name);
+  drawn.querySelector(".area").setAttribute("aria-label", label(box));
   for (const side of ["upstream", "downstream"]) {
-    const made = group.querySelector(`.expander.${side}`);
+    const made = drawn.querySelector(`.expander.${side}`);
     if (!made) continue;
     made.querySelector("rect").setAttribute("aria-label", expanding(box, side));
     made.querySelector("title").textContent = told(box, side);
@@ -117,17 +124,24 @@ function fitting(text, wide, font) {
   return fitted.get(key);
 }
 
+// What is in sight is drawn first, and all else in slices between which the browser answers whoever uses it.
 function draw() {
   const kept = document.activeElement?.dataset?.box;
   const typing = document.activeElement?.dataset?.find;
   const { value: typed, selectionStart: place } = typing ? document.activeElement : {};
   const locked = Boolean(picture.column);
-  const edges = [...picture.edges].sort((one, other) => one.is_on_path - other.is_on_path);
-  replace(world, edges.map((edge) => line(edge, locked)), picture.boxes.map((box) => drawnBox(box, locked)));
+  if (!picture.boxes.some((box) => box.name === active)) active = picture.focus;
+  const away = new Map(picture.boxes.map((box) => [box.name, fromSight(box)]));
+  const lines = [...picture.edges].sort((one, other) => one.is_on_path - other.is_on_path).map((edge) => ({
+    node: line(edge, locked), made: (node) => pathOf(edge, node), away: Math.min(away.get(edge.source), away.get(edge.target)),
+  }));
+  const boxes = picture.boxes.map((box) => ({ node: outer(box, locked), name: box.name, made: () => inner(box, locked), away: away.get(box.name) }));
+  const all = [...lines, ...boxes];
+  replace(world, all.map((item) => item.node));
   canvas.classList.toggle("locked", locked);
-  const names = picture.boxes.map((box) => box.name);
-  if (!names.includes(active)) active = picture.focus;
-  for (const node of world.querySelectorAll("[data-box]")) node.setAttribute("tabindex", node.dataset.box === active ? 0 : -1);
+  waiting = new Map(all.sort((one, other) => one.away - other.away).map((item) => [item.name ?? item.node, item]));
+  for (const name of [kept, typing]) fill(name);
+  slice(waiting);
   if (kept) element(kept)?.focus({ preventScroll: true });
   if (typing) {
     const field = world.querySelector(`[data-find="${CSS.escape(typing)}"]`);
@@ -138,7 +152,32 @@ function draw() {
   map();
 }
 
-const element = (name) => world.querySelector(`[data-box="${CSS.escape(name)}"]`);
+function slice(items) {
+  const until = performance.now() + SLICE_MS;
+  while (items.size && performance.now() < until) fill(items.keys().next().value);
+  if (items.size && items === waiting) requestAnimationFrame(() => items === waiting && slice(items));
+}
+
+function fill(key) {
+  const item = waiting.get(key);
+  if (!item) return;
+  waiting.delete(key);
+  item.node.append(...item.made(item.node));
+}
+
+// How far the nearest point of a box is from the middle of what is in sight, in the units of the picture.
+function fromSight(box) {
+  const x = (canvas.clientWidth / 2 - camera.x) / camera.scale, y = (canvas.clientHeight / 2 - camera.y) / camera.scale;
+  const beyond = (at, from, size) => Math.max(from - at, at - from - size, 0);
+  return Math.hypot(beyond(x, box.x, picture.sizes.width), beyond(y, box.y, box.height));
+}
+
+const group = (name) => world.querySelector(`[data-group="${CSS.escape(name)}"]`);
+
+function element(name) {
+  fill(name);
+  return group(name)?.querySelector("[data-box]");
+}
 
 function line(edge, locked) {
   const address = (name, column) => (column ? addressOf(name, column) : name);
@@ -147,9 +186,15 @@ function line(edge, locked) {
   const state = read();
   const chosen = state.from === from && state.to === to;
   const open = () => go({ from, to, tab: "edge" });
-  return s("g", { class: `line${lit ? " lit" : ""}${chosen ? " chosen" : ""}`, "data-from": from, "data-to": to, onclick: open },
-    s("path", { class: "edge", d: edge.path, "marker-end": lit || chosen ? "url(#arrow-lit)" : "url(#arrow)" }),
-    s("path", { class: "hit", d: edge.path }, s("title", {}, `${from} → ${to}`)));
+  return s("g", { class: `line${lit ? " lit" : ""}${chosen ? " chosen" : ""}`, "data-from": from, "data-to": to, onclick: open });
+}
+
+function pathOf(edge, node) {
+  const { from, to } = node.dataset, arrow = node.matches(".lit, .chosen") ? "arrow-lit" : "arrow";
+  return [
+    s("path", { class: "edge", d: edge.path, "marker-end": `url(#${arrow})` }),
+    s("path", { class: "hit", d: edge.path }, s("title", {}, `${from} → ${to}`)),
+  ];
 }
 
 function addressOf(name, column) {
@@ -157,40 +202,41 @@ function addressOf(name, column) {
   return box?.rows?.find((row) => row.name === column)?.address ?? `${name}.${column}`;
 }
 
-function drawnBox(box, locked) {
+function outer(box, locked) {
+  return s("g", {
+    class: `box ${box.kind}${box.name === picture.focus ? " focused" : ""}${locked && box.is_on_path ? " lit" : ""}`,
+    transform: `translate(${box.x},${box.y})`, role: "group", "aria-label": box.title, "data-group": box.name,
+    onclick: () => go({ focus: box.name, show: kept(box.name), tab: "overview", from: "", to: "" }, { anchor: box.name }),
+  });
+}
+
+function inner(box, locked) {
   const { width, header } = picture.sizes;
-  const state = read();
-  const focused = box.name === picture.focus;
-  const lit = locked && box.is_on_path;
   const about = box.aliases.length ? [] : [WORDS[box.kind]];
   if (box.columns.total) about.push(locked && box.columns.on_path ? `${box.columns.on_path} of ${counted(box.columns.total, "column")}` : counted(box.columns.total, "column"));
   if (box.models) about.push(counted(box.models, "version"));
   const head = s("g", { class: "head" },
     s("rect", {
-      class: "area", width, height: header, rx: 9, "data-box": box.name, role: "button", tabindex: -1, "aria-label": label(box), "aria-pressed": focused, onfocus: () => { active = box.name; },
+      class: "area", width, height: header, rx: 9, "data-box": box.name, role: "button", tabindex: box.name === active ? 0 : -1, "aria-label": label(box), "aria-pressed": box.name === picture.focus, onfocus: () => { active = box.name; },
     }, s("title", {}, box.title)),
     s("text", { class: "glyph", x: 20, y: 24, "text-anchor": "middle" }, GLYPHS[box.kind]),
     s("text", { class: "title", x: 36, y: 23 }, fitting(box.title, width - 66, "600 13.5px")),
     s("text", { class: "about", x: 36, y: 40 }, fitting(about.join(" · "), width - 48 - (box.aliases.length ? 70 : 0), "11.5px")),
     badge(box),
     strip(box, width, header));
-  const group = s("g", {
-    class: `box ${box.kind}${focused ? " focused" : ""}${lit ? " lit" : ""}`, transform: `translate(${box.x},${box.y})`, role: "group", "aria-label": box.title, "data-group": box.name,
-    onclick: () => go({ focus: box.name, show: kept(box.name), tab: "overview", from: "", to: "" }, { anchor: box.name }),
-  },
+  const parts = [
     s("rect", { class: "frame", width, height: box.height, rx: 9 }),
     s("rect", { class: "stripe", x: 0, y: 9, width: 4, height: box.height - 18, rx: 2 }),
     head,
-    box.columns.total ? toggle(box, width, state) : null,
+    box.columns.total ? toggle(box, width) : null,
     expander(box, "upstream", width, header),
     expander(box, "downstream", width, header),
-  );
+  ];
   if (box.rows) {
-    group.append(s("path", { class: "rule", d: `M1,${header}H${width - 1}` }));
-    box.rows.forEach((row, index) => group.append(column(box, row, index, width, header)));
-    group.append(foot(box, width));
+    parts.push(s("path", { class: "rule", d: `M1,${header}H${width - 1}` }));
+    parts.push(...box.rows.map((row, index) => column(box, row, index, width, header)), foot(box, width));
   }
-  return group;
+  return parts.filter(Boolean);
 }
 
 function label(box) {
@@ -229,7 +275,8 @@ function strip(box, width, header) {
   return group;
 }
 
-function toggle(box, width, state) {
+function toggle(box, width) {
+  const state = read();
   const open = state.open.includes(box.name) || Boolean(box.rows);
   const flip = (event) => {
     event.stopPropagation();
