@@ -160,6 +160,8 @@ def test_fifty_questions_have_the_answers_of_the_commands_in_one_call_each_and_n
     for tool, arguments in QUESTIONS:
         done = CliRunner().invoke(main, [*command_of(tool, arguments), "--json"], prog_name="bikes")
         expected.append((done.exit_code, json.loads(done.stdout)["items"] if done.exit_code < 2 else done.stderr))
+    # And a command in a process of its own, which remembers the plan where this process has loaded another store's
+    subprocess.run([sys.executable, "-m", "bikes_assets", "status"], check=True, capture_output=True, cwd=ROOT)
     before = contents(copied)
     # When an agent asks the same
     with server(tmp_path) as ask:
