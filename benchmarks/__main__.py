@@ -23,6 +23,7 @@ SCRIPTS = (
     "verify",
     "ingest",
     "history",
+    "partitions",
     "page",
 )
 HERE = Path(__file__).parent

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +16,22 @@ from bikes_assets_tests import forked
 from bikes_assets_tests.repositories import git
 
 ROOT = Path(__file__).parents[1]
+LIGHT = """
+import os
+from pathlib import Path
+from bikes_assets import Lake, ModelFormat, Project
+
+DATA = Path(os.environ["TAXI_DATA"])
+PROJECT = Project(
+    name="taxi",
+    definitions="examples.taxi.definitions:defs",
+    lake=Lake(str(DATA / "lake"), schemas={}, root=Path.cwd() / "examples" / "taxi"),
+    data=DATA,
+    models=ModelFormat.of_estimators(),
+    mlflow=f"sqlite:///{DATA}/mlflow.db",
+    stamp=lambda: "",
+)
+"""
 
 
 class Copy:
@@ -41,14 +59,28 @@ class Copy:
         git(self.root, "add", "-A")
         git(self.root, "commit", "--quiet", "-m", "first")
 
-    def bikes(self, *arguments: str, code: int = 0, folder: Path | None = None) -> str:
-        """Run a command in a folder of the project, which must end with a code, and return what it printed."""
+    @property
+    def environment(self) -> dict[str, str]:
         inherited = {key: value for key, value in os.environ.items() if not key.startswith(("BIKES_", "DAGSTER_"))}
         path = os.pathsep.join(map(str, (self.root, ROOT)))
-        environment = {**inherited, **self.own, "PYTHONPATH": path, "COLUMNS": "200"}
-        done = forked.run(("-m", "bikes_assets", *arguments), environment=environment, folder=folder or self.root)
+        return {**inherited, **self.own, "PYTHONPATH": path, "COLUMNS": "200"}
+
+    def bikes(self, *arguments: str, code: int = 0, folder: Path | None = None) -> str:
+        """Run a command in a folder of the project, which must end with a code, and return what it printed."""
+        command = ("-m", "bikes_assets", *arguments)
+        done = forked.run(command, environment=self.environment, folder=folder or self.root)
         assert done.returncode == code, done.stdout + done.stderr
         return done.stdout or done.stderr
+
+    def imported(self, *arguments: str) -> str:
+        """Return which heavy libraries a command imports in a process of its own."""
+        script = (
+            f"import sys\nfrom bikes_assets.cli import main\ntry:\n    main({[*arguments]!r})\nexcept SystemExit:\n"
+            "    print(sorted({'dagster', 'mlflow', 'sklearn'} & sys.modules.keys()))"
+        )
+        command = [sys.executable, "-c", script]
+        done = subprocess.run(command, env=self.environment, cwd=self.root, capture_output=True, text=True, check=True)
+        return done.stdout.splitlines()[-1]
 
     def states(self, code: int) -> dict[str, str]:
         """Return the state of each partition, by address."""
@@ -185,6 +217,11 @@ def test_taxi_without_partitions(tmp_path: Path) -> None:
     assert "trip_features" in bikes("reproduce", "trip_features")
     assert "5 versions" in bikes("retain") or "may go" in bikes("retain")
     bikes("sync")
+    # And where the project is declared beside its definitions, not with them, what is known needs no heavy library
+    (project.root / "light.py").write_text(LIGHT)
+    assert "Everything is fresh" in project.bikes("--project", "light", "status")
+    for command in ("status", "run", "sync"):
+        assert project.imported("--project", "light", command) == "[]"
 
 
 @pytest.mark.parametrize(

@@ -82,9 +82,11 @@ def assets() -> Mapping[str, Schema | None]:
 
 @cache
 def _assets(_definitions: str) -> Mapping[str, Schema | None]:
-    from bikes_assets.orchestration import plan as plans
+    plan = last_plan()
+    if plan is None:  # Dagster is imported only then
+        from bikes_assets.orchestration import plan as plans
 
-    plan = last_plan() or plans.plan_of(definitions().resolve_asset_graph())
+        plan = plans.plan_of(definitions().resolve_asset_graph())
     return {asset: current().lake.schemas.get(asset) for asset in plan.nodes}
 
 

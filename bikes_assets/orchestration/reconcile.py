@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run, RunInfo
 
     from bikes_assets.lineage.index import Index
-    from bikes_assets.orchestration.reconcile_marks import Scope, Stores
+    from bikes_assets.orchestration.reconcile_marks import Marks, Scope, Stores
     from bikes_assets.storage.lake import Lake, ModelFormat
     from bikes_assets.tracking.runs import MlflowRuns
 
@@ -130,9 +130,12 @@ def _bring_together(pipeline: Pipeline, reconciliation: Reconciliation, *, whole
     reconciliation.foreign = [*known.foreign] if known else []
     reconciliation.refused = []
     if not pipeline.tracking_uri:
-        if not reconciliation.left:
-            clear_backlog(pipeline.instance)
-        return False
+        if reconciliation.left:
+            return False
+        clear_backlog(pipeline.instance)
+        if stores and now:
+            _remember(stores, known, now, recovered.unfinished, reconciliation)
+        return bool(now)
     try:
         runs = replace(pipeline.connect(reconciliation.done), registered=Numbers(pipeline.instance))
         only = scope.runs
@@ -150,20 +153,24 @@ def _bring_together(pipeline: Pipeline, reconciliation: Reconciliation, *, whole
     if reconciliation.left or unlogged != backlog(pipeline.instance):
         return False
     clear_backlog(pipeline.instance)
-    if stores and now:  # what is not yet reconciled is looked at again
-        tables = {
-            **now.tables,
-            **{asset: known.tables.get(asset, NONE) if known else NONE for asset in recovered.unfinished},
-        }
-        settled = {run: state for run, state in now.runs.items() if run not in refused}
-        # a table that is looked at from an earlier commit on needs the events from then on, or they would count as lost
-        event, log = (known.event, known.log) if known else (0, "")
-        if not recovered.unfinished:
-            event, log = now.event, now.log
-        told = {"set_aside": reconciliation.set_aside, "foreign": reconciliation.foreign}
-        marks = replace(now, event=event, log=log, tables=tables, runs=settled, **told)
-        keep(stores, replace(marks, registry={}, database="") if reconciliation.refused else marks)
+    if stores and now:
+        now = replace(now, runs={run: state for run, state in now.runs.items() if run not in refused})
+        _remember(stores, known, now, recovered.unfinished, reconciliation)
     return bool(now and now.mlflow is not None)
+
+
+def _remember(
+    stores: Stores, known: Marks | None, now: Marks, unfinished: Collection[str], reconciliation: Reconciliation
+) -> None:
+    """Keep the marks of what is reconciled; what is not, is looked at again."""
+    tables = {**now.tables, **{asset: known.tables.get(asset, NONE) if known else NONE for asset in unfinished}}
+    # a table that is looked at from an earlier commit on needs the events from then on, or they would count as lost
+    event, log = (known.event, known.log) if known else (0, "")
+    if not unfinished:
+        event, log = now.event, now.log
+    told = {"set_aside": reconciliation.set_aside, "foreign": reconciliation.foreign}
+    marks = replace(now, event=event, log=log, tables=tables, **told)
+    keep(stores, replace(marks, registry={}, database="") if reconciliation.refused else marks)
 
 
 class Recovered(NamedTuple):

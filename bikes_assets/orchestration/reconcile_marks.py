@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 _MODEL = re.compile("m-[0-9a-f]{32}")
+WITHOUT_MLFLOW = "none"
 _STATES = "select id, status, update_timestamp from runs"
 _IDS = "select id, run_id from runs"
 _RUNS = """
@@ -118,7 +119,7 @@ class Marks:
         removals: a digest of everything that retention has removed.
         mlflow: a digest of MLflow's rows for each Dagster run; None if they cannot be read.
         registry: a digest of each registered version, by name and number, and of the rest; None if they cannot be read.
-        database: changes when MLflow's database is written to.
+        database: changes when MLflow's database is written to; `WITHOUT_MLFLOW` where there is none to log to.
         set_aside: the ignored events, and why.
         foreign: what others have registered.
     """
@@ -181,7 +182,7 @@ def look(stores: Stores, known: Marks | None = None) -> Marks:
     file = file_of(stores.tracking_uri)
     if file and not file.exists():
         file = None
-    database = _state(file) if file else ""
+    database = _state(file) if file else "" if stores.tracking_uri else WITHOUT_MLFLOW
     if known and database and database == known.database:
         mlflow, registry = known.mlflow, known.registry
     else:
@@ -210,6 +211,10 @@ def differing(stores: Stores, known: Marks | None, now: Marks, *, whole: bool = 
     """
     if known is None or known.removals != now.removals or known.log != identity(stores.events, known.event):
         return everything(stores.assets)
+    if (
+        known.database == WITHOUT_MLFLOW != now.database
+    ):  # what was materialized without MLflow is to be logged there now
+        return everything(stores.assets)
     tables: dict[str, int] = {}
     for asset, (count, digest) in now.tables.items():
         looked_at, as_of_then = known.tables.get(asset, NONE)
@@ -219,9 +224,9 @@ def differing(stores: Stores, known: Marks | None, now: Marks, *, whole: bool = 
     runs: set[str] | None = _changed(known.runs, now.runs)
     if now.mlflow is not None and known.mlflow is not None:
         runs |= _changed(known.mlflow, now.mlflow) & now.runs.keys()
-    elif whole:
+    elif whole and now.database != WITHOUT_MLFLOW:
         runs = None
-    registered = None
+    registered = () if now.database == WITHOUT_MLFLOW else None
     if now.registry is not None and known.registry is not None:
         registered = _changed(known.registry, now.registry)
     # if a table is looked at as a whole, so are all its events

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -314,3 +314,23 @@ def test_the_command_that_has_nothing_to_do_imports_neither_dagster_nor_mlflow(c
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["Everything agrees.", "0 []"]
     assert copied.exists()
+
+
+def test_without_mlflow_nothing_is_looked_at_twice_and_all_of_it_once_there_is_one(copied: Path) -> None:
+    stores = replace(state.stores(), tracking_uri="")
+    with runner.opened() as instance:
+        without = replace(pipeline(instance), tracking_uri="", stores=stores)
+        assert sync(without) == Reconciliation()
+        assert without.is_reconciled()
+        # When something is missing, then it is noticed and mended
+        commit_without_event(copied)
+        assert not without.is_reconciled()
+        assert [text for text in sync(without).done if "prediction_quality" in text]
+        assert without.is_reconciled()
+    # And what was done meanwhile is logged in MLflow once there is one
+    assert state.reconciliation() is None
+    known = kept(state.stores())
+    scope = differing(state.stores(), known, look(state.stores(), known), whole=False)
+    assert (scope.runs, scope.registered, scope.after) == (None, None, 0)
+    assert runner.agree().left == []
+    assert state.reconciliation() == Reconciliation()
