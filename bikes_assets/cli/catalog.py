@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from bikes_assets.core.schema import Column, Schema
     from bikes_assets.lineage.waste import Waste
 
+_MOST_MATCHES = 50
+"""Number of matches of a search that are printed."""
 _MOST_OF_ADDRESS = 40
 """Longest address that fits into a table of 80 columns beside the meaning; those of other tools are longer."""
 
@@ -34,9 +36,12 @@ def search(words: tuple[str, ...], as_json: bool) -> bool:
         found = items.search(" ".join(words))
         print_json(found)
         return len(found) > 0
-    matches = answers.search(" ".join(words))
+    matches = answers.search(" ".join(words), most=items.MOST_MATCHES)
     if matches:
-        _print_matches([(address_of(item), item.kind, item.facts["text"].partition("\n")[0]) for item in matches])
+        shown = matches[:_MOST_MATCHES]
+        _print_matches([(address_of(item), item.kind, item.facts["text"].partition("\n")[0]) for item in shown])
+        if len(shown) < len(matches):
+            say(f"and {len(matches) - len(shown):,} more; another word narrows them down, --json lists them")
     else:
         say("Found nothing; bikes columns lists every declared column.")
     return len(matches) > 0

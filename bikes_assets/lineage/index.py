@@ -232,12 +232,19 @@ class Index(IndexFile):
         return (edge.source if direction == "upstream" else edge.target for edge in edges)
 
     def search(self, words: str, *, most: int = 50) -> list[Result]:
-        """Return the things whose name or text has all words, or words that begin so; the best first."""
+        """Return the things whose name or text has all words, or words that begin so.
+
+        Those that are called so come first, such as `demand_features.temperature` of `temperature`; then the best matches.
+        """
         terms = " ".join(f'"{word}"*' for word in re.sub(r'["\0]', " ", words).split())
         if not terms:
             return []
-        query = "select kind, name, text from words where words match ? order by rank, name limit ?"
-        return [Result(kind, name, 0, {"text": text}) for kind, name, text in self._store.execute(query, [terms, most])]
+        query = (
+            "select kind, name, text from words where words match :terms order by "
+            "lower(name) <> :called and substr(lower(name), -length(:called) - 1) <> '.' || :called, rank, name limit :most"
+        )
+        values = {"terms": terms, "called": words.strip().lower(), "most": most}
+        return [Result(kind, name, 0, {"text": text}) for kind, name, text in self._store.execute(query, values)]
 
     @property
     def _end(self) -> int:

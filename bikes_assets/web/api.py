@@ -1,4 +1,7 @@
-"""The lineage page's questions over HTTP: each is a GET with named parameters and a JSON answer; OpenAPI describes them."""
+"""The lineage page's questions over HTTP: each is a GET with named parameters and a JSON answer, described by OpenAPI.
+
+The picture can also be asked for by a POST, whose body says where the boxes were before.
+"""
 
 from __future__ import annotations
 
@@ -34,6 +37,8 @@ MOST_BYTES = 1 << 20
 """Largest request that is read: the places of 200 boxes are a hundredth of it."""
 MOST_WAYS = 50
 """Number of paths that an answer lists."""
+MOST_MATCHES = 50
+"""Number of matches that an answer lists."""
 MOST_ADDRESSES = 50
 """Number of things that one request may count."""
 _AS_OF = "time that counts, such as 2012-08-14T17:00; now without one"
@@ -56,6 +61,7 @@ class Operation:
         repeated: names of the parameters that may be given several times.
         is_slow: whether it reads the lake; such a question keeps no other waiting.
         media: media type of the answer.
+        body: what the body of a POST says, "" where only a GET is answered.
     """
 
     name: str
@@ -66,6 +72,12 @@ class Operation:
     repeated: Collection[str] = ()
     is_slow: bool = False
     media: str = "application/json"
+    body: str = ""
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The methods of HTTP by which it is asked."""
+        return ("GET", "POST") if self.body else ("GET",)
 
 
 class Workers:
@@ -92,9 +104,10 @@ def _search(values: Values) -> dict[str, Any]:
             "text": str(item.facts.get("text", "")).partition("\n")[0],
             "of": kind_of_thing(item),
         }
-        for item in answers.search(_one(values, "q"), most=50)
+        for item in answers.search(_one(values, "q"), most=MOST_MATCHES + 1)
     ]
-    return {"total": len(found), "items": found}
+    shown = found[:MOST_MATCHES]
+    return {"total": len(found) if found == shown else None, "shown": len(shown), "items": shown}
 
 
 def _path(values: Values) -> dict[str, Any]:
@@ -134,6 +147,7 @@ OPERATIONS = (
         },
         ("focus",),
         ("show", "open", "rows", "find"),
+        body="how far down each box is in the picture before, by its name, so that the boxes keep their order",
     ),
     Operation("start", "What a page opens on.", lambda values: panels.start(as_of=_as_of(values)), {"as_of": _AS_OF}),
     Operation(
@@ -207,7 +221,8 @@ OPERATIONS = (
     ),
     Operation(
         "search",
-        "Assets, columns, models and tags whose names or meanings have all words.",
+        f"Assets, columns, models and tags whose names or meanings have all words: the best {MOST_MATCHES}. `total` is null "
+        "where more match.",
         _search,
         {"q": "words, or how they begin"},
         ("q",),
@@ -248,7 +263,7 @@ def routes(workers: Workers) -> list[Route]:
 
     found = [Route(f"{PREFIX}/openapi.json", describe)]
     for operation in OPERATIONS:
-        methods = ["GET", "POST"] if operation.name == "graph" else ["GET"]
+        methods = [*operation.methods]
         found.append(Route(f"{PREFIX}/{operation.name}", _endpoint(operation, workers), methods=methods))
     return found
 
@@ -260,30 +275,46 @@ def description() -> dict[str, Any]:
         "info": {"title": "Lineage", "version": "1", "description": "Questions of lineage; nothing is changed by any."},
         "paths": {
             f"{PREFIX}/{operation.name}": {
-                "get": {
-                    "operationId": operation.name,
-                    "summary": operation.summary,
-                    "parameters": [
-                        {
-                            "name": name,
-                            "in": "query",
-                            "required": name in operation.needed,
-                            "description": f"{about}; may be repeated" if name in operation.repeated else about,
-                            "schema": {"type": "array", "items": {"type": "string"}}
-                            if name in operation.repeated
-                            else {"type": "string"},
-                        }
-                        for name, about in operation.parameters.items()
-                    ],
-                    "responses": {
-                        "200": {"description": "The answer.", "content": {operation.media: {}}},
-                        "404": {"description": "There is nothing of that name; `error` says what there is."},
-                    },
-                }
+                method.lower(): _described(operation, method) for method in operation.methods
             }
             for operation in OPERATIONS
         },
     }
+
+
+def _described(operation: Operation, method: str) -> dict[str, Any]:
+    """Return what OpenAPI says of a question; one that is a POST also has a body."""
+    is_post = method == "POST"
+    found: dict[str, Any] = {
+        "operationId": f"{operation.name}.post" if is_post else operation.name,
+        "summary": operation.summary,
+        "parameters": [
+            {
+                "name": name,
+                "in": "query",
+                "required": name in operation.needed,
+                "description": f"{about}; may be repeated" if name in operation.repeated else about,
+                "schema": {"type": "array", "items": {"type": "string"}}
+                if name in operation.repeated
+                else {"type": "string"},
+            }
+            for name, about in operation.parameters.items()
+        ],
+        "responses": {
+            "200": {"description": "The answer.", "content": {operation.media: {}}},
+            "400": {"description": "A parameter is missing or unknown; `error` says which are expected."},
+            "404": {"description": "There is nothing of that name; `error` says what there is."},
+            "503": {"description": "The store cannot be read; `error` says why."},
+        },
+    }
+    if is_post:
+        schema = {"type": "object", "additionalProperties": {"type": "number"}, "example": {"demand_features": 120.0}}
+        found["requestBody"] = {
+            "description": f"{operation.body}; at most {MOST_BYTES:,} bytes",
+            "required": False,
+            "content": {"application/json": {"schema": schema}},
+        }
+    return found
 
 
 def _endpoint(operation: Operation, workers: Workers) -> Callable[[Request], Any]:

@@ -212,7 +212,7 @@ class StatusTool(_Paged):
 
 
 class SearchTool(_Paged):
-    """Find tables, columns, models, tags and files by their names, meanings and units: the 50 best matches of all words.
+    """Find tables, columns, models, tags and files by their names, meanings and units: what has all words, the best first.
 
     Begin here where you do not know an address.
     """

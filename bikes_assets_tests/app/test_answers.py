@@ -426,6 +426,9 @@ def test_a_search_finds_all_that_has_the_words(log) -> None:
         found = {item.name for item in answers.search(asked, most=1000) if item.kind in ("dataset", "column")}
         assert found == expected, asked
         assert expected
+    for called in ("demand_features.temperature", "Temperature", "demand_model", "prediction_quality.error"):
+        name = "demand_features.temperature" if called == "Temperature" else called
+        assert answers.search(called)[0].name == name, called
     assert [(item.kind, item.name) for item in answers.search("licence")] == [("tag", "licence: CC BY 4.0")]
     assert {item.kind for item in answers.search("demand_model")} >= {"dataset", "model version", "alias"}
     boosted = {

@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
-from bikes_assets.web.api import MOST_BYTES, OPERATIONS
+from bikes_assets.web.api import MOST_BYTES, MOST_MATCHES, OPERATIONS
 from bikes_assets.web.page import POLICY
 from bikes_assets_tests.browser import ROOT, free_ports, wait_until
 from bikes_assets_tests.web.opened import Served
@@ -72,6 +72,41 @@ def test_the_description_lists_every_question_each_is_answered_and_none_changes_
         assert served.fetch(f"/api/{name}", method="DELETE")[0] == 405
     # Then
     assert _contents(served.folder) == before
+
+
+def test_the_description_says_what_the_body_of_a_post_is(served: Served) -> None:
+    # Given
+    paths = served.ask("openapi.json")["paths"]
+    assert {path for path, item in paths.items() if "post" in item} == {"/api/graph"}
+    names = [operation["operationId"] for item in paths.values() for operation in item.values()]
+    assert len({*names}) == len(names)
+    posted = paths["/api/graph"]["post"]
+    assert posted["parameters"] == paths["/api/graph"]["get"]["parameters"]
+    schema = posted["requestBody"]["content"]["application/json"]["schema"]
+    assert (schema["type"], schema["additionalProperties"]) == ("object", {"type": "number"})
+    # When it is asked with what the description gives as an example, and with what it does not allow
+    asked = "/api/graph?focus=demand_features"
+    given = json.dumps(schema["example"]).encode()
+    # Then
+    assert served.fetch(asked, given)[0] == 200
+    assert served.fetch(asked, b"")[0] == 200  # it is not required
+    status, _, _ = served.fetch(asked, b'{"demand_features": "below"}')
+    assert status == 400
+    assert str(status) in posted["responses"]
+
+
+def test_the_total_of_a_search_is_that_of_the_command_and_not_told_where_more_match_than_are_listed(
+    served: Served,
+) -> None:
+    few = served.ask("search", q="temperature")
+    command = served.bikes("search", "temperature")["items"]
+    assert (few["total"], few["shown"]) == (len(command), len(command))
+    assert [item["address"] for item in few["items"]] == [item["address"] for item in command]
+    many = served.ask("search", q="d")
+    assert (many["total"], many["shown"], len(many["items"])) == (None, MOST_MATCHES, MOST_MATCHES)
+    command = served.bikes("search", "d")["items"]
+    assert len(command) > MOST_MATCHES
+    assert [item["address"] for item in many["items"]] == [item["address"] for item in command[:MOST_MATCHES]]
 
 
 def test_the_news_are_a_stream_of_events(served: Served) -> None:

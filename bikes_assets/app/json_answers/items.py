@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 LEVELS = {kind.replace(" ", "-"): kind for kind in KINDS}
 """Kinds of things to ask about, by the words that users write."""
+MOST_MATCHES = 10_000
+"""Number of matches of a search that an answer has."""
 UP_TO_DATE = ("fresh", "skipped")
 """States of partitions for which nothing has to be done."""
 
@@ -64,8 +66,8 @@ def changes(changed: Sequence[ChangedAsset], reached: Answer) -> list[dict[str, 
 
 
 def search(words: str) -> list[dict[str, Any]]:
-    """Return what matches all words; see `answers.search`."""
-    return [_of_thing(item) for item in answers.search(words)]
+    """Return what matches all words, the best first, at most MOST_MATCHES; see `answers.search`."""
+    return [_of_thing(item) for item in answers.search(words, most=MOST_MATCHES)]
 
 
 def trace(address: str) -> list[dict[str, Any]]:

@@ -28,7 +28,7 @@ function close() {
 }
 
 function choose(index) {
-  const items = [...list.querySelectorAll("[role=option]")];
+  const items = [...list.querySelectorAll("[role=option]:not([aria-disabled])")];
   if (!items.length) return;
   chosen = (index + items.length) % items.length;
   items.forEach((item, at) => item.setAttribute("aria-selected", at === chosen));
@@ -40,8 +40,9 @@ async function search() {
   const words = input.value.trim();
   if (!words) return close();
   try {
-    const { items } = await ask("search", { q: words });
-    replace(list, items.length ? items.map(option) : h("li", { class: "none", role: "option", "aria-disabled": true }, `Nothing has all of these words. Try the beginning of a name, or a unit.`));
+    const { items, total } = await ask("search", { q: words });
+    const more = total === null ? h("li", { class: "none", role: "option", "aria-disabled": true }, `More than ${items.length} match: another word narrows them down.`) : null;
+    replace(list, items.length ? [items.map(option), more] : h("li", { class: "none", role: "option", "aria-disabled": true }, `Nothing has all of these words. Try the beginning of a name, or a unit.`));
     list.hidden = false;
     input.setAttribute("aria-expanded", "true");
     if (items.length) choose(0);
@@ -53,7 +54,7 @@ async function search() {
 function option(item, index) {
   const open = () => { close(); input.value = ""; lead(item.kind, item.address); };
   return h("li", { id: `match-${index}`, role: "option", "aria-selected": false, onpointerdown: (event) => { event.preventDefault(); open(); } },
-    h("span", { class: `kind ${item.of}` }, item.kind), h("b", {}, item.address), item.text && item.text !== item.address ? h("span", { class: "text" }, item.text) : null);
+    h("span", { class: `kind ${item.of}` }, item.kind === "dataset" ? item.of : item.kind), h("b", {}, item.address), item.text && item.text !== item.address ? h("span", { class: "text" }, item.text) : null);
 }
 
 input.addEventListener("input", () => { clearTimeout(later); later = setTimeout(search, 90); });
