@@ -105,7 +105,9 @@ def status(addresses: Sequence[str] = ()) -> list[dict[str, Any]]:
 
 
 def _of_thing(item: Result, **more: Any) -> dict[str, Any]:
-    return {"kind": item.kind, "address": address_of(item), **more, **item.facts}
+    """Return a thing; of an alias and a registered version, `version` is the address of the version that they name."""
+    facts = {"version" if name == "address" else name: value for name, value in item.facts.items()}
+    return {"kind": item.kind, "address": address_of(item), **more, **facts}
 
 
 def _reasons(reasons: Sequence[Reason]) -> list[dict[str, str]]:
