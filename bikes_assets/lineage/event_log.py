@@ -37,8 +37,10 @@ where id <= :until and dagster_event_type in ('ASSET_MATERIALIZATION', 'ASSET_OB
 _LATEST = """
 select id, run_id, asset_key, partition, event from event_logs
 where asset_key = :key and (partition = :partition or (:partition is null and partition is null))
-and dagster_event_type = 'ASSET_MATERIALIZATION' order by id desc limit 20
+and dagster_event_type = 'ASSET_MATERIALIZATION' order by id desc limit :most
 """
+_FEW = 20
+"""Number of events among which the latest trusted one is looked for."""
 _LAST = "select run_id, timestamp, event from event_logs where id = :until"
 
 
@@ -84,10 +86,22 @@ def latest(storage: str, asset: str, partition: str | None) -> Reported | None:
         asset: the asset.
         partition: the partition, None for an asset without.
     """
+    return next(materializations(storage, asset, partition, most=_FEW), None)
+
+
+def materializations(storage: str, asset: str, partition: str | None, *, most: int) -> Iterator[Reported]:
+    """Yield the trusted materializations among the latest ones of a partition in an event log, newest first.
+
+    Args:
+        storage: DAGSTER_HOME of an instance on SQLite, or a database URL.
+        asset: the asset.
+        partition: the partition, None for an asset without.
+        most: how many materializations are read.
+    """
     with asking(storage) as ask:
         first_mark = next((number for (number,) in ask(FIRST_MARK, mark=MARKED)), None)
-        rows = ask(_LATEST, key=json.dumps(asset.split("/")), partition=partition)
-    return next((found for found in read(rows, first_mark) if found.record), None)
+        rows = ask(_LATEST, key=json.dumps(asset.split("/")), partition=partition, most=most)
+    return (found for found in read(rows, first_mark) if found.record)
 
 
 def refresh(index: Index, storage: str, projection: Callable[[Index], Projection]) -> Index:

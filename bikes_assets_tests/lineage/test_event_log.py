@@ -14,7 +14,7 @@ import bikes_assets
 from bikes_assets.core.record import Record, Version
 from bikes_assets.events import metadata
 from bikes_assets.lineage.elements import VERSION
-from bikes_assets.lineage.event_log import refresh
+from bikes_assets.lineage.event_log import latest, materializations, refresh
 from bikes_assets.lineage.index import Index
 from bikes_assets.lineage.projection import Projection
 
@@ -35,7 +35,8 @@ class Home:
                 output = Version("numbers", None, version, f"{version:032}")
                 record = Record(output, {}, (), "", {}, {}, {"dagster_run_id": run_id}, time=float(version))
                 value = dg.MetadataValue.json(record.to_dict())
-                event = dg.AssetMaterialization("numbers", metadata={"lineage": value})
+                links = {"mlflow_run": dg.MetadataValue.url(f"http://127.0.0.1:5000/{run_id}")}
+                event = dg.AssetMaterialization("numbers", metadata={"lineage": value, **links})
                 metadata.report(instance, event, run_id=run_id, step_key="numbers")
 
     def known(self) -> list[int]:
@@ -73,3 +74,14 @@ def test_of_an_event_log_from_which_events_were_deleted_the_rest_alone_is_known(
     with closing(sqlite3.connect(home.folder / LOG)) as log, log:
         log.execute("delete from event_logs where run_id = 'run-2'")
     assert home.known() == [1, 3]
+
+
+def test_each_version_has_the_page_of_its_own_run_in_mlflow(home: Home) -> None:
+    home.publish(1, 2, 3)
+    told = [*materializations(str(home.folder), "numbers", None, most=2)]
+    assert [event.record.output.address for event in told if event.record] == ["numbers@3", "numbers@2"]
+    assert [event.mlflow_page for event in told] == ["http://127.0.0.1:5000/run-3", "http://127.0.0.1:5000/run-2"]
+    newest = latest(str(home.folder), "numbers", None)
+    assert newest is not None
+    assert newest.mlflow_page == told[0].mlflow_page
+    assert latest(str(home.folder), "letters", None) is None

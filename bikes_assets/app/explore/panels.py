@@ -20,7 +20,7 @@ from bikes_assets.core.texts import shortened
 from bikes_assets.events import pages
 from bikes_assets.lineage import queries
 from bikes_assets.lineage.elements import ALIAS, COLUMN, DATASET, JOB, MODEL, PARTITION, TAG, VERSION, address_of
-from bikes_assets.lineage.event_log import latest
+from bikes_assets.lineage.event_log import latest, materializations
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -124,15 +124,13 @@ def versions(address: str) -> dict[str, Any]:
     """
     place = _of_project(address)
     found = answers.history(str(Address(place.asset, partition=place.partition)))
-    event = latest(current().events, place.asset, place.partition)
-    shown = [_version(item) for item in reversed(found[-MOST_VERSIONS:])]
-    for item in shown[:1]:
-        is_of_it = event is not None and event.record is not None and event.record.output.address == item["address"]
-        item["mlflow"] = event.mlflow_page if event and is_of_it else ""
+    told = materializations(current().events, place.asset, place.partition, most=MOST_VERSIONS)
+    mlflow = {event.record.output.address: event.mlflow_page for event in told if event.record}
+    shown = [_version(item, mlflow.get(item.address, "")) for item in reversed(found[-MOST_VERSIONS:])]
     return {"total": len(found), "items": shown}
 
 
-def _version(item: HistoryEntry) -> dict[str, Any]:
+def _version(item: HistoryEntry, mlflow: str) -> dict[str, Any]:
     return {
         "address": item.address,
         "time": item.time,
@@ -141,6 +139,7 @@ def _version(item: HistoryEntry) -> dict[str, Any]:
         "reasons": [state.reason_text(reason) for reason in item.reasons],
         "kinds": [*dict.fromkeys(reason.kind for reason in item.reasons)],
         "changed": list(item.changed),
+        "mlflow": mlflow,
     }
 
 
