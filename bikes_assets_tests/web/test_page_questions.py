@@ -39,16 +39,19 @@ def test_the_panel_tells_what_is_known_in_six_tabs(opened: Opened) -> None:
     expect(link).to_have_attribute("href", told["links"][0]["url"])
     expected = {
         "Columns": [told["columns"]["items"][0]["meaning"], "none missing"],
-        "Versions": ["@5", "never materialized", "changed: ", "Run in Dagster"],
+        "Versions": ["@5", "first version", "Run in Dagster", "Run in MLflow"],
         "Rows": ["prediction_quality[2011-07]@5", "verified", "2011-07-01T00:00:00"],
         "Metrics": ["rmse", "predicted and actual, 2011-07", "Newest run in MLflow"],
-        "State": ["5 fresh", "prediction_quality[2011-03]: "],
+        "State": ["5 fresh", "prediction_quality[2011-03]"],
     }
+    tops = panel.get_by_role("tab").evaluate_all("tabs => tabs.map((tab) => tab.getBoundingClientRect().top)")
+    assert len({*tops}) == 1  # in one line
     for name, texts in expected.items():
         panel.get_by_role("tab", name=name).click()
         for text in texts:
             expect(tab).to_contain_text(text)
     assert opened.state()["tab"] == ["status"]
+    expect(tab.locator(".reasons li").first).to_have_text("fresh prediction_quality[2011-07]")
     panel.get_by_role("tab", name="Metrics").click()
     image = tab.locator("img").first
     eventually(lambda: image.evaluate("image => image.naturalWidth") > 100)
@@ -57,6 +60,12 @@ def test_the_panel_tells_what_is_known_in_six_tabs(opened: Opened) -> None:
     expect(tab).to_contain_text("prediction_quality[2011-03]@1")
     tab.get_by_role("button", name="trace").first.click()
     expect(opened.page.locator("#answer h1")).to_have_text("Trace of a row")
+
+
+def test_of_a_model_no_columns_and_rows_are_offered(opened: Opened) -> None:
+    opened.go(focus="demand_model")
+    tabs = opened.page.locator("#panel").get_by_role("tab")
+    expect(tabs).to_have_text(["Overview", "Versions", "Metrics", "State"])
 
 
 def test_search_finds_as_one_types_and_leads_to_the_column_with_its_path(opened: Opened) -> None:
@@ -77,6 +86,18 @@ def test_search_finds_as_one_types_and_leads_to_the_column_with_its_path(opened:
     assert found["items"][0]["address"] in opened.lit()
     search.fill("nothing has such words")
     expect(options).to_contain_text("Nothing has all of these words.")
+    search.fill("d")
+    expect(options.last).to_have_text("More than 50 match: another word narrows them down.")
+    opened.page.keyboard.press("ArrowUp")  # from the first to the last match: what is told of more is none
+    expect(options.nth(49)).to_have_attribute("aria-selected", "true")
+    kinds = {item["address"]: item["of"] for item in opened.served.ask("search", q="demand")["items"]}
+    search.fill("demand_model")
+    assert kinds["demand_model"] == "model"
+    expect(options.first).to_have_text("modeldemand_model" + _documented(opened, "demand_model"))
+
+
+def _documented(opened: Opened, asset: str) -> str:
+    return opened.served.ask("overview", address=asset)["description"].partition("\n")[0]
 
 
 def test_the_impact_is_grouped_by_severity_and_its_csv_and_picture_say_the_same(opened: Opened) -> None:
@@ -86,9 +107,11 @@ def test_the_impact_is_grouped_by_severity_and_its_csv_and_picture_say_the_same(
     # Then the list is that of the command, most severe first
     addresses = opened.page.locator("#answer tbody button").all_text_contents()
     command = opened.served.bikes("downstream", "hourly_rentals.temp")["items"]
-    assert [item["kind"] for item in told["items"]].count("alias") == 1
-    listed = [address for address in addresses if address != "demand_model@champion"]
-    assert sorted(listed) == sorted(item["address"] for item in command if item["kind"] != "alias")
+    assert sorted(addresses) == sorted(item["address"] for item in command)
+    (alias,) = (item for item in command if item["kind"] == "alias")
+    assert alias["address"] == "demand_model@champion"
+    (named,) = (item["why"] for item in told["items"] if item["kind"] == "alias")
+    assert named == f"names {alias['version']}"
     severities = [item["severity"] for item in told["items"]]
     assert severities == sorted(severities, key=SEVERITIES.index)
     heads = opened.page.locator("#answer h2").all_text_contents()
@@ -141,6 +164,31 @@ def test_two_versions_are_compared_with_causes_and_metrics(opened: Opened) -> No
         expect(answer).to_contain_text(text)
 
 
+def test_why_models_differ_says_for_what_each_side_read_an_input(opened: Opened) -> None:
+    """The month that the one was validated on is one that the next is fitted on: the same version, and yet a cause."""
+    opened.go(view="diff", a="demand_model@1", b="demand_model@2")
+    told = opened.served.ask("diff", a="demand_model@1", b="demand_model@2")
+    inputs = {cause["what"]: cause["change"] for cause in told["causes"] if cause["kind"] == "input"}
+    (moved,) = (name for name, change in inputs.items() if change["roles"] == ["validation", "training"])
+    (added,) = (name for name, change in inputs.items() if change["a"] is None)
+    version = inputs[moved]["a"]["version"]
+    causes = opened.page.locator("#answer .causes li")
+    expect(causes.filter(has_text=moved)).to_have_text(
+        f"input {moved}@{version}, read for validation in A, for training in B; contributed to demand_model"
+    )
+    expect(causes.filter(has_text=added)).to_have_text(
+        f"input {added} only in B, read for validation; contributed to the metrics of demand_model"
+    )
+
+
+def test_a_trace_is_not_asked_of_what_another_question_was_about(opened: Opened) -> None:
+    opened.go(view="impact", address="hourly_rentals.temp")
+    opened.page.get_by_role("button", name="Trace", exact=True).click()
+    expect(opened.page.locator("#answer .empty")).to_contain_text("for example demand_predictions.prediction[")
+    expect(opened.page.get_by_label("Row")).to_have_value("")
+    expect(opened.page.get_by_role("alert")).to_have_count(0)
+
+
 def test_states_and_unused_columns_are_those_of_the_commands(opened: Opened) -> None:
     opened.go(view="status")
     states = opened.served.bikes("status")["items"]
@@ -148,10 +196,16 @@ def test_states_and_unused_columns_are_those_of_the_commands(opened: Opened) -> 
     expect(opened.page.locator("#answer .tile")).to_have_count(len(states))
     assert tiles.count() == sum(item["state"] == "fresh" for item in states)
     opened.go(view="waste")
-    unread = opened.served.ask("waste")["unread"]
-    assert "hourly_rentals.casual" in unread
-    for name in unread:
-        expect(opened.page.get_by_role("button", name=name, exact=True)).to_be_visible()
+    told = opened.served.ask("waste")
+    assert "hourly_rentals.casual" in told["unread"]
+    assert told["unused"]["demand_model"]
+    listed = [*told["unread"], *told["without_readers"]]
+    for lists in (told["unused"], told["unused_by_model"]):
+        listed += [name for names in lists.values() for name in names]
+    links = opened.page.locator("#answer ul.plain button")
+    assert sorted(links.all_text_contents()) == sorted(listed)
+    links.last.click()
+    assert opened.state()["focus"] == [listed[-1]]
 
 
 def test_the_slider_shows_an_earlier_state_which_is_that_of_the_command(opened: Opened) -> None:
@@ -163,6 +217,14 @@ def test_the_slider_shows_an_earlier_state_which_is_that_of_the_command(opened: 
     expect(opened.page.locator("footer output")).to_have_text(f"as of {as_of.replace('T', ' ')}")
     problem = opened.page.locator("#graph").get_by_role("alert")
     expect(problem).to_contain_text("found nothing called 'demand_model' at that time")
+    # Then there is a way back, also while the slider has the focus, and one to what was there
+    expect(slider).to_be_focused()
+    expect(opened.page.get_by_role("button", name="Back to now")).to_be_visible()
+    expect(opened.page.locator("#legend")).to_have_text("materializedmissing")
+    opened.changing(opened.page.get_by_role("button", name="See what was there then").click)
+    assert opened.state()["as_of"] == [as_of]
+    assert "demand_model" not in opened.boxes()
+    expect(problem).to_have_count(0)
     # When it goes on to when the model is there, and what is computed from its predictions is not yet
     later = opened.served.ask("versions", address="prediction_quality[2011-03]")["items"][-1]["time"]
     as_of = datetime.fromtimestamp(later - 0.001).isoformat()
@@ -177,6 +239,7 @@ def test_the_slider_shows_an_earlier_state_which_is_that_of_the_command(opened: 
     assert [item["state"] for item in states] == [rect.get_attribute("class") for rect in strip.all()]
     opened.changing(opened.page.get_by_role("button", name="Back to now").click)
     assert {*opened.boxes()} == EVERYTHING
+    expect(opened.page.locator("#legend")).to_have_text("freshstalemissingfailed")
 
 
 def test_every_view_has_an_address_that_can_be_copied_and_the_back_button_leads_back(opened: Opened) -> None:
@@ -242,6 +305,22 @@ def test_a_whole_task_needs_no_mouse(opened: Opened) -> None:
     expect(page.locator("#graph")).to_be_visible()
 
 
+def test_whoever_follows_a_column_by_keys_goes_on_from_it(opened: Opened) -> None:
+    keys = opened.page.keyboard
+    opened.go(focus="demand_model", open="demand_features")
+    keys.press("g")
+    keys.press("ArrowLeft")
+    keys.press("ArrowDown")
+    keys.press("ArrowDown")
+    column = opened.column("demand_features.cnt")
+    expect(column).to_be_focused()
+    opened.changing(lambda: keys.press("Enter"))
+    assert opened.state()["column"] == ["demand_features.cnt"]
+    expect(column).to_be_focused()
+    keys.press("e")
+    expect(opened.page.locator("#panel h2")).to_contain_text("demand_features.cnt → ")
+
+
 def _tab_to(opened: Opened, selector: str, *, back: bool = False) -> None:
     for _ in range(60):
         opened.page.keyboard.press("Shift+Tab" if back else "Tab")
@@ -280,6 +359,23 @@ def test_nothing_overlaps_or_overflows_on_wide_and_narrow_screens(served, chromi
         assert wide <= inner, view
         assert opened.page.evaluate(_OVERLAPS) == [], view
         assert opened.page.evaluate("() => getComputedStyle(document.body).fontSize") == "14px"
+    opened.close()
+
+
+def test_on_a_narrow_screen_all_questions_are_in_sight_and_a_line_of_the_impact_is_short(served, chromium) -> None:
+    opened = Opened(served, chromium, viewport=NARROW)
+    opened.go(view="impact", address="hourly_rentals.temp")
+    for name in ("Graph", "Impact", "Path", "Trace", "Diff", "Status", "Unused"):
+        place = opened.page.locator("header nav").get_by_role("button", name=name).bounding_box()
+        assert place
+        assert place["x"] + place["width"] <= NARROW["width"], name
+    lines = opened.page.locator("#answer .things tbody tr")
+    for line in lines.all():
+        place = line.bounding_box()
+        assert place
+        assert place["height"] < 90
+        cells = line.locator("td").evaluate_all("cells => cells.map((cell) => cell.getBoundingClientRect().right)")
+        assert max(cells) <= NARROW["width"]
     opened.close()
 
 

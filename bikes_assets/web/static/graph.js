@@ -126,7 +126,8 @@ function fitting(text, wide, font) {
 
 // What is in sight is drawn first, and all else in slices between which the browser answers whoever uses it.
 function draw() {
-  const kept = document.activeElement?.dataset?.box;
+  const { box: kept, column: row } = document.activeElement?.dataset ?? {};
+  const around = row && document.activeElement.closest("[data-group]").dataset.group;
   const typing = document.activeElement?.dataset?.find;
   const { value: typed, selectionStart: place } = typing ? document.activeElement : {};
   const locked = Boolean(picture.column);
@@ -140,9 +141,10 @@ function draw() {
   replace(world, all.map((item) => item.node));
   canvas.classList.toggle("locked", locked);
   waiting = new Map(all.sort((one, other) => one.away - other.away).map((item) => [item.name ?? item.node, item]));
-  for (const name of [kept, typing]) fill(name);
+  for (const name of [kept, typing, around]) fill(name);
   slice(waiting);
   if (kept) element(kept)?.focus({ preventScroll: true });
+  if (row) (world.querySelector(`[data-column="${CSS.escape(row)}"]`) ?? element(around))?.focus({ preventScroll: true });
   if (typing) {
     const field = world.querySelector(`[data-find="${CSS.escape(typing)}"]`);
     if (field && field.value !== typed) field.value = typed; // it was typed while the answer was on its way
@@ -254,9 +256,11 @@ const expanding = (box, side) => `${told(box, side)}: ${box[side].drawn < box[si
 
 function badge(box) {
   if (!box.aliases.length) return null;
-  const text = `@${short(box.aliases.join(" @"), 14)}`, wide = text.length * 6.3 + 12;
+  const text = `@${short(box.aliases.join(" @"), 14)}`;
+  ruler.font = '11px system-ui, "Liberation Sans", sans-serif';
+  const wide = ruler.measureText(text).width + 14;
   return s("g", { class: "badge", transform: `translate(${picture.sizes.width - wide - 12},28)` },
-    s("rect", { width: wide, height: 17, rx: 8.5 }), s("text", { x: 6, y: 12.5 }, text), s("title", {}, `alias ${box.aliases.join(", ")}`));
+    s("rect", { width: wide, height: 17, rx: 8.5 }), s("text", { x: wide / 2, y: 12.5, "text-anchor": "middle" }, text), s("title", {}, `alias ${box.aliases.join(", ")}`));
 }
 
 function strip(box, width, header) {

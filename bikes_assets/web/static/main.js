@@ -1,7 +1,7 @@
 // From the address to what is seen: each change of the state asks for what it needs and draws it.
 
 import { ask } from "./api.js";
-import { h, replace, time } from "./dom.js";
+import { counted, h, replace, time } from "./dom.js";
 import * as graph from "./graph.js";
 import * as panel from "./panel.js";
 import * as questions from "./questions.js";
@@ -10,7 +10,8 @@ import { address, go, onchange, read } from "./state.js";
 import * as tree from "./tree.js";
 
 const byId = (id) => document.getElementById(id);
-const KEYS = "/ search · arrows from box to box and into columns · u d expand · o open · e lines · enter follow · t tree · + − 0 zoom · esc back";
+const KEYS = "/ search · arrows: from box to box, and into columns · enter: focus on a box, follow a column · o: its columns · u, d: more upstream, downstream · e: what its lines say · t: tree · + − 0: zoom · esc: back";
+const TOAST_MS = 5_000, LONG_TOAST_MS = 15_000;
 let moments = [];
 
 async function show(state, anchor) {
@@ -46,7 +47,7 @@ async function draw(state, anchor) {
     notice("");
   } catch (error) {
     if (error.name === "AbortError") return;
-    notice(error.message);
+    notice(error.message, state.as_of);
   }
 }
 
@@ -57,10 +58,16 @@ function trees(shown) {
   graph.resized();
 }
 
-function notice(text) {
+// What was drawn before fades, since it does not answer what was asked.
+function notice(text, as_of = "") {
   const old = byId("graph").querySelector(".problem");
   old?.remove();
-  if (text) byId("graph").append(h("div", { class: "problem over", role: "alert" }, h("h2", {}, "This could not be drawn"), h("p", {}, text), h("button", { type: "button", onclick: () => go({ focus: "", column: "", until: "", only: "", show: [], open: [], rows: [], find: [], as_of: "", from: "", to: "" }) }, "Start again")));
+  byId("graph").classList.toggle("refused", Boolean(text));
+  if (!text) return;
+  const start = { focus: "", column: "", until: "", only: "", show: [], open: [], rows: [], find: [], from: "", to: "" };
+  const act = (told, changes) => h("button", { type: "button", onclick: () => go(changes) }, told);
+  byId("graph").append(h("div", { class: "problem over", role: "alert" }, h("h2", {}, "This could not be drawn"), h("p", {}, text),
+    h("div", { class: "actions" }, as_of ? [act("See what was there then", start), h("button", { type: "button", onclick: () => travel(moments.length) }, "Show the current state")] : act("Start again", { ...start, as_of: "" }))));
 }
 
 // Without a focus the page opens on what serves predictions, or else on what has most around it.
@@ -69,7 +76,7 @@ async function begin(state) {
     const found = await ask("start", { as_of: state.as_of });
     if (found.focus) return go({ focus: found.focus, show: state.show.length ? state.show : found.show }, { replace: true });
   } catch (error) {
-    return notice(error.message);
+    return notice(error.message, state.as_of);
   }
   replace(byId("panel"));
   notice(""); // the page may have said so before
@@ -80,7 +87,7 @@ function bar(picture, state) {
   const hidden = byId("layout").classList.contains("without-tree");
   const parts = [h("button", { type: "button", id: "trees", "aria-pressed": String(!hidden), "aria-controls": "side", title: "The graph as a tree ( t )", onclick: () => trees(hidden) }, "Tree")];
   if (picture.column) {
-    parts.push(h("span", { class: "followed" }, h("b", {}, picture.until ? `${picture.column} to ${picture.until}` : picture.column), picture.until ? ` ${Math.max(picture.on_path.downstream - 1, 0)} between` : ` ${picture.on_path.upstream} upstream, ${picture.on_path.downstream} downstream`),
+    parts.push(h("span", { class: "followed" }, h("b", {}, picture.until ? `${picture.column} to ${picture.until}` : picture.column), picture.until ? ` ${Math.max(picture.on_path.downstream - 1, 0)} between` : ` ${counted(picture.on_path.upstream, "column")} upstream, ${picture.on_path.downstream} downstream`),
       h("button", { type: "button", id: "only", "aria-pressed": String(state.only === "1"), onclick: () => go({ only: state.only === "1" ? "" : "1" }) }, "Only this path"),
       h("button", { type: "button", id: "let-go", "aria-label": "Let go of the column", onclick: () => go({ column: "", until: "", only: "" }) }, "×"));
   }
@@ -98,6 +105,7 @@ async function load() {
     const statuses = await ask("status", { as_of: state.as_of }, { kind: "strips" });
     panel.setStatuses(statuses);
     graph.setStrips(statuses);
+    legend(statuses, state.as_of);
     if (state.view === "graph") panel.refresh(read());
   } catch (error) {
     if (error.name !== "AbortError") toast(error.message);
@@ -108,13 +116,16 @@ function slider(state) {
   const footer = byId("time");
   if (moments.length < 2) return replace(footer);
   const now = moments.length, at = state.as_of ? moments.filter((moment) => moment <= Date.parse(state.as_of) / 1000 + 0.999).length - 1 : now;
+  const back = state.as_of ? h("button", { type: "button", onclick: () => travel(now) }, "Back to now") : null;
   if (footer.querySelector("input") === document.activeElement && footer.contains(document.activeElement)) {
     footer.querySelector("output").textContent = state.as_of ? `as of ${state.as_of.replace("T", " ")}` : "now";
+    footer.querySelector("button")?.remove();
+    if (back) footer.append(back);
     return footer;
   }
   const output = h("output", { for: "moment" }, state.as_of ? `as of ${state.as_of.replace("T", " ")}` : "now");
   const input = h("input", { id: "moment", type: "range", min: 0, max: now, value: Math.max(at, 0), "aria-label": "State at a past time", oninput: (event) => told(Number(event.target.value), output), onchange: (event) => travel(Number(event.target.value)) });
-  return replace(footer, h("span", {}, time(moments[0])), input, output, state.as_of ? h("button", { type: "button", onclick: () => travel(now) }, "Back to now") : null);
+  return replace(footer, h("span", {}, time(moments[0])), input, output, back);
 }
 
 const at = (index) => (index >= moments.length ? "" : new Date(Math.ceil(moments[index]) * 1000));
@@ -132,9 +143,9 @@ function travel(index) {
   load();
 }
 
-function toast(text) {
+function toast(text, duration = TOAST_MS) {
   byId("toast").textContent = text;
-  setTimeout(() => { if (byId("toast").textContent === text) byId("toast").textContent = ""; }, 5000);
+  setTimeout(() => { if (byId("toast").textContent === text) byId("toast").textContent = ""; }, duration);
 }
 
 function live() {
@@ -148,8 +159,11 @@ function live() {
   });
 }
 
-function legend() {
-  replace(byId("legend"), ["fresh", "stale", "missing", "failed"].map((state) => h("span", {}, h("i", { class: `tile ${state}` }), state)));
+// Of a past time only that is known: what was materialized by then.
+function legend(statuses = [], as_of = "") {
+  const rare = ["pending", "skipped"].filter((name) => statuses.some((item) => item.state === name));
+  const states = as_of ? ["materialized", "missing"] : ["fresh", "stale", "missing", "failed", ...rare];
+  replace(byId("legend"), states.map((state) => h("span", {}, h("i", { class: `tile ${state}` }), state)));
 }
 
 document.addEventListener("click", (event) => {
@@ -159,7 +173,7 @@ document.addEventListener("click", (event) => {
     go({ view, address: view === "impact" ? read().address || column || focus : read().address, tab: "" });
   }
   const by = event.target.closest("[data-zoom]")?.dataset.zoom;
-  if (by) ({ in: () => graph.zoom(1.25), out: () => graph.zoom(0.8), fit: graph.fit, keys: () => toast(KEYS) })[by]();
+  if (by) ({ in: () => graph.zoom(1.25), out: () => graph.zoom(0.8), fit: graph.fit, keys: () => toast(KEYS, LONG_TOAST_MS) })[by]();
   if (event.target.closest("[data-go=home]")) {
     event.preventDefault();
     history.pushState({}, "", "/");

@@ -40,7 +40,7 @@ export const problem = (error) => h("div", { class: "problem", role: "alert" }, 
 
 function draw(state) {
   const tab = Object.hasOwn(TABS, state.tab) ? state.tab : "overview";
-  const tabs = overview.kind === "job" ? ["overview"] : overview.kind === "dataset" || overview.kind === "source" ? ["overview", "columns"] : Object.keys(TABS).filter((name) => name !== "rows" || overview.kind !== "model");
+  const tabs = overview.kind === "job" ? ["overview"] : overview.kind === "dataset" || overview.kind === "source" ? ["overview", "columns"] : Object.keys(TABS).filter((name) => overview.kind !== "model" || (name !== "rows" && (name !== "columns" || overview.columns.total)));
   const select = (name) => go({ tab: name }, { replace: true });
   const keys = (event) => {
     const at = tabs.indexOf(tab), to = { ArrowRight: at + 1, ArrowLeft: at - 1 + tabs.length }[event.key];
@@ -104,14 +104,14 @@ function summary(items) {
   return h("p", { class: "states" }, [...counts].map(([state, count]) => h("span", { class: `state ${state}` }, `${count} ${state}`)));
 }
 
-const reason = (item) => h("li", {}, h("span", { class: `state ${item.state}` }, item.state), ` ${item.address}: `, h("span", { class: "muted" }, item.reasons.slice(0, 3).join("; ")));
+export const reason = (item) => h("li", {}, h("span", { class: `state ${item.state}` }, item.state), ` ${item.address}`, item.reasons.length ? [": ", h("span", { class: "muted" }, item.reasons.slice(0, 3).join("; "))] : null);
 
 function list(state, items, missing = null) {
   return h("ul", { class: "columns" }, items.map((item) => h("li", {},
     h("button", { type: "button", class: state.column === item.address ? "chosen" : "", title: "Follow this column through the graph", onclick: () => follow(item.address, read().focus) },
       h("span", { class: "type", title: item.type || "unknown type" }, TYPES[item.type] ?? "·"), item.name, overview.columns.key.includes(item.name) ? h("small", { title: "part of the key" }, " key") : null),
     item.unit || item.allowed ? h("span", { class: "unit" }, [item.unit, item.allowed].filter(Boolean).join(", ")) : null,
-    missing && item.name in missing ? h("span", { class: "unit" }, missing[item.name] ? `${number(missing[item.name] * 100)} % missing` : "none missing") : null,
+    missing && item.name in missing ? h("span", { class: "unit" }, missing[item.name] ? `${number(Number((missing[item.name] * 100).toPrecision(2)))} % missing` : "none missing") : null,
     item.tags.length ? h("span", { class: "unit" }, item.tags.map((tag) => `#${tag}`).join(" ")) : null,
     item.meaning ? h("p", {}, item.meaning) : null)));
 }
@@ -153,10 +153,16 @@ async function versions(state) {
   return [chooser(state, "versions"),
     found.items.length ? h("ol", { class: "timeline" }, found.items.map((item) => h("li", {},
       h("b", {}, item.address.slice(item.address.lastIndexOf("@"))), " ", h("time", {}, time(item.time)),
-      h("p", {}, item.reasons.join("; ") || "asked for"),
-      h("p", { class: "muted" }, item.changed.length ? `changed: ${item.changed.slice(0, 6).join(", ")}${item.changed.length > 6 ? ` and ${item.changed.length - 6} more` : ""}` : "content unchanged"),
+      h("p", {}, item.kinds.includes("missing") ? "first version" : item.reasons.join("; ") || "asked for"),
+      item.kinds.includes("missing") ? null : h("p", { class: "muted" }, change(item.changed)),
       h("p", { class: "actions" }, item.page ? link(item.page, "Run in Dagster") : null, item.mlflow ? link(item.mlflow, "Run in MLflow") : null,
         item.address !== newest ? h("button", { type: "button", class: "plain", onclick: () => go({ view: "diff", a: item.address, b: newest }) }, "Compare with the newest") : null)))) : h("p", { class: "muted" }, "This partition was never materialized.")];
+}
+
+function change(columns) {
+  if (!columns.length) return "content unchanged";
+  if (columns[0] === "*") return "content changed"; // it has no columns
+  return `changed: ${columns.slice(0, 6).join(", ")}${columns.length > 6 ? ` and ${columns.length - 6} more` : ""}`;
 }
 
 async function rows(state) {

@@ -2,7 +2,7 @@
 
 import { ask } from "./api.js";
 import { counted, h, number, replace } from "./dom.js";
-import { problem } from "./panel.js";
+import { problem, reason } from "./panel.js";
 import { lead } from "./search.js";
 import { go } from "./state.js";
 
@@ -19,13 +19,14 @@ const DRAWN = { impact, path, trace, diff, status, waste };
 
 export async function show(state) {
   const { title, about, fields } = FORMS[state.view];
+  if (state.view === "trace" && !state.address.includes("#")) state = { ...state, address: "" }; // that of another question
   const given = Object.keys(fields).every((name) => state[name]);
   const body = h("div", { class: "body" });
   const had = document.activeElement?.closest("#answer form *")?.id;
   replace(page, h("h1", {}, title), h("p", { class: "muted" }, about), form(state, fields), body);
   if (had) document.getElementById(had)?.focus();
   if (!given) {
-    replace(body, h("p", { class: "empty" }, "Enter ", Object.values(fields).map(([name]) => name.toLowerCase()).join(" and "), ", for example ", h("code", {}, Object.values(fields).map(([, example]) => example).join("  ")), "."));
+    replace(body, h("p", { class: "empty" }, "Enter ", Object.values(fields).map(([name]) => name.toLowerCase()).join(" and "), ", for example ", Object.values(fields).map(([, example], at) => [at ? " and " : "", h("code", {}, example)]), ".", state.view === "trace" ? " The tab Rows of a table leads here, too." : ""));
     return;
   }
   replace(body, h("p", { class: "muted" }, "Reading …"));
@@ -126,13 +127,23 @@ function diff(found) {
 }
 
 const address = (item) => `${item.asset}${item.partition ? `[${item.partition}]` : ""}`;
+// For what each side read an input: a month that one model was validated on is one that a later model is fitted on.
+function roles({ change }) {
+  const [a, b] = change?.roles ?? ["", ""];
+  if (a === b) return "";
+  if (!change.a || !change.b) return `, read for ${a || b}`;
+  return `, read ${a ? `for ${a}` : "otherwise"} in A, ${b ? `for ${b}` : "otherwise"} in B`;
+}
+
+const effect = (item) => `; contributed to ${item.part === "metrics" ? "the metrics of " : ""}${item.of.join(", ")}`;
+
 const only = (item) => (item.kind !== "input" || !item.change ? "" : !item.change.a ? "B" : !item.change.b ? "A" : "");
 
-// Inputs of one asset that only one side has are told together: a later model is fitted on more months.
+// Inputs of one asset that only one side has, and read for the same, are told together: a later model is fitted on more months.
 function causes(items) {
   const groups = new Map();
   for (const [at, item] of items.entries()) {
-    const key = only(item) ? `${only(item)} ${item.change.asset}` : at;
+    const key = only(item) ? `${only(item)} ${item.change.asset}${roles(item)} ${item.part}` : at;
     groups.set(key, [...(groups.get(key) ?? []), item]);
   }
   return [...groups.values()].map((group) => (only(group[0]) ? alone(group) : cause(group[0])));
@@ -140,13 +151,14 @@ function causes(items) {
 
 function alone(group) {
   const names = group.length < 3 ? group.map((item) => item.what).join(", ") : `${group[0].what} to ${group.at(-1).what}, ${group.length} versions,`;
-  return h("li", {}, h("span", { class: "severity computed" }, "input"), ` ${names} only in ${only(group[0])}`, h("span", { class: "muted" }, ` contributed to ${group[0].of.join(", ")}`));
+  return h("li", {}, h("span", { class: "severity computed" }, "input"), ` ${names} only in ${only(group[0])}`, h("span", { class: "muted" }, roles(group[0]), effect(group[0])));
 }
 
 function cause(item) {
   const change = item.change ?? {};
-  const told = "a" in change && typeof change.a !== "object" ? `: ${shown(change.a)} → ${shown(change.b)}` : change.change ? ` ${change.change}` : change.a || change.b ? `: @${change.a?.version?.toString().slice(0, 8) ?? "none"} → @${change.b?.version?.toString().slice(0, 8) ?? "none"}` : "";
-  return h("li", {}, h("span", { class: "severity computed" }, item.kind), ` ${item.what}${told}`, h("span", { class: "muted" }, ` contributed to ${item.of.join(", ")}`), change.text ? h("pre", { tabindex: 0 }, change.text) : null);
+  const is_same = item.kind === "input" && change.a && change.a.version === change.b?.version;
+  const told = is_same ? `@${change.a.version}` : "a" in change && typeof change.a !== "object" ? `: ${shown(change.a)} → ${shown(change.b)}` : change.change ? ` ${change.change}` : change.a || change.b ? `: @${change.a?.version?.toString().slice(0, 8) ?? "none"} → @${change.b?.version?.toString().slice(0, 8) ?? "none"}` : "";
+  return h("li", {}, h("span", { class: "severity computed" }, item.kind === "config" ? "setting" : item.kind), ` ${item.what}${told}`, h("span", { class: "muted" }, roles(item), effect(item)), change.text ? h("pre", { tabindex: 0 }, change.text) : null);
 }
 
 const shown = (text) => (text === null || text === undefined ? "none" : typeof text === "number" ? number(text) : typeof text === "object" ? JSON.stringify(text) : String(text));
@@ -161,7 +173,7 @@ function status(found) {
   return [...assets].map(([asset, items]) => {
     const late = items.filter((item) => !["fresh", "skipped", "materialized"].includes(item.state));
     return [h("h2", {}, open("dataset", asset)), h("div", { class: "tiles" }, items.map((item) => h("span", { class: `tile ${item.state}`, title: `${item.address}: ${item.state}${item.reasons.length ? `, ${item.reasons[0]}` : ""}` }, item.partition ?? "all"))),
-      late.length ? h("ul", { class: "reasons" }, late.slice(0, 5).map((item) => h("li", {}, h("span", { class: `state ${item.state}` }, item.state), ` ${item.address}: ${item.reasons.slice(0, 2).join("; ")}`)), late.length > 5 ? h("li", { class: "muted" }, `and ${late.length - 5} more`) : null) : null];
+      late.length ? h("ul", { class: "reasons" }, late.slice(0, 5).map(reason), late.length > 5 ? h("li", { class: "muted" }, `and ${late.length - 5} more`) : null) : null];
   });
 }
 
@@ -170,12 +182,12 @@ function waste(found) {
   const longest = Math.max(...found.spent.map((item) => item.seconds), 1e-9);
   return [
     h("h2", {}, "Where the time goes"),
-    h("table", {}, headings(["Asset", "Materialized", "Seconds", "Unchanged", "Seconds of these"], [1, 2, 3, 4]),
-      h("tbody", {}, found.spent.map((item) => h("tr", {}, h("td", {}, open("dataset", item.asset)), h("td", { class: "number" }, item.times), h("td", { class: "number" }, h("meter", { min: 0, max: longest, value: item.seconds, "aria-label": `seconds of ${item.asset}` }), ` ${item.seconds.toFixed(1)}`), h("td", { class: "number" }, item.unchanged), h("td", { class: "number" }, item.unchanged_seconds.toFixed(1)))))),
+    h("table", {}, headings(["Asset", "Materialized", "Seconds", "Unchanged", "Seconds of unchanged"], [1, 2, 3, 4]),
+      h("tbody", {}, found.spent.map((item) => h("tr", {}, h("td", {}, open("dataset", item.asset)), h("td", { class: "number" }, item.times), h("td", { class: "number" }, h("meter", { min: 0, max: longest, value: item.seconds, "aria-label": `seconds of ${item.asset}` }), h("span", { class: "amount" }, item.seconds.toFixed(1))), h("td", { class: "number" }, item.unchanged), h("td", { class: "number" }, item.unchanged_seconds.toFixed(1)))))),
     named("Columns that nothing is computed from", found.unread),
     named("Datasets that nothing is computed from", found.without_readers),
-    Object.entries(found.unused).map(([asset, names]) => (names.length ? [h("h2", {}, `Columns that ${asset} does not read`), h("p", {}, names.join(", "))] : null)),
-    Object.entries(found.unused_by_model).map(([asset, names]) => (names.length ? [h("h2", {}, `Columns that the newest ${asset} was fitted on and does not use`), h("p", {}, names.join(", "))] : null)),
+    Object.entries(found.unused).map(([asset, names]) => named(`Columns that ${asset} does not read`, names)),
+    Object.entries(found.unused_by_model).map(([asset, names]) => named(`Columns that the newest ${asset} was fitted on and does not use`, names)),
   ];
 }
 

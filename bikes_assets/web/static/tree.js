@@ -28,7 +28,7 @@ export function show(picture) {
 function branch(side, focus, boxes, beside) {
   const seen = new Set([focus.name]);
   const names = [...(beside.get(focus.name) ?? [])].sort();
-  const title = `${focus[side].drawn} of ${focus[side].direct} ${side}`;
+  const title = `${side === "upstream" ? "Upstream" : "Downstream"}: ${focus[side].drawn} of ${focus[side].direct} drawn`;
   return [h("div", { class: "side", role: "treeitem", tabindex: -1, "aria-level": 1, "aria-expanded": true, "data-key": side, "data-expand": focus[side].drawn < focus[side].direct ? `${side} ${focus.name}` : null }, title),
     names.map((name) => below(side, boxes.get(name), 2, boxes, beside, seen, side))];
 }
