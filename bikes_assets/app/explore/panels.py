@@ -315,7 +315,7 @@ _KINDS = {
     "direct": "the value is computed from it",
     "indirect": "it contributes to the value, as a model does",
     "undeclared": "it was read, and nothing declares what for",
-    "read": "its rows were read",
+    "read": "it was read",
     "told": "another tool reported it",
 }
 
