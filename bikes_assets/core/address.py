@@ -63,7 +63,7 @@ class Address:
             return None
         try:
             return cls(*(_read(match[name]) for name in ("asset", "column", "partition", "version")))  # pyright: ignore[reportArgumentType]
-        except ValueError:  # a quoted part that is no JSON string
+        except ValueError:  # a quoted part that is no JSON string, or half of a character
             return None
 
 
@@ -120,4 +120,13 @@ def _written(part: str, kind: str = "name") -> str:
 
 
 def _read(part: str | None) -> str | None:
-    return json.loads(part) if part and part.startswith('"') else part
+    """Return the text of a part.
+
+    Raises:
+        ValueError: it is quoted and no JSON string, or has half of a character, which is no text.
+    """
+    if part is None or not part.startswith('"'):
+        return part
+    text: str = json.loads(part)
+    text.encode()
+    return text

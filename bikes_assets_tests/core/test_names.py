@@ -39,6 +39,13 @@ def test_an_address_is_read_back_as_it_was_written(asset, column, partition, ver
     assert Address.parse(str(address)) == address
 
 
+@pytest.mark.parametrize("half", [r"\ud800", r"\udfff", r"a\ud83d", r"\ude00\ud83d"])
+def test_half_of_a_character_is_no_part_of_an_address(half: str) -> None:
+    for text in (f'"{half}"', f'a."{half}"', f'a["{half}"]', f'a@"{half}"'):
+        assert Address.parse(text) is None
+    assert Address.parse(r'"\ud83d\ude00"') == Address("😀")
+
+
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
