@@ -149,7 +149,13 @@ class Lake:
         return LakeTable(asset, uri, schema, self.memory and self.memory / f"{quote(asset, safe='')}.json")
 
     def uri(self, asset: str) -> str:
-        """Return the location of an asset's table."""
+        """Return the location of an asset's table.
+
+        Raises:
+            LineageError: the name leads out of the lake, as that of no asset does.
+        """
+        if not {"", ".", ".."}.isdisjoint(asset.split("/")):
+            raise LineageError(f"found asset {asset!r}, expected one whose table is in the lake")
         return f"{self.location}/{asset}"
 
     def look(self, table: LakeTable) -> tuple[dict[str | None, Commit], dict[str | None, str]]:

@@ -46,6 +46,13 @@ def test_what_is_no_sha256_names_no_model_file(lake, name):
         lake.model_location(name)
 
 
+@pytest.mark.parametrize("name", ["../other/rows", "..", "a/../../rows", "/etc", "a//b", ".", "a/.", ""])
+def test_no_name_of_an_asset_leads_out_of_the_lake(lake, name):
+    with pytest.raises(LineageError, match="expected one whose table is in the lake"):
+        lake.table(name)
+    assert lake.uri("taxi/..trips") == f"{lake.location}/taxi/..trips"
+
+
 def test_a_model_file_beyond_the_limit_is_not_read(lake, monkeypatch):
     sha256 = lake.save_file(b"a model")
     monkeypatch.setattr(model_file, "MAX_BYTES", 6)
