@@ -56,6 +56,8 @@ _OF_VERSIONS = (PARTITION, VERSION, COLUMN_VERSION)
 """Levels of which other tools tell nothing."""
 _MOST_LISTED = 20
 """Number of names that an error lists."""
+_MOST_BEGUN = 10_000
+"""Number of characters of a name's beginning that are looked for: SQLite takes patterns of 50,000 bytes."""
 _SHORTENED = {CODE: 8, RUN: 8, FILE: 4}
 """Kinds whose names may be abbreviated, and the least number of characters."""
 
@@ -81,7 +83,7 @@ def find(index: Index, address: str, *, as_of: int | None = None) -> Result:
         (kind, name)
         for kind, least in _SHORTENED.items()
         if len(address) >= least
-        for name in index.names(kind, like=f"{_literal(address)}*", as_of=as_of)
+        for name in _begun(index, kind, address, as_of)
     ]
     if len(begun) == 1:
         return index.find(begun[0][1], begun[0][0], as_of=as_of)[0]
@@ -154,7 +156,7 @@ def begun(index: Index, text: str) -> list[str]:
     """Return the addresses with a prefix: datasets and tags at first, then their parts; versions once it has an @."""
     kinds = (DATASET, TAG) if not text else (DATASET, COLUMN, PARTITION, MODEL, ALIAS, TAG)
     kinds += (VERSION,) if "@" in text else ()
-    names = (name for kind in kinds for name in index.names(kind, like=f"{_literal(text)}*"))
+    names = (name for kind in kinds for name in _begun(index, kind, text))
     return [name for name in names if not name.endswith(f".{WHOLE}")]
 
 
@@ -304,9 +306,10 @@ def _when(as_of: int | None) -> str:
     return "" if as_of is None else " at that time"
 
 
-def _literal(text: str) -> str:
-    """Return a text escaped for SQLite's GLOB."""
-    return re.sub(r"([*?\[])", r"[\1]", text)
+def _begun(index: Index, kind: str, text: str, as_of: int | None = None) -> list[str]:
+    """Return the names of a kind that begin with a text; none begins with one that SQLite's GLOB would not take."""
+    literal = re.sub(r"([*?\[])", r"[\1]", text)
+    return index.names(kind, like=f"{literal}*", as_of=as_of) if len(literal) <= _MOST_BEGUN else []
 
 
 def _number(version: str) -> tuple[int, str]:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from bikes_assets.core.schema import Schema
     from bikes_assets.lineage.elements import Answer, Direction, Result
 
+MOST_WORDS = 50
+"""Number of words that are searched at most: thousands of them would take minutes."""
+
 
 class Questions:
     """The questions of lineage to an index of events.
@@ -67,8 +70,14 @@ class Questions:
         """Return what matches all words, by whole word or prefix: datasets and columns (name, meaning, unit), models, tags.
 
         Tracked files are found by name, MD5 and revision.
+
+        Raises:
+            LineageError: there are more words than any search needs.
         """
-        return self.refreshed().search(words, most=most)
+        given = [*dict.fromkeys(words.split())]
+        if len(given) > MOST_WORDS:
+            raise LineageError(f"found {len(given):,} words to search, expected at most {MOST_WORDS}")
+        return self.refreshed().search(" ".join(given), most=most)
 
     def _with_picture(self, answer: Answer, address: str, direction: Direction, as_of: str | datetime | None) -> Answer:
         """Return an answer that can be drawn; its edges are asked for only then."""
