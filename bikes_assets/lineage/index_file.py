@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from bikes_assets.core.errors import LineageError
 from bikes_assets.lineage.elements import packed
 from bikes_assets.storage.checksums import ChecksummedFile
-from bikes_assets.storage.sqlite_files import naming
+from bikes_assets.storage.sqlite_files import file_at, naming
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -59,11 +59,14 @@ class IndexFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file = ChecksummedFile(path)
+        self._open: tuple[int, int] | None = None
 
     @cached_property
     def _store(self) -> sqlite3.Connection:
         with naming(self.path):
-            return self._opened()
+            store = self._opened()
+        self._open = file_at(self.path)
+        return store
 
     def _opened(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -110,7 +113,7 @@ class IndexFile:
         Raises:
             DamagedError: it is not what was written. sqlite3.DatabaseError: it is no such file at all.
         """
-        if "_store" in self.__dict__ and not self.path.exists():  # somebody has deleted it under this process
+        if "_store" in self.__dict__ and file_at(self.path) != self._open:  # somebody has deleted or replaced it
             self.close()
         assert self._store  # noqa: S101 - opened, and checked in that
         self._file.check()

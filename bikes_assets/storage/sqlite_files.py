@@ -30,6 +30,15 @@ def opened(file: Path, expected: str) -> Iterator[sqlite3.Connection]:
         yield store
 
 
+def file_at(path: Path) -> tuple[int, int] | None:
+    """Return which file is at a path, None where there is none: what is open may have been moved away, and another be there."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 @contextmanager
 def named_errors(file: Path, expected: str) -> Iterator[None]:
     """Raise an error that names the file and what to do where SQLite finds no database in it, or a damaged one.

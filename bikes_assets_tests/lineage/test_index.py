@@ -14,6 +14,7 @@ import pytest
 
 from bikes_assets.core.errors import LineageError
 from bikes_assets.lineage import index_file as module
+from bikes_assets.lineage import queries
 from bikes_assets.lineage.elements import Edge, Fact, Thing
 from bikes_assets.lineage.index import Index
 from bikes_assets_tests.contents import content_of
@@ -198,6 +199,16 @@ def test_a_search_finds_beginnings_of_words_in_names_and_texts(index: Index) -> 
     assert [item.name for item in index.search("temper\0")] == ["t.temp"]
 
 
+@pytest.mark.parametrize("text", ["[", "*", "a", "漢", "a."])
+def test_a_name_of_any_length_is_looked_for(index: Index, text: str) -> None:
+    index.append([Fact(1, 1.0, [Thing("run", "[" * 20)])])
+    for length in (1_000, 100_000):
+        with pytest.raises(LineageError, match="found nothing called"):
+            queries.find(index, text * length)
+        assert queries.begun(index, text * length) == []
+    assert queries.find(index, "[" * 8).name == "[" * 20
+
+
 def test_a_file_of_another_layout_is_made_anew(index: Index, monkeypatch) -> None:
     index.append([Fact(1, 1.0, [Thing("v", "a")])])
     index.close()
@@ -205,6 +216,28 @@ def test_a_file_of_another_layout_is_made_anew(index: Index, monkeypatch) -> Non
     assert index.cursor == 0
     index.append([Fact(1, 1.0, [Thing("v", "a")])])
     assert index.cursor == 1
+
+
+@pytest.mark.parametrize("is_replaced", [True, False])
+def test_a_file_that_somebody_has_replaced_or_deleted_is_asked_and_written_as_it_is_now(
+    index: Index, tmp_path: Path, is_replaced: bool
+) -> None:
+    # Given an open index, at whose place another one is by now
+    index.append([Fact(1, 1.0, [Thing("v", "a")])])
+    other = Index(tmp_path / "other.db")
+    other.append([Fact(1, 1.0, [Thing("v", "b")])])
+    other.close()
+    for end in ("", ".crc32"):
+        file, theirs = (path.with_name(f"{path.name}{end}") for path in (index.path, other.path))
+        theirs.replace(file) if is_replaced else file.unlink()
+    # When
+    index.check()
+    # Then
+    assert [item.name for item in index.find("a") + index.find("b")] == (["b"] if is_replaced else [])
+    index.append([Fact(2, 2.0, [Thing("v", "c")])])
+    again = Index(index.path)
+    again.check()
+    assert again.cursor == 2
 
 
 WRITER = """

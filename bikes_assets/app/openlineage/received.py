@@ -26,8 +26,10 @@ def file() -> Path:
 
 
 def received() -> Received:
-    """Return the received events, for this thread."""
-    return _received(get_ident(), file())
+    """Return the received events, for this thread, of the file that is there now."""
+    found = _received(get_ident(), file())
+    found.check()
+    return found
 
 
 @cache

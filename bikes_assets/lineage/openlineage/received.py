@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from bikes_assets.core.errors import EventError, StoreError
 from bikes_assets.lineage.elements import COLUMN, DATASET, JOB, RUN
 from bikes_assets.lineage.openlineage.parsed import Entity, Parsed, kept, parse
-from bikes_assets.storage.sqlite_files import named_errors
+from bikes_assets.storage.sqlite_files import file_at, named_errors
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -103,7 +103,7 @@ class Received:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = 0, 0
+        self._open: tuple[int, int] | None = None
 
     def add(self, events: Iterable[object]) -> Added:
         """Store events, and what they say; those that are there already are not stored again.
@@ -185,20 +185,16 @@ class Received:
                 store.execute(f"pragma cache_size = -{_CACHE_KILOBYTES}")
                 if store.execute("pragma user_version").fetchone()[0] != FORMAT:
                     self._create(store)
-                status = self.path.stat()
-                self._file = status.st_dev, status.st_ino
+                self._open = file_at(self.path)
             except BaseException:
                 store.close()
                 raise
         return store
 
-    def _is_same_file(self) -> bool:
-        """Return whether the open file is still at its path: what is written to one that was moved away is lost."""
-        try:
-            status = self.path.stat()
-        except FileNotFoundError:
-            return False
-        return (status.st_dev, status.st_ino) == self._file
+    def check(self) -> None:
+        """Close the file where another one, or none, is at its path by now: what is written to it would be lost."""
+        if "store" in self.__dict__ and file_at(self.path) != self._open:
+            self.close()
 
     def _create(self, store: sqlite3.Connection) -> None:
         store.execute("begin immediate")
@@ -220,8 +216,7 @@ class Received:
 
     @contextmanager
     def _written(self) -> Iterator[sqlite3.Connection]:
-        if "store" in self.__dict__ and not self._is_same_file():
-            self.close()
+        self.check()
         with named_errors(self.path, _AGAIN):
             self.store.execute("begin immediate")
             try:

@@ -270,6 +270,16 @@ def test_nothing_is_written_to_a_file_that_was_moved_away(received: Received) ->
     assert received.counts()["event"] == 1
 
 
+def test_a_file_that_somebody_has_replaced_is_read_as_it_is_now(received: Received, tmp_path: Path) -> None:
+    received.add([GOOD])
+    other = Received(tmp_path / "replacing.db")
+    other.add([GOOD, event("other", ["a"], ["b"])])
+    other.close()
+    other.path.replace(received.path)
+    received.check()
+    assert received.counts()["event"] == 2
+
+
 def test_an_event_that_an_earlier_version_has_taken_harms_no_other(received: Received) -> None:
     received.add([GOOD])
     content = json.dumps(strange := {"eventTime": "yesterday"}, sort_keys=True, separators=(",", ":")).encode()
