@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 """Names by which a browser reaches this machine; any other may be a foreign name that resolves to it."""
+_HOST = re.compile(r"(?:\[(?P<ipv6>[0-9a-f:.]+)\]|(?P<name>[^\s\[\]:/?#@,\\]+))(?::\d*)?", re.IGNORECASE)
+"""What stands in `Host`: a name and a port, and nothing that a URL could have besides."""
 
 
 def refusal(method: str, path: str, headers: Mapping[str, str], names: Collection[str] = LOCAL) -> str:
@@ -26,10 +28,11 @@ def refusal(method: str, path: str, headers: Mapping[str, str], names: Collectio
         names: names of this server.
     """
     host = headers.get("host", "")
-    if urlsplit(f"//{host}").hostname not in names:
+    named = _HOST.fullmatch(host)
+    if not named or (named["ipv6"] or named["name"]).lower() not in {name.lower() for name in names}:
         return f"found the name {host!r}, expected {' or '.join(names)}"
     origin = headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != host:
+    if origin is not None and origin.lower() not in (f"http://{host}".lower(), f"https://{host}".lower()):
         return f"found a request of {origin!r}, expected one of this server's own pages"
     site = headers.get("sec-fetch-site", "none")
     if site in ("same-origin", "none"):
@@ -54,7 +57,9 @@ class OwnPages:
     async def __call__(self, scope: dict[str, Any], receive: Callable[..., Any], send: Callable[..., Any]) -> None:
         """Answer a refused request with 403, and pass on any other."""
         if scope["type"] in ("http", "websocket"):
-            headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+            headers = dict[str, str]()
+            for name, value in ((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]):
+                headers[name] = f"{headers[name]}, {value}" if name in headers else value  # two hosts are none
             if why := refusal(scope.get("method", "GET"), scope["path"], headers, self.names):
                 await self._refuse(scope["type"], why, send)
                 return

@@ -37,6 +37,11 @@ def test_own_pages_programs_and_links_are_answered(method: str, path: str, heade
     assert refusal(method, path, {"host": "127.0.0.1:3000", **headers}) == ""
 
 
+def test_a_name_is_the_same_in_any_case() -> None:
+    assert refusal("GET", "/", {"host": "LocalHost:3000"}) == ""
+    assert refusal("GET", "/", {"host": "the-machine:3000", "origin": "http://the-machine:3000"}, ["The-Machine"]) == ""
+
+
 @pytest.mark.parametrize(
     ("method", "path", "headers"),
     [
@@ -58,6 +63,13 @@ def test_own_pages_programs_and_links_are_answered(method: str, path: str, heade
         ("GET", "/", {"host": "evil.example:3000"}),
         ("GET", "/", {"host": "127.0.0.1.evil.example"}),
         ("GET", "/", {"host": ""}),
+        ("GET", "/", {"host": "["}),
+        ("GET", "/", {"host": "[::1"}),
+        ("GET", "/", {"host": "evil.example@127.0.0.1"}),
+        ("GET", "/", {"host": "127.0.0.1/evil.example"}),
+        ("GET", "/", {"host": "127.0.0.1, evil.example"}),
+        ("GET", "/", {"origin": "http://["}),
+        ("GET", "/", {"origin": "ftp://127.0.0.1:3000"}),
         (
             "POST",
             "/graphql",
