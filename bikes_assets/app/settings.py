@@ -173,6 +173,13 @@ def _page(url: str) -> str:
     return re.sub(r"(?<=://)[^/]*@", "", url).rstrip("/")
 
 
+def _token(token: SecretStr) -> SecretStr:
+    """Return a token that every browser can send in a cookie."""
+    if not re.fullmatch(r"[!-~]*", token.get_secret_value()):
+        raise ValueError("found a sign that no cookie carries, expected letters, digits and signs of ASCII, no space")
+    return token
+
+
 Month = Annotated[str, Field(pattern=r"^(1[7-9]|20|21)\d\d-(0[1-9]|1[0-2])$")]
 Text = Annotated[str, Field(pattern=r"\S")]
 Page = Annotated[str, AfterValidator(_page)]
@@ -242,7 +249,7 @@ class Settings(BaseModel):
     openlineage_api_key: SecretStr = SecretStr("")
     external_assets: bool = False
     lineage_url: Page = "http://127.0.0.1:5050"
-    lineage_token: SecretStr = SecretStr("")
+    lineage_token: Annotated[SecretStr, AfterValidator(_token)] = SecretStr("")
     dagster_url: Page = "http://127.0.0.1:3000"
     mlflow_url: Page = "http://127.0.0.1:5000"
 

@@ -57,7 +57,10 @@ def explore(host: str, port: int) -> None:
     names = (*LOCAL, host, *([shown] if shown else []))
     app = application(names=names, token=token, key=known.openlineage_api_key.get_secret_value())
     click.echo(f"http://{f'[{host}]' if ':' in host else host}:{port} (Ctrl-C stops it)")
-    uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False, timeout_graceful_shutdown=1)
+    # h11 reads headers of 64 kB at most, other parsers as long as any sends them
+    uvicorn.run(
+        app, host=host, port=port, log_level="warning", access_log=False, http="h11", timeout_graceful_shutdown=1
+    )
 
 
 def lineage_command(port: int) -> list[str]:

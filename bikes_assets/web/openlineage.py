@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import JSONResponse
+from starlette.requests import ClientDisconnect
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from bikes_assets.app.openlineage.received import received
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from starlette.requests import Request
-    from starlette.responses import Response
 
     from bikes_assets.lineage.openlineage.received import Added
 
@@ -40,7 +40,12 @@ class TooLargeError(EventError):
 
 def application(key: str = "") -> Starlette:
     """Return an application that does nothing but store events; see `routes`."""
-    return Starlette(routes=routes(key))
+    return Starlette(routes=routes(key), exception_handlers={ClientDisconnect: left})
+
+
+async def left(_: Request, _error: Exception) -> Response:
+    """Return what a server sends when whoever asked has left, which nobody reads: it is no error of the server."""
+    return Response(status_code=400)
 
 
 def routes(key: str = "") -> list[Route]:

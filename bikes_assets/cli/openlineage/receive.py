@@ -121,4 +121,5 @@ def serve(port: int) -> None:
     require_free(port, "by --port")
     app = application(settings().openlineage_api_key.get_secret_value())
     say(f"http://127.0.0.1:{port}{PATH} (Ctrl-C stops it)")
-    uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", access_log=False)
+    # h11 reads headers of 64 kB at most, other parsers as long as any sends them
+    uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", access_log=False, http="h11")
