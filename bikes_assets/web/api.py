@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Collection, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from math import isfinite
@@ -22,15 +21,17 @@ from bikes_assets.app.explore import impact, panels
 from bikes_assets.app.explore.export import view_of
 from bikes_assets.app.explore.picture import kind_of_thing, picture
 from bikes_assets.app.json_answers import items
-from bikes_assets.app.store import explained
+from bikes_assets.app.openlineage.received import file as received_file
+from bikes_assets.app.store import current, explained
 from bikes_assets.core.errors import LineageError
 from bikes_assets.core.secrets import scrubbed
+from bikes_assets.events.run_log import last_end
 from bikes_assets.lineage.elements import address_of
 
 if TYPE_CHECKING:
-    import asyncio
-
     from starlette.requests import Request
+
+    from bikes_assets.web.workers import Workers
 
 PREFIX = "/api"
 MOST_BYTES = 1 << 20
@@ -80,18 +81,6 @@ class Operation:
         return ("GET", "POST") if self.body else ("GET",)
 
 
-class Workers:
-    """The threads that answer: one for quick questions, which share the index's caches, and two for slow ones."""
-
-    def __init__(self) -> None:
-        self._quick = ThreadPoolExecutor(1, "quick")
-        self._slow = ThreadPoolExecutor(2, "slow")
-
-    def run(self, loop: asyncio.AbstractEventLoop, work: Callable[[], Any], *, is_slow: bool) -> asyncio.Future[Any]:
-        """Return what will be the result of some work."""
-        return loop.run_in_executor(self._slow if is_slow else self._quick, work)
-
-
 def _graph(values: Values, prior: Mapping[str, float] | None = None) -> dict[str, Any]:
     return picture(view_of(values), as_of=_as_of(values), prior=prior)
 
@@ -121,6 +110,12 @@ def _counts(values: Values) -> dict[str, dict[str, int]]:
     if len(addresses) > MOST_ADDRESSES:
         raise LineageError(f"found {len(addresses):,} addresses, expected at most {MOST_ADDRESSES}")
     return panels.counts(addresses, as_of=_as_of(values))
+
+
+def stamp() -> str:
+    """Return a text that changes whenever something was materialized, a run ended, or another tool has reported."""
+    received = received_file()
+    return f"{last_end(current().events)}-{received.stat().st_mtime_ns if received.exists() else 0}"
 
 
 def _status(values: Values) -> list[dict[str, Any]]:
@@ -252,6 +247,11 @@ OPERATIONS = (
     ),
     Operation("waste", "What nobody reads, and where the time goes.", lambda _: items.waste()[0], is_slow=True),
     Operation("moments", "The times at which something was materialized.", lambda _: panels.moments()),
+    Operation(
+        "changes",
+        "What is another text than before whenever other answers may have changed.",
+        lambda _: {"stamp": stamp()},
+    ),
 )
 
 
@@ -319,8 +319,6 @@ def _described(operation: Operation, method: str) -> dict[str, Any]:
 
 def _endpoint(operation: Operation, workers: Workers) -> Callable[[Request], Any]:
     async def answer(request: Request) -> Response:
-        import asyncio
-
         try:
             values, prior = await _asked(operation, request)
         except LineageError as error:
@@ -330,7 +328,10 @@ def _endpoint(operation: Operation, workers: Workers) -> Callable[[Request], Any
             return operation.answer(values) if prior is None else _graph(values, prior)
 
         try:
-            found = await workers.run(asyncio.get_running_loop(), work, is_slow=operation.is_slow)
+            question: Hashable = object()
+            if operation.is_slow:  # its answer is shared, as long as nothing is materialized meanwhile
+                question = operation.name, request.url.query, await workers.answer(stamp, stamp, is_slow=False)
+            found = await workers.answer(question, work, request.receive, is_slow=operation.is_slow)
         except LineageError as error:
             return refusal(404, error)
         except (OSError, sqlite3.Error) as error:

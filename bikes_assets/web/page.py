@@ -9,13 +9,14 @@ from urllib.parse import urlencode
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from bikes_assets.web import api, live, openlineage
 from bikes_assets.web.own_pages import LOCAL, OwnPages
+from bikes_assets.web.workers import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
@@ -53,7 +54,8 @@ def application(*, names: Collection[str] = LOCAL, token: str = "", key: str = "
             the page and leaves a cookie; programs send `Authorization: Bearer ...`.
         key: the key of those that send events; see `openlineage.application`.
     """
-    workers = api.Workers()
+
+    workers = Workers()
 
     async def page(_: Request) -> Response:
         return FileResponse(STATIC / "index.html", headers={"Cache-Control": "no-cache"})
@@ -62,13 +64,15 @@ def application(*, names: Collection[str] = LOCAL, token: str = "", key: str = "
     guarded = [
         Route("/", page),
         Mount("/static", StaticFiles(directory=STATIC)),
-        Route(f"{api.PREFIX}/changes", live.changes(workers)),
+        Route(f"{api.PREFIX}/news", live.news(workers)),
         *api.routes(workers),
     ]
     middleware = [Middleware(OwnPages, names=names), Middleware(_Headers)]
     if token:
         middleware.append(Middleware(_Token, token=token, free=[route.path for route in receiving] if key else []))
-    return Starlette(routes=[*guarded, *receiving], middleware=middleware)
+    return Starlette(
+        routes=[*guarded, *receiving], middleware=middleware, exception_handlers={ClientDisconnect: openlineage.left}
+    )
 
 
 class _Headers:
@@ -107,7 +111,8 @@ class _Token:
         given = request.query_params.get("token", "")
         if request.method == "GET" and self._is_it(given):
             rest = [item for item in request.query_params.multi_items() if item[0] != "token"]
-            found: Response = RedirectResponse(request.url.path + (f"?{urlencode(rest)}" if rest else ""), 303)
+            path = f"/{scope['path'].lstrip('/')}"  # one with two at its beginning would lead to another server
+            found: Response = RedirectResponse(path + (f"?{urlencode(rest)}" if rest else ""), 303)
             found.set_cookie(COOKIE, given, httponly=True, samesite="strict")
             await found(scope, receive, send)
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import pytest
 from bikes_assets.web.api import MOST_BYTES, MOST_MATCHES, OPERATIONS
 from bikes_assets.web.page import POLICY
 from bikes_assets_tests.browser import ROOT, free_ports, wait_until
+from bikes_assets_tests.lineage.openlineage.foreign import dataset, event
 from bikes_assets_tests.web.opened import Served
 
 EXAMPLES: Mapping[str, Mapping[str, str]] = {
@@ -109,12 +111,21 @@ def test_the_total_of_a_search_is_that_of_the_command_and_not_told_where_more_ma
     assert [item["address"] for item in many["items"]] == [item["address"] for item in command[:MOST_MATCHES]]
 
 
-def test_the_news_are_a_stream_of_events(served: Served) -> None:
+def test_the_news_are_a_stream_of_stamps(served: Served) -> None:
     import urllib.request
 
-    with urllib.request.urlopen(f"{served.url}/api/changes", timeout=20) as answer:
+    with urllib.request.urlopen(f"{served.url}/api/news", timeout=20) as answer:
         assert answer.headers["Content-Type"].startswith("text/event-stream")
-        assert answer.readline() == b"retry: 3000\n"
+        lines = [answer.readline() for _ in range(4)]
+        assert lines[:3] == [b"retry: 3000\n", b"\n", b"event: stamp\n"]
+        assert lines[3] == f"data: {served.ask('changes')['stamp']}\n".encode()
+
+
+def test_the_stamp_changes_when_another_tool_reports(served: Served) -> None:
+    before = served.ask("changes")
+    assert served.ask("changes") == before
+    served.post("/api/v1/lineage", json.dumps(event("run", ["a"], [dataset("b")])).encode())
+    assert served.ask("changes") != before
 
 
 @pytest.mark.parametrize(
@@ -137,6 +148,13 @@ def test_the_news_are_a_stream_of_events(served: Served) -> None:
         ("rows?address=demand_model[2011-05]", 404, "found an asset of models, which have no rows; expected a table"),
         ("rows?address=rental_records", 404, "found no asset of this project, expected one of"),
         ("edge?source=demand_model&target=hourly_rentals", 404, "demand_model"),
+        ("overview?address=%22%5Cud800%22", 404, "found nothing called '\"\\\\ud800\"'"),  # JSON of half a character
+        (f"impact?address={'[' * 20_000}", 404, "found nothing called '[[["),
+        (
+            f"search?q={'+'.join(f'a{number}' for number in range(51))}",
+            404,
+            "found 51 words to search, expected at most 50",
+        ),
     ],
 )
 def test_what_cannot_be_answered_is_an_error_that_names_it(served: Served, path: str, status: int, told: str) -> None:
@@ -173,6 +191,40 @@ def test_only_this_server_s_own_pages_and_programs_are_answered(served: Served) 
             assert served.fetch(path, headers=headers)[0] == 403, (path, headers)
     assert served.fetch("/api/graph?focus=demand_features", b"{}", {"Origin": "https://example.org"})[0] == 403
     assert served.fetch("/api/search?q=temperature", headers={"Origin": served.url})[0] == 200
+
+
+def _sent(served: Served, text: bytes) -> bytes:
+    """Return the first line of what is answered to some bytes, after which the client has nothing more to say."""
+    with socket.create_connection(("127.0.0.1", int(served.url.rpartition(":")[2])), timeout=60) as connection:
+        connection.sendall(text)
+        connection.shutdown(socket.SHUT_WR)
+        return connection.recv(1_000).partition(b"\r\n")[0]
+
+
+@pytest.mark.parametrize("host", ["[", "[::1", "[zz]", "127.0.0.1@example.org", "example.org@127.0.0.1", "127.0.0.1/x"])
+def test_what_is_no_host_is_the_name_of_nobody(served: Served, host: str) -> None:
+    assert _sent(served, f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()).startswith(
+        (b"HTTP/1.1 403", b"HTTP/1.1 400")
+    )
+    assert served.fetch("/", headers={"Origin": f"http://{host}"})[0] == 403
+
+
+def test_a_request_with_two_hosts_is_refused(served: Served) -> None:
+    for hosts in (("127.0.0.1", "example.org"), ("example.org", "127.0.0.1")):
+        lines = "".join(f"Host: {host}\r\n" for host in hosts)
+        assert _sent(served, f"GET / HTTP/1.1\r\n{lines}\r\n".encode()).startswith(b"HTTP/1.1 4")
+
+
+def test_headers_without_end_are_not_kept(served: Served) -> None:
+    answer = _sent(served, b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " + b"x" * 200_000)
+    assert answer.startswith(b"HTTP/1.1 400")
+
+
+@pytest.mark.parametrize("path", ["/api/graph?focus=demand_model", "/api/v1/lineage"])
+def test_who_leaves_within_a_request_is_no_error_of_the_server(served: Served, path: str) -> None:
+    """The server's log is read when it has ended: no test may have left an error there."""
+    _sent(served, f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 100\r\n\r\n{{".encode())
+    assert served.fetch("/")[0] == 200
 
 
 def test_each_answer_forbids_what_the_page_does_not_need(served: Served) -> None:
@@ -254,6 +306,26 @@ def test_the_token_in_the_address_becomes_a_cookie_that_scripts_cannot_read(guar
     connection.request("GET", "/api/moments", headers={"Cookie": cookie.partition(";")[0]})
     assert connection.getresponse().status == 200
     connection.close()
+
+
+def test_the_token_leads_to_no_other_server(guarded: Served) -> None:
+    line = _sent_and_led(guarded, f"GET //example.org/?token={TOKEN} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+    assert line == b"location: /example.org/"
+
+
+def _sent_and_led(served: Served, text: bytes) -> bytes:
+    with socket.create_connection(("127.0.0.1", int(served.url.rpartition(":")[2])), timeout=60) as connection:
+        connection.sendall(text)
+        return next(line for line in connection.recv(10_000).split(b"\r\n") if line.startswith(b"location:"))
+
+
+@pytest.mark.parametrize("token", ["пароль", "two words", "a\tb"])
+def test_a_token_that_no_browser_can_send_is_refused(served: Served, token: str) -> None:
+    environment = {**served.environment, "BIKES_LINEAGE_TOKEN": token}
+    command = [sys.executable, "-m", "bikes_assets", "explore", "--host", "0.0.0.0", "--port", "5052"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "BIKES_LINEAGE_TOKEN: found a sign that no cookie carries" in done.stderr
 
 
 def test_without_a_token_it_is_not_served_to_others(served: Served) -> None:

@@ -5,7 +5,7 @@ let waiting = 0;
 
 class Refused extends Error {}
 
-export async function ask(name, parameters = {}, { kind = name, body = null } = {}) {
+export async function ask(name, parameters = {}, { kind = name, body = null, quiet = false } = {}) {
   running.get(kind)?.abort();
   const control = new AbortController();
   running.set(kind, control);
@@ -13,7 +13,7 @@ export async function ask(name, parameters = {}, { kind = name, body = null } = 
   for (const [key, value] of Object.entries(parameters)) {
     for (const item of Array.isArray(value) ? value : [value]) if (item) query.append(key, item);
   }
-  const shown = setTimeout(() => progress(1), 250);
+  const shown = setTimeout(() => quiet || progress(1), 250);
   const began = { shown: false };
   const progress = (step) => {
     began.shown = step > 0;

@@ -11,10 +11,10 @@ import * as tree from "./tree.js";
 
 const byId = (id) => document.getElementById(id);
 const KEYS = "/ search · arrows: from box to box, and into columns · enter: focus on a box, follow a column · o: its columns · u, d: more upstream, downstream · e: what its lines say · t: tree · + − 0: zoom · esc: back";
-const TOAST_MS = 5_000, LONG_TOAST_MS = 15_000;
-let moments = [];
+const TOAST_MS = 5_000, LONG_TOAST_MS = 15_000, AGAIN_MS = 3_000;
+let moments = [], stamp = "", away = false;
 
-async function show(state, anchor) {
+async function show(state, anchor, isNews = false) {
   const asked = questions.hasForm(state.view);
   byId("graph").hidden = asked;
   byId("answer").hidden = !asked;
@@ -23,7 +23,7 @@ async function show(state, anchor) {
   slider(state);
   if (asked) {
     document.title = `${state.view} · Lineage`;
-    await questions.show(state);
+    await questions.show(state, isNews);
     return;
   }
   if (!state.focus) {
@@ -145,18 +145,40 @@ function travel(index) {
 
 function toast(text, duration = TOAST_MS) {
   byId("toast").textContent = text;
-  setTimeout(() => { if (byId("toast").textContent === text) byId("toast").textContent = ""; }, duration);
+  if (duration) setTimeout(() => { if (byId("toast").textContent === text) byId("toast").textContent = ""; }, duration);
 }
 
+// One page of a browser listens for news and tells the others, for a browser has few connections for all its pages.
 function live() {
-  const source = new EventSource("/api/changes");
-  source.addEventListener("changed", async () => {
-    if (read().as_of) return;
-    graph.forget();
-    await show(read(), graph.shown()?.focus ?? "");
-    await load();
-    toast(`Updated at ${time(Date.now() / 1000).slice(11)}`);
-  });
+  const others = new BroadcastChannel("news");
+  const tell = (now) => { heard(now); others.postMessage(now); };
+  const listen = () => {
+    const source = new EventSource("/api/news");
+    source.addEventListener("stamp", (event) => tell(event.data));
+    source.addEventListener("error", () => {
+      tell("");
+      if (source.readyState === EventSource.CLOSED) setTimeout(listen, AGAIN_MS); // else it connects again by itself
+    });
+    return new Promise(() => {}); // as long as the page is open
+  };
+  others.addEventListener("message", (event) => heard(event.data));
+  if (navigator.locks) navigator.locks.request("news", listen);
+  else listen();
+}
+
+async function heard(now) {
+  const wasAway = away, isNews = now && stamp && stamp !== now && !read().as_of;
+  away = !now;
+  stamp = now || stamp;
+  if (away) toast("The server does not answer.", 0);
+  else if (wasAway || isNews) await refresh();
+}
+
+async function refresh() {
+  graph.forget();
+  await show(read(), graph.shown()?.focus ?? "", true);
+  await load();
+  toast(`Updated at ${time(Date.now() / 1000).slice(11)}`);
 }
 
 // Of a past time only that is known: what was materialized by then.
@@ -211,4 +233,9 @@ document.addEventListener("keydown", (event) => {
 byId("layout").classList.toggle("without-tree", innerWidth < 1500 && innerWidth > 760);
 onchange(show);
 legend();
-show(read(), "").finally(() => { load(); live(); }); // states are read from the lake: the picture comes first
+const begun = ask("changes", {}, { quiet: true }).then((found) => { stamp ||= found.stamp; }, () => {});
+show(read(), "").finally(async () => {
+  await begun; // what is materialized from then on is news
+  live();
+  load(); // states are read from the lake: the picture comes first
+});

@@ -6,6 +6,7 @@ import { follow } from "./graph.js";
 import { go, read } from "./state.js";
 
 const panel = document.getElementById("panel");
+const SOON_MS = 2000;
 const TABS = { overview: "Overview", columns: "Columns", versions: "Versions", rows: "Rows", metrics: "Metrics", status: "State" };
 const TYPES = { __proto__: null, int64: "#", float64: ".5", bool: "01", string: "Aa", timestamp: "◷" };
 
@@ -38,6 +39,13 @@ export function refresh(state) {
 
 export const problem = (error) => h("div", { class: "problem", role: "alert" }, h("h2", {}, "This could not be shown"), h("p", {}, error.message));
 
+// What is in the place of an answer until it comes.
+export function reading() {
+  const node = h("p", { class: "muted", role: "status" }, "Reading …");
+  setTimeout(() => replace(node, document.createTextNode("Reading … It waits for stored rows that are read, verified and computed again; what was asked before comes first.")), SOON_MS);
+  return node;
+}
+
 function draw(state) {
   const tab = Object.hasOwn(TABS, state.tab) ? state.tab : "overview";
   const tabs = overview.kind === "job" ? ["overview"] : overview.kind === "dataset" || overview.kind === "source" ? ["overview", "columns"] : Object.keys(TABS).filter((name) => overview.kind !== "model" || (name !== "rows" && (name !== "columns" || overview.columns.total)));
@@ -60,7 +68,7 @@ function draw(state) {
   if (had) panel.querySelector("[role=tab][aria-selected=true]")?.focus();
   const made = { overview: about, columns, versions, rows, metrics, status }[tab](state, body);
   if (made instanceof Promise) {
-    replace(body, h("p", { class: "muted" }, "Reading …"));
+    replace(body, reading());
     made.then((nodes) => replace(body, nodes)).catch((error) => { if (error.name !== "AbortError") replace(body, problem(error)); });
   } else {
     replace(body, made);

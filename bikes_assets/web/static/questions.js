@@ -2,7 +2,7 @@
 
 import { ask } from "./api.js";
 import { counted, h, number, replace } from "./dom.js";
-import { problem, reason } from "./panel.js";
+import { problem, reading, reason } from "./panel.js";
 import { lead } from "./search.js";
 import { go } from "./state.js";
 
@@ -17,26 +17,39 @@ const FORMS = {
 };
 const DRAWN = { impact, path, trace, diff, status, waste };
 
-export async function show(state) {
+const LASTING = ["trace", "diff"]; // they are of versions, of which nothing that is materialized later changes anything
+let answer = "", failed = false;
+
+// Where there is news, what is drawn and typed stays until there is another answer.
+export async function show(state, isNews = false) {
   const { title, about, fields } = FORMS[state.view];
   if (state.view === "trace" && !state.address.includes("#")) state = { ...state, address: "" }; // that of another question
   const given = Object.keys(fields).every((name) => state[name]);
-  const body = h("div", { class: "body" });
-  const had = document.activeElement?.closest("#answer form *")?.id;
-  replace(page, h("h1", {}, title), h("p", { class: "muted" }, about), form(state, fields), body);
-  if (had) document.getElementById(had)?.focus();
+  if (isNews && (!given || (LASTING.includes(state.view) && !failed))) return;
+  if (!isNews) begin(state, title, about, fields);
+  const body = page.querySelector(".body");
   if (!given) {
     replace(body, h("p", { class: "empty" }, "Enter ", Object.values(fields).map(([name]) => name.toLowerCase()).join(" and "), ", for example ", Object.values(fields).map(([, example], at) => [at ? " and " : "", h("code", {}, example)]), ".", state.view === "trace" ? " The tab Rows of a table leads here, too." : ""));
     return;
   }
-  replace(body, h("p", { class: "muted" }, "Reading …"));
   try {
     const values = Object.fromEntries(Object.keys(fields).map((name) => [name, state[name]]));
     if (state.as_of && ["impact", "path", "status"].includes(state.view)) values.as_of = state.as_of;
-    replace(body, DRAWN[state.view](await ask(state.view, values), state));
+    const found = await ask(state.view, values), text = JSON.stringify(found);
+    if (text !== answer) replace(body, DRAWN[state.view](found, state));
+    [answer, failed] = [text, false];
   } catch (error) {
-    if (error.name !== "AbortError") replace(body, problem(error));
+    if (error.name === "AbortError") return;
+    replace(body, problem(error));
+    [answer, failed] = ["", true];
   }
+}
+
+function begin(state, title, about, fields) {
+  const had = document.activeElement?.closest("#answer form *")?.id;
+  replace(page, h("h1", {}, title), h("p", { class: "muted" }, about), form(state, fields), h("div", { class: "body" }, reading()));
+  if (had) document.getElementById(had)?.focus();
+  [answer, failed] = ["", false];
 }
 
 function form(state, fields) {
