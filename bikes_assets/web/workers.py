@@ -38,7 +38,8 @@ class Workers:
             is_slow: whether it must keep no quick question waiting.
 
         Raises:
-            ClientDisconnect: whoever asked has left. If nobody else waits and it was not begun yet, it never is.
+            ClientDisconnect: whoever asked has left, or the server ends. What was not begun by then is never begun, unless
+                others wait for it.
         """
         asked = self._asked.get(question)
         if asked is None or asked.work.cancelled():
@@ -48,6 +49,8 @@ class Workers:
         asked.waiting += 1
         try:
             await asyncio.wait((asked.answer, left), return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:  # the server ends, and leaves before its client does
+            raise ClientDisconnect from None
         finally:
             asked.waiting -= 1
             left.cancel()

@@ -35,7 +35,8 @@ class Asked:
             routes=[Route("/{pace}/{question}", self._endpoint)],
             exception_handlers={ClientDisconnect: left},
         )
-        self.server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical", lifespan="off", http="h11"))
+        options = {"port": 0, "log_config": None, "lifespan": "off", "http": "h11", "timeout_graceful_shutdown": 1}
+        self.server = uvicorn.Server(uvicorn.Config(app, **options))
         self.thread = threading.Thread(target=self.server.run)
         self.thread.start()
         eventually(lambda: self.server.started)
@@ -151,3 +152,18 @@ def test_an_error_is_told_to_all_who_wait_and_is_none_of_the_server_where_nobody
         connection.close()
     eventually(lambda: not asked.workers._asked)
     assert asked.reported == []
+
+
+def test_a_server_that_ends_begins_nothing_more_and_tells_no_error(
+    asked: Asked, caplog: pytest.LogCaptureFixture
+) -> None:
+    connections = [asked.connected(f"busy{number}") for number in range(SLOW + 5)]
+    eventually(lambda: len(asked.begun) == SLOW)
+    asked.server.should_exit = True
+    asked.thread.join(60)
+    asked.may_end.set()
+    eventually(lambda: asked.ended == SLOW)
+    assert len(asked.begun) == SLOW
+    assert [record for record in caplog.records if record.exc_info] == []
+    for connection in connections:
+        connection.close()
