@@ -19,7 +19,7 @@ class Workers:
     def __init__(self) -> None:
         self._quick = ThreadPoolExecutor(1, "quick")
         self._slow = ThreadPoolExecutor(2, "slow")
-        self._asked = dict[Hashable, _Asked]()
+        self._asked = dict[Hashable, _Question]()
 
     async def answer(
         self,
@@ -43,7 +43,7 @@ class Workers:
         """
         asked = self._asked.get(question)
         if asked is None or asked.work.cancelled():
-            asked = self._asked[question] = _Asked((self._slow if is_slow else self._quick).submit(work))
+            asked = self._asked[question] = _Question((self._slow if is_slow else self._quick).submit(work))
             asked.answer.add_done_callback(lambda _: self._forget(question, asked))
         left: asyncio.Future[None] = asyncio.ensure_future(_left(receive)) if receive else asyncio.Future()
         asked.waiting += 1
@@ -60,14 +60,14 @@ class Workers:
             raise ClientDisconnect
         return asked.answer.result()
 
-    def _forget(self, question: Hashable, asked: _Asked) -> None:
+    def _forget(self, question: Hashable, asked: _Question) -> None:
         if self._asked.get(question) is asked:
             del self._asked[question]
         if not asked.answer.cancelled():
             asked.answer.exception()  # else asyncio reports an error that nobody has waited for
 
 
-class _Asked:
+class _Question:
     """A question that was asked: its work in a thread, the same for the event loop, and how many wait for it."""
 
     def __init__(self, work: Future[Any]) -> None:
