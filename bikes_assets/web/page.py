@@ -54,7 +54,6 @@ def application(*, names: Collection[str] = LOCAL, token: str = "", key: str = "
             the page and leaves a cookie; programs send `Authorization: Bearer ...`.
         key: the key of those that send events; see `openlineage.application`.
     """
-
     workers = Workers()
 
     async def page(_: Request) -> Response:

@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bikes_assets_tests.browser import ROOT, answers, free_ports, wait_until
+from bikes_assets_tests.browser import free_ports
 from bikes_assets_tests.conftest import store_at
-from bikes_assets_tests.web.opened import Opened, Served, browsing
+from bikes_assets_tests.web.opened import Opened, Served, browsing, started
 
 
 @pytest.fixture(scope="module")
@@ -25,11 +23,8 @@ def served(as_made: Path, request: pytest.FixtureRequest, tmp_path_factory: pyte
     shutil.copytree(as_made, folder)
     environment = {**os.environ, **store_at(folder), "BIKES_LINEAGE_URL": f"http://127.0.0.1:{port}"}
     known = Served(f"http://127.0.0.1:{port}", folder, environment)
-    command = [sys.executable, "-m", "bikes_assets", "explore", "--port", str(port)]
-    with (folder.parent / "printed").open("w") as printed:
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=printed, stderr=printed)
+    process = started(known)
     try:
-        wait_until(lambda: process.poll() is not None or answers(known.url), f"{known.url} answers", 120)
         if events := getattr(request.module, "EVENTS", []):
             known.post("/api/v1/lineage/batch", json.dumps(events).encode())
         known.ask("status")  # what is slow at first is so before any page is opened

@@ -18,7 +18,7 @@ from urllib.parse import urlencode
 import pytest
 from playwright.sync_api import Browser, Locator, expect, sync_playwright
 
-from bikes_assets_tests.browser import CHROMIUM, CHROMIUM_OPTIONS, ROOT
+from bikes_assets_tests.browser import CHROMIUM, CHROMIUM_OPTIONS, ROOT, answers, wait_until
 from bikes_assets_tests.conftest import MADE
 
 needs_browser = pytest.mark.skipif(not CHROMIUM, reason="needs a browser: apt-get install chromium")
@@ -67,6 +67,15 @@ class Served:
         done = subprocess.run(command, cwd=ROOT, env=dict(self.environment), capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
+
+
+def started(known: Served) -> subprocess.Popen[bytes]:
+    """Start the server of a page, and wait until it answers; what it prints is in `printed`, beside the store."""
+    command = [sys.executable, "-m", "bikes_assets", "explore", "--port", known.url.rpartition(":")[2]]
+    with (known.folder.parent / "printed").open("a") as printed:
+        process = subprocess.Popen(command, cwd=ROOT, env=dict(known.environment), stdout=printed, stderr=printed)
+    wait_until(lambda: process.poll() is not None or answers(known.url), f"{known.url} answers", 120)
+    return process
 
 
 @contextmanager

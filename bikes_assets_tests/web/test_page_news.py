@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
 
+from bikes_assets_tests.browser import free_ports
 from bikes_assets_tests.lineage.openlineage.foreign import dataset, event
-from bikes_assets_tests.web.opened import Opened, Served, needs_browser
+from bikes_assets_tests.web.opened import Opened, Served, needs_browser, started
 
 pytestmark = needs_browser
 
@@ -35,22 +37,35 @@ def test_what_is_reported_is_drawn_in_the_page_that_is_open(opened: Opened) -> N
     expect(opened.box("s3://elsewhere/second")).to_be_visible()
 
 
-def test_a_server_that_is_away_is_told_and_once_it_is_back_the_page_goes_on(opened: Opened) -> None:
-    # Given
+def test_a_server_that_is_killed_is_told_and_once_it_is_there_again_the_page_goes_on(
+    served: Served, chromium: Any
+) -> None:
+    # Given a page of a server of its own
+    (port,) = free_ports(1)
+    own = replace(served, url=f"http://127.0.0.1:{port}")
+    process = started(own)
+    opened = Opened(own, chromium)
     page = opened.page
     opened.go(focus=HUB, show=f"{HUB}+")
-    # When nothing reaches the server
-    opened.context.set_offline(True)
+    # When that is killed
+    process.kill()
+    process.wait()
     _toast(page, "The server does not answer.")
     page.get_by_role("button", name="Status").click()
     expect(page.locator("#answer [role=alert]")).to_contain_text("The server does not answer.")
-    _report(opened.served, "meanwhile")
-    # Then all is asked again once it does
-    opened.context.set_offline(False)
-    _toast(page, "Updated at")
-    expect(page.locator("#answer .tiles").first).to_be_visible()
-    page.get_by_role("button", name="Graph").click()
-    expect(opened.box("s3://elsewhere/meanwhile")).to_be_visible()
+    _report(served, "meanwhile")
+    # Then all is asked again once there is one
+    process = started(own)
+    try:
+        _toast(page, "Updated at")
+        expect(page.locator("#answer .tiles").first).to_be_visible()
+        page.get_by_role("button", name="Graph").click()
+        expect(opened.box("s3://elsewhere/meanwhile")).to_be_visible()
+        opened.context.close()
+    finally:
+        process.terminate()
+        process.wait(60)
+    assert [text for text in opened.wrong if "ERR_" not in text] == []
 
 
 @pytest.mark.parametrize("view", ["trace", "impact"])
