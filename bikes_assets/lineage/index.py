@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound=Hashable)
 
+_MATCHES = """
+select kind, name, text from words where words match :terms
+order by lower(name) <> :called and substr(lower(name), -length(:called) - 1) <> '.' || :called, rank, name limit :most
+"""
+
 
 class Index(IndexFile):
     """The index in a file: what is asked of it."""
@@ -239,12 +244,8 @@ class Index(IndexFile):
         terms = " ".join(f'"{word}"*' for word in re.sub(r'["\0]', " ", words).split())
         if not terms:
             return []
-        query = (
-            "select kind, name, text from words where words match :terms order by "
-            "lower(name) <> :called and substr(lower(name), -length(:called) - 1) <> '.' || :called, rank, name limit :most"
-        )
-        values = {"terms": terms, "called": words.strip().lower(), "most": most}
-        return [Result(kind, name, 0, {"text": text}) for kind, name, text in self._store.execute(query, values)]
+        rows = self._store.execute(_MATCHES, {"terms": terms, "called": words.strip().lower(), "most": most})
+        return [Result(kind, name, 0, {"text": text}) for kind, name, text in rows]
 
     @property
     def _end(self) -> int:
