@@ -105,6 +105,10 @@ class StoreError(LineageError):
     """A store cannot be written or read: it is full, read-only or closed to this user; nothing partial is published."""
 
 
+class AuditError(LineageError):
+    """The audit log is not as it was written: nothing is appended to it, so that the damage stays visible."""
+
+
 class ModelError(LineageError):
     """A model cannot be built, stored or trusted."""
 

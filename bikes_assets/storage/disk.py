@@ -84,9 +84,15 @@ def named(file: Path, what: str) -> Iterator[Callable[[bytes], None]]:
     yield write
 
 
-def create(file: Path, content: bytes) -> bool:
-    """Store a file if there is none, and return whether it was stored: of many writers at once, one succeeds."""
-    with _beside(file, content) as part:
+def create(file: Path, content: bytes, mode: int | None = None) -> bool:
+    """Store a file if there is none, and return whether it was stored: of many writers at once, one succeeds.
+
+    Args:
+        file: where.
+        content: its content.
+        mode: its permissions, None for those of a new file.
+    """
+    with _beside(file, content, mode) as part:
         try:
             os.link(part, file)
         except FileExistsError:
