@@ -78,6 +78,28 @@ def release(lake: str, address: str, *, reason: str, user: str) -> list[Hold]:
     return lifted
 
 
+def read_hold(name: str, content: bytes, place: str) -> Hold:
+    """Return what a file records: a hold, or the release of one, which has the id of the hold and its address alone.
+
+    Args:
+        name: the file's.
+        content: the file's.
+        place: the file's location, for the error.
+
+    Raises:
+        StoreError: it records neither.
+    """
+    if is_release(name):
+        of = partial(_hold, name.removesuffix(_RELEASED))
+        return read_json(content, place, lambda values: of({"version": values["address"], **values}), _EXPECTED)
+    return read_json(content, place, partial(_hold, _id(name)), _EXPECTED)
+
+
+def is_release(name: str) -> bool:
+    """Return whether a file of this name records a release."""
+    return name.endswith(_RELEASED)
+
+
 def _hold(name: str, values: Any) -> Hold:
     return Hold(name, **fields(values, _TYPES))
 

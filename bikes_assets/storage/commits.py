@@ -14,11 +14,19 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import unquote
 
 from bikes_assets.core.digest import file_digest
-from bikes_assets.core.errors import RecordError
+from bikes_assets.core.errors import RecordError, StoreError
 from bikes_assets.core.record import Record, record_digest
 from bikes_assets.storage.checksums import read_memory, write_memory
-from bikes_assets.storage.delta_log import OF_NONE, PARTITION, entries_in, log_file, metadata_in
-from bikes_assets.storage.files import read_files
+from bikes_assets.storage.delta_log import (
+    OF_NONE,
+    PARTITION,
+    entries_in,
+    flush_commit,
+    is_there,
+    log_file,
+    metadata_in,
+)
+from bikes_assets.storage.files import read_file, read_files
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -44,7 +52,7 @@ class Commit:
     creation; `time` is when it was written, Unix seconds. `checksums` is the SHA-256 of each file that it added, by path in
     the table; None for a commit from before file checksums were recorded. `added` is the size in bytes of each of these
     files, according to the log. `touched` are the partitions of which it added or removed rows, and `operation` is its
-    name in Delta's log.
+    name in Delta's log. `sha256` is that of its file in that log.
     """
 
     version: int
@@ -57,6 +65,7 @@ class Commit:
     added: Mapping[str, int] = field(default_factory=dict[str, int])
     touched: frozenset[str | None] = frozenset()
     operation: str = ""
+    sha256: str = ""
 
 
 class Commits:
@@ -173,6 +182,38 @@ def forget() -> None:
     _known.clear()
 
 
+def read_commit(uri: str, version: int) -> Commit | None:
+    """Return a commit of a table as its file in the log says, without opening the table; None where there is no such file.
+
+    Raises:
+        StoreError: the file holds no commit.
+    """
+    place = log_file(uri, version)
+    content = read_file(place)
+    if content is None:
+        return None
+    try:
+        return _commit(version, content)
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise StoreError(f"{place}: found what cannot be read ({error}), expected a commit; restore the file") from None
+
+
+def new_commits(uri: str, since: int) -> list[Commit]:
+    """Return the commits of a table after a version, oldest first, without opening it; all are flushed to disk.
+
+    Raises:
+        StoreError: a file of the log holds no commit, or the store is unreachable or busy.
+    """
+    if not is_there(uri, since + 1):
+        return []
+    found = list[Commit]()
+    while commit := read_commit(uri, since + 1 + len(found)):
+        found.append(commit)
+    if found:
+        flush_commit(uri, found[-1].version)  # of another process, which may be about to; those before it are
+    return found
+
+
 def _commit(version: int, content: bytes) -> Commit:
     """Return the commit that a file of Delta's log describes."""
     entries = entries_in(content)
@@ -189,6 +230,7 @@ def _commit(version: int, content: bytes) -> Commit:
         {unquote(entry["add"]["path"]): entry["add"]["size"] for entry in entries if "add" in entry},
         frozenset(_partition_of(entry) for entry in entries if _changes_rows(entry)),
         f"{info.get('operation', 'unknown')} by {info.get('engineInfo', 'unknown')}",
+        file_digest(content),
     )
 
 

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from bikes_assets.core.transient import at_store, away, store_error
 from bikes_assets.storage import disk
-from bikes_assets.storage.files import create_file, delta_options, is_remote, read_file
+from bikes_assets.storage.files import create_file, delta_options, filesystem_of, is_remote, read_file
 from bikes_assets.storage.scratch import scratch_folder
 
 if TYPE_CHECKING:
@@ -60,6 +60,26 @@ def is_table(uri: str) -> bool:
             return any(_is_commit(entry.name) for entry in entries)
     with at_store(uri):
         return DeltaTable.is_deltatable(uri, delta_options(uri))
+
+
+def is_there(uri: str, version: int) -> bool:
+    """Return whether the log of a table has a commit of a version, without opening the table."""
+    _set_torn_aside(uri)
+    if is_remote(uri):
+        return read_file(log_file(uri, version)) is not None
+    return Path(log_file(uri.removeprefix("file://"), version)).exists()
+
+
+def versions(uri: str) -> list[int]:
+    """Return the versions of which the log of a table has a commit, oldest first, without opening the table."""
+    _set_torn_aside(uri)
+    filesystem, folder = filesystem_of(f"{uri}/_delta_log")
+    filesystem.invalidate_cache()
+    with at_store(uri):
+        if not filesystem.exists(folder):
+            return []
+        names = (path.rpartition("/")[2] for path in filesystem.ls(folder, detail=False))
+    return sorted(int(name.partition(".")[0]) for name in names if _is_commit(name))
 
 
 def open_table(uri: str, version: int | None = None) -> DeltaTable:

@@ -117,6 +117,15 @@ def read_file(location: str) -> bytes | None:
         return None
 
 
+def names_in(location: str) -> list[str]:
+    """Return the names of a folder's .json files; none where there is no folder."""
+    filesystem, folder = filesystem_of(location)
+    filesystem.invalidate_cache()  # another process may have written there since
+    with at_store(location):
+        paths = filesystem.ls(folder, detail=False) if filesystem.exists(folder) else ()
+    return sorted(path.rpartition("/")[2] for path in paths if path.endswith(".json"))
+
+
 def read_folder(location: str) -> dict[str, bytes]:
     """Return the current contents of a folder's .json files, by name; nothing where there is no folder."""
     filesystem, folder = filesystem_of(location)

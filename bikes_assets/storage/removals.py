@@ -6,13 +6,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from time import time as clock
 from typing import Any
 
 from bikes_assets.core.errors import RemovedError
-from bikes_assets.storage.files import new_name, read_folder, read_json, remove_files, write_file
+from bikes_assets.storage.files import new_name, read_folder, read_json, write_file
 from bikes_assets.storage.parsed import fields, texts
 
-_IN_MLFLOW = ".mlflow.json"
+_IN_MLFLOW, _WITHDRAWN = ".mlflow.json", ".withdrawn.json"
 _NUMBER = (int, float)
 _TYPES = {"id": str, "time": _NUMBER, "user": str, "days": _NUMBER, "versions": list, "models": dict}
 _EXPECTED = "a record of what retention removed; restore the file"
@@ -50,14 +51,33 @@ def moment(seconds: float) -> str:
 
 
 def removals(lake: str) -> list[Removal]:
-    """Return every removal, oldest first."""
+    """Return every removal that was not withdrawn, oldest first."""
     files = read_folder(_folder(lake))
     found = (
-        read_json(text, f"{_folder(lake)}/{name}", _removal, _EXPECTED)
+        read_removal(text, f"{_folder(lake)}/{name}")
         for name, text in files.items()
-        if not name.endswith(_IN_MLFLOW)
+        if is_removal(name) and f"{name.removesuffix('.json')}{_WITHDRAWN}" not in files
     )
     return sorted(found, key=lambda item: (item.time, item.id))
+
+
+def is_removal(name: str) -> bool:
+    """Return whether a file of this name records a removal."""
+    return not name.endswith((_IN_MLFLOW, _WITHDRAWN))
+
+
+def is_withdrawal(name: str) -> bool:
+    """Return whether a file of this name records that a removal was withdrawn."""
+    return name.endswith(_WITHDRAWN)
+
+
+def read_removal(content: bytes, place: str) -> Removal:
+    """Return the removal that a file records, or that it says was withdrawn.
+
+    Raises:
+        StoreError: it records none.
+    """
+    return read_json(content, place, _removal, _EXPECTED)
 
 
 def removed_versions(lake: str) -> dict[str, Removal]:
@@ -102,8 +122,9 @@ def write_removal(
 
 
 def withdraw(lake: str, removal: Removal) -> None:
-    """Withdraw a removal of which nothing was deleted."""
-    remove_files([f"{_folder(lake)}/{removal.id}.json"])
+    """Withdraw a removal of which nothing was deleted; its record stays, for the audit log may hold it already."""
+    withdrawn = replace(removal, time=clock())
+    write_file(f"{_folder(lake)}/{removal.id}{_WITHDRAWN}", json.dumps(asdict(withdrawn)).encode())
 
 
 def removed_in_mlflow(lake: str) -> set[str]:

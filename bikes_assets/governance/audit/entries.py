@@ -44,7 +44,7 @@ class AuditFact:
         deployment: name of the deployment, such as production.
         run: Dagster's run.
         git_commit: commit of the code.
-        reason: why, where somebody said so.
+        reason: why, where a reason is recorded.
         record: file that records it, as a path in the lake; "" for settings, which this log alone records.
         settings: the settings, without secrets, each as text; empty but for the kind `settings`.
     """

@@ -90,6 +90,7 @@ def rewritten(lines: list[bytes], place: int) -> list[bytes]:
         (lambda lines: [*lines[:4], lines[3], *lines[4:]], ("inserted", 5)),
         (lambda lines: forged(lines, 4), ("inserted", 6)),
         (lambda lines: forged(lines, 21), ("inserted", 22)),
+        (lambda lines: [*forged(lines, 4)[:5], *lines[5:]], ("inserted", 6)),
         (lambda lines: lines[:-3], ("cut", 19)),
         (lambda lines: lines[:0], ("cut", 1)),
         (lambda lines: rewritten(lines, 4), ("edited", 21)),

@@ -74,6 +74,17 @@ def test_a_crash_at_any_byte_of_appending_loses_and_repeats_nothing(tmp_path: Pa
         assert log.file.read_bytes() == whole, size
 
 
+def test_a_line_without_an_end_is_cut_off_however_long_it_is(tmp_path: Path) -> None:
+    log, other = AuditLog(tmp_path / "torn"), AuditLog(tmp_path / "other")
+    extend(log, 2, None)
+    with log.file.open("ab") as torn:
+        torn.write(bytes(100_000))  # as some file systems leave what was to be written when the power goes
+    assert len([*log.lines()]) == 3
+    assert extend(log, 3, None) == 1
+    extend(other, 3, None)
+    assert log.file.read_bytes() == other.file.read_bytes()
+
+
 def test_a_log_is_read_from_where_it_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = AuditLog(tmp_path)
     extend(log, 500, None)
