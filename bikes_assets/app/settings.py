@@ -211,6 +211,8 @@ class Settings(BaseModel):
         reproduction: when the champion is rebuilt from its record, as a cron expression in UTC.
         alert: who is alerted of a failed run: an http(s) URL that takes a POST, or a command that reads it; "" for
             nobody.
+        audit_key_file: file of the Ed25519 key (PEM, PKCS8) that signs the audit log's head; "" for none.
+        audit_private_key: that key itself, where it is in no file.
         openlineage_datasets: which asset each dataset of other tools is, by OpenLineage's namespace and name, as JSON, such as
             {"duckdb:///srv/trips.duckdb main.trips": "demand_predictions"}.
         openlineage_api_key: key without which nobody may send OpenLineage events; "" where anybody of this machine may.
@@ -245,6 +247,8 @@ class Settings(BaseModel):
     schedule: Cron = "0 6 * * *"
     reproduction: Cron = Field("0 4 * * 0", validation_alias=AliasChoices("BIKES_REPRODUCTION", "BIKES_PROOF"))
     alert: Annotated[SecretStr, AfterValidator(_alert)] = SecretStr("")
+    audit_key_file: Annotated[str, AfterValidator(lambda path: _place(path) if path else "")] = ""
+    audit_private_key: SecretStr = SecretStr("")
     openlineage_datasets: Annotated[Json[dict[str, str]], AfterValidator(_of_datasets)] = {}
     openlineage_api_key: SecretStr = SecretStr("")
     external_assets: bool = False
@@ -324,6 +328,9 @@ def settings() -> Settings:
     values = {name: value for name, value in kept.items() if name not in overruled} | given
     secrets.learn(values)
     secrets.learn_webhooks(values.get("BIKES_ALERT", ""))
+    for line in values.get("BIKES_AUDIT_PRIVATE_KEY", "").replace("\\n", "\n").splitlines():
+        if not line.startswith("-----"):  # a message may repeat a line of the key
+            secrets.learn({"PRIVATE_KEY": line})
     try:
         known = Settings.model_validate(values)
     except ValidationError as error:

@@ -69,6 +69,9 @@ FAMILIES = {
     "openlineage": {
         "openlineage": "Exchange OpenLineage's events with other tools.",
     },
+    "audit": {
+        "audit": "Sign, verify and export the log of what was materialized and decided.",
+    },
     "retention": {
         "retain": "Show which versions nothing live needs.",
         "hold": "Keep a version and all that it was materialized from.",

@@ -80,6 +80,7 @@ def pin(model: str, month: str, reason: str) -> None:
             reason=reason,
             version=version,
         )
+    runner.audited()
     say(f"{pinned.address}: {asset}[{fitted_for}] serves {month} from its next champion_model on")
 
 
@@ -92,6 +93,7 @@ def unpin(month: str, reason: str) -> None:
 
     with runner.opened() as instance:
         lifted = pins.unpin(lake(), instance, pins=PINS, partition=month, reason=reason)
+    runner.audited()
     say(f"{lifted.address}: the best model serves {month} from its next champion_model on")
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bikes_assets.app import retention
-from bikes_assets.cli import options
+from bikes_assets.cli import options, runner
 from bikes_assets.cli.terminal import complain, print_json, print_table, say
 from bikes_assets.core.texts import counted
 
@@ -45,6 +45,8 @@ def retain(days: int, applied: bool, as_json: bool) -> bool:
     unreachable.
     """
     result = retention.apply(days) if applied else retention.look(days)
+    if applied:
+        runner.audited()
     if as_json:
         print_json(_items(result, "went" if applied else "goes"))
     else:
@@ -62,7 +64,9 @@ def hold(address: str, reason: str) -> None:
 
     ADDRESS is demand_features[2012-08]@20, demand_features[2012-08], demand_model@3 or demand_model@champion.
     """
-    say(f"held: {_held(retention.hold(address, reason))}")
+    made = retention.hold(address, reason)
+    runner.audited()
+    say(f"held: {_held(made)}")
 
 
 @click.command()
@@ -70,7 +74,9 @@ def hold(address: str, reason: str) -> None:
 @options.reason
 def release(address: str, reason: str) -> None:
     """Lift holds. Those that were put under ADDRESS, or on the version that it names, are lifted."""
-    say(*(f"released: {_held(lifted)}" for lifted in retention.release(address, reason)))
+    lifted = retention.release(address, reason)
+    runner.audited()
+    say(*(f"released: {_held(hold)}" for hold in lifted))
 
 
 def print_retention(result: Retention, *, applied: bool) -> None:

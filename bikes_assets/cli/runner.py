@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bikes_assets.app import answers, env_file, state
+from bikes_assets.app.audit import upkeep
 from bikes_assets.app.reconciliation import pipeline
 from bikes_assets.app.settings import ROOT, settings
 from bikes_assets.app.state import plan
 from bikes_assets.app.store import claim, current, current_identity, definitions, is_own
+from bikes_assets.cli.terminal import complain
 from bikes_assets.core.errors import LineageError, SettingsError, TrackingError
 from bikes_assets.core.record import Record, partition_address
 from bikes_assets.core.staleness import (
@@ -63,6 +65,7 @@ class Summary:
         seconds: wall time.
         skipped: addresses of partitions that had nothing to do.
         unlogged: whether something is left that MLflow did not take.
+    unaudited: why the audit log was not brought up to date, "" where it was.
         left: what is left, and why.
         restored: what was restored in MLflow before anything was materialized, in words.
         failed: what failed, by address, with its message.
@@ -77,6 +80,7 @@ class Summary:
     seconds: float = 0.0
     skipped: list[str] = field(default_factory=list)
     unlogged: bool = False
+    unaudited: str = ""
     left: list[str] = field(default_factory=list)
     restored: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
@@ -205,6 +209,12 @@ def agree() -> Reconciliation:
 
     with opened() as instance:
         return sync(pipeline(instance))
+
+
+def audited() -> None:
+    """Bring the audit log up to date after a command has written something; where that fails, complain."""
+    if told := upkeep.problem():
+        complain(f"{told}; later: bikes sync")
 
 
 def _postgres(url: str) -> bool:
@@ -343,6 +353,7 @@ def _work_off(work: Work, progress: Callable[[str, int, int], None]) -> None:
         _check_mlflow(instance, work.summary)
         location = "bikes_assets" if is_own() else module
         attribute_runs(instance, job, module, location)
+        work.summary.unaudited = upkeep.problem()  # settings have an entry before anything is materialized with them
         if end_abandoned(instance) or backlog(instance):
             sync(pipeline(instance))
             work.current = state.now()
@@ -355,7 +366,10 @@ def _work_off(work: Work, progress: Callable[[str, int, int], None]) -> None:
                 work.current = state.now()
                 continue
             progress(run.partition or run.assets[0], work.done, work.done + due)
-            _execute(job, instance, run, work)
+            try:
+                _execute(job, instance, run, work)
+            finally:
+                work.summary.unaudited = upkeep.problem()
         progress("done", work.done, work.done)
         if backlog(instance):
             work.summary.left = sync(pipeline(instance)).left

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from bikes_assets.app import answers, state
+from bikes_assets.app.audit import upkeep
 from bikes_assets.app.json_answers import items
 from bikes_assets.app.json_answers.items import UP_TO_DATE
 from bikes_assets.app.settings import settings
@@ -81,10 +82,14 @@ def status(addresses: tuple[str, ...], as_json: bool) -> bool:
 
 @click.command()
 def sync() -> bool:
-    """Reconcile run states, events and MLflow. It lists what was done; exit code 1 when something is left."""
+    """Reconcile run states, events and MLflow. It lists what was done; exit code 1 when something is left.
+
+    The audit log gets what is missing there, too.
+    """
     result = runner.agree()
     answers.refreshed()
     print_reconciliation(result)
+    upkeep.bring_up_to_date()
     return not (result.left or result.refused)
 
 
@@ -139,6 +144,8 @@ def print_summary(summary: runner.Summary) -> None:
     if summary.unlogged:
         say("MLflow did not take all of it; the data and its record are whole. Later: bikes sync", colour="yellow")
         say(*(f"  {what}" for what in summary.left), colour="yellow")
+    if summary.unaudited:
+        say(f"{summary.unaudited}; later: bikes sync", colour="red")
     say(*summary.restored, colour="yellow")
     say(*_failures(summary.failed), colour="red")
     say(*_waiting(summary), colour="yellow")

@@ -41,20 +41,21 @@ def say(*lines: object, colour: str | None = None, bold: bool | None = None, end
         click.secho(plain(line), fg=colour, bold=bold, nl=ends)
 
 
-def say_wrapped(text: str, indent: str = "", colour: str | None = None) -> None:
+def say_wrapped(text: str, indent: str = "", colour: str | None = None, *, folds: bool = False) -> None:
     """Print a text wrapped at spaces to the terminal's width; on one line without a terminal.
 
     Args:
         text: text to print.
         indent: indentation of the first line; further lines have two more spaces.
         colour: its colour, on a terminal.
+        folds: whether a word that is longer than a line is folded.
     """
     lines = textwrap.wrap(
         displayed(text),
         shutil.get_terminal_size((100_000, 24)).columns,
         initial_indent=indent,
         subsequent_indent=f"{indent}  ",
-        break_long_words=False,
+        break_long_words=folds,
         break_on_hyphens=False,
     )
     click.secho("\n".join(lines), fg=colour)

@@ -5,6 +5,7 @@ import json
 import dagster as dg
 
 from bikes_assets.app import answers, state
+from bikes_assets.app.audit import upkeep
 from bikes_assets.app.outgoing import sending
 from bikes_assets.app.reconciliation import pipeline
 from bikes_assets.app.settings import settings
@@ -21,17 +22,20 @@ _MOST_AT_ONCE = 200
 
 @dg.sensor(
     description="Does what `bikes sync` does: logs to MLflow what is missing there, ends runs whose process is gone, and reports "
-    "commits without an event.",
+    "commits without an event; the audit log gets what is missing there.",
     minimum_interval_seconds=60,
     default_status=dg.DefaultSensorStatus.RUNNING,
 )
 def mlflow_sync(context: dg.SensorEvaluationContext) -> dg.SkipReason:
     """Do what `bikes sync` does, for what happened since the last time that everything was consistent."""
+    unaudited = upkeep.problem()  # what was launched by Dagster has an entry by now
     if state.reconciliation():
-        return dg.SkipReason("Nothing has happened.")
+        return dg.SkipReason(unaudited or "Nothing has happened.")
     result = sync(pipeline(context.instance), whole=False)
     answers.refreshed()
-    told = result.left + result.refused + result.set_aside + result.done + result.foreign
+    told = (
+        [unaudited] * bool(unaudited) + result.left + result.refused + result.set_aside + result.done + result.foreign
+    )
     return dg.SkipReason("; ".join(told) or "Everything agrees.")
 
 

@@ -34,6 +34,7 @@ ARGUMENTS = {
     "hold": ("demand_model@champion", "--reason", "a test"),
     "export": ("html", "demand_features", "--to", "/dev/null"),
     "openlineage": ("export", "-"),
+    "audit": ("verify",),
     "release": ("demand_model@champion", "--reason", "a test"),
 }
 """Arguments of the commands that need some."""
