@@ -70,7 +70,7 @@ FAMILIES = {
         "openlineage": "Exchange OpenLineage's events with other tools.",
     },
     "audit": {
-        "audit": "Sign, verify and export the log of what was materialized and decided.",
+        "audit": "Sign, verify and export the log of what was decided.",
     },
     "retention": {
         "retain": "Show which versions nothing live needs.",

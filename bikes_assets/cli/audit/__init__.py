@@ -12,7 +12,7 @@ from bikes_assets.cli.audit.verify import verify
 
 @click.group()
 def audit() -> None:
-    """Sign, verify and export the log of what was materialized and decided."""
+    """Sign, verify and export the log of what was decided."""
 
 
 for command in (init, show, verify, export):

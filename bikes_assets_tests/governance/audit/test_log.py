@@ -19,7 +19,7 @@ from bikes_assets.governance.audit.entries import AuditEntry
 from bikes_assets.governance.audit.log import AuditLog
 from bikes_assets.governance.audit.signing import PrivateKey, new_key
 from bikes_assets_tests.fire.processes import turns
-from bikes_assets_tests.governance.audit.samples import KEY, extend, missing
+from bikes_assets_tests.governance.audit.samples import KEY, extend, missing, settings
 
 FORK = multiprocessing.get_context("fork")
 
@@ -188,6 +188,19 @@ def test_an_entry_that_was_altered_after_the_remembered_one_is_refused(tmp_path:
     assert "entry 4: its digest is not that of its content" in refused(log)
     write(*lines[:3], lines[4])
     assert "entry 4 does not follow the last" in refused(log)
+
+
+def test_an_entry_after_the_remembered_one_stays(tmp_path: Path) -> None:
+    """A process may be killed before it remembers what it appended; settings have no other record than their entry."""
+    log = AuditLog(tmp_path)
+    extend(log, 2, None)
+    progress = (tmp_path / "progress.json").read_bytes()
+    with log.extended(lambda _: [settings(1)], None):
+        pass
+    (tmp_path / "progress.json").write_bytes(progress)
+    assert extend(log, 3, None) == 1
+    kinds = [AuditEntry.parse(line).fact.kind for line in log.lines()]
+    assert kinds == ["settings", "materialization", "materialization", "settings", "materialization"]
 
 
 def test_what_is_remembered_may_be_lost_or_damaged(tmp_path: Path) -> None:
