@@ -24,6 +24,7 @@ SCRIPTS = (
     "ingest",
     "history",
     "partitions",
+    "audit",
     "page",
 )
 HERE = Path(__file__).parent
