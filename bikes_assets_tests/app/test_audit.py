@@ -127,6 +127,21 @@ def test_what_was_published_before_there_was_a_log_gets_its_entries_by_sync(copi
     assert (result["is_whole"], result["appended"], result["entries"]) == (True, 1, len(before) + 1)
 
 
+def test_a_tick_of_the_daemon_logs_what_dagster_launched(copied: Path) -> None:
+    from bikes_assets.defs.sensors import mlflow_sync
+
+    before = [entry["record"] for entry in items("audit", "show")]
+    shutil.rmtree(copied / "audit")
+    with runner.opened() as instance:
+        for _ in range(2):
+            mlflow_sync(dg.build_sensor_context(instance=instance))
+            assert sorted(entry["record"] for entry in items("audit", "show")) == sorted(before)
+        # And says so where it cannot
+        (copied / "audit" / "log.ndjson").write_bytes(b"")
+        told = mlflow_sync(dg.build_sensor_context(instance=instance)).skip_message
+    assert "the audit log was not brought up to date" in str(told)
+
+
 @pytest.fixture
 def secrets(monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
     """Set every setting that holds a secret, or may hold one in a URL or a query, and return the secrets."""
