@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from bikes_assets.app.settings import ROOT, settings
 from bikes_assets.core.digest import file_digest
 from bikes_assets.core.errors import DataError, SettingsError
-from bikes_assets.demand import features, model, source, tables
+from bikes_assets.demand import evaluation, features, model, source, tables
 from bikes_assets.lineage.trace import Computed, Derivations
-from bikes_assets.orchestration.project import Project, Rebuild
+from bikes_assets.orchestration.project import About, Project, Rebuild
 from bikes_assets.storage.checksums import read_memory, write_memory
 from bikes_assets.storage.code.environment import user
 from bikes_assets.storage.lake import MODEL_ROWS, Lake, ModelFormat
@@ -58,6 +58,29 @@ DERIVATIONS = Derivations(
     predicted={"demand_predictions": ("demand_features", {"prediction": "", "baseline": "baseline"})},
 )
 
+ABOUT = About(
+    purpose="Predict the number of bike rentals of each hour of a month in Washington D.C., a day ahead.",
+    users="People who plan how many bikes and docks are needed where they look after such a service; readers of this "
+    "project as an example.",
+    not_for="Decisions about single persons; other cities or services; single stations, as it knows the sum of all.",
+    oversight="A person can pin another model for a month, with a reason (bikes pin). Checks of skill, plausibility and "
+    "drift stop a version or warn before it is published.",
+    risks="The data are counts by hour, without persons, stations or routes. Wrong predictions leave bikes where they are "
+    "not needed; no decision about a person rests on them.",
+    limits=(
+        "Observed weather is used as a perfect forecast: with real forecasts accuracy would be lower.",
+        "Demand is known up to 24 hours before the hour that is predicted, so what begins within a day is seen too late.",
+        "The data are of 2011 and 2012, while the service grew: the level of later years is not known to it.",
+        "Single events, such as festivals, strikes and storms, are not among its features.",
+        "609 values of the kind of weather of 2012 are missing in the source; the last known of the day before is used.",
+    ),
+    obtained={
+        "rental_records": "Capital Bikeshare's trips, summed by hour, by way of the UCI Machine Learning Repository "
+        "(dataset 275, Fanaee-T and Gama 2013); put together again from two Python packages, see data/raw/README.md."
+    },
+)
+"""What reports on models say that only people know; the data's licence is a tag of the source's columns."""
+
 
 def _months(records: Any) -> Sequence[str]:
     """Return the months of the source's rows.
@@ -102,6 +125,9 @@ def project() -> Project:
         assets=ASSETS,
         datasets=known.openlineage_datasets,
         stamp=lambda: (settings(), source_months()),
+        about=ABOUT,
+        segments={tables.PREDICTION_QUALITY.name: evaluation.segments},
+        pins=PINS,
     )
 
 

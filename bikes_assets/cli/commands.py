@@ -60,6 +60,7 @@ FAMILIES = {
         "verify": "Compare the store with the snapshot in FILE.",
     },
     "models": {
+        "report": "Report on a fitted model: data, features, accuracy, checks, decisions.",
         "deployments": "List which model was promoted for which month, and why.",
         "evaluate": "Print the accuracy on the rows from an hour on.",
         "pin": "Promote MODEL for a month.",

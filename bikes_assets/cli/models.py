@@ -1,9 +1,10 @@
-"""`bikes deployments`, `evaluate`, `pin`, `unpin` and `tune`, and what they print."""
+"""`bikes report`, `deployments`, `evaluate`, `pin`, `unpin` and `tune`, and what they print."""
 
 from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -13,23 +14,27 @@ from click.core import ParameterSource
 
 from bikes_assets.app import tuning as searches
 from bikes_assets.app.notebook import load
-from bikes_assets.app.store import lake
+from bikes_assets.app.store import current, lake
 from bikes_assets.cli import options, runner
 from bikes_assets.cli.commands import ExitCode
 from bikes_assets.cli.terminal import print_json, print_table, progress_bar, say
 from bikes_assets.core.address import Address
 from bikes_assets.core.errors import LineageError, NothingToDo
 from bikes_assets.core.record import parse_address
+from bikes_assets.core.secrets import scrubbed
 from bikes_assets.core.texts import counted
 from bikes_assets.demand import tuning
 from bikes_assets.governance import deployments as history
 from bikes_assets.project import PINS
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
 
     from bikes_assets.app.tuning import Trial
     from bikes_assets.governance.deployments import Deployment
+    from bikes_assets.governance.report.structure import ModelReport
 
 
 @click.command()
@@ -37,7 +42,7 @@ if TYPE_CHECKING:
 @options.as_json
 def deployments(month: str | None, as_json: bool) -> None:
     """List which model was promoted for which month, and why. With --json also when, by whom and from which code."""
-    listed = [item for item in history.deployments(lake(), PINS) if month in (None, item.partition)]
+    listed = [item for item in history.deployments(lake(), current().pins) if month in (None, item.partition)]
     if month is not None and not listed:
         runner.check_served(month)
     if as_json:
@@ -55,6 +60,31 @@ def evaluate(since: str, by: str | None) -> None:
         _print_by_group(since, by)
     else:
         _print_scores(since)
+
+
+@click.command()
+@options.address("model")
+@click.option("--html", "file", type=options.FILE, help="Write the whole report to this file, as one page.")
+@options.as_json
+def report(model: str, file: Path | None, as_json: bool) -> None:
+    """Report on a fitted model: data, features, accuracy, checks, decisions. As one page, as JSON, or in short.
+
+    MODEL is demand_model@3, demand_model@champion, or demand_model[2012-08]@18. What is not known is called not
+    declared, not recorded or not verified. The page loads nothing and runs nothing, and prints to PDF.
+    """
+    from bikes_assets.app.report.model_report import model_report
+    from bikes_assets.governance.report.page import as_html
+    from bikes_assets.storage import disk
+
+    written = model_report(model)
+    if file is not None:
+        with disk.named(file, "page") as write:
+            write(scrubbed(as_html(written)).encode())
+    if as_json:
+        print_json([written.to_dict()])
+        return
+    print_report(written)
+    say(f"Wrote {file}" if file else f"The whole report: bikes report {shlex.quote(model)} --html report.html")
 
 
 @click.command()
@@ -153,6 +183,24 @@ def print_deployments(listed: Sequence[Deployment], month: str | None = None) ->
         texts = ("" if score is None else f"{score:.1f}" for score in scores)
         rows.append((item.partition, item.action, item.model.removeprefix(asset), reason, *texts))
     print_table(["month", "action", asset or "model", "why"], ["RMSE", "next best"], rows, lines=False)
+
+
+def print_report(report: ModelReport) -> None:
+    """Print the summary of a report, and how many items of each document it covers, in 80 columns."""
+    from bikes_assets.governance.report.coverage import STATES
+    from bikes_assets.governance.report.structure import shown_number
+
+    summary, coverage = report.sections[0], report.sections[-1]
+    same = "" if report.name == report.address else f" ({report.address})"
+    say(f"{report.name}{same}, {report.kind}", bold=True)
+    lines = [(row["name"], row["value"]) for table in summary.tables for row in table.rows]
+    rows = ((name, shown_number(value) if isinstance(value, int | float) else value) for name, value in lines)
+    print_table(["model", report.name], [], rows, lines=False)
+    counts = [
+        (table.title, *(sum(row["state"] == state for row in table.rows) for state in STATES))
+        for table in coverage.tables
+    ]
+    print_table(["items of"], STATES, counts, lines=False)
 
 
 def _next_best(item: Deployment) -> float | None:

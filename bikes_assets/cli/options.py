@@ -46,5 +46,6 @@ def address(name: str = "address", **more: Any) -> Callable[[Callable[..., Any]]
 addresses = address("addresses", nargs=-1, metavar="[ADDRESS]...")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document: {command, version, items}.")
 as_of = click.option("--as-of", metavar="TIME", help="As it was then, such as 2012-08-14T17:00.")
-file = click.argument("file", required=False, type=_File(dir_okay=False, path_type=Path))
+FILE = _File(dir_okay=False, path_type=Path)
+file = click.argument("file", required=False, type=FILE)
 reason = click.option("--reason", required=True, callback=_not_blank, help="Why; it is recorded.")

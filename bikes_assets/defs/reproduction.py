@@ -3,6 +3,7 @@
 import dagster as dg
 
 from bikes_assets.app.settings import settings
+from bikes_assets.events.run_log import REPRODUCTION
 
 CHAMPION = "demand_model@champion"
 
@@ -16,7 +17,8 @@ def rebuild_and_compare(context: dg.OpExecutionContext) -> None:
 
     (found,) = reproduction.reproduce([CHAMPION], stored=True)
     context.log.info(f"{found.address}: {found.verdict}, rebuilt: {dict(found.rebuilt)}")
-    context.add_output_metadata({"verdict": found.verdict, "reproduction": dg.MetadataValue.json(found.to_dict())})
+    told = {REPRODUCTION: dg.MetadataValue.json(found.to_dict())}
+    context.add_output_metadata({"verdict": found.verdict, **told})
     if found.verdict == "different":
         where = ", ".join(part.address for part in found.parts)
         raise dg.Failure(
@@ -25,6 +27,7 @@ def rebuild_and_compare(context: dg.OpExecutionContext) -> None:
                 "found": f"different at {where}",
                 "expected": "identical",
                 "advice": f"bikes reproduce {found.address}",
+                **told,
             },
             allow_retries=False,
         )

@@ -8,6 +8,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+WEATHER = {"1": "clear", "2": "mist or clouds", "3": "light rain or snow", "4": "heavy rain"}
+"""Names of the kinds of weather, by code."""
+
+
 def scores(actual: Any, predicted: Any) -> dict[str, float]:
     """Return the error of predictions against actuals, both of n rows in rentals/hour.
 
@@ -75,6 +79,16 @@ def scores_by(errors: pd.DataFrame, by: str) -> dict[str, dict[str, float]]:
         "weather": errors["weather_kind"].astype("string").fillna("missing"),
     }
     return {str(name): quality_scores(rows) for name, rows in errors.groupby(groups[by])}
+
+
+def segments(errors: pd.DataFrame) -> dict[str, dict[str, dict[str, float]]]:
+    """Return the `quality_scores` of PREDICTION_QUALITY: of all rows, by hour of the day, and by kind of weather."""
+    weather = {name: scores for name, scores in scores_by(errors, "weather").items() if scores}
+    return {
+        "all": {"all rows": quality_scores(errors)},
+        "hour of the day": scores_by(errors, "hour"),
+        "weather": {WEATHER.get(name, name): scores for name, scores in weather.items()},
+    }
 
 
 def rmse_by(errors: pd.Series, key: pd.Series) -> dict[int, float]:

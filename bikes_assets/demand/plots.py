@@ -6,7 +6,7 @@ from math import log10
 from typing import TYPE_CHECKING
 
 from bikes_assets.demand.drift import LARGE_PSI, SMALL_PSI
-from bikes_assets.demand.evaluation import quality_series
+from bikes_assets.demand.evaluation import WEATHER, quality_series
 from bikes_assets.demand.svg import Bars, Line, Plot
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 NOT_IN_CODE_VERSION = True  # plots are not part of what is plotted
 
 _BLUE, _GREY, _RED = "#2f6fab", "#b8bec6", "#c0392b"
-_WEATHER = {1: "clear", 2: "mist or clouds", 3: "light rain or snow", 4: "heavy rain"}
 _TALL, _NAMES = 260, 150
 
 
@@ -83,7 +82,7 @@ def error_by_weather(errors: pd.DataFrame) -> Plot:
             ("rmse_by_weather", _BLUE, "predicted", 0.2),
         )
     ]
-    names = [(kind, f"{_WEATHER[kind]}\n{hours[kind]:,} hours") for kind in kinds]
+    names = [(kind, f"{WEATHER[str(kind)]}\n{hours[kind]:,} hours") for kind in kinds]
     return Plot(bars=bars, ticks=names, beside="RMSE, rentals/hour")
 
 

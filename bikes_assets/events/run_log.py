@@ -63,6 +63,12 @@ select event from event_logs where run_id = :run
 and dagster_event_type in ('STEP_FAILURE', 'PIPELINE_FAILURE', 'PIPELINE_CANCELED')
 and (step_key is null or step_key = :step) order by step_key is null, id desc
 """
+_REPRODUCTIONS = """
+select run_id, timestamp, event from event_logs
+where dagster_event_type in ('STEP_OUTPUT', 'STEP_FAILURE') and event like :mark order by id desc
+"""
+REPRODUCTION = "reproduction"
+"""Metadata key under which a step that rebuilt a version says what came of it, whether it succeeds or fails."""
 _IS_MATERIALIZED = (
     "select exists(select 1 from main.sqlite_master where name = 'event_logs') "
     "and exists(select 1 from history.sqlite_master where name = 'kvs')"
@@ -115,6 +121,25 @@ def seconds_of(storage: str) -> tuple[dict[tuple[str, str], float], dict[str, fl
             data = json.loads(event)["dagster_event"]["event_specific_data"]
             steps[run, step] = steps.get((run, step), 0.0) + data["duration_ms"] / 1000
         return steps, {run: end - start for run, start, end in ask(_RUNS)}
+
+
+def reproductions(storage: str) -> Iterator[tuple[float, str, dict[str, Any]]]:
+    """Yield what steps reported of versions that they rebuilt, newest first.
+
+    Args:
+        storage: DAGSTER_HOME of an instance on SQLite, or a database URL.
+
+    Yields:
+        When it was reported, Unix seconds; the run; and the values of a `verification.reproduction.Reproduction`.
+    """
+    with asking(storage) as ask:
+        rows = ask(_REPRODUCTIONS, mark=f'%"{REPRODUCTION}"%')
+    for run, timestamp, event in rows:
+        data = json.loads(event)["dagster_event"].get("event_specific_data") or {}
+        told = data.get("metadata") or (data.get("user_failure_data") or {}).get("metadata") or {}
+        found = told.get(REPRODUCTION, {}).get("data")
+        if isinstance(found, dict) and "verdict" in found:
+            yield unix_seconds(timestamp), run, found
 
 
 def _ended(ask: Ask, asset: str, partition: str | None, event: int | None) -> Ended | None:

@@ -57,14 +57,14 @@ class Deployment:
         return json.dumps(asdict(self) | {"time": self.time.isoformat()})
 
 
-def deployments(lake: Lake, pins: str) -> list[Deployment]:
-    """Return every decision about which model serves, oldest first.
+def deployments(lake: Lake, pins: str = "") -> list[Deployment]:
+    """Return every decision about which model serves, oldest first; none where no asset says so.
 
     Args:
         lake: lake with the decisions; its `serving` asset holds them.
-        pins: asset that holds pins.
+        pins: asset that holds pins, "" for none.
     """
-    tables = [lake.table(asset, MODEL_ROWS) for asset in (lake.serving, pins)]
+    tables = [lake.table(asset, MODEL_ROWS) for asset in (lake.serving, pins) if asset]
     commits = [(commit, table.name) for table in tables for commit in table.commits()]
     made = [Record.from_dict(commit.record).at(commit.version) for commit, asset in commits if asset == pins]
     pinned = {record.output.address for record in made if record.config.get("pinned")}

@@ -13,13 +13,17 @@ from bikes_assets.core.texts import plain
 from bikes_assets.storage.lake import ModelFormat
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Collection, Mapping, Sequence
+    from typing import TypeAlias
 
     from bikes_assets.core.schema import Schema
     from bikes_assets.lineage.trace import Derivations
     from bikes_assets.storage.lake import Lake
     from bikes_assets.storage.sources.readers import Reader
     from bikes_assets.storage.sources.source_state import SourceFormat
+
+    Segments: TypeAlias = Mapping[str, Mapping[str, Mapping[str, float]]]
+    """Metrics by segmentation, segment and name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,34 @@ class Rebuild:
     query: str = ""
     engine: str = "pandas"
     span: tuple[str, str] = ("", "")
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What nobody can compute of a project's models, so that a person declares it; what is "" is reported as not declared.
+
+    Attributes:
+        purpose: what the models are for.
+        users: who is meant to use them.
+        not_for: what they are not for.
+        responsible: who answers for them, and how to reach them.
+        oversight: how people oversee what they predict, and can override it.
+        risks: sensitive data, possible harms to people, and what is done about them.
+        limits: what is known to limit them, each in a sentence.
+        obtained: how the data of an external asset was obtained and selected, by asset.
+        licences: the licence of an external asset's data, by asset; without it, that in its columns' tags, such as
+            `licence: CC BY 4.0`.
+    """
+
+    purpose: str = ""
+    users: str = ""
+    not_for: str = ""
+    responsible: str = ""
+    oversight: str = ""
+    risks: str = ""
+    limits: Sequence[str] = ()
+    obtained: Mapping[str, str] = field(default_factory=dict)
+    licences: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -69,6 +101,11 @@ class Project:
             OpenLineage's namespace and name: `{"duckdb:///srv/trips.duckdb main.trips": "demand_predictions"}`.
         stamp: returns what partitions and config depend on beside the code. While neither changes, the definitions are
             not loaded; without it they are loaded by each command that needs them.
+        about: what reports on models say that only people know.
+        segments: how accuracy differs between groups of rows, by asset whose rows are evaluated predictions: a function
+            that takes these rows as a frame and returns metrics by segmentation and segment, such as
+            `{"hour": {"08:00": {"rmse": 81.2}}}`.
+        pins: asset that holds pins, "" for none.
     """
 
     name: str
@@ -87,6 +124,9 @@ class Project:
     assets: Mapping[str, Schema] = field(default_factory=dict)
     datasets: Mapping[str, str] = field(default_factory=dict)
     stamp: Callable[[], object] | None = None
+    about: About = field(default_factory=About)
+    segments: Mapping[str, Callable[[Any], Segments]] = field(default_factory=dict)
+    pins: str = ""
 
     @property
     def dagster_home(self) -> Path:

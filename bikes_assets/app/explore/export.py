@@ -91,7 +91,7 @@ def as_html(view: View, *, as_of: str | None = None) -> str:
     parts = [
         f"<h1>{markup(title)}</h1>",
         f'<p class="about">As of {markup(time)}. {markup(_summary(found))}</p>',
-        f'<div class="picture">{_picture(found, title)}</div>',
+        f'<div class="picture">{picture_of(found, title)}</div>',
         f"<p>{markup(about['description'])}</p>" if about.get("description") else "",
         "<h2>In the picture</h2>",
         _table(("name", "kind", "upstream", "downstream", "columns"), boxes),
@@ -117,7 +117,8 @@ def _summary(found: Drawn) -> str:
     return told + (f"; {found.left_out:,} more are not drawn" if found.left_out else "")
 
 
-def _picture(found: Drawn, title: str) -> str:
+def picture_of(found: Drawn, title: str) -> str:
+    """Return the picture of what a view shows, as SVG."""
     cards = {box.name: _card(box, found) for box in found.boxes}
     links = [
         BoxLink(
