@@ -136,10 +136,11 @@ def reproductions(storage: str) -> Iterator[tuple[float, str, dict[str, Any]]]:
         rows = ask(_REPRODUCTIONS, mark=f'%"{REPRODUCTION}"%')
     for run, timestamp, event in rows:
         data = json.loads(event)["dagster_event"].get("event_specific_data") or {}
-        told = data.get("metadata") or (data.get("user_failure_data") or {}).get("metadata") or {}
-        found = told.get(REPRODUCTION, {}).get("data")
-        if isinstance(found, dict) and "verdict" in found:
-            yield unix_seconds(timestamp), run, found
+        entries = (data.get("user_failure_data") or data).get("metadata_entries") or ()
+        for entry in (item for item in entries if item.get("label") == REPRODUCTION):
+            found = (entry.get("entry_data") or {}).get("data")
+            if isinstance(found, dict) and "verdict" in found:
+                yield unix_seconds(timestamp), run, found
 
 
 def _ended(ask: Ask, asset: str, partition: str | None, event: int | None) -> Ended | None:

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from bikes_assets_tests.browser import free_ports
 from bikes_assets_tests.conftest import store_at
-from bikes_assets_tests.web.opened import Opened, Served, browsing, started
+from bikes_assets_tests.web.opened import NPM, Opened, Served, browsing, started
 
 
 @pytest.fixture(scope="module")
@@ -49,3 +50,24 @@ def opened(served: Served, chromium: Any) -> Iterator[Opened]:
     found = Opened(served, chromium)
     yield found
     found.close()
+
+
+@pytest.fixture(scope="session")
+def axe() -> str:
+    """Return the text of axe-core, installed once as its lock file has it."""
+    lock = Path(__file__).with_name("axe")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bikes-assets-tests" / "axe"
+    cache.mkdir(parents=True, exist_ok=True)
+    file = cache / "node_modules" / "axe-core" / "axe.min.js"
+    with FileLock(cache / ".lock"):
+        wanted = (lock / "package-lock.json").read_text()
+        kept = cache / "package-lock.json"
+        if not (file.exists() and kept.exists() and kept.read_text() == wanted):
+            for name in ("package.json", "package-lock.json"):
+                shutil.copy(lock / name, cache)
+            command = [str(NPM), "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+            done = subprocess.run(command, cwd=cache, capture_output=True, text=True, timeout=240)
+            if any(why in done.stderr for why in ("ENOTFOUND", "ECONNREFUSED", "ETIMEDOUT", "EAI_AGAIN")):
+                pytest.skip("axe-core is not installed, and npm reaches no registry")
+            assert done.returncode == 0, done.stderr
+    return file.read_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -21,12 +22,20 @@ from playwright.sync_api import Browser, Locator, expect, sync_playwright
 from bikes_assets_tests.browser import CHROMIUM, CHROMIUM_OPTIONS, ROOT, answers, wait_until
 from bikes_assets_tests.conftest import MADE
 
+NPM = shutil.which("npm")
+needs_npm = pytest.mark.skipif(not NPM, reason="needs npm, which installs axe-core: apt-get install npm")
 needs_browser = pytest.mark.skipif(not CHROMIUM, reason="needs a browser: apt-get install chromium")
 EVERYTHING = {*MADE, "rental_records"}
 """The datasets of the history."""
 SECONDS = 20
 """How long a page may take."""
 WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
+JUDGE = """async () => {
+    const { violations } = await axe.run(document, { resultTypes: ['violations'] });
+    return violations.filter((found) => ['serious', 'critical'].includes(found.impact))
+        .map(({ id, help, nodes }) => [id, help, nodes.slice(0, 3).map((node) => [node.html, node.failureSummary])]);
+}"""
+"""What axe-core calls serious or critical in a page."""
 _SETTLED = "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done())))"
 
 

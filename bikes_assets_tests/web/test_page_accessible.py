@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
-from filelock import FileLock
 from playwright.sync_api import expect
 
 from bikes_assets_tests.lineage.openlineage.foreign import event
-from bikes_assets_tests.web.opened import NARROW, WIDE, Opened, Served, needs_browser
+from bikes_assets_tests.web.opened import JUDGE, NARROW, WIDE, Opened, Served, needs_browser, needs_npm
 
-NPM = shutil.which("npm")
-pytestmark = [
-    needs_browser,
-    pytest.mark.skipif(not NPM, reason="needs npm, which installs axe-core: apt-get install npm"),
-]
+pytestmark = [needs_browser, needs_npm]
 
 EVENTS = [event("run", ["raw/rides"], ["lake/rides"], job="land")]
 RIDES = "s3://elsewhere/lake/rides"
@@ -48,32 +39,6 @@ VIEWS: dict[str, dict[str, Any]] = {
     "states": {"view": "status"},
     "what is unused": {"view": "waste"},
 }
-_JUDGE = """async () => {
-    const { violations } = await axe.run(document, { resultTypes: ['violations'] });
-    return violations.filter((found) => ['serious', 'critical'].includes(found.impact))
-        .map(({ id, help, nodes }) => [id, help, nodes.slice(0, 3).map((node) => [node.html, node.failureSummary])]);
-}"""
-
-
-@pytest.fixture(scope="module")
-def axe() -> str:
-    """Return the text of axe-core, installed once as its lock file has it."""
-    lock = Path(__file__).with_name("axe")
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "bikes-assets-tests" / "axe"
-    cache.mkdir(parents=True, exist_ok=True)
-    file = cache / "node_modules" / "axe-core" / "axe.min.js"
-    with FileLock(cache / ".lock"):
-        wanted = (lock / "package-lock.json").read_text()
-        kept = cache / "package-lock.json"
-        if not (file.exists() and kept.exists() and kept.read_text() == wanted):
-            for name in ("package.json", "package-lock.json"):
-                shutil.copy(lock / name, cache)
-            command = [str(NPM), "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-            done = subprocess.run(command, cwd=cache, capture_output=True, text=True, timeout=240)
-            if any(why in done.stderr for why in ("ENOTFOUND", "ECONNREFUSED", "ETIMEDOUT", "EAI_AGAIN")):
-                pytest.skip("axe-core is not installed, and npm reaches no registry")
-            assert done.returncode == 0, done.stderr
-    return file.read_text()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -94,7 +59,7 @@ def test_no_view_has_a_serious_issue(served: Served, chromium: Any, axe: str, sc
             expect(opened.box(view["focus"])).to_be_attached()
         expect(opened.page.get_by_text("Reading …")).to_have_count(0, timeout=90_000)
         expect(opened.page.locator("#progress")).to_be_hidden()
-        issues[name] = opened.page.evaluate(_JUDGE)
+        issues[name] = opened.page.evaluate(JUDGE)
     # Then
     assert {name: found for name, found in issues.items() if found} == {}
     opened.close()
@@ -106,8 +71,8 @@ def test_matches_and_a_narrow_page_have_no_serious_issue(served: Served, chromiu
             opened = Opened(served, chromium, color_scheme=scheme, viewport=viewport, bypass_csp=True)
             opened.go(focus="demand_features", column="demand_features.cnt", open="demand_features")
             opened.page.add_script_tag(content=axe)
-            assert opened.page.evaluate(_JUDGE) == []
+            assert opened.page.evaluate(JUDGE) == []
             opened.page.get_by_role("combobox", name="Search").fill("temp")
             expect(opened.page.get_by_role("option").nth(2)).to_be_visible()
-            assert opened.page.evaluate(_JUDGE) == []
+            assert opened.page.evaluate(JUDGE) == []
             opened.close()

@@ -73,7 +73,7 @@ EVENTS = [
     )
     for number, payload in enumerate(PAYLOADS)
 ]
-_WATCH = """window.__hit = 0;
+WATCH = """window.__hit = 0;
 for (const name of ['alert', 'confirm', 'prompt', 'open']) window[name] = () => { window.__hit = name; };
 document.addEventListener('securitypolicyviolation', (event) => { window.__hit = event.blockedURI || event.violatedDirective; });
 """
@@ -82,7 +82,7 @@ document.addEventListener('securitypolicyviolation', (event) => { window.__hit =
 @pytest.fixture
 def watched(opened: Opened) -> Opened:
     """Return a page that notices whatever runs in it, and whatever the policy of its server has stopped."""
-    opened.context.add_init_script(_WATCH)
+    opened.context.add_init_script(WATCH)
     return opened
 
 
@@ -205,7 +205,7 @@ def test_an_unknown_view_is_the_graph(watched: Opened) -> None:
 
 def test_a_narrow_page_stays_narrow(served: Served, chromium) -> None:
     opened = Opened(served, chromium, viewport=NARROW)
-    opened.context.add_init_script(_WATCH)
+    opened.context.add_init_script(WATCH)
     hub = _hub(served)
     names = [box["name"] for box in served.ask("graph", focus=hub, show=f"0+{hub}+")["boxes"] if len(box["name"]) > 100]
     assert len(names) > 3

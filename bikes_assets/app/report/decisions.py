@@ -27,8 +27,8 @@ def decisions(model: FittedModel) -> ReportSection:
     decided = (
         TableField("partition", "for"),
         TableField("action", "decision"),
+        TableField("validated_on", "by its errors on", below="action"),
         TableField("why", "why"),
-        TableField("validated_on", "on", below="why"),
         TableField("who", "who"),
         TableField("time", "on", below="who"),
         TableField("rmse", "its RMSE", "number"),

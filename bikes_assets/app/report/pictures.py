@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from bikes_assets.app.answers import moment
 from bikes_assets.app.explore.export import picture_of
 from bikes_assets.app.store import columns
+from bikes_assets.core.texts import plain
 from bikes_assets.demand.svg import Bars, Line, Plot
 from bikes_assets.lineage.drawing.view import View, drawn
 
@@ -22,6 +23,8 @@ _FEWEST = 2
 """Number of rows below which a table says more than a plot of it."""
 _LETTER, _SPACE = 6, 580
 """Width of a letter, and the width of an axis, in pixels."""
+_LONGEST = 28
+"""Letters of the longest name beside an axis."""
 _FEW = 6
 """Number of rows up to which bars are drawn, not lines."""
 _LARGE_PSI = 0.25
@@ -44,7 +47,7 @@ def of_metrics(table: ReportTable) -> tuple[str, str, str] | None:
     metric = _PREFERRED if _PREFERRED in names else names[0]
     shown = [(metric, _OWN)] + [(name, _OTHER) for name in (f"{_BASELINE}{metric}",) if name in names]
     at = list(range(len(table.rows)))
-    labels = [str(row[first]) for row in table.rows]
+    labels = [_label(row[first]) for row in table.rows]
     every = -(-len(labels) * (_LETTER * max(map(len, labels)) + 8) // _SPACE)
     ticks = [(place, label) for place, label in enumerate(labels) if place % every == 0]
     lines, bars = list[Line](), list[Bars]()
@@ -71,13 +74,19 @@ def of_drift(rows: Sequence[Mapping[str, Value]]) -> tuple[str, str, str] | None
     at = list(range(len(shown)))
     plot = Plot(
         bars=[Bars(at, values, colors)],
-        ticks=[(place, str(row["what"])) for place, row in zip(at, shown, strict=True)],
+        ticks=[(place, _label(row["what"])) for place, row in zip(at, shown, strict=True)],
         under=f"population stability index, {latest}; red: above {_LARGE_PSI:g}",
         flat=True,
         height=90 + 14 * len(shown),
         left=170,
     )
     return f"Drift in {latest}", plot.svg(), "drift"
+
+
+def _label(value: Value) -> str:
+    """Return a name as it fits beside an axis: of a longer one its beginning and its end."""
+    text = plain(value)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 10]}…{text[-9:]}"
 
 
 def _number(value: Value) -> float:

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from bikes_assets.core.texts import markup, shortened
-from bikes_assets.governance.report.structure import ADDRESS, shown_number
+from bikes_assets.governance.report.structure import ADDRESS, decimals, shown_number
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -64,7 +64,7 @@ figure svg { display: block; max-width: 100%; height: auto; }
   .tiles .value { font-size: 16px; } .scroll svg { min-width: 560px; max-width: none; }
   .texts, .texts tbody, .texts tr, .texts th, .texts td { display: block; width: auto; padding: 0; border: 0; }
   .texts thead { display: none; } .texts tr { padding: 8px 0; border-bottom: 1px solid #dfe4e9; }
-  .address { min-width: 0; } .short { white-space: normal; }
+  .texts .address { min-width: 0; } .texts .short { white-space: normal; }
   .texts .number { text-align: left; white-space: normal; }
   .texts [data-title]::before { content: attr(data-title) ": "; color: #55606b; font-size: 12.5px; }
 }
@@ -76,7 +76,8 @@ figure svg { display: block; max-width: 100%; height: auto; }
   h1 { font-size: 24px; } h2 { font-size: 16px; margin-top: 26px; } h3 { font-size: 12.5px; margin-top: 16px; }
   table { font-size: 10.5px; } .below { font-size: 10px; } .address { min-width: 8em; } code { font-size: 9.5px; }
   .from { font-size: 10px; } td, th { padding: 3px 9px 3px 0; }
-  h2, h3, figcaption, thead, .note { break-after: avoid; } tr, figure, .tiles > div { break-inside: avoid; }
+  h2, h3, figcaption, thead, .note { break-after: avoid; }
+  p, tr, figure, .tiles > div { break-inside: avoid; }
   thead { display: table-header-group; } .scroll { overflow: visible; }
   .tiles { grid-template-columns: repeat(4, 1fr); gap: 8px; }
   .quiet, .from, figcaption, .tiles dt, .tiles .quiet { font-size: 10.5px; }
@@ -179,7 +180,10 @@ def _table(table: ReportTable, pictures: Sequence[ReportPicture]) -> str:
     names = "".join(f'<th scope="col"{_class(item)}>{markup(item.title)}</th>' for item in shown)
     # a table of numbers stays one on a narrow page, and scrolls; one of texts is read row by row there
     kind = "numbers" if sum(item.kind == "number" for item in shown) > 2 else "texts"
-    rows = "".join(f"<tr>{''.join(_cells(row, table.fields))}</tr>" for row in table.rows)
+    places = {
+        item.name: decimals([row.get(item.name) for row in table.rows]) for item in shown if item.kind == "number"
+    }
+    rows = "".join(f"<tr>{''.join(_cells(row, table.fields, places))}</tr>" for row in table.rows)
     inner = f'<table class="{kind}"><thead><tr>{names}</tr></thead><tbody>{rows}</tbody></table>'
     if kind == "numbers":
         label = markup(table.title or table.name)
@@ -195,13 +199,13 @@ def _single(row: Mapping[str, Value], value: TableField) -> str:
     return f'<tr><th scope="row">{markup(row["name"])}</th><td>{found}</td></tr>'
 
 
-def _cells(row: Mapping[str, Value], fields: Sequence[TableField]) -> Iterator[str]:
+def _cells(row: Mapping[str, Value], fields: Sequence[TableField], places: Mapping[str, int]) -> Iterator[str]:
     for place, item in enumerate(item for item in fields if not item.below):
         value = row.get(item.name)
         below = "".join(_below(row, other) for other in fields if other.below == item.name)
         tag, scope = ("td", "") if place else ("th", ' scope="row"')
         title = f' data-title="{markup(item.title)}"' if place else ""
-        yield f"<{tag}{scope}{_class(item, value)}{title}>{_cell(value, item.kind)}{below}</{tag}>"
+        yield f"<{tag}{scope}{_class(item, value)}{title}>{_cell(value, item.kind, places.get(item.name))}{below}</{tag}>"
 
 
 def _below(row: Mapping[str, Value], item: TableField) -> str:
@@ -226,7 +230,7 @@ def _state(value: Value) -> str:
     return _CLASSES[value] if isinstance(value, str | bool) and value in _CLASSES else ""
 
 
-def _cell(value: Value, kind: str = "text") -> str:
+def _cell(value: Value, kind: str = "text", places: int | None = None) -> str:
     """Return a value as markup: numbers shortened, results of checks in words, a missing one as a dash."""
     if value is None or value in ("", []):
         return _NOTHING
@@ -235,7 +239,7 @@ def _cell(value: Value, kind: str = "text") -> str:
     if isinstance(value, bool):
         return {"check": ("failed", "passed")}.get(kind, ("no", "yes"))[value]
     if isinstance(value, int | float):
-        return markup(shown_number(value))
+        return markup(shown_number(value, places))
     text = markup(shortened(", ".join(value) if isinstance(value, list) else value, _LONGEST))
     return f"<code>{text}</code>" if kind == "code" else text
 

@@ -6,10 +6,11 @@ The page and the JSON are two forms of one `ModelReport`, so that neither can sa
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 Value: TypeAlias = "str | int | float | bool | list[str] | None"
 Kind: TypeAlias = Literal["text", "number", "address", "code", "check", "state"]
@@ -63,7 +64,7 @@ class ReportTable:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON-ready values; each row has all fields."""
-        rows = [{item.name: row.get(item.name) for item in self.fields} for row in self.rows]
+        rows = [{item.name: _in_json(row.get(item.name)) for item in self.fields} for row in self.rows]
         told = {"note": self.note, "empty": "" if rows else self.empty}
         return {
             "title": self.title,
@@ -170,8 +171,31 @@ SOURCED = (*STATEMENTS, TableField(ADDRESS, "from", "address"))
 """The same, where each value has an address of its own."""
 
 
-def shown_number(value: float) -> str:
-    """Return a number as a page shows it: whole ones completely, others with four significant digits."""
-    if float(value).is_integer() and abs(value) < 10**15:
-        return f"{int(value):,}"
-    return f"{value:,.1f}" if 10**4 <= abs(value) < 10**15 else f"{value:.4g}"
+def _in_json(value: Value) -> Value:
+    """Return a value that JSON has: it knows no number that is not finite."""
+    return str(value) if isinstance(value, float) and not isfinite(value) else value
+
+
+def decimals(values: Iterable[Value]) -> int:
+    """Return with how many decimal places the numbers of a column are shown, so that they are comparable at a glance."""
+    numbers = [abs(value) for value in values if isinstance(value, int | float) and isfinite(value)]
+    if all(float(value).is_integer() for value in numbers):
+        return 0
+    largest = max(numbers)
+    return 1 if largest >= 100 else 2 if largest >= 10 else 3 if largest >= 1 else 4
+
+
+def shown_number(value: float, places: int | None = None) -> str:
+    """Return a number as a page shows it.
+
+    Args:
+        value: the number.
+        places: decimal places; None for all digits of a whole number, and for four significant ones of any other.
+    """
+    if not isfinite(value):
+        return str(value)
+    if places is not None:
+        return f"{value:,.{places}f}"
+    return (
+        f"{int(value):,}" if float(value).is_integer() else f"{value:,.1f}" if abs(value) >= 10**4 else f"{value:.4g}"
+    )
