@@ -40,6 +40,7 @@ if TYPE_CHECKING:  # for type checkers and for code versions, which read imports
     from bikes_assets.orchestration.io_managers import Outcome as Outcome
     from bikes_assets.orchestration.io_managers import SourceInputManager as SourceInputManager
     from bikes_assets.orchestration.io_managers import TableIOManager as TableIOManager
+    from bikes_assets.orchestration.project import About as About
     from bikes_assets.orchestration.project import Project as Project
     from bikes_assets.storage.lake import Lake as Lake
     from bikes_assets.storage.lake import ModelFormat as ModelFormat
@@ -100,6 +101,7 @@ _PUBLIC = {
     "Computed": "bikes_assets.lineage.trace:Computed",
     # commands
     "Project": "bikes_assets.orchestration.project:Project",
+    "About": "bikes_assets.orchestration.project:About",
     # this project's own store
     "answers": "bikes_assets.app.answers:",
     "load": "bikes_assets.app.notebook:load",

@@ -18,6 +18,7 @@ GUIDES = ["adapt.md", "column-lineage.md", "experiments.md", "mlflow.md", "stora
 
 DAGSTER = {"dagster", "pydantic"}
 PUBLIC = {
+    "About": set(),
     "Check": set(),
     "Column": set(),
     "Computed": set(),

@@ -13,6 +13,7 @@ import dagster as dg
 import narwhals as nw
 
 from bikes_assets import (
+    About,
     Column,
     Computed,
     Derivations,
@@ -230,4 +231,9 @@ PROJECT = Project(
         predicted={"energy_predictions": ("energy_features", {"predicted": ""})},
     ),
     environment=_environment,
+    about=About(
+        purpose="Predict what each meter reads in the week after the one that the model was fitted on.",
+        limits=["A model knows a single week, so no season and no holiday."],
+        licences={"meters": "MIT, as this code: the readings are drawn at random"},
+    ),
 )

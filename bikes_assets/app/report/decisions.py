@@ -32,7 +32,7 @@ def decisions(model: FittedModel) -> ReportSection:
         TableField("who", "who"),
         TableField("time", "on", below="who"),
         TableField("rmse", "its RMSE", "number"),
-        TableField("best_other", "best other", "number"),
+        TableField("best_other", "best other", "number", below="rmse"),
         TableField(ADDRESS, "from", "address"),
     )
     kept = [

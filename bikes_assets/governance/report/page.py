@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from bikes_assets.core.texts import markup, shortened
+from bikes_assets.core.texts import markup, plain, shortened
 from bikes_assets.governance.report.structure import ADDRESS, decimals, shown_number
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ h2 { font-size: 20px; margin: 44px 0 6px; padding-top: 14px; border-top: 2px sol
 h3 { font-size: 15px; margin: 24px 0 6px; }
 p { margin: 4px 0 8px; max-width: 52em; } .quiet { font-size: 14px; }
 .quiet, footer { color: #55606b; }
-footer { padding-bottom: 40px; font-size: 13px; }
+footer { padding-top: 20px; padding-bottom: 40px; font-size: 13px; }
 a { color: #1f5f99; }
 nav ul { display: flex; flex-wrap: wrap; gap: 2px 18px; list-style: none; padding: 0; margin: 18px 0 0;
 font-size: 14px; }
@@ -41,12 +41,12 @@ code { font: 12.5px/1.45 ui-monospace, SFMono-Regular, Menlo, Consolas, "DejaVu 
 table { border-collapse: collapse; width: 100%; font-size: 13.5px; }
 th, td { text-align: left; vertical-align: top; padding: 5px 14px 5px 0; border-bottom: 1px solid #dfe4e9; }
 th { font-weight: 600; color: #44505c; border-bottom-color: #aeb8c2; }
-thead th { overflow-wrap: normal; }
 tbody th { color: inherit; border-bottom-color: #dfe4e9; font-weight: 500; }
 td:last-child, th:last-child { padding-right: 0; }
-.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+.number { text-align: right; font-variant-numeric: tabular-nums; }
+td.number { white-space: nowrap; }
 .single { table-layout: fixed; } .single tbody th { width: 13em; font-weight: 500; color: #44505c; }
-.address { min-width: 11em; } .short { white-space: nowrap; }
+.address { min-width: 11em; } .words { min-width: 8em; } .short { white-space: nowrap; }
 .below { color: #55606b; font-size: 12.5px; margin-top: 3px; }
 .good { color: #1a6b3c; } .bad { color: #b3261e; font-weight: 600; } .some { color: #8a5300; }
 .none { color: #55606b; }
@@ -64,7 +64,7 @@ figure svg { display: block; max-width: 100%; height: auto; }
   .tiles .value { font-size: 16px; } .scroll svg { min-width: 560px; max-width: none; }
   .texts, .texts tbody, .texts tr, .texts th, .texts td { display: block; width: auto; padding: 0; border: 0; }
   .texts thead { display: none; } .texts tr { padding: 8px 0; border-bottom: 1px solid #dfe4e9; }
-  .texts .address { min-width: 0; } .texts .short { white-space: normal; }
+  .texts .address, .texts .words { min-width: 0; } .texts .short { white-space: normal; }
   .texts .number { text-align: left; white-space: normal; }
   .texts [data-title]::before { content: attr(data-title) ": "; color: #55606b; font-size: 12.5px; }
 }
@@ -74,7 +74,7 @@ figure svg { display: block; max-width: 100%; height: auto; }
   :root { font-size: 12px; } main, header, footer { max-width: none; padding: 0; } nav { display: none; }
   header { padding: 0; }
   h1 { font-size: 24px; } h2 { font-size: 16px; margin-top: 26px; } h3 { font-size: 12.5px; margin-top: 16px; }
-  table { font-size: 10.5px; } .below { font-size: 10px; } .address { min-width: 8em; } code { font-size: 9.5px; }
+  table { font-size: 10.5px; } .below { font-size: 10px; } .address, .words { min-width: 7em; } code { font-size: 9.5px; }
   .from { font-size: 10px; } td, th { padding: 3px 9px 3px 0; }
   h2, h3, figcaption, thead, .note { break-after: avoid; }
   p, tr, figure, .tiles > div { break-inside: avoid; }
@@ -177,7 +177,7 @@ def _table(table: ReportTable, pictures: Sequence[ReportPicture]) -> str:
         rows = "".join(_single(row, table.fields[1]) for row in table.rows)
         return f'{head}<table class="single texts"><tbody>{rows}</tbody></table>{addresses}'
     shown = [item for item in table.fields if not item.below]
-    names = "".join(f'<th scope="col"{_class(item)}>{markup(item.title)}</th>' for item in shown)
+    names = "".join(f'<th scope="col"{_class(item, item.title)}>{markup(item.title)}</th>' for item in shown)
     # a table of numbers stays one on a narrow page, and scrolls; one of texts is read row by row there
     kind = "numbers" if sum(item.kind == "number" for item in shown) > 2 else "texts"
     places = {
@@ -187,8 +187,8 @@ def _table(table: ReportTable, pictures: Sequence[ReportPicture]) -> str:
     inner = f'<table class="{kind}"><thead><tr>{names}</tr></thead><tbody>{rows}</tbody></table>'
     if kind == "numbers":
         label = markup(table.title or table.name)
-        inner = f'<div class="scroll" tabindex="0" role="group" aria-label="{label}">{inner}</div>'
-    return f"{head}{inner}{addresses}"
+        return f'{head}<div class="scroll" tabindex="0" role="group" aria-label="{label}">{inner}</div>{addresses}'
+    return f'{head}<div class="scroll">{inner}</div>{addresses}'
 
 
 def _single(row: Mapping[str, Value], value: TableField) -> str:
@@ -220,9 +220,10 @@ def _class(item: TableField, value: Value = None) -> str:
     """Return the classes of a cell: what its kind is, how a state is coloured, and whether it is too short to be broken."""
     names = [item.kind] if item.kind in ("number", "address", "code") else []
     names += [_state(value)] if item.kind in ("check", "state") else []
-    names += (
-        ["short"] if item.kind in ("text", "check", "state") and isinstance(value, str) and len(value) <= _SHORT else []
+    is_short = (
+        isinstance(value, str) and len(plain(value)) <= _SHORT and (item.kind != "address" or value == item.title)
     )
+    names += ["short"] if is_short else ["words"] if item.kind == "text" and value else []
     return f' class="{" ".join(filter(None, names))}"' if any(names) else ""
 
 
