@@ -40,6 +40,7 @@ from bikes_assets_tests.browser import (
 )
 
 MONTH, PINNED = "2012-08", "2012-11"
+REPORTED = "demand_model@18"
 ASSETS = (*EVERY_MONTH, *FROM_THE_THIRD_MONTH)
 FAIL = """
 import dagster as dg
@@ -238,6 +239,16 @@ def dark(show: Callable[[Page, Servers], None]) -> Callable[[Page, Servers], Non
     return open_dark
 
 
+def report(page: Page, servers: Servers) -> None:
+    """The report on a model, of which the first sections are shown."""
+    environment = settings_of(servers.data.parent, "", servers.dagster, servers.mlflow)
+    file = servers.data.parent / "report.html"
+    command = [sys.executable, "-m", "bikes_assets", "report", REPORTED, "--html", str(file)]
+    subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
+    page.goto(file.as_uri())
+    expect(page.locator("h1")).to_be_visible()
+
+
 _COLUMN = "/?focus=demand_features&column=demand_features.temperature&open=demand_features&show=1%2Bdemand_features%2B"
 _ROW = "demand_predictions.prediction%5B2012-08%5D%232012-08-14T17:00"
 PAGE: Mapping[str, Callable[[Page, Servers], None]] = {
@@ -267,6 +278,7 @@ SCREENS: Mapping[str, Callable[[Page, Servers], None]] = {
     "mlflow-model": mlflow_model,
     "mlflow-version": mlflow_version,
     **PAGE,
+    "report": report,
     "automation": automation,  # the last one: it changes the store
 }
 
@@ -282,6 +294,7 @@ IN_DOCS = (
     "mlflow-charts",
     "mlflow-run",
     *PAGE,
+    "report",
     "automation",
 )
 

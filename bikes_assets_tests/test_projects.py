@@ -149,6 +149,23 @@ def test_energy_by_week_with_two_keys(tmp_path: Path) -> None:
         lambda store: {"ENERGY_DATA": str(store), "ENERGY_FILE": str(store / "readings.csv")},
     )
     project.bikes("run")
+    # Then a model's report has what the project declares, its features, and says what it does not know
+    page = project.store / "report.html"
+    (told,) = json.loads(project.bikes("report", "energy_model[2024-01-08]", "--html", str(page), "--json"))["items"]
+    sections = {name: section["tables"] for name, section in told["sections"].items()}
+    declared = {row["name"]: row["value"] for row in sections["purpose"]["declared"]["rows"]}
+    assert declared["purpose"].startswith("Predict what each meter reads")
+    assert declared["responsible"] == "not declared"
+    assert [row["licence"] for row in sections["data"]["datasets"]["rows"]] == [
+        "MIT, as this code: the readings are drawn at random"
+    ]
+    features = {row["address"]: row["computed_from"] for row in sections["features"]["features"]["rows"]}
+    assert features == {f"energy_features.{name}": ["readings.kwh"] for name in ("kwh_day_before", "kwh_of_last_day")}
+    (split,) = sections["splits"]["splits"]["rows"]
+    assert (split["role"], split["partitions"]) == ("fitted on", "2024-01-08")
+    assert (sections["accuracy"]["evaluated"]["rows"], sections["drift"]["drift"]["rows"]) == ([], [])
+    assert sections["decisions"]["promotions"]["empty"] == "no asset of this project says which model serves"
+    assert "Model report: energy_model[2024-01-08]" in page.read_text()
     # Given a first week that nothing can be predicted of
     states = project.states(0)
     assert [address for address, state in states.items() if state == "skipped"] == ["energy_predictions[2024-01-01]"]

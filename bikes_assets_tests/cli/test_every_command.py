@@ -28,6 +28,7 @@ ARGUMENTS = {
     "diff": ("demand_model[2011-06]", "demand_model[2011-07]"),
     "search": ("temperature",),
     "reproduce": ("hourly_rentals[2011-01]",),
+    "report": ("demand_model@champion",),
     "evaluate": ("--since", "2011-07-01"),
     "pin": ("demand_model[2011-06]", "--month", "2011-07", "--reason", "a test"),
     "unpin": ("--month", "2011-07", "--reason", "a test"),

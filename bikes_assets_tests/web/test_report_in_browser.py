@@ -77,7 +77,7 @@ def test_printed_it_has_all_sections_and_nothing_is_cut(written: tuple[ModelRepo
     page, _ = opened(chromium, url, viewport={"width": 688, "height": 1000})  # a page of A4 without its margins
     page.emulate_media(media="print")
     assert page.evaluate(_CUT) == []
-    hidden = """() => [...document.querySelectorAll('section, h2, h3, p, table, tr, td, tbody th, figure')]
+    hidden = """() => [...document.querySelectorAll('section, h2, h3, p, table, tr, td, tbody th, svg')]
         .filter((item) => !item.getClientRects().length).map((item) => item.outerHTML.slice(0, 99))"""
     assert page.evaluate(hidden) == []
     for item in page.locator("main .scroll").all():

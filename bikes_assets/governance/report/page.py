@@ -52,8 +52,8 @@ td.number { white-space: nowrap; }
 .none { color: #55606b; }
 .from { font-size: 13px; color: #55606b; margin: 6px 0 0; max-width: none; }
 .scroll { overflow-x: auto; } .scroll:focus-visible { outline: 2px solid #1f5f99; }
-figure { margin: 14px 0 4px; } figcaption { font-size: 13.5px; color: #55606b; margin-bottom: 6px; }
-figure svg { display: block; max-width: 100%; height: auto; }
+.picture { margin: 14px 0 4px; } .caption { font-size: 13.5px; color: #55606b; margin-bottom: 6px; }
+.picture svg { display: block; max-width: 100%; height: auto; }
 .tiles { display: grid; grid-template-columns: repeat(auto-fill, minmax(215px, 1fr)); gap: 12px; margin: 16px 0 0; }
 .tiles > div { border: 1px solid #d5dbe1; border-radius: 8px; padding: 10px 14px; }
 .tiles dt { font-size: 13px; color: #55606b; } .tiles dd { margin: 0; }
@@ -76,12 +76,12 @@ figure svg { display: block; max-width: 100%; height: auto; }
   h1 { font-size: 24px; } h2 { font-size: 16px; margin-top: 26px; } h3 { font-size: 12.5px; margin-top: 16px; }
   table { font-size: 10.5px; } .below { font-size: 10px; } .address, .words { min-width: 7em; } code { font-size: 9.5px; }
   .from { font-size: 10px; } td, th { padding: 3px 9px 3px 0; }
-  h2, h3, figcaption, thead, .note { break-after: avoid; }
-  p, tr, figure, .tiles > div { break-inside: avoid; }
+  h2, h3, .caption, thead, .note { break-after: avoid; }
+  p, tr, .picture, .tiles > div { break-inside: avoid; }
   thead { display: table-header-group; } .scroll { overflow: visible; }
   .tiles { grid-template-columns: repeat(4, 1fr); gap: 8px; }
-  .quiet, .from, figcaption, .tiles dt, .tiles .quiet { font-size: 10.5px; }
-  figure svg { min-width: 0 !important; max-height: 200mm; } .tiles .value { font-size: 14px; }
+  .quiet, .from, .caption, .tiles dt, .tiles .quiet { font-size: 10.5px; }
+  .picture svg { min-width: 0 !important; max-height: 200mm; } .tiles .value { font-size: 14px; }
   .tiles > div { padding: 6px 9px; }
   a { color: inherit; text-decoration: none; }
 }
@@ -163,7 +163,7 @@ def _section(section: ReportSection) -> str:
 def _picture(item: ReportPicture) -> str:
     label = markup(item.title)
     inner = f'<div class="scroll" tabindex="0" role="group" aria-label="{label}">{item.svg}</div>'
-    return f"<figure><figcaption>{label}</figcaption>{inner}</figure>"
+    return f'<div class="picture"><p class="caption">{label}</p>{inner}</div>'
 
 
 def _table(table: ReportTable, pictures: Sequence[ReportPicture]) -> str:

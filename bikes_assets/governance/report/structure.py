@@ -51,7 +51,7 @@ class ReportTable:
         rows: its rows: value by name of the field.
         addresses: what all rows come from, in addition to what a row names itself in the field `address`.
         note: a sentence below its title.
-        empty: what is said where there are no rows.
+        empty: what stands in place of rows where there are none.
     """
 
     name: str
