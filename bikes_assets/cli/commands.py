@@ -60,7 +60,7 @@ FAMILIES = {
         "verify": "Compare the store with the snapshot in FILE.",
     },
     "models": {
-        "report": "Report on a fitted model: data, features, accuracy, checks, decisions.",
+        "report": "Report on a fitted model, as a page or JSON.",
         "deployments": "List which model was promoted for which month, and why.",
         "evaluate": "Print the accuracy on the rows from an hour on.",
         "pin": "Promote MODEL for a month.",

@@ -67,7 +67,7 @@ def evaluate(since: str, by: str | None) -> None:
 @click.option("--html", "file", type=options.FILE, help="Write the whole report to this file, as one page.")
 @options.as_json
 def report(model: str, file: Path | None, as_json: bool) -> None:
-    """Report on a fitted model: data, features, accuracy, checks, decisions. As one page, as JSON, or in short.
+    """Report on a fitted model, as a page or JSON. Without either, a summary is printed.
 
     MODEL is demand_model@3, demand_model@champion, or demand_model[2012-08]@18. What is not known is called not
     declared, not recorded or not verified. The page loads nothing and runs nothing, and prints to PDF.
