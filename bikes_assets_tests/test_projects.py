@@ -160,7 +160,10 @@ def test_energy_by_week_with_two_keys(tmp_path: Path) -> None:
         "MIT, as this code: the readings are drawn at random"
     ]
     features = {row["address"]: row["computed_from"] for row in sections["features"]["features"]["rows"]}
-    assert features == {f"energy_features.{name}": ["readings.kwh"] for name in ("kwh_day_before", "kwh_of_last_day")}
+    # of which the library cannot tell the target, and says so
+    names = ("kwh", "kwh_day_before", "kwh_of_last_day")
+    assert features == {f"energy_features.{name}": ["readings.kwh"] for name in names}
+    assert "the target among them" in sections["features"]["features"]["note"]
     (split,) = sections["splits"]["splits"]["rows"]
     assert (split["role"], split["partitions"]) == ("fitted on", "2024-01-08")
     assert (sections["accuracy"]["evaluated"]["rows"], sections["drift"]["drift"]["rows"]) == ([], [])

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _LICENCE = "licence:"
 _NOTHING = "nothing upstream of the model was read from outside of the project's code"
+_UNNAMED = "The model's card names no features: these are all columns that it used but the key, the target among them."
 _ROLES = {"training": "fitted on", "validation": "validated on"}
 """Roles of rows in records, in words."""
 
@@ -119,8 +120,9 @@ def features(model: FittedModel) -> ReportSection:
         "perturbed."
     )
     unused = [name for names in model.record.inert.values() for name in names]
-    note = f"The fitted model cannot use: {', '.join(unused)}." if unused else ""
-    table_ = ReportTable("features", "", fields, rows, note=note, empty="it reads no table of the project")
+    told = [] if model.card.get("features") else [_UNNAMED]
+    told += [f"The fitted model cannot use: {', '.join(unused)}."] if unused else []
+    table_ = ReportTable("features", "", fields, rows, note=" ".join(told), empty="it reads no table of the project")
     return ReportSection("features", "Features", [table_], about=about)
 
 
