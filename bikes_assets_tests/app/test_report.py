@@ -321,8 +321,8 @@ def test_what_is_not_declared_is_called_so_and_what_is_declared_is_repeated(
 @dg.op
 def rebuilt_otherwise(context) -> None:
     """Report what a rebuild that differs reports."""
-    digests = [*context.run.tags["digests"].split()]
-    told = {"address": VERSION, "verdict": "different", "digests": digests, "rebuilt": {"demand_model": 1}, "taken": {}}
+    digests, address = context.run.tags["digests"].split(), context.run.tags["rebuilt"]
+    told = {"address": address, "verdict": "different", "digests": digests, "rebuilt": {"demand_model": 1}, "taken": {}}
     raise dg.Failure("it differs", metadata={REPRODUCTION: dg.MetadataValue.json(told)}, allow_retries=False)
 
 
@@ -343,12 +343,12 @@ def test_a_verdict_is_the_last_one_of_this_very_version_and_none_without_a_rebui
     unknown = {"verdict": "not verified", "to verify it": f"bikes reproduce '{VERSION}'"}
     assert verdict(MODEL) == unknown
     with runner.opened() as instance:
-        # When a rebuild reports another digest than the record has, then it is none of this version
-        for recorded in ("0" * 32, identity["digest of its fitted state"]):
+        # When a rebuild is of another version with the same content, or of other content, then it is none of this version
+        digest = identity["digest of its fitted state"]
+        for address, recorded in (("demand_model[2011-05]@2", digest), (VERSION, "0" * 32), (VERSION, digest)):
             assert verdict(MODEL) == unknown
-            run = rebuild_otherwise.execute_in_process(
-                instance=instance, tags={"digests": f"{recorded} {'1' * 32}"}, raise_on_error=False
-            )
+            tags = {"digests": f"{recorded} {'1' * 32}", "rebuilt": address}
+            run = rebuild_otherwise.execute_in_process(instance=instance, tags=tags, raise_on_error=False)
             assert not run.success
     # When one of this version fails because the result differs, then that is the verdict, and of no other version
     assert (verdict(MODEL)["verdict"], verdict(MODEL)["in Dagster run"]) == ("different", run.run_id)
