@@ -179,6 +179,7 @@ GUARDS = (
         'if not line.startswith("-----"):  # a message',
         "if False:  # a message",
         "app/test_audit.py::test_settings_are_shown_without_secrets",
+    ),
     # reports on models
     Guard(
         "texts of a report that act",
