@@ -7,12 +7,15 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from bikes_assets_tests import forked
+from bikes_assets_tests.browser import answers, free_ports, wait_until
 from bikes_assets_tests.repositories import git
 
 ROOT = Path(__file__).parents[1]
@@ -81,6 +84,24 @@ class Copy:
         command = [sys.executable, "-c", script]
         done = subprocess.run(command, env=self.environment, cwd=self.root, capture_output=True, text=True, check=True)
         return done.stdout.splitlines()[-1]
+
+    @contextmanager
+    def page(self, *arguments: str) -> Iterator[Callable[[], dict[str, str]]]:
+        """Serve the lineage page, and yield what returns the state of each partition as it is shown there, by address."""
+        (port,) = free_ports(1)
+        command = [sys.executable, "-m", "bikes_assets", *arguments, "explore", "--port", str(port)]
+        server, url = subprocess.Popen(command, env=self.environment, cwd=self.root), f"http://127.0.0.1:{port}"
+
+        def states() -> dict[str, str]:
+            with urllib.request.urlopen(f"{url}/api/status", timeout=120) as answer:
+                return {item["address"]: item["state"] for item in json.load(answer)}
+
+        try:
+            wait_until(lambda: answers(url), f"{url} answers", 120)
+            yield states
+        finally:
+            server.terminate()
+            server.wait(60)
 
     def states(self, code: int) -> dict[str, str]:
         """Return the state of each partition, by address."""
@@ -222,11 +243,14 @@ def test_taxi_without_partitions(tmp_path: Path) -> None:
     assert "5 partitions, 1 registered model, 0 source files" in bikes("snapshot")
     bikes("verify", "--deep")
     assert "fare_model@1: identical" in bikes("reproduce", "fare_model@1")
-    # When a function is edited, then what it makes and all downstream of it are stale
+    # When a function is edited, then what it makes and all downstream of it are stale, also in a page that was open before
     assets = project.code / "assets.py"
-    assets.write_text(
-        assets.read_text().replace("distance * (pickup.dt.hour() == 8)", "distance * (pickup.dt.hour() == 9)")
-    )
+    with project.page("--project", "examples.taxi.project") as states:
+        assert set(states().values()) == {"fresh"}
+        assets.write_text(
+            assets.read_text().replace("distance * (pickup.dt.hour() == 8)", "distance * (pickup.dt.hour() == 9)")
+        )
+        assert states()["trip_features"] == "stale"
     assert "trip_features  stale: code of " in bikes("status", code=1)
     assert "crawl changed" in bikes("downstream", "--change", code=1)
     bikes("run")

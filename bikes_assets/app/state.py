@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from functools import cache
 from importlib.util import find_spec
@@ -15,15 +18,17 @@ from bikes_assets.app.store import (
     current,
     current_identity,
     definitions,
+    is_own,
     lake,
     last_plan,
     plan_memory,
     stored_plan,
     table,
+    used,
 )
 from bikes_assets.core.address import Address
 from bikes_assets.core.digest import file_digest
-from bikes_assets.core.errors import LineageError
+from bikes_assets.core.errors import LineageError, SettingsError
 from bikes_assets.core.record import Record
 from bikes_assets.core.staleness import CurrentState, Key, Materialized, Plan, Reason, Status, staleness_of
 from bikes_assets.events import run_log
@@ -175,7 +180,7 @@ def plan() -> Plan:
     """Return the current plan; Dagster is imported only if something that it depends on has changed, or may have."""
     current_identity()  # before anything is remembered of two mixed stores
     known, is_current = remembered_plan()
-    if known and is_current and current().stamp:
+    if known and is_current and (current().stamp or plan_stamp() != loaded_stamp()):  # what is loaded here may be older
         return known
     loaded_stamp()
     return plan_of(definitions().resolve_asset_graph())
@@ -193,6 +198,24 @@ def plan_of(graph: Any) -> Plan:
     if is_loaded:  # else the files have changed since
         write_memory(plan_memory(), {"stamp": loaded_stamp(), "plan": found.to_dict()})
     return found
+
+
+def keep_plan_current() -> None:
+    """Have a process of its own remember the plan where the code has changed since this one was started.
+
+    A server calls it before it tells what is stale, and `loaded_stamp` when it is started: what it has loaded stays as it was.
+
+    Raises:
+        SettingsError: the definitions cannot be loaded any more.
+    """
+    if remembered_plan()[1] or plan_stamp() == loaded_stamp():
+        return
+    project = () if is_own() else ("--project", used())
+    command = [sys.executable, "-m", "bikes_assets", *project, "status"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.returncode not in (0, 1):
+        raise SettingsError(done.stderr.strip().removeprefix("error: "))
 
 
 def remembered_plan() -> tuple[Plan | None, bool]:

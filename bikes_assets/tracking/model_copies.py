@@ -80,8 +80,8 @@ def set_aliases(client: MlflowClient, lake: Lake) -> list[str]:
     Returns:
         The changes, in words; none where no partition says which model serves.
     """
-    table = lake.table(lake.serving, MODEL_ROWS)
-    published = table.published() if lake.serving and table.exists() else {}
+    table = lake.table(lake.serving, MODEL_ROWS) if lake.serving else None
+    published = table.published() if table and table.exists() else {}
     if not published:
         return []
     record = published[max(published, key=str)].record

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from bikes_assets.app import answers
+from bikes_assets.app import answers, state
 from bikes_assets.app.explore import impact, panels
 from bikes_assets.app.explore.export import view_of
 from bikes_assets.app.explore.picture import kind_of_thing, picture
@@ -121,6 +121,7 @@ def stamp() -> str:
 def _status(values: Values) -> list[dict[str, Any]]:
     as_of = _as_of(values)
     asset = _first(values, "address")
+    state.keep_plan_current()
     return panels.status_at(as_of, asset) if as_of else panels.status(asset)
 
 

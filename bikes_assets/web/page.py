@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
@@ -14,6 +15,8 @@ from starlette.responses import FileResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from bikes_assets.app import state
+from bikes_assets.core.errors import LineageError
 from bikes_assets.web import api, live, openlineage
 from bikes_assets.web.own_pages import LOCAL, OwnPages
 from bikes_assets.web.workers import Workers
@@ -55,6 +58,8 @@ def application(*, names: Collection[str] = LOCAL, token: str = "", key: str = "
         key: the key of those that send events; see `openlineage.application`.
     """
     workers = Workers()
+    with suppress(LineageError):  # a source that cannot be read now can be later
+        state.loaded_stamp()
 
     async def page(_: Request) -> Response:
         return FileResponse(STATIC / "index.html", headers={"Cache-Control": "no-cache"})
