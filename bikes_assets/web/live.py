@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from starlette.requests import ClientDisconnect
 from starlette.responses import StreamingResponse
 
 from bikes_assets.core.errors import LineageError
@@ -14,6 +16,7 @@ from bikes_assets.web.api import stamp
 
 if TYPE_CHECKING:
     from starlette.requests import Request
+    from starlette.types import Receive, Scope, Send
 
     from bikes_assets.web.workers import Workers
 
@@ -28,9 +31,17 @@ def news(workers: Workers) -> Callable[[Request], Any]:
 
     async def endpoint(request: Request) -> StreamingResponse:
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        return StreamingResponse(_stamps(request, workers), media_type="text/event-stream", headers=headers)
+        return _Stream(_stamps(request, workers), media_type="text/event-stream", headers=headers)
 
     return endpoint
+
+
+class _Stream(StreamingResponse):
+    """An answer whose reader may leave at any time: a page is closed."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with suppress(ClientDisconnect):  # there is nobody left to answer
+            await super().__call__(scope, receive, send)
 
 
 async def _stamps(request: Request, workers: Workers) -> AsyncIterator[str]:

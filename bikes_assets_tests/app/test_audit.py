@@ -194,7 +194,10 @@ def test_a_change_of_settings_is_one_entry(copied: Path, monkeypatch: pytest.Mon
     assert "tick_seconds=77" in told("audit", "show")
 
 
-def test_what_differs_from_the_store_is_exit_code_1_and_a_cut_log_is_not_appended_to(copied: Path, key: Path) -> None:
+def test_what_differs_from_the_store_is_exit_code_1_and_a_cut_log_is_not_appended_to(
+    copied: Path, key: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "1000")  # a finding is a line
     told("sync")
     record = copied / "lake" / record_of("demand_features", 3)
     content = record.read_bytes()

@@ -169,7 +169,7 @@ def test_a_snapshot_that_differs_is_1(snapshot: Path) -> None:
 def test_an_interruption_is_130_and_what_nobody_foresaw_is_an_error(
     monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, told: str
 ) -> None:
-    def fail(*_: Any) -> None:
+    def fail(*_: Any, **__: Any) -> None:
         raise error
 
     monkeypatch.setattr(answers, "search", fail)
