@@ -158,6 +158,7 @@ def test_a_commit_says_what_it_published(tmp_path: Path) -> None:
         added={path: (tmp_path / "orders" / path).stat().st_size for path in made.checksums or {}},
         touched=frozenset(["2012-08"]),
         operation=made.operation,
+        sha256=made.sha256,
     )
     files = {
         file.name: file_digest(file.read_bytes()) for file in (tmp_path / "orders/partition=2012-08").glob("*.parquet")
