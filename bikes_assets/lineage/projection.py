@@ -46,7 +46,8 @@ if TYPE_CHECKING:
     from bikes_assets.core.schema import Schema
     from bikes_assets.lineage.index import Index
 
-_ROLES = {"training": "fitted on", "validation": "validated on"}
+ROLES = {"training": "fitted on", "validation": "validated on"}
+"""Roles of rows in records, in words."""
 
 ColumnLineage = Mapping[str, Collection[tuple[str, str]]]
 """Output column to the assets and columns that it is computed from."""
@@ -349,7 +350,7 @@ def _read(record: Record, inputs: Sequence[Version]) -> Iterator[Edge]:
     """Yield the edges between datasets, partitions and versions."""
     output = record.output
     roles = {
-        (use.asset, partition): _ROLES.get(use.context, "read")
+        (use.asset, partition): ROLES.get(use.context, "read")
         for use in record.datasets
         for partition in use.partitions or (None,)
     }

@@ -20,6 +20,7 @@ from bikes_assets.governance.report.structure import (
 )
 from bikes_assets.lineage import queries
 from bikes_assets.lineage.elements import COLUMN, FILE, address_of
+from bikes_assets.lineage.projection import ROLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 _LICENCE = "licence:"
 _NOTHING = "nothing upstream of the model was read from outside of the project's code"
 _UNNAMED = "The model's card names no features: these are all columns that it used but the key, the target among them."
-_ROLES = {"training": "fitted on", "validation": "validated on"}
-"""Roles of rows in records, in words."""
 
 
 def licence_of(asset: str) -> str:
@@ -46,10 +45,9 @@ def licence_of(asset: str) -> str:
 def data(model: FittedModel) -> ReportSection:
     """Return the external data that the model goes back to: files, datasets with licences, and the rows that were read."""
     files = [
-        {ADDRESS: item.name, "uri": facts.get("uri"), "bytes": facts.get("bytes"), "sha256": facts.get("sha256")}
+        {ADDRESS: item.name, **{name: item.facts.get(name) for name in ("uri", "bytes", "sha256")}}
         for item in model.upstream
         if item.kind == FILE
-        for facts in [item.facts]
     ]
     read = [
         {ADDRESS: address, "rows": facts.get("rows"), "digest": facts.get("digest")}
@@ -131,7 +129,7 @@ def lineage(model: FittedModel) -> ReportSection:
     roles: dict[tuple[str, str], list[str]] = {}
     for use in model.record.datasets:
         for partition in use.partitions or ("",):
-            roles.setdefault((use.asset, partition), []).append(_ROLES.get(use.context, use.context))
+            roles.setdefault((use.asset, partition), []).append(ROLES.get(use.context, use.context))
     rows = [
         {
             ADDRESS: item.address,
@@ -160,14 +158,11 @@ def splits(model: FittedModel) -> ReportSection:
     for use in model.record.datasets:
         if use.asset == model.record.output.asset:
             continue
-        read = [
-            item
-            for item in model.record.inputs
-            if (item.asset, item.partition or "") in _parts(use.asset, use.partitions)
-        ]
+        of = use.partitions or ("",)
+        read = [item for item in model.record.inputs if item.asset == use.asset and (item.partition or "") in of]
         rows.append(
             {
-                "role": _ROLES.get(use.context, use.context),
+                "role": ROLES.get(use.context, use.context),
                 "asset": str(Address(use.asset)),
                 "partitions": use.span or "all",
                 "rows": use.rows,
@@ -190,18 +185,13 @@ def splits(model: FittedModel) -> ReportSection:
 def _are_apart(rows: Sequence[Mapping[str, Value]]) -> bool:
     """Return whether there are both kinds of rows, and no version is of both."""
     fitted, validated = (
-        {address for row in rows if row["role"] == role for address in _listed(row[ADDRESS])}
-        for role in _ROLES.values()
+        {address for row in rows if row["role"] == role for address in _listed(row[ADDRESS])} for role in ROLES.values()
     )
     return bool(fitted) and bool(validated) and not fitted & validated
 
 
 def _listed(value: Value) -> list[str]:
     return value if isinstance(value, list) else []
-
-
-def _parts(asset: str, partitions: Sequence[str]) -> set[tuple[str, str]]:
-    return {(asset, partition) for partition in partitions or ("",)}
 
 
 def _inputs(model: FittedModel) -> list[str]:

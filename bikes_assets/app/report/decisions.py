@@ -21,10 +21,10 @@ NOT_PROMOTED = "not promoted"
 """Of a partition for which the model was compared with others, and another one was promoted."""
 
 
-def decisions(model: FittedModel) -> ReportSection:
+def decisions(model: FittedModel, decided: Sequence[Deployment]) -> ReportSection:
     """Return the decisions about the model: promotions, pins and lifts, holds, and the aliases that lead to it."""
-    rows = [_row(item, model) for item in about(model)]
-    decided = (
+    rows = [_row(item, model) for item in decided]
+    fields = (
         TableField("partition", "for"),
         TableField("action", "decision"),
         TableField("validated_on", "by its errors on", below="action"),
@@ -52,7 +52,7 @@ def decisions(model: FittedModel) -> ReportSection:
     )
     aliases = [{ADDRESS: name} for name in model.aliases]
     tables = [
-        ReportTable("promotions", "Promotions and pins", decided, rows, empty=nobody),
+        ReportTable("promotions", "Promotions and pins", fields, rows, empty=nobody),
         ReportTable(
             "aliases", "Aliases that lead to it now", (TableField(ADDRESS, "alias", "address"),), aliases, empty="none"
         ),

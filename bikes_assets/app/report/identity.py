@@ -6,7 +6,6 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from bikes_assets.app.explore import panels
 from bikes_assets.app.store import current
 from bikes_assets.core.texts import counted
 from bikes_assets.events import run_log
@@ -42,7 +41,7 @@ _NEIGHBOURS = 3
 
 def purpose(model: FittedModel) -> ReportSection:
     """Return what the model is for, as the project declares it."""
-    known, about = current().about, panels.overview(model.record.output.asset)
+    known, about = current().about, model.overview
     rows = [statement(title, getattr(known, name) or NOT_DECLARED) for name, title in DECLARED.items()]
     code = about["code"]
     own = [
@@ -74,7 +73,7 @@ def identity(model: FittedModel) -> ReportSection:
         *(statement(name, _text(value)) for name, value in sorted(record.config.items())),
     ]
     settings += [statement(name, text) for name, text in record.params.items() if name not in ("model", *record.config)]
-    versions = panels.overview(record.output.asset)["models"]["versions"]
+    versions = model.overview["models"]["versions"]
     place = next((place for place, item in enumerate(versions) if item["address"] == model.address), 0)
     others = [
         {"registered": item["name"], "address": item["address"], "is_this": item["address"] == model.address}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import time
 from typing import TYPE_CHECKING
 
 from bikes_assets.app.report import data, decisions, identity, quality
@@ -11,16 +11,19 @@ from bikes_assets.app.store import current
 from bikes_assets.core.record import span_of
 from bikes_assets.governance.report.coverage import coverage
 from bikes_assets.governance.report.structure import (
+    NOT_DECLARED,
     SOURCED,
     ModelReport,
     ReportSection,
     ReportTable,
 )
+from bikes_assets.lineage.projection import ROLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from bikes_assets.app.report.subject import FittedModel
+    from bikes_assets.governance.deployments import Deployment
     from bikes_assets.governance.report.structure import Value
 
 _SHOWN = ("r2", "rmse")
@@ -38,6 +41,7 @@ def model_report(address: str) -> ModelReport:
         DigestError: rows that metrics are computed from are not those that were published.
     """
     model = fitted_model(address)
+    decided = decisions.about(model)
     sections = [
         identity.purpose(model),
         identity.identity(model),
@@ -48,15 +52,15 @@ def model_report(address: str) -> ModelReport:
         quality.accuracy(model),
         quality.checks(model),
         quality.drift(model),
-        decisions.decisions(model),
+        decisions.decisions(model, decided),
         identity.environment(model),
         identity.reproduction(model),
         identity.limits(model),
     ]
     sections.append(coverage(_known(sections)))
-    summary = ReportSection("summary", "Summary", [_summary(model, sections)])
-    time = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC"
-    return ModelReport(address, model.address, identity.kind_of(model), current().name, time, [summary, *sections])
+    summary = ReportSection("summary", "Summary", [_summary(model, sections, decided)])
+    now = identity.moment(time.time())
+    return ModelReport(address, model.address, identity.kind_of(model), current().name, now, [summary, *sections])
 
 
 def _known(sections: Sequence[ReportSection]) -> set[str]:
@@ -67,19 +71,21 @@ def _known(sections: Sequence[ReportSection]) -> set[str]:
     declared = {name for name in (*identity.DECLARED, "limits") if getattr(about, name)}
     datasets = [row for section in sections if section.name == "data" for row in section.tables[0].rows]
     # of data, everything or nothing: a report with one licence of two does not say how the data may be used
-    declared |= {"licences"} if datasets and all(row["licence"] != "not declared" for row in datasets) else set()
-    declared |= {"obtained"} if datasets and all(row["obtained"] != "not declared" for row in datasets) else set()
-    return tables | declared
+    of_data = {"licence": "licences", "obtained": "obtained"} if datasets else {}
+    whole = {name for key, name in of_data.items() if all(row[key] != NOT_DECLARED for row in datasets)}
+    return tables | declared | whole
 
 
-def _summary(model: FittedModel, sections: Sequence[ReportSection]) -> ReportTable:
+def _summary(model: FittedModel, sections: Sequence[ReportSection], decided: Sequence[Deployment]) -> ReportTable:
     """Return what is told first of the model, each with the address that it comes from."""
-    rows = [*_lines(model, {section.name: section for section in sections})]
+    rows = [*_lines(model, {section.name: section for section in sections}, decided)]
     return ReportTable("summary", "", SOURCED, [identity.statement(*row) for row in rows])
 
 
-def _lines(model: FittedModel, sections: dict[str, ReportSection]) -> Iterator[tuple[str, Value, str | list[str]]]:
-    fitted = [row for row in sections["splits"].tables[0].rows if row["role"] == "fitted on"]
+def _lines(
+    model: FittedModel, sections: dict[str, ReportSection], decided: Sequence[Deployment]
+) -> Iterator[tuple[str, Value, str | list[str]]]:
+    fitted = [row for row in sections["splits"].tables[0].rows if row["role"] == ROLES["training"]]
     if fitted:
         yield "rows fitted on", sum(int(str(row["rows"])) for row in fitted), model.address
     metrics = {name: value for name, value in model.record.metrics.items() if name != quality.ROWS}
@@ -89,10 +95,10 @@ def _lines(model: FittedModel, sections: dict[str, ReportSection]) -> Iterator[t
     for row in everything.rows if everything else ():
         for name in (name for name in _SHOWN if name in row):
             yield f"{name}, on what it predicted", row[name], list(everything.addresses) if everything else []
-    results = quality.own_checks(model)
+    results = sections["checks"].tables[0].rows
     yield "checks passed", f"{sum(row['passed'] is True for row in results)} of {len(results)}", ""
     if current().lake.serving:
-        partitions = decisions.served(decisions.about(model), model.address)
+        partitions = decisions.served(decided, model.address)
         yield "promoted for", span_of(partitions) or "no partition", ""
     verdict = next(row["value"] for row in sections["reproducibility"].tables[0].rows if row["name"] == "verdict")
     yield "reproduction", verdict, ""

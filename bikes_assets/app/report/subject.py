@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from bikes_assets.app import answers, versions
+from bikes_assets.app.explore import panels
 from bikes_assets.app.store import assets, current, lake
 from bikes_assets.core.address import Address, ModelRef
 from bikes_assets.core.errors import LineageError, RemovedError
@@ -40,6 +41,11 @@ class FittedModel:
     def address(self) -> str:
         """The version in which it was fitted."""
         return self.record.output.address
+
+    @cached_property
+    def overview(self) -> Mapping[str, Any]:
+        """What is known of its asset: documentation, owners, code and registered versions."""
+        return panels.overview(self.record.output.asset)
 
     @cached_property
     def upstream(self) -> Sequence[Result]:
